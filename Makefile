@@ -1,0 +1,44 @@
+# Every target sets up all it needs: `make demo` and `make test` work on a fresh machine.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.stamp
+
+.PHONY: help demo test check fmt bench torture docs clean
+help:            ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: rota needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)   ## an agent, two jobs, their logs and their history, in a temporary folder
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+
+test: $(STAMP)   ## all tests
+	@sh tests/install-system-packages.sh
+	$(BIN)/pytest
+
+check: $(STAMP)  ## format, lint, types, import contracts, spelling
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell README.md ARCHITECTURE.md docs src tests
+
+fmt: $(STAMP)    ## format, and mend what can be mended
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(STAMP)  ## the speed table, as ratios to a floor measured in the same run
+	$(BIN)/python -m bench
+
+torture: $(STAMP) ## longer runs that break things
+	$(BIN)/pytest tests/fault --torture
+
+docs: $(STAMP)   ## write what is generated into docs/
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

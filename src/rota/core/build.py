@@ -1,0 +1,108 @@
+"""A build: one run of a job, as everybody sees it.
+
+The same structure is what the fold keeps, what REST answers, what the index stores and what stands
+on ``history``: there is one picture of a build.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from rota.core.job import ParamValue, Reason, Spec
+from rota.core.states import Result, State
+
+
+class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What asked for a build.
+
+    ``kind`` is ``manual``, ``build`` (from inside another one), …;
+    ``by`` is the principal; ``source`` names the build, schedule or hook that spoke for it;
+    ``key`` is the idempotency key, if one was given.
+    """
+
+    kind: str = "manual"
+    by: str = ""
+    source: str = ""
+    key: str = ""
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an attempt used: CPU seconds, and its largest process's memory in bytes (0: unknown)."""
+
+    user_s: float = 0.0
+    system_s: float = 0.0
+    max_rss_bytes: int = 0
+
+
+class Annotation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A remark that the script made by a workflow command: ``error``, ``warning`` or ``notice``."""
+
+    level: str
+    message: str
+    title: str = ""
+    file: str = ""
+    line: int = 0
+    offset: int = 0  # where in the log it stands, in bytes
+
+
+class Artifact(msgspec.Struct, frozen=True):
+    """A file that a build left."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A former try at a build: who ran it and how it ended."""
+
+    attempt: int
+    agent: str
+    result: Result
+    reason: Reason
+    exit_code: int | None = None
+    message: str = ""
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    log_bytes: int = 0
+
+
+class Build(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a job. Times are by the clock of the agent that wrote the event."""
+
+    id: str
+    job: str
+    number: int
+    state: State
+    result: Result | None = None
+    reason: Reason | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    message: str = ""
+    attempt: int = 0  # of the present try, from 1; 0 before the first
+    agent: str | None = None
+    requested_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    not_before: datetime | None = None  # a retry waits until then
+    log_bytes: int = 0
+    params: dict[str, ParamValue] = {}
+    trigger: Trigger = Trigger()
+    spec: Spec = Spec()
+    commit: str = ""
+    script: str = ""
+    held: tuple[str, ...] = ()
+    cancelled_by: str | None = None  # set as soon as somebody asked, also while it still runs
+    usage: Usage = Usage()
+    annotations: tuple[Annotation, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    former: tuple[Attempt, ...] = ()
+    requested_seq: int = 0  # journal sequences of the request and of the last event folded
+    last_seq: int = 0
+
+    @property
+    def ref(self) -> str:
+        """The name people use: ``job#number``."""
+        return f"{self.job}#{self.number}"

@@ -1,0 +1,143 @@
+"""What an agent should do now, given the state: decisions as data, carried out by the shell.
+
+Two sets of duties: every agent claims builds for its free slots; the leader also seals finished
+builds into the history and trims the journal behind it. Effects carry the sequence they were
+decided at, and the journal refuses those that came too late: deciding on a stale state is harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from datetime import datetime, timedelta
+from itertools import islice
+
+import msgspec
+
+from rota.core.fold import Cluster
+from rota.core.labels import satisfies
+
+#: Commits of the history are at least this far apart, however many builds finish.
+SEAL_EVERY = timedelta(seconds=1)
+#: Events kept behind the history, so that followers can come back after a break.
+KEEP_EVENTS = 20_000
+#: Trimming is cheap but not free: do it in steps of this many events.
+TRIM_STEP = 10_000
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Take a build: append ``build.started`` if nobody wrote on it after ``expect``."""
+
+    build: str
+    attempt: int
+    expect: int
+
+
+class Seal(msgspec.Struct, frozen=True):
+    """Append ``history.sealed`` for all builds finished up to ``through``."""
+
+    through: int
+    expect: int
+
+
+class Trim(msgspec.Struct, frozen=True):
+    """Forget the journal's events below ``before``."""
+
+    before: int
+
+
+Effect = Claim | Seal | Trim
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent knows of itself when it decides."""
+
+    name: str
+    labels: Mapping[str, str]
+    slots: int
+    #: Builds it is about to claim or start: they use a slot, and are not claimed again.
+    claiming: Set[str] = frozenset()
+    takes_builds: bool = True
+    is_sealing: bool = False
+    journal_first: int = 1
+    history_covered: int = 0
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Effects to carry out, and when to decide again though no event came (``None``: never)."""
+
+    effects: tuple[Effect, ...] = ()
+    wake_at: datetime | None = None
+
+
+def decide(cluster: Cluster, view: View, now: datetime) -> Decision:
+    """Return what this agent should do at ``now``.
+
+    Cost: the agent's free slots and the number of distinct label expressions; not the length of
+    the queues, but for retries that still wait at their head.
+    """
+    effects: list[Effect] = []
+    wakes: list[datetime] = []
+    effects.extend(_claims(cluster, view, now, wakes))
+    if cluster.picture.leader == view.name:
+        effects.extend(_leaders_duties(cluster, view, now, wakes))
+    return Decision(effects=tuple(effects), wake_at=min(wakes, default=None))
+
+
+def _claims(cluster: Cluster, view: View, now: datetime, wakes: list[datetime]) -> Iterator[Claim]:
+    mine = cluster.running.get(view.name, {})
+    free = view.slots - len(mine.keys() | view.claiming)
+    if free <= 0 or not view.takes_builds or not cluster.queues:
+        return
+    best = sorted(
+        item
+        for labels, queue in cluster.queues.items()
+        if satisfies(labels, view.labels)
+        for item in islice(_ready(cluster, queue, view, now, wakes), free)
+    )
+    for _, _, build_id in best[:free]:
+        build = cluster.picture.builds[build_id]
+        yield Claim(build=build.id, attempt=build.attempt + 1, expect=build.last_seq)
+
+
+def _ready(
+    cluster: Cluster,
+    queue: list[tuple[int, int, str]],
+    view: View,
+    now: datetime,
+    wakes: list[datetime],
+) -> Iterator[tuple[int, int, str]]:
+    for item in queue:
+        if item[2] in view.claiming:
+            continue
+        not_before = cluster.picture.builds[item[2]].not_before
+        if not_before is not None and not_before > now:
+            wakes.append(not_before)
+            continue
+        yield item
+
+
+def _leaders_duties(
+    cluster: Cluster, view: View, now: datetime, wakes: list[datetime]
+) -> Iterator[Effect]:
+    picture = cluster.picture
+    if cluster.unsealed and not view.is_sealing:
+        # A clock set back must not stop sealing: wait no longer than one period in any case.
+        due = min(picture.sealed_at + SEAL_EVERY, now + SEAL_EVERY)
+        if due <= now:
+            yield Seal(through=picture.seq, expect=picture.sealed_seq)
+        else:
+            wakes.append(due)
+    before = trim_floor(cluster, view.history_covered) - KEEP_EVENTS
+    if before - view.journal_first >= TRIM_STEP:
+        yield Trim(before=before)
+
+
+def trim_floor(cluster: Cluster, covered: int) -> int:
+    """Return the sequence below which the journal says nothing that is not elsewhere.
+
+    Everything below is folded, and of builds that ``history`` has on disk (up to ``covered``).
+    """
+    oldest_live = min(
+        (build.requested_seq for build in cluster.picture.builds.values()), default=covered
+    )
+    return min(oldest_live, covered)

@@ -1,0 +1,204 @@
+"""The facts that the journal holds: frozen, past tense, versioned.
+
+An event's kind is its ``kind`` tag. A kind never changes its meaning; it grows by fields that have
+a default, and what must mean something else gets a new kind. Kinds and versions that this program
+does not know are kept as :class:`Unknown` and passed on untouched.
+
+Every event says when (``at``, by the writer's clock), who (``by``, the principal) and where
+(``agent``, the agent that wrote it). Order is the journal's alone; clocks decide nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from rota.core.build import Annotation, Artifact, Build, Trigger, Usage
+from rota.core.job import ParamValue, Reason, Spec
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=True):
+    """What every event says of itself."""
+
+    at: datetime
+    by: str = ""
+    agent: str = ""
+    v: int = 1
+
+
+class BuildRequested(Fact, frozen=True, kw_only=True, tag="build.requested"):
+    """Somebody asked for a build. Written by the agent that took the trigger, before it answers.
+
+    The number is not here: it is the count of requests of that job in the journal, so every agent
+    gives the same one without asking. ``held`` names what must come first; empty means queued.
+    """
+
+    build: str
+    job: str
+    spec: Spec
+    params: dict[str, ParamValue] = {}
+    trigger: Trigger = Trigger()
+    commit: str = ""  # of `main`, from which the definition was read
+    script: str = ""  # hash of the script's blob
+    held: tuple[str, ...] = ()
+
+
+class BuildReleased(Fact, frozen=True, kw_only=True, tag="build.queued"):
+    """What held a build back is gone. Written by the leader."""
+
+    build: str
+
+
+class BuildStarted(Fact, frozen=True, kw_only=True, tag="build.started"):
+    """An agent's claim: it runs this attempt, nobody else does. Written by compare-and-set."""
+
+    build: str
+    attempt: int
+
+
+class BuildFinished(Fact, frozen=True, kw_only=True, tag="build.finished"):
+    """An attempt's outcome, written by its agent once the log is whole; or by the leader (lost)."""
+
+    build: str
+    attempt: int
+    reason: Reason
+    exit_code: int | None = None
+    signal: int | None = None
+    message: str = ""
+    log_bytes: int = 0
+    usage: Usage = Usage()
+    annotations: tuple[Annotation, ...] = ()
+
+
+class BuildCancelled(Fact, frozen=True, kw_only=True, tag="build.cancelled"):
+    """Somebody wants a build to end. A queued one is over; a running one is told to stop."""
+
+    build: str
+    why: str = ""
+
+
+class BuildRetried(Fact, frozen=True, kw_only=True, tag="build.retried"):
+    """Somebody wants another attempt of a finished build, which is carried along whole."""
+
+    build: str
+    record: Build
+
+
+class ArtifactKept(Fact, frozen=True, kw_only=True, tag="build.artifact"):
+    """A file of a build was stored, and its bytes are on disk."""
+
+    build: str
+    artifact: Artifact
+
+
+class AgentStarted(Fact, frozen=True, kw_only=True, tag="agent.started"):
+    """A daemon is up and takes builds."""
+
+    labels: dict[str, str] = {}
+    slots: int = 1
+    url: str = ""
+    version: str = ""
+
+
+class AgentStopped(Fact, frozen=True, kw_only=True, tag="agent.stopped"):
+    """A daemon leaves by plan; what it runs goes on under its supervisors."""
+
+
+class LeaderElected(Fact, frozen=True, kw_only=True, tag="leader.elected"):
+    """``agent`` leads from here on. The event's sequence is the lease's fencing token."""
+
+
+class StoreMoved(Fact, frozen=True, kw_only=True, tag="store.moved"):
+    """A ref of the store moved from ``old`` to ``new``; ``message`` is the commit's first line."""
+
+    ref: str
+    old: str
+    new: str
+    message: str = ""
+
+
+class HistorySealed(Fact, frozen=True, kw_only=True, tag="history.sealed"):
+    """All builds finished up to ``through`` make the next commit of ``history``."""
+
+    through: int
+
+
+class Emitted(Fact, frozen=True, kw_only=True, tag="custom"):
+    """An event of the users' own: ``type`` is dotted, ``data`` any JSON object."""
+
+    type: str
+    data: dict[str, object] = {}
+
+
+class Unknown(msgspec.Struct, frozen=True, kw_only=True):
+    """Something this program cannot read: kept as it is, folded as nothing."""
+
+    kind: str
+    raw: bytes
+    at: datetime = EPOCH
+    by: str = ""
+    agent: str = ""
+
+
+Known = (
+    BuildRequested
+    | BuildReleased
+    | BuildStarted
+    | BuildFinished
+    | BuildCancelled
+    | BuildRetried
+    | ArtifactKept
+    | AgentStarted
+    | AgentStopped
+    | LeaderElected
+    | StoreMoved
+    | HistorySealed
+    | Emitted
+)
+Event = Known | Unknown
+BuildEvent = (
+    BuildRequested
+    | BuildReleased
+    | BuildStarted
+    | BuildFinished
+    | BuildCancelled
+    | BuildRetried
+    | ArtifactKept
+)
+
+
+def kind_of(event: Event) -> str:
+    """Return the event's kind as it stands in the journal, such as ``build.started``."""
+    if isinstance(event, Unknown):
+        return event.kind
+    return str(event.__struct_config__.tag)
+
+
+def key_of(event: Event) -> str:
+    """Return the key that compare-and-set works on: events of one build, one ref, … share it."""
+    match event:
+        case (
+            BuildRequested()
+            | BuildReleased()
+            | BuildStarted()
+            | BuildFinished()
+            | BuildCancelled()
+            | BuildRetried()
+            | ArtifactKept()
+        ):
+            return f"build.{event.build}"
+        case AgentStarted() | AgentStopped():
+            return f"agent.{event.agent}"
+        case LeaderElected():
+            return "leader"
+        case StoreMoved():
+            return f"store.{event.ref}"
+        case HistorySealed():
+            return "history"
+        case Emitted():
+            return "custom"
+        case Unknown():
+            return "unknown"

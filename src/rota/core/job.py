@@ -1,0 +1,69 @@
+"""What a job asks for: the settings that stand in its header, as values."""
+
+from __future__ import annotations
+
+import enum
+from typing import Literal
+
+import msgspec
+
+ParamValue = str | int | float | bool
+
+
+class Reason(enum.StrEnum):
+    """Why an attempt ended. A retry policy selects on it."""
+
+    SCRIPT = "script"  # the script ended by itself, with whatever exit code
+    SIGNAL = "signal"  # a signal ended it that the agent did not send
+    OOM_KILLED = "oom-killed"  # the kernel ended it for want of memory
+    TIMEOUT = "timeout"  # it ran longer than `timeout`
+    NO_OUTPUT = "no-output"  # it printed nothing for `idle_timeout`
+    CANCELLED = "cancelled"  # somebody cancelled it
+    LOST = "lost"  # its agent or its supervisor is gone, and the outcome with it
+    AGENT_ERROR = "agent-error"  # the agent could not run it at all
+
+
+class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """When to try again: ``times`` further attempts for the reasons in ``on``, ``delay_s`` apart.
+
+    The first retry waits ``delay_s`` seconds, each further one twice as long, up to an hour.
+    """
+
+    times: int = 0
+    on: tuple[Reason, ...] = (Reason.LOST, Reason.AGENT_ERROR)
+    delay_s: float = 0.0
+
+
+class Param(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A declared input of a job. Without a default it must be given at the trigger."""
+
+    type: Literal["string", "int", "float", "bool"] = "string"
+    default: ParamValue | None = None
+    choices: tuple[ParamValue, ...] = ()
+    description: str = ""
+
+
+class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What running a job takes. It travels with each build, so that a later edit changes no queue.
+
+    Times are in seconds; ``None`` means no limit.
+    """
+
+    labels: str = ""
+    priority: int = 0
+    timeout_s: float | None = None
+    idle_timeout_s: float | None = None
+    grace_s: float = 10.0
+    retry: Retry = Retry()
+    env: dict[str, str] = {}
+    stdin: bool = False
+    artifacts: tuple[str, ...] = ()
+
+
+class Job(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A definition: what the header of one script says."""
+
+    name: str
+    description: str = ""
+    params: dict[str, Param] = {}
+    spec: Spec = Spec()

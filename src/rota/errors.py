@@ -1,0 +1,96 @@
+"""Everything that can go wrong for a caller, as one tree.
+
+::
+
+    RotaError              code, message, hint (what to do next)
+    ├─ InputError          what was given is wrong; problems carry file, line, column
+    ├─ DeniedError         the caller may not
+    ├─ NotFoundError       no such thing
+    ├─ ConflictError       the world has moved on, or forbids it now
+    │  └─ StaleError       a compare-and-set lost: (key, expected)
+    ├─ UnavailableError    try again: the engine, the store or the disk cannot now
+    ├─ ExecutionError      an attempt could not be run; never a job's own failure
+    └─ InvariantError      cannot happen: a bug of ours
+
+A script that exits 1 is a result, not an error. HTTP statuses and exit codes are made at the edges.
+Messages are lower case, name the value and the limit, and have no full stop.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class RotaError(Exception):
+    """Root of the tree; ``code`` is stable and dotted, ``hint`` says what to do next."""
+
+    code: ClassVar[str] = "rota"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InputError(RotaError):
+    """What a person or program gave is wrong; nothing was changed.
+
+    ``problems`` are printable, one a fault, with file, line and column where there is a file.
+    """
+
+    code = "input"
+
+    def __init__(
+        self, message: str, *, problems: Sequence[object] = (), hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = tuple(problems)
+
+
+class DeniedError(RotaError):
+    """The caller is not known, or known and not allowed."""
+
+    code = "denied"
+
+    def __init__(self, message: str, *, known: bool = False, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.known = known
+
+
+class NotFoundError(RotaError):
+    """There is no such job, build or artifact."""
+
+    code = "not-found"
+
+
+class ConflictError(RotaError):
+    """The request is good, the state of things forbids it now."""
+
+    code = "conflict"
+
+
+class StaleError(ConflictError):
+    """A compare-and-set lost: somebody wrote first."""
+
+    code = "conflict.stale"
+
+
+class UnavailableError(RotaError):
+    """The engine, the store or the disk cannot take it now; trying again may help."""
+
+    code = "unavailable"
+
+
+class ExecutionError(RotaError):
+    """An attempt could not be run: workspace, spawn, adoption. Never the job's own failure."""
+
+    code = "execution"
+
+
+class InvariantError(RotaError):
+    """Cannot happen: a bug of ours."""
+
+    code = "invariant"

@@ -1,0 +1,40 @@
+"""Artifacts: files that builds leave, by name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import msgspec
+
+
+class Blob(msgspec.Struct, frozen=True):
+    """What is known of a stored file: its size in bytes and the hex SHA-256 of its bytes."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Blobs(Protocol):
+    """Named byte strings of any size, streamed both ways: nothing ever holds one in memory."""
+
+    async def put(self, name: str, data: AsyncIterator[bytes]) -> Blob:
+        """Store ``data`` under ``name``, replacing what was there only once all of it arrived.
+
+        Raises:
+            UnavailableError: the engine or the disk cannot take it.
+        """
+        ...
+
+    def get(self, name: str) -> AsyncIterator[bytes]:
+        """Yield the bytes.
+
+        Raises:
+            NotFoundError: nothing of that name (at the first step).
+        """
+        ...
+
+    async def drop(self, name: str) -> None:
+        """Forget it. Safe to call twice."""
+        ...

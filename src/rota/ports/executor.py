@@ -1,0 +1,91 @@
+"""The executor: runs one attempt of a build, and finds it again after the daemon died."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from rota.core.build import Usage
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt to run.
+
+    ``home`` is the attempt's own folder; it exists, is empty but for what the caller put there,
+    and belongs to the executor while the attempt lives. The log is ``home/log``.
+    """
+
+    home: Path
+    argv: tuple[str, ...]  # the script and its arguments; the script is executable
+    cwd: Path
+    env: Mapping[str, str]  # all of it: nothing is inherited
+    stdin: bool = False  # keep a standard input open that `send` writes to; otherwise /dev/null
+    marker: str = ""  # "ROTA_…=…" as it stands in env: by it, processes that escaped are found
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """How the script ended: ``code`` as a shell would say it; ``signal`` if one ended it.
+
+    ``known`` is False when supervisor and script vanished without a trace of the outcome.
+    """
+
+    code: int | None
+    signal: int | None
+    usage: Usage
+    oom_killed: bool = False
+    known: bool = True
+
+
+class Running(Protocol):
+    """A live attempt. One waiter; signals may come from anywhere at any time."""
+
+    @property
+    def pid(self) -> int:
+        """The script's process id; 0 when it is not known yet."""
+        ...
+
+    async def wait(self) -> Exit:
+        """Return once the script has ended and its outcome is known.
+
+        Cancelling leaves the attempt alone. What the script left running in its group, its session
+        or elsewhere is not waited for; :meth:`kill` ends it.
+        """
+        ...
+
+    async def terminate(self, grace_s: float) -> None:
+        """End all of it: SIGTERM to the group and to what escaped it, ``grace_s``, then SIGKILL.
+
+        Returns when nothing of the attempt is left, sooner than ``grace_s`` if all obey. The
+        supervisor lives on to write down the outcome. Safe to call twice, and after the end.
+        """
+        ...
+
+    async def send(self, data: bytes, *, eof: bool = False) -> None:
+        """Write to the script's standard input, then close it if ``eof``.
+
+        Raises:
+            ConflictError: it has none (``stdin`` was false), or it was closed.
+        """
+        ...
+
+
+class Executor(Protocol):
+    """Starts attempts, and adopts those that a former daemon started."""
+
+    async def start(self, task: Task) -> Running:
+        """Start ``task`` under a supervisor that outlives this process.
+
+        Raises:
+            ExecutionError: it could not be started; nothing of it runs.
+        """
+        ...
+
+    async def adopt(self, task: Task) -> Running:
+        """Take over an attempt from its ``home``, whether it still runs or ended meanwhile.
+
+        If it never started, or all trace is lost, ``wait`` returns at once with ``known=False``.
+        """
+        ...

@@ -1,0 +1,57 @@
+"""The index: answers questions about builds that are no longer in memory.
+
+It is a copy: delete it and it is made again from the store's history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from rota.core.build import Build
+
+
+class Index(Protocol):
+    """Written by one task, read by any, all in one thread; each call is short (milliseconds)."""
+
+    def add(self, builds: Sequence[Build], *, snapshot: tuple[int, bytes] | None = None) -> None:
+        """Add or replace builds and, in the same transaction, the state at a journal sequence."""
+        ...
+
+    def snapshot(self) -> tuple[int, bytes] | None:
+        """Return the last snapshot given: (journal sequence, bytes)."""
+        ...
+
+    def get(self, build: str) -> Build | None:
+        """Return a build by its whole id."""
+        ...
+
+    def by_number(self, job: str, number: int) -> Build | None:
+        """Return a build by job and number."""
+        ...
+
+    def by_prefix(self, prefix: str, limit: int = 2) -> Sequence[Build]:
+        """Return builds whose id starts with ``prefix``."""
+        ...
+
+    def latest(
+        self,
+        *,
+        job: str | None = None,
+        result: str | None = None,
+        before: int | None = None,
+        limit: int = 20,
+    ) -> Sequence[Build]:
+        """Return builds, newest first (by the sequence of their request, below ``before``).
+
+        Cost: flat in the size of the history.
+        """
+        ...
+
+    def clear(self) -> None:
+        """Forget all, to be filled anew."""
+        ...
+
+    def close(self) -> None:
+        """Write what is open and let go of the file. Safe to call twice."""
+        ...

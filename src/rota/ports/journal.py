@@ -1,0 +1,59 @@
+"""The journal: the one ordered, durable stream of events that everything else is a view of."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import msgspec
+
+from rota.core.events import Event
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An event with its place in the journal. Sequences start at 1 and rise; gaps are possible."""
+
+    seq: int
+    event: Event
+
+
+class Journal(Protocol):
+    """Append with compare-and-set, read from any sequence, follow without a seam.
+
+    All calls may run at the same time, from one event loop. Cancelling ``append`` leaves it open
+    whether the event was written: ask the journal, do not assume.
+    """
+
+    async def append(self, event: Event, *, expect: int | None = None) -> int:
+        """Write ``event`` and return its sequence once it is on disk.
+
+        Args:
+            event: Its key is ``rota.core.events.key_of(event)``.
+            expect: The sequence of the last event of the same key, 0 for "there is none".
+                ``None`` writes in any case.
+
+        Raises:
+            StaleError: ``expect`` was given and another event of that key is the last one. This is
+                the only fence there is: claims, leases and repeated triggers all rest on it. An
+                append that was retried after a lost acknowledgement reports success, not this.
+            UnavailableError: not acknowledged within the adapter's limit (about 5 s); it may still
+                have been written.
+        """
+        ...
+
+    def read(self, *, after: int = 0, follow: bool = False) -> AsyncIterator[Entry]:
+        """Yield the events with a sequence above ``after``, in order, each once.
+
+        With ``follow`` it never ends: it goes on with new events, through a restart of the engine.
+        Without, it ends at what was the last event when it was called. Close the iterator
+        (``aclosing``) to free what it holds at the engine.
+        """
+        ...
+
+    async def bounds(self) -> tuple[int, int]:
+        """Return the first and last sequence that are there; ``(last + 1, last)`` when empty."""
+        ...
+
+    async def trim(self, *, before: int) -> None:
+        """Forget the events with a sequence below ``before``. Safe to call twice."""
+        ...

@@ -1,0 +1,297 @@
+"""What goes in and out of the verbs: requests and replies, as the wire has them.
+
+A request's fields are the verb's arguments everywhere: path and query parameters or JSON body in
+REST, positionals and options at the command line. Their texts are the help.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from rota.core.job import Param, ParamValue, Spec
+
+JobArg = Annotated[str, Meta(description="the job's name, its path under jobs/")]
+BuildArg = Annotated[
+    str, Meta(description="job#number, a job's name (its latest build), or an id's prefix")
+]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Arguments of a verb. Unknown ones are refused, not ignored."""
+
+
+class Nothing(Request, frozen=True):
+    """No arguments."""
+
+
+class JobsRequest(Request, frozen=True, kw_only=True):
+    """Which jobs to list."""
+
+    match: Annotated[str, Meta(description="only jobs whose name matches this glob")] = "*"
+
+
+class JobRequest(Request, frozen=True, kw_only=True):
+    """One job."""
+
+    job: JobArg
+
+
+class PutJobRequest(Request, frozen=True, kw_only=True):
+    """A job's new text."""
+
+    job: JobArg
+    script: Annotated[str, Meta(description="the whole script, header included")]
+    message: Annotated[str, Meta(description="the commit's message")] = ""
+    if_match: Annotated[
+        str, Meta(description="change only if the definition's ETag is this; * if there is any")
+    ] = ""
+    if_none_match: Annotated[str, Meta(description="* to change only if there is none")] = ""
+
+
+class RemoveJobRequest(Request, frozen=True, kw_only=True):
+    """A job to remove."""
+
+    job: JobArg
+    message: Annotated[str, Meta(description="the commit's message")] = ""
+    if_match: Annotated[str, Meta(description="remove only if the ETag is this")] = ""
+
+
+class PauseRequest(Request, frozen=True, kw_only=True):
+    """A job to pause."""
+
+    job: JobArg
+    reason: Annotated[str, Meta(description="why, for whoever meets it")] = ""
+
+
+class CheckRequest(Request, frozen=True, kw_only=True):
+    """A script to check; nothing is changed."""
+
+    job: JobArg = "job"
+    script: Annotated[str, Meta(description="the whole script, header included")]
+
+
+class RunRequest(Request, frozen=True, kw_only=True):
+    """A build to run."""
+
+    job: JobArg
+    params: Annotated[dict[str, ParamValue], Meta(description="the job's declared parameters")] = {}
+    priority: Annotated[
+        int | None, Meta(description="-100 to 100, instead of the job's own", ge=-100, le=100)
+    ] = None
+    key: Annotated[
+        str,
+        Meta(description="idempotency key: the same key gives the same build", max_length=200),
+    ] = ""
+
+
+class BuildsRequest(Request, frozen=True, kw_only=True):
+    """Which builds to list, newest first."""
+
+    job: Annotated[str, Meta(description="only of this job")] = ""
+    state: Annotated[
+        str, Meta(description="only in this state: held, queued, running, finished, or live")
+    ] = ""
+    result: Annotated[str, Meta(description="only with this result, such as failed")] = ""
+    limit: Annotated[int, Meta(description="at most so many", ge=1, le=1000)] = 20
+    before: Annotated[
+        int | None, Meta(description="only builds requested before this journal sequence")
+    ] = None
+
+
+class BuildRequest(Request, frozen=True, kw_only=True):
+    """One build."""
+
+    build: BuildArg
+    wait: Annotated[
+        float, Meta(description="seconds to wait for it to finish before answering", ge=0, le=300)
+    ] = 0.0
+
+
+class LogRequest(Request, frozen=True, kw_only=True):
+    """Which part of a log."""
+
+    build: BuildArg
+    attempt: Annotated[int, Meta(description="which attempt; 0 is the last", ge=0)] = 0
+    offset: Annotated[int, Meta(description="start at this byte", ge=0)] = 0
+    limit: Annotated[int, Meta(description="at most so many bytes; 0 is all", ge=0)] = 0
+    tail: Annotated[
+        int, Meta(description="start so many lines before the end; -1 is the start", ge=-1)
+    ] = -1
+    line: Annotated[int, Meta(description="start at this line, from 1; 0 is the start", ge=0)] = 0
+    grep: Annotated[str, Meta(description="only lines that match this regular expression")] = ""
+    follow: Annotated[bool, Meta(description="go on until the build has finished")] = False
+
+
+class CancelRequest(Request, frozen=True, kw_only=True):
+    """A build to cancel."""
+
+    build: BuildArg
+    why: Annotated[str, Meta(description="why, for the record")] = ""
+
+
+class RetryRequest(Request, frozen=True, kw_only=True):
+    """A finished build to try again."""
+
+    build: BuildArg
+
+
+class SendRequest(Request, frozen=True, kw_only=True):
+    """Text for a running script's standard input."""
+
+    build: BuildArg
+    text: Annotated[str, Meta(description="what to send, as it is")] = ""
+    eof: Annotated[bool, Meta(description="close the standard input afterwards")] = False
+
+
+class ArtifactRequest(Request, frozen=True, kw_only=True):
+    """One artifact of a build."""
+
+    build: BuildArg
+    path: Annotated[str, Meta(description="its path, as the build kept it")]
+
+
+class EventsRequest(Request, frozen=True, kw_only=True):
+    """Which events."""
+
+    after: Annotated[
+        int | None, Meta(description="only after this journal sequence; 0 is from the start")
+    ] = None
+    kind: Annotated[str, Meta(description="only kinds that match this glob, such as build.*")] = "*"
+    limit: Annotated[int, Meta(description="at most so many", ge=1, le=10000)] = 100
+    follow: Annotated[bool, Meta(description="go on with new events")] = False
+
+
+class EmitRequest(Request, frozen=True, kw_only=True):
+    """An event of your own."""
+
+    type: Annotated[
+        str,
+        Meta(
+            description="dotted, such as deploy.done",
+            pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$",
+            max_length=100,
+        ),
+    ]
+    data: Annotated[dict[str, object], Meta(description="any JSON object")] = {}
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """How the agent that answers is, in a few numbers."""
+
+    agent: str
+    version: str
+    pid: int
+    url: str
+    data: str
+    leader: str
+    leader_since: datetime | None
+    started_at: datetime
+    seq: int
+    slots: int
+    labels: dict[str, str]
+    running: int
+    queued: int
+    held: int
+    jobs: int
+    engine: str  # "ok", or what is wrong with it
+    free_bytes: int
+    durability: str
+    trouble: tuple[str, ...] = ()
+
+
+class LastBuild(msgspec.Struct, frozen=True, kw_only=True):
+    """A job's latest build, in short."""
+
+    number: int
+    state: str
+    result: str | None
+    finished_at: datetime | None
+
+
+class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A job in a list."""
+
+    name: str
+    description: str
+    paused: str | None  # why, "" without a reason, null if it is not
+    last: LastBuild | None
+
+
+class JobView(msgspec.Struct, frozen=True, kw_only=True):
+    """A job, whole. ``etag`` is the script's git blob, for ``If-Match``."""
+
+    name: str
+    description: str
+    params: dict[str, Param]
+    spec: Spec
+    paused: str | None
+    etag: str
+    commit: str
+    script: str
+    last: LastBuild | None
+
+
+class Committed(msgspec.Struct, frozen=True, kw_only=True):
+    """A definition was changed by one commit on ``main``; equal texts make none (``commit`` stays)."""
+
+    job: str
+    commit: str
+    etag: str | None
+    changed: bool
+
+
+class ProblemView(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault in a definition."""
+
+    path: str
+    line: int
+    column: int
+    message: str
+    hint: str | None
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a check found; without problems the script would be taken."""
+
+    ok: bool
+    problems: tuple[ProblemView, ...]
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Why one agent does not take a build."""
+
+    agent: str
+    because: str
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    """What a build waits for, or how it ended, in one sentence; and the details."""
+
+    build: str
+    state: str
+    text: str
+    place: int | None = None  # in its queue, from 1
+    refused: tuple[Refusal, ...] = ()
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """How many bytes went to the script."""
+
+    bytes: int
+
+
+class Emission(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an event stands in the journal."""
+
+    seq: int
+
+
+class Stopping(msgspec.Struct, frozen=True, kw_only=True):
+    """The agent stops; builds go on under their supervisors."""
+
+    agent: str
+    running: int

@@ -1,0 +1,252 @@
+"""The table of verbs: what can be asked, from the command line, REST and (later) chat alike.
+
+A verb added here has a route with its OpenAPI operation, and a handler of its name must stand in
+:mod:`rota.service.handlers`; a test holds the three together.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from rota.core.build import Artifact, Build
+from rota.core.fold import Agent
+from rota.service import messages as m
+
+
+class Role(enum.IntEnum):
+    """What a caller must be allowed; each includes the former."""
+
+    VIEWER = 1
+    BUILDER = 2
+    MAINTAINER = 3
+    ADMIN = 4
+
+
+class Verb(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that can be asked.
+
+    ``path`` has the request's fields in braces, ``{job}`` may contain slashes; the others come
+    from the query (GET, DELETE) or the JSON body. ``stream`` verbs answer with bytes or server-sent
+    events instead of one JSON value.
+    """
+
+    name: str
+    summary: str
+    method: str
+    path: str
+    request: type[m.Request]
+    reply: object
+    role: Role = Role.VIEWER
+    status: int = 200
+    stream: bool = False
+
+
+VERBS: tuple[Verb, ...] = (
+    Verb(
+        name="status",
+        summary="how this agent is",
+        method="GET",
+        path="/v1/status",
+        request=m.Nothing,
+        reply=m.Status,
+    ),
+    Verb(
+        name="agents",
+        summary="all agents, their labels and slots",
+        method="GET",
+        path="/v1/agents",
+        request=m.Nothing,
+        reply=list[Agent],
+    ),
+    Verb(
+        name="stop",
+        summary="stop this agent and its engine; running builds go on and are found again",
+        method="POST",
+        path="/v1/stop",
+        request=m.Nothing,
+        reply=m.Stopping,
+        role=Role.ADMIN,
+        status=202,
+    ),
+    Verb(
+        name="jobs",
+        summary="list jobs",
+        method="GET",
+        path="/v1/jobs",
+        request=m.JobsRequest,
+        reply=list[m.JobSummary],
+    ),
+    Verb(
+        name="job",
+        summary="show a job",
+        method="GET",
+        path="/v1/jobs/{job}",
+        request=m.JobRequest,
+        reply=m.JobView,
+    ),
+    Verb(
+        name="put",
+        summary="add or change a job, in one commit",
+        method="PUT",
+        path="/v1/jobs/{job}",
+        request=m.PutJobRequest,
+        reply=m.Committed,
+        role=Role.MAINTAINER,
+    ),
+    Verb(
+        name="rm",
+        summary="remove a job, in one commit; its history stays",
+        method="DELETE",
+        path="/v1/jobs/{job}",
+        request=m.RemoveJobRequest,
+        reply=m.Committed,
+        role=Role.MAINTAINER,
+    ),
+    Verb(
+        name="pause",
+        summary="take no triggers for a job until it is resumed",
+        method="POST",
+        path="/v1/jobs/{job}/pause",
+        request=m.PauseRequest,
+        reply=m.Committed,
+        role=Role.MAINTAINER,
+    ),
+    Verb(
+        name="resume",
+        summary="take triggers for a job again",
+        method="POST",
+        path="/v1/jobs/{job}/resume",
+        request=m.JobRequest,
+        reply=m.Committed,
+        role=Role.MAINTAINER,
+    ),
+    Verb(
+        name="check",
+        summary="check a script's header; changes nothing",
+        method="POST",
+        path="/v1/check",
+        request=m.CheckRequest,
+        reply=m.Checked,
+    ),
+    Verb(
+        name="run",
+        summary="request a build of a job",
+        method="POST",
+        path="/v1/jobs/{job}/builds",
+        request=m.RunRequest,
+        reply=Build,
+        role=Role.BUILDER,
+        status=201,
+    ),
+    Verb(
+        name="builds",
+        summary="list builds, newest first",
+        method="GET",
+        path="/v1/builds",
+        request=m.BuildsRequest,
+        reply=list[Build],
+    ),
+    Verb(
+        name="build",
+        summary="show a build, or wait for it",
+        method="GET",
+        path="/v1/builds/{build}",
+        request=m.BuildRequest,
+        reply=Build,
+    ),
+    Verb(
+        name="log",
+        summary="read a build's log",
+        method="GET",
+        path="/v1/builds/{build}/log",
+        request=m.LogRequest,
+        reply=bytes,
+        stream=True,
+    ),
+    Verb(
+        name="cancel",
+        summary="cancel a build, in whatever state it is",
+        method="POST",
+        path="/v1/builds/{build}/cancel",
+        request=m.CancelRequest,
+        reply=Build,
+        role=Role.BUILDER,
+    ),
+    Verb(
+        name="retry",
+        summary="try a finished build again, as its next attempt",
+        method="POST",
+        path="/v1/builds/{build}/retry",
+        request=m.RetryRequest,
+        reply=Build,
+        role=Role.BUILDER,
+    ),
+    Verb(
+        name="send",
+        summary="send text to a running script's standard input",
+        method="POST",
+        path="/v1/builds/{build}/input",
+        request=m.SendRequest,
+        reply=m.Sent,
+        role=Role.BUILDER,
+    ),
+    Verb(
+        name="why",
+        summary="say what a build waits for, or why it ended",
+        method="GET",
+        path="/v1/builds/{build}/why",
+        request=m.BuildRequest,
+        reply=m.Why,
+    ),
+    Verb(
+        name="artifacts",
+        summary="list the files a build left",
+        method="GET",
+        path="/v1/builds/{build}/artifacts",
+        request=m.BuildRequest,
+        reply=list[Artifact],
+    ),
+    Verb(
+        name="artifact",
+        summary="read a file that a build left",
+        method="GET",
+        path="/v1/builds/{build}/artifacts/{path}",
+        request=m.ArtifactRequest,
+        reply=bytes,
+        stream=True,
+    ),
+    Verb(
+        name="keep",
+        summary="keep a file as an artifact of a running build; the body is its bytes",
+        method="PUT",
+        path="/v1/builds/{build}/artifacts/{path}",
+        request=m.ArtifactRequest,
+        reply=Artifact,
+        role=Role.BUILDER,
+        status=201,
+        stream=True,
+    ),
+    Verb(
+        name="events",
+        summary="read the journal, or follow it as server-sent events",
+        method="GET",
+        path="/v1/events",
+        request=m.EventsRequest,
+        reply=list[dict[str, object]],
+        stream=True,
+    ),
+    Verb(
+        name="emit",
+        summary="write an event of your own to the journal",
+        method="POST",
+        path="/v1/events",
+        request=m.EmitRequest,
+        reply=m.Emission,
+        role=Role.BUILDER,
+        status=201,
+    ),
+)
+
+BY_NAME = {verb.name: verb for verb in VERBS}

@@ -1,0 +1,16 @@
+#!/bin/sh
+# The tests run real git, curl and scripts in several languages. Where we are root on a
+# Debian system, install what is missing; elsewhere say so: those tests then skip with the reason.
+set -eu
+missing=
+for pair in git:git curl:curl perl:perl ruby:ruby node:nodejs tmux:tmux; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+done
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "installing for the tests:$missing"
+    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing; } >/tmp/rota-apt.log 2>&1 \
+        || { tail -n 5 /tmp/rota-apt.log; echo "note: could not install$missing; tests that need them skip"; }
+else
+    echo "note: not installed:$missing; tests that need them skip"
+fi
