@@ -1,1 +1,1 @@
-"""TODO."""
+"""The imperative shell of one agent: reads the journal, folds, decides, acts."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""REST, server-sent events and git over HTTP: a thin edge over the service."""

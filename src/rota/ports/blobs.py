@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Protocol
 
 import msgspec
@@ -27,7 +27,7 @@ class Blobs(Protocol):
         """
         ...
 
-    def get(self, name: str) -> AsyncIterator[bytes]:
+    def get(self, name: str) -> AsyncGenerator[bytes]:
         """Yield the bytes.
 
         Raises:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 import msgspec
 
 from rota.core.events import Event
+
+#: An event larger than this is refused: the engine's messages end at 1 MiB, headers included.
+MAX_EVENT_BYTES = 900_000
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -29,10 +32,11 @@ class Journal(Protocol):
 
         Args:
             event: Its key is ``rota.core.events.key_of(event)``.
-            expect: The sequence of the last event of the same key, 0 for "there is none".
-                ``None`` writes in any case.
+            expect: The sequence of the last event of the same key, 0 for "there is none" (also
+                where :meth:`trim` took the last one). ``None`` writes in any case.
 
         Raises:
+            InputError: encoded, the event is larger than ``MAX_EVENT_BYTES``.
             StaleError: ``expect`` was given and another event of that key is the last one. This is
                 the only fence there is: claims, leases and repeated triggers all rest on it. An
                 append that was retried after a lost acknowledgement reports success, not this.
@@ -41,12 +45,16 @@ class Journal(Protocol):
         """
         ...
 
-    def read(self, *, after: int = 0, follow: bool = False) -> AsyncIterator[Entry]:
+    def read(self, *, after: int = 0, follow: bool = False) -> AsyncGenerator[Entry]:
         """Yield the events with a sequence above ``after``, in order, each once.
 
         With ``follow`` it never ends: it goes on with new events, through a restart of the engine.
-        Without, it ends at what was the last event when it was called. Close the iterator
+        Without, it ends at what was the last event when it was called. Where ``after`` was
+        trimmed away, it goes on with the first event that is there. Close the iterator
         (``aclosing``) to free what it holds at the engine.
+
+        Raises:
+            UnavailableError: the engine does not answer; never with ``follow``, which waits.
         """
         ...
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 import msgspec
+
+#: The largest piece one append takes.
+MAX_CHUNK_BYTES = 512 << 10
 
 
 class LogKey(msgspec.Struct, frozen=True):
@@ -24,16 +27,22 @@ class Logs(Protocol):
     async def append(self, key: LogKey, offset: int, data: bytes) -> int:
         """Add ``data``, which starts at byte ``offset``, and return the new end once it is on disk.
 
+        It may be called for the next pieces before the former have returned: they are compressed at
+        the same time and written in order, and if one fails, those behind it raise StaleError and
+        are not written. Two to four under way are enough. Cancelling leaves open whether it was
+        written, as UnavailableError does.
+
         Repeating a piece that is there already changes nothing, so a shipper that died between
         sending and hearing the answer asks :meth:`end` and goes on from there.
 
         Args:
             key: The attempt.
-            offset: Must be the present end.
+            offset: Must be the present end, counting what is under way.
             data: 1 byte to 512 KiB, as written; how it is compressed is the adapter's business.
 
         Raises:
-            StaleError: ``offset`` is not the present end.
+            InputError: ``data`` is empty or too large.
+            StaleError: ``offset`` is not the present end; nothing was written.
             UnavailableError: not acknowledged in time; it may still have been written.
         """
         ...
@@ -42,16 +51,27 @@ class Logs(Protocol):
         """Return how many bytes are there; 0 for a log nobody wrote."""
         ...
 
-    def read(self, key: LogKey, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+    def read(self, key: LogKey, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
         """Yield the bytes from ``start`` up to ``stop`` (or what is there now), in pieces.
 
         Cost: memory of a few pieces, whatever the log's size; starting late does not read what
         lies before.
+
+        Raises:
+            NotFoundError: the log's beginning is no longer kept, and ``start`` lies in it.
+            UnavailableError: the engine does not answer.
         """
         ...
 
-    def follow(self, key: LogKey, start: int = 0) -> AsyncIterator[bytes]:
-        """Yield the bytes from ``start``, then new ones as they come. Ends only when closed."""
+    def follow(self, key: LogKey, start: int = 0) -> AsyncGenerator[bytes]:
+        """Yield the bytes from ``start``, then new ones as they come. Ends only when closed.
+
+        Goes on through a restart of the engine.
+
+        Raises:
+            NotFoundError: as for :meth:`read`.
+            UnavailableError: the engine does not answer at the very start.
+        """
         ...
 
     async def drop(self, key: LogKey) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -63,6 +63,7 @@ class Store(Protocol):
 
         Raises:
             StaleError: ``main`` is not at ``base``: nothing was changed.
+            ConflictError: a file would stand where a folder is, or the reverse.
             UnavailableError: git could not write; the message has git's words.
         """
         ...
@@ -79,6 +80,6 @@ class Store(Protocol):
         """Return the journal sequence up to which ``history`` holds all records; 0 at first."""
         ...
 
-    def records(self) -> AsyncIterator[bytes]:
+    def records(self) -> AsyncGenerator[bytes]:
         """Yield the data of every record on ``history``. Cost: one pass over it, for a rebuild."""
         ...

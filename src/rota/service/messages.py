@@ -80,7 +80,8 @@ class RunRequest(Request, frozen=True, kw_only=True):
     job: JobArg
     params: Annotated[dict[str, ParamValue], Meta(description="the job's declared parameters")] = {}
     priority: Annotated[
-        int | None, Meta(description="-100 to 100, instead of the job's own", ge=-100, le=100)
+        Annotated[int, Meta(ge=-100, le=100)] | None,
+        Meta(description="-100 to 100, instead of the job's own"),
     ] = None
     key: Annotated[
         str,

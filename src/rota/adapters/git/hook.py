@@ -1,0 +1,100 @@
+"""The pre-receive hook: refuses a push whose definitions have faults, and says each of them.
+
+Runs as ``python -m rota.adapters.git.hook`` inside git's quarantine. It reads ``old new ref`` lines
+and prints problems to standard error, which git shows as ``remote: …``. Only what the push changes
+is looked at, so that a fault that was there before does not stop the push that mends another.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import IO
+
+from rota.core.definitions import MAX_BYTES, check_changes, is_definition
+from rota.core.problem import Problem
+
+MAIN = "refs/heads/main"
+#: So many problems help; more scroll away what matters.
+MAX_SHOWN = 50
+_NONE = "0" * 40
+_KINDS = {"120000": "a symbolic link", "160000": "a submodule"}
+
+
+def main() -> int:
+    """Check the push on standard input; return the exit status, 1 to refuse all of it."""
+    faults = [text for line in sys.stdin for text in check_push(*line.split())]
+    for text in faults[:MAX_SHOWN]:
+        print(text.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)  # noqa: T201  # to whom pushes
+    if len(faults) > MAX_SHOWN:
+        print(f"and {len(faults) - MAX_SHOWN} more", file=sys.stderr)  # noqa: T201  # to whom pushes
+    return 1 if faults else 0
+
+
+def check_push(old: str, new: str, ref: str) -> list[str]:
+    """Return what is wrong with moving ``ref`` from ``old`` to ``new``, one text a fault."""
+    if ref != MAIN:
+        return [f"only {MAIN} can be pushed, {ref} cannot"]
+    if new == _NONE:
+        return [f"{MAIN} cannot be deleted"]
+    before = {} if old == _NONE else _entries(old)
+    after = _entries(new)
+    changed = {path: entry for path, entry in after.items() if before.get(path) != entry}
+    problems = list(_mode_problems(changed))
+    blobs = {path: blob for path, (mode, blob) in changed.items() if mode.startswith("100")}
+    problems += check_changes(_contents(blobs), after)
+    return [str(problem) for problem in sorted(problems)]
+
+
+def _entries(commit: str) -> dict[str, tuple[str, str]]:
+    """Return path -> (mode, hash) for the definitions of a commit."""
+    args = ("ls-tree", "-r", "-z", "--full-tree", commit, "jobs", "paused", "settings.toml")
+    found = {}
+    for line in _git(*args).split(b"\0"):
+        about, _, name = line.partition(b"\t")
+        path = name.decode("utf-8", "surrogateescape")
+        if is_definition(path) or path in {"jobs", "paused"}:
+            mode, _, blob = about.decode().split(" ")
+            found[path] = (mode, blob)
+    return found
+
+
+def _mode_problems(entries: dict[str, tuple[str, str]]) -> Iterator[Problem]:
+    for path, (mode, _) in entries.items():
+        if mode in _KINDS:
+            yield Problem(path, 0, 0, f"{_KINDS[mode]} cannot be a definition")
+        elif path in {"jobs", "paused"}:
+            yield Problem(path, 0, 0, "a file where a folder should be")
+
+
+def _contents(blobs: dict[str, str]) -> dict[str, bytes | None]:
+    """Return path -> bytes, cut one byte after what a definition may have at most."""
+    with subprocess.Popen(
+        ["git", "cat-file", "--batch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as git:
+        assert git.stdin is not None
+        assert git.stdout is not None
+        found: dict[str, bytes | None] = {}
+        for path, blob in blobs.items():
+            git.stdin.write(f"{blob}\n".encode())
+            git.stdin.flush()
+            found[path] = _content(git.stdout)
+    return found
+
+
+def _content(out: IO[bytes]) -> bytes:
+    size = int(out.readline().split()[2])
+    data = out.read(min(size, MAX_BYTES + 1))
+    rest = size - len(data) + 1
+    while rest:
+        rest -= len(out.read(min(rest, 1 << 20)))
+    return data
+
+
+def _git(*args: str) -> bytes:
+    return subprocess.run(["git", *args], stdout=subprocess.PIPE, check=True).stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())

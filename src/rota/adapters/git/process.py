@@ -1,0 +1,183 @@
+"""Running the git executable: a clean environment, a bound on time, nothing left behind.
+
+Every git we start keeps a file descriptor of the store's guard open (see ``repository``), so that
+whoever opens the store next knows whether one of them still runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from rota.errors import RotaError, UnavailableError
+
+#: A local git answers in milliseconds; what takes so long hangs on a dead disk.
+TIMEOUT_S = 60.0
+#: Between asking a git to end, which lets it remove its lock files, and ending it.
+GRACE_S = 2.0
+
+_CLEAN = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_AUTHOR_NAME": "rota",
+    "GIT_AUTHOR_EMAIL": "rota@localhost",
+    "GIT_COMMITTER_NAME": "rota",
+    "GIT_COMMITTER_EMAIL": "rota@localhost",
+    "LC_ALL": "C",
+}
+
+
+class GitFailedError(RotaError):
+    """A git command ended with an error; ``message`` has git's own words. Stays in this package."""
+
+    code = "git"
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return all variables a git runs with; ``settings`` go before those of the repository.
+
+    The owner of the folder is not git's business here: who reaches the store is ours.
+    """
+    given = {"safe.directory": "*", **settings}
+    env = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        **_CLEAN,
+        "GIT_CONFIG_COUNT": str(len(given)),
+    }
+    for number, (key, value) in enumerate(given.items()):
+        env[f"GIT_CONFIG_KEY_{number}"] = key
+        env[f"GIT_CONFIG_VALUE_{number}"] = value
+    return env
+
+
+class Git:
+    """Starts gits on one repository and knows how many of them run."""
+
+    def __init__(self, path: Path, guard: int | None = None) -> None:
+        self._path = path
+        self._fds = () if guard is None else (guard,)
+        self._env = {**environment({"core.hooksPath": "/dev/null"}), "GIT_DIR": str(path)}
+        self._running = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no git that was started here runs."""
+        return self._running == 0
+
+    async def run(
+        self, *args: str, data: bytes = b"", timeout_s: float = TIMEOUT_S, is_nice: bool = False
+    ) -> bytes:
+        """Run ``git ARGS`` with ``data`` as its input and return what it printed.
+
+        Raises:
+            GitFailedError: it ended with an error.
+            UnavailableError: it took longer than ``timeout_s``, or there is no git.
+        """
+        command = ["nice", "-n", "10", "git", *args] if is_nice else ["git", *args]
+        async with self.start(*command, env=self._env) as process:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    out, err = await process.communicate(data)
+            except TimeoutError as error:
+                raise UnavailableError(
+                    f"git {args[0]} took longer than {timeout_s:g} s", hint="look at the disk"
+                ) from error
+            if process.returncode:
+                raise GitFailedError(words(err) or f"git {args[0]} ended by {process.returncode}")
+        return out
+
+    @contextlib.asynccontextmanager
+    async def lines(self, *args: str) -> AsyncIterator[asyncio.StreamReader]:
+        """Run ``git ARGS`` and hand out its output as it comes; it is to be read to its end.
+
+        Leaving the block early, by an error, ends the process. How long the block takes is its
+        own affair: a full pipe makes git wait.
+
+        Raises:
+            GitFailedError: it ended with an error, so that the output is not all.
+        """
+        async with self.start("git", *args, env=self._env) as process:
+            assert process.stdout is not None
+            yield process.stdout
+            async with asyncio.timeout(TIMEOUT_S):
+                _, err = await process.communicate()
+            if process.returncode:
+                raise GitFailedError(words(err) or f"git {args[0]} ended by {process.returncode}")
+
+    @contextlib.asynccontextmanager
+    async def start(self, *command: str, env: Mapping[str, str]) -> AsyncIterator[Process]:
+        """Start a command in its own process group; leaving the block ends all of it.
+
+        Raises:
+            UnavailableError: it could not be started.
+        """
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=PIPE,
+                env=env,
+                cwd="/",
+                pass_fds=self._fds,
+                start_new_session=True,
+            )
+        except FileNotFoundError as error:
+            raise UnavailableError(f"no {command[0]} on PATH", hint="install git 2.34+") from error
+        except OSError as error:
+            raise UnavailableError(f"cannot start {command[0]}: {error.strerror}") from error
+        self._running += 1
+        try:
+            yield process
+        finally:
+            try:
+                await _end(process)
+            finally:
+                self._running -= 1
+
+
+def words(stderr: bytes) -> str:
+    """Return what git said that a person needs, on one line."""
+    lines = [line for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    said = [line for line in lines if line.startswith(("fatal: ", "error: "))]
+    return "; ".join(said or lines[-1:])
+
+
+async def _end(process: Process) -> None:
+    """Make sure that the process is gone: asked first, so that it removes its locks."""
+    if process.returncode is None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            _signal(process, number)
+            if await _is_gone(process):
+                break
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+async def _is_gone(process: Process) -> bool:
+    try:
+        async with asyncio.timeout(GRACE_S):
+            await asyncio.gather(process.wait(), _drain(process.stdout), _drain(process.stderr))
+    except TimeoutError:
+        return False
+    except asyncio.CancelledError:
+        _signal(process, signal.SIGKILL)
+        raise
+    return True
+
+
+async def _drain(reader: asyncio.StreamReader | None) -> None:
+    # A full pipe would keep some event loops from reporting the process's end.
+    while reader is not None and await reader.read(1 << 16):
+        pass
+
+
+def _signal(process: Process, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)

@@ -1,0 +1,209 @@
+"""Git over HTTP, smart protocol, without a web framework: what an HTTP edge calls.
+
+A request goes to ``git http-backend`` and its answer comes back, both in pieces as they arrive.
+Who may do what is the edge's to decide before it calls; what a push may contain is the hook's.
+
+A fetch whose client went away is ended. A push that arrived whole is brought to its end without
+its client, because git may already have moved ``main``: what was pushed is read from the hook that
+git runs after it did, and told to ``on_push`` before the client gets the last bytes. So whoever
+pushed and then asks for the new job finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from rota.adapters.git.call import Call
+from rota.adapters.git.hooks import PUSHED
+from rota.adapters.git.process import environment
+from rota.adapters.git.store import GitStore
+from rota.errors import RotaError, UnavailableError
+from rota.ports.store import MAIN
+
+log = logging.getLogger(__name__)
+
+OnPush = Callable[[str, str, str], Awaitable[None]]
+
+#: git itself says something every 5 s while it works; so long a silence is a dead client.
+IDLE_S = 60.0
+#: Each clone may take a core and 100 MB for a while; the others wait for their turn.
+MAX_AT_ONCE = 4
+
+_UPLOAD, _RECEIVE = "git-upload-pack", "git-receive-pack"
+_PROTOCOL = re.compile(r"[a-z0-9=:]{1,50}")
+_QUERY = re.compile(r"service=(git-upload-pack|git-receive-pack)")
+
+
+class GitReply(msgspec.Struct, frozen=True):
+    """An HTTP answer. ``body`` is to be read to its end, or closed (``aclosing``)."""
+
+    status: int
+    headers: dict[str, str]
+    body: AsyncIterator[bytes]
+
+
+class GitService:
+    """Serves one store while its ``async with`` block lasts; any number of requests at once."""
+
+    def __init__(self, store: GitStore, on_push: OnPush, *, idle_s: float = IDLE_S) -> None:
+        self._store = store
+        self._on_push = on_push
+        self._idle_s = idle_s
+        self._room = asyncio.Semaphore(MAX_AT_ONCE)
+        self._group = asyncio.TaskGroup()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self._group.__aexit__(kind, error, trace)
+
+    async def handle(
+        self,
+        method: str,
+        path_info: str,
+        query: str,
+        headers: Mapping[str, str],
+        body: AsyncIterator[bytes],
+        principal: str,
+    ) -> GitReply:
+        """Answer one request; the answer's body is still being made when this returns.
+
+        Args:
+            method: ``GET`` or ``POST``.
+            path_info: What follows the repository's URL: ``/info/refs``, ``/git-upload-pack`` or
+                ``/git-receive-pack``.
+            query: As in the URL, without the question mark.
+            headers: Of the request. Content-Type and Git-Protocol matter.
+            body: Of the request, as sent or already decompressed. What it raises is raised to the
+                reader of the answer.
+            principal: Who asks; the edge has found that they may.
+
+        Raises:
+            UnavailableError: git could not be started, or ended without an answer.
+        """
+        refusal = _refusal(method, path_info, query)
+        if refusal is not None:
+            return refusal
+        call = Call(self._store.git, aiter(body), self._idle_s)
+        fields = {name.lower(): value for name, value in headers.items()}
+        env = {
+            **environment({}),
+            "GIT_PROJECT_ROOT": str(self._store.path.parent),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": f"/{self._store.path.name}{path_info}",
+            "REQUEST_METHOD": method,
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": fields.get("content-type", ""),
+            "HTTP_CONTENT_ENCODING": await call.peek(),
+            "REMOTE_USER": principal,
+        }
+        if _PROTOCOL.fullmatch(fields.get("git-protocol", "")):
+            env["GIT_PROTOCOL"] = fields["git-protocol"]
+        if path_info == f"/{_RECEIVE}":
+            return await self._reply(call, self._push(call, env, principal), is_push=True)
+        return await self._reply(call, self._fetch(call, env), is_push=False)
+
+    async def _reply(
+        self, call: Call, work: Coroutine[None, None, None], *, is_push: bool
+    ) -> GitReply:
+        task = self._group.create_task(work, name="git http-backend")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            status, fields = await call.head
+        except BaseException:
+            task.cancel()
+            raise
+        return GitReply(status, fields, _body(call, None if is_push else task))
+
+    async def _run(self, call: Call, env: Mapping[str, str]) -> None:
+        try:
+            async with asyncio.timeout(self._idle_s):
+                await self._room.acquire()
+        except TimeoutError:
+            call.fail(UnavailableError("too many clones and pushes at once"))
+            return
+        try:
+            await call.run(env)
+        finally:
+            self._room.release()
+
+    async def _fetch(self, call: Call, env: Mapping[str, str]) -> None:
+        await self._run(call, env)
+        call.finish()
+
+    async def _push(self, call: Call, env: Mapping[str, str], principal: str) -> None:
+        try:
+            descriptor, name = tempfile.mkstemp(prefix="pushed-", dir=self._store.path / "rota")
+        except OSError as error:
+            call.fail(UnavailableError(f"cannot write {self._store.path}: {error.strerror}"))
+            return
+        with os.fdopen(descriptor, "r", encoding="ascii") as pushed:
+            try:
+                await self._run(call, {**env, PUSHED: name})
+                await self._tell(pushed.read(), principal)
+            finally:
+                Path(name).unlink(missing_ok=True)
+        call.finish()
+
+    async def _tell(self, pushed: str, principal: str) -> None:
+        """Pass on what the hook noted: ``old new ref`` lines of the refs that moved."""
+        for line in pushed.splitlines():
+            old, new, ref = line.split()
+            if ref != f"refs/heads/{MAIN}":
+                continue
+            try:
+                await self._store.sync(MAIN)
+                self._store.moved()
+                await self._on_push(old, new, principal)
+            except RotaError as error:
+                log.warning("main was pushed to %s, but: %s", new, error)
+
+
+def _refusal(method: str, path_info: str, query: str) -> GitReply | None:
+    """Return the answer to what is no request of the smart protocol, before git sees it."""
+    if path_info == "/info/refs":
+        if not _QUERY.fullmatch(query):
+            return _text(403, "this server speaks git's smart HTTP protocol only")
+        return None if method == "GET" else _text(405, f"{method} is not for {path_info}")
+    if path_info in {f"/{_UPLOAD}", f"/{_RECEIVE}"}:
+        return None if method == "POST" else _text(405, f"{method} is not for {path_info}")
+    return _text(404, f"no {path_info}")
+
+
+async def _body(call: Call, task: asyncio.Task[None] | None) -> AsyncIterator[bytes]:
+    """Yield the answer; when nobody reads on, end ``task``, or let the call end by itself."""
+    try:
+        async for piece in call.pieces():
+            yield piece
+    finally:
+        call.abandon()
+        if task is not None:
+            task.cancel()
+
+
+def _text(status: int, text: str) -> GitReply:
+    async def body() -> AsyncIterator[bytes]:
+        yield f"{text}\n".encode()
+
+    return GitReply(status, {"Content-Type": "text/plain; charset=utf-8"}, body())

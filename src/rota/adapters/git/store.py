@@ -1,0 +1,307 @@
+"""The store over a bare git repository and the git executable."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+from rota.adapters.git import repository
+from rota.adapters.git.cache import BlobCache
+from rota.adapters.git.housekeeping import Housekeeping
+from rota.adapters.git.process import Git, GitFailedError
+from rota.adapters.git.stream import COMMAND, ROTA, commit_stream, decode_path
+from rota.core import records as record
+from rota.errors import ConflictError, NotFoundError, StaleError, UnavailableError
+from rota.ports.store import HISTORY, MAIN, Author, Record
+
+log = logging.getLogger(__name__)
+
+#: So many records are in memory at once while all are read.
+BATCH = 1000
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+class GitStore:
+    """The store at ``path``, made on first use. Open while its ``async with`` block lasts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.git = Git(self.path)
+        self._guard = -1
+        self._locks = {MAIN: asyncio.Lock(), HISTORY: asyncio.Lock()}
+        self._cache = BlobCache()
+        self._tree: tuple[str, Mapping[str, str]] = ("", _EMPTY)
+        self._covered: tuple[str, int] = ("", 0)
+        self._exit = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self._guard = await repository.open_guard(self.path)
+        self._exit.callback(os.close, self._guard)
+        async with contextlib.AsyncExitStack() as undo:
+            undo.push_async_exit(self._exit)
+            self.git = Git(self.path, self._guard)
+            await repository.check(self.path, self.git)
+            self._housekeeping = Housekeeping(self.path, self.git)
+            await self._exit.enter_async_context(self._housekeeping)
+            undo.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._exit.__aexit__(kind, error, trace)
+
+    async def head(self, ref: str = MAIN) -> str:
+        """Return the hash of the ref's commit; ``""`` while there is none. Cost: reads a file."""
+        return repository.read_ref(self.path, ref)
+
+    async def tree(self, commit: str) -> Mapping[str, str]:
+        """Return path -> blob hash for all regular files of a commit.
+
+        Symbolic links and submodules are left out: nothing follows them. Paths that are not UTF-8
+        have lone surrogates in them. Cost: one process (3 ms) for a commit other than the last.
+
+        Raises:
+            NotFoundError: the repository has no such commit.
+        """
+        if not commit:
+            return _EMPTY
+        known, files = self._tree
+        if known != commit:
+            files = MappingProxyType(await self._list(commit))
+            self._tree = (commit, files)
+        return files
+
+    async def blobs(self, hashes: Iterable[str]) -> Mapping[str, bytes]:
+        """Return hash -> bytes. Cost: nothing for what was read last, else one process (3 ms).
+
+        Raises:
+            NotFoundError: the repository has no such blob.
+        """
+        wanted = dict.fromkeys(hashes)
+        found = {h: data for h in wanted if (data := self._cache.get(h)) is not None}
+        missing = [h for h in wanted if h not in found]
+        if missing:
+            read = await self._read(missing)
+            for blob, data in read.items():
+                self._cache.add(blob, data)
+            found.update(read)
+        return found
+
+    async def commit(
+        self,
+        changes: Mapping[str, bytes | None],
+        *,
+        base: str,
+        author: Author,
+        message: str,
+        at: datetime,
+    ) -> str:
+        """Write files, move ``main`` from ``base`` and return the new hash, once it is on disk.
+
+        Raises:
+            ConflictError: a file would stand where a folder is, or the reverse.
+            StaleError: ``main`` is not at ``base``. When git was killed in the very moment after
+                it moved ``main``, this is said of what was written: read again, then decide.
+            UnavailableError: git could not write; the message has git's words.
+
+        Cost: one process, 5 ms.
+        """
+        async with self._locks[MAIN]:
+            self._expect(MAIN, base)
+            files = dict(await self.tree(base))
+            _apply(files, changes)
+            text = message if message.endswith("\n") else message + "\n"
+            stream = commit_stream(MAIN, base, changes, author=author, message=text, at=at)
+            new = await self._write(MAIN, base, stream)
+            self._tree = (new, MappingProxyType(files))
+        return new
+
+    async def record(self, records: Sequence[Record], *, covers: int, at: datetime) -> str:
+        """Write records to ``history`` in one commit that names ``covers``, and return its hash.
+
+        Cost: one process, 5 to 15 ms for 100 records, however many there are already.
+        """
+        async with self._locks[HISTORY]:
+            parent = await self.head(HISTORY)
+            if covers <= await self.covered():
+                return parent
+            stream = commit_stream(
+                HISTORY,
+                parent,
+                {r.path: r.data for r in records},
+                author=ROTA,
+                message=record.message([r.data for r in records], covers),
+                at=at,
+            )
+            try:
+                new = await self._write(HISTORY, parent, stream)
+            except StaleError:
+                if await self.covered() < covers:
+                    raise
+                return await self.head(HISTORY)  # git died after it had moved the branch
+            self._covered = (new, covers)
+        return new
+
+    async def covered(self) -> int:
+        """Return the journal sequence up to which ``history`` holds all records; 0 at first."""
+        head = await self.head(HISTORY)
+        if head != self._covered[0]:
+            self._covered = (head, await self._read_covered(head))
+        return self._covered[1]
+
+    async def records(self) -> AsyncIterator[bytes]:
+        """Yield the data of every record on ``history``, in no particular order."""
+        head = await self.head(HISTORY)
+        if not head:
+            return
+        args = ("ls-tree", "-r", "-z", "--full-tree", head, f"{record.FOLDER}/")
+        try:
+            async with self.git.lines(*args) as lines:
+                async for hashes in _batches(lines):
+                    for data in (await self._read(hashes)).values():
+                        yield data
+        except GitFailedError as error:
+            raise UnavailableError(f"git could not read {self.path}: {error}") from error
+
+    def moved(self) -> None:
+        """Note that a git other than this object's wrote to the repository: a push."""
+        self._housekeeping.wake()
+
+    async def sync(self, branch: str) -> None:
+        """Return once what a branch names is on disk.
+
+        Raises:
+            UnavailableError: the disk said no.
+        """
+        try:
+            await asyncio.to_thread(repository.sync, self.path, branch)
+        except OSError as error:
+            raise UnavailableError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def _expect(self, branch: str, base: str) -> None:
+        head = repository.read_ref(self.path, branch)
+        if head != base:
+            raise StaleError(f"{branch} is at {head or 'nothing'}, not at {base or 'nothing'}")
+
+    async def _write(self, branch: str, base: str, stream: bytes) -> str:
+        try:
+            answer = await self._import(stream)
+        except GitFailedError as error:
+            repository.remove_reports(self.path)
+            self._expect(branch, base)
+            raise UnavailableError(f"git could not write {branch}: {error}") from error
+        await self.sync(branch)
+        self._housekeeping.wake()
+        return answer.decode().strip()
+
+    async def _import(self, stream: bytes) -> bytes:
+        try:
+            return await self.git.run(*COMMAND, data=stream)
+        except GitFailedError:
+            if self.git.is_idle and repository.remove_stale_locks(self.path):
+                return await self.git.run(*COMMAND, data=stream)
+            raise
+
+    async def _list(self, commit: str) -> dict[str, str]:
+        if not repository.is_hash(commit):
+            raise NotFoundError(f"no commit {commit!r}")
+        try:
+            out = await self.git.run("ls-tree", "-r", "-z", "--full-tree", commit)
+        except GitFailedError as error:
+            raise NotFoundError(f"no commit {commit}: {error}") from error
+        entries = (entry.partition(b"\t") for entry in out.split(b"\0") if entry)
+        return {
+            decode_path(path): about[-40:].decode()
+            for about, _, path in entries
+            if about.startswith(b"100")
+        }
+
+    async def _read(self, hashes: Sequence[str]) -> dict[str, bytes]:
+        for blob in hashes:
+            if not repository.is_hash(blob):
+                raise NotFoundError(f"no blob {blob!r}")
+        try:
+            out = await self.git.run("cat-file", "--batch", data="\n".join([*hashes, ""]).encode())
+        except GitFailedError as error:
+            raise UnavailableError(f"git could not read {self.path}: {error}") from error
+        return _parse_batch(out, hashes)
+
+    async def _read_covered(self, head: str) -> int:
+        if not head:
+            return 0
+        args = ("log", "-1", "--format=%B", f"--grep=^{record.TRAILER}: ", head, "--")
+        try:
+            return record.covered((await self.git.run(*args)).decode("utf-8", "replace"))
+        except GitFailedError as error:
+            raise UnavailableError(f"git could not read {self.path}: {error}") from error
+
+
+def blob_hash(data: bytes) -> str:
+    """Return the name that git gives a file's content."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def _apply(files: dict[str, str], changes: Mapping[str, bytes | None]) -> None:
+    """Change ``files`` as git will, and refuse a file where a folder is and the reverse.
+
+    git would drop a whole folder without a word to put a file in its place.
+    """
+    for path, data in changes.items():
+        if data is None:
+            files.pop(path, None)
+    added = [path for path, data in changes.items() if data is not None and path not in files]
+    files.update({path: blob_hash(data) for path, data in changes.items() if data is not None})
+    for path in added:
+        if any(file.startswith(f"{path}/") for file in files):
+            raise ConflictError(f"{path} is a folder, it cannot be a file too")
+        for at, letter in enumerate(path):
+            if letter == "/" and path[:at] in files:
+                raise ConflictError(f"{path[:at]} is a file, it cannot be a folder too")
+
+
+def _parse_batch(out: bytes, hashes: Sequence[str]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    at = 0
+    for blob in hashes:
+        end = out.index(b"\n", at)
+        about = out[at:end].split(b" ")
+        if about[1] != b"blob":
+            raise NotFoundError(f"no blob {blob}")
+        at = end + 1 + int(about[2])
+        found[blob] = out[end + 1 : at]
+        at += 1
+    return found
+
+
+async def _batches(lines: asyncio.StreamReader) -> AsyncIterator[list[str]]:
+    """Yield the blobs' hashes of a tree's listing, so many at a time, each at most once a batch."""
+    batch: dict[str, None] = {}
+    async for entry in _entries(lines):
+        about, _, _ = entry.partition(b"\t")
+        if about.startswith(b"100"):
+            batch[about[-40:].decode()] = None
+        if len(batch) >= BATCH:
+            yield list(batch)
+            batch = {}
+    if batch:
+        yield list(batch)
+
+
+async def _entries(lines: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    rest = b""
+    while chunk := await lines.read(1 << 16):
+        *whole, rest = (rest + chunk).split(b"\0")
+        for entry in whole:
+            yield entry

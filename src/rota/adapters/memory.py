@@ -1,0 +1,166 @@
+"""The journal, logs and blobs in memory: for tests, and for a look at rota without an engine.
+
+They keep every promise of the ports but durability. What is written is encoded and read back, so
+that nobody shares an object by accident.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING
+
+from rota.core.codec import decode, encode
+from rota.core.events import key_of
+from rota.errors import InputError, NotFoundError, StaleError
+from rota.ports.blobs import Blob
+from rota.ports.journal import MAX_EVENT_BYTES, Entry
+from rota.ports.logs import MAX_CHUNK_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from rota.core.events import Event
+    from rota.ports.logs import LogKey
+
+
+class _News:
+    """Wakes everybody who waits for more."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def tell(self) -> None:
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+
+class MemoryJournal:
+    """See :class:`rota.ports.journal.Journal`."""
+
+    def __init__(self) -> None:
+        self._first = 1
+        self._raw: list[bytes] = []
+        self._last: dict[str, int] = {}
+        self._news = _News()
+
+    async def append(self, event: Event, *, expect: int | None = None) -> int:
+        """Write ``event`` and return its sequence."""
+        data, key = encode(event), key_of(event)
+        if len(data) > MAX_EVENT_BYTES:
+            raise InputError(
+                f"the event has {len(data)} bytes, the limit is {MAX_EVENT_BYTES}",
+                hint="keep large data as an artifact and name it in the event",
+            )
+        if expect is not None and expect != self._last.get(key, 0):
+            raise StaleError("somebody else wrote first")
+        self._raw.append(data)
+        self._last[key] = last = self._end
+        self._news.tell()
+        return last
+
+    @property
+    def _end(self) -> int:
+        return self._first + len(self._raw) - 1
+
+    async def read(self, *, after: int = 0, follow: bool = False) -> AsyncGenerator[Entry, None]:
+        """Yield the events above ``after``; see the port."""
+        stop = self._end
+        while True:
+            after = max(after, self._first - 1)
+            while after < (self._end if follow else stop):
+                after += 1
+                yield Entry(after, decode(self._raw[after - self._first]))
+                after = max(after, self._first - 1)
+            if not follow:
+                return
+            await self._news.wait()
+
+    async def bounds(self) -> tuple[int, int]:
+        """Return the first and last sequence."""
+        return (self._first, self._end)
+
+    async def trim(self, *, before: int) -> None:
+        """Forget what lies below ``before``."""
+        before = min(before, self._end + 1)
+        if before > self._first:
+            del self._raw[: before - self._first]
+            self._first = before
+            self._last = {key: seq for key, seq in self._last.items() if seq >= before}
+
+
+class MemoryLogs:
+    """See :class:`rota.ports.logs.Logs`."""
+
+    def __init__(self) -> None:
+        self._logs: dict[LogKey, bytearray] = {}
+        self._news = _News()
+
+    async def append(self, key: LogKey, offset: int, data: bytes) -> int:
+        """Add ``data`` at ``offset`` and return the new end."""
+        if not 0 < len(data) <= MAX_CHUNK_BYTES:
+            raise InputError(f"a piece of {len(data)} bytes, the limit is 1 to {MAX_CHUNK_BYTES}")
+        end = await self.end(key)
+        if offset != end:
+            raise StaleError(f"the log ends at byte {end}, not at {offset}")
+        self._logs.setdefault(key, bytearray()).extend(data)
+        self._news.tell()
+        return offset + len(data)
+
+    async def end(self, key: LogKey) -> int:
+        """Return how many bytes are there."""
+        return len(self._logs.get(key, b""))
+
+    async def read(
+        self, key: LogKey, start: int = 0, stop: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes from ``start`` up to ``stop``."""
+        end = await self.end(key)
+        stop = end if stop is None else min(stop, end)
+        while start < stop:
+            piece = bytes(self._logs.get(key, b"")[start : min(stop, start + MAX_CHUNK_BYTES)])
+            if not piece:
+                return
+            yield piece
+            start += len(piece)
+
+    async def follow(self, key: LogKey, start: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes from ``start`` on, for ever."""
+        while True:
+            async for piece in self.read(key, start):
+                yield piece
+                start += len(piece)
+            if start >= await self.end(key):
+                await self._news.wait()
+
+    async def drop(self, key: LogKey) -> None:
+        """Forget a log."""
+        self._logs.pop(key, None)
+
+
+class MemoryBlobs:
+    """See :class:`rota.ports.blobs.Blobs`."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[str, bytes] = {}
+
+    async def put(self, name: str, data: AsyncIterator[bytes]) -> Blob:
+        """Store ``data`` once all of it arrived."""
+        whole = b"".join([part async for part in data])
+        self._blobs[name] = whole
+        return Blob(name, len(whole), hashlib.sha256(whole).hexdigest())
+
+    async def get(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes."""
+        if name not in self._blobs:
+            raise NotFoundError(f"nothing is stored as {name!r}")
+        whole = self._blobs[name]
+        for at in range(0, len(whole), MAX_CHUNK_BYTES):
+            yield whole[at : at + MAX_CHUNK_BYTES]
+
+    async def drop(self, name: str) -> None:
+        """Forget it."""
+        self._blobs.pop(name, None)

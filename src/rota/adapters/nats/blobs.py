@@ -1,0 +1,124 @@
+"""Blobs as messages of one stream: the pieces of an upload, and a label that names the upload.
+
+The label is written last and replaces the former one: an upload that broke off was never there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from rota.adapters.nats.jetstream import Spec, Stream
+from rota.errors import NotFoundError, UnavailableError
+from rota.ports.blobs import Blob
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from rota.adapters.nats.client import Client
+
+DAY_NS = 86_400 * 10**9
+PIECE_BYTES = 512 << 10
+
+
+class _Label(msgspec.Struct):
+    blob: Blob
+    upload: str
+    pieces: int
+
+
+class NatsBlobs:
+    """See :class:`rota.ports.blobs.Blobs`. Call :meth:`open` once before."""
+
+    def __init__(self, client: Client, *, max_bytes: int = -1, max_age_days: int = 0) -> None:
+        self._stream = Stream(client, "BLOB")
+        self._spec = Spec(
+            name="BLOB",
+            subjects=("rota.blob.>",),
+            max_bytes=max_bytes,
+            max_age=max_age_days * DAY_NS,
+            max_msgs_per_subject=1,
+        )
+
+    async def open(self) -> None:
+        """Make the stream, or give it the present limits. Safe to call twice.
+
+        Raises:
+            UnavailableError: the engine did not agree in time.
+        """
+        await self._stream.ensure(self._spec)
+
+    async def put(self, name: str, data: AsyncIterator[bytes]) -> Blob:
+        """Store ``data``; one round trip for each half mebibyte."""
+        stem, upload = _stem(name), secrets.token_hex(8)
+        label = None
+        try:
+            label = await self._upload(name, f"{stem}.{upload}", upload, data)
+            former = await self._label(name)
+            body = msgspec.json.encode(label)
+            await self._stream.publish(f"{stem}.label".encode(), body, upload.encode(), None)
+        except BaseException:
+            await self._stream.purge(subject=f"{stem}.{upload}.*")
+            raise
+        if former is not None:
+            await self._stream.purge(subject=f"{stem}.{former.upload}.*")
+        return label.blob
+
+    async def _upload(
+        self, name: str, stem: str, upload: str, data: AsyncIterator[bytes]
+    ) -> _Label:
+        size, pieces, digest = 0, 0, hashlib.sha256()
+        async for piece in _pieces(data):
+            subject, msg_id = f"{stem}.{pieces}", f"{upload}-{pieces}"
+            await self._stream.publish(subject.encode(), piece, msg_id.encode(), 0)
+            digest.update(piece)
+            size += len(piece)
+            pieces += 1
+        return _Label(Blob(name, size, digest.hexdigest()), upload, pieces)
+
+    async def get(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes; see the port."""
+        label = await self._label(name)
+        if label is None:
+            raise NotFoundError(f"nothing is stored as {name!r}")
+        pattern = f"{_stem(name)}.{label.upload}.*".encode()
+        seq, left = 1, label.pieces
+        while left:
+            batch = await self._stream.batch(pattern, seq, limit=left)
+            if not batch:
+                raise UnavailableError(f"{name!r} was replaced or dropped while it was read")
+            for each in batch:
+                yield each.data
+            seq, left = batch[-1].seq + 1, left - len(batch)
+
+    async def drop(self, name: str) -> None:
+        """Forget it."""
+        await self._stream.purge(subject=f"{_stem(name)}.>")
+
+    async def pieces(self) -> int:
+        """Return how many messages are stored, labels included."""
+        return (await self._stream.bounds()).messages
+
+    async def _label(self, name: str) -> _Label | None:
+        found = await self._stream.last(f"{_stem(name)}.label".encode())
+        return None if found is None else msgspec.json.decode(found.data, type=_Label)
+
+
+def _stem(name: str) -> str:
+    """Return the subject of a name, whatever characters it has."""
+    return f"rota.blob.{hashlib.sha256(name.encode()).hexdigest()[:40]}"
+
+
+async def _pieces(data: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """Yield the same bytes in pieces of the size that suits the engine."""
+    held = bytearray()
+    async for part in data:
+        held += part
+        while len(held) >= PIECE_BYTES:
+            yield bytes(held[:PIECE_BYTES])
+            del held[:PIECE_BYTES]
+    if held:
+        yield bytes(held)

@@ -1,0 +1,305 @@
+"""The engine: a nats-server child that is started, watched, restarted, and taken over again.
+
+The child outlives its daemon. What is needed to find it again stands in ``engine.json``; a process
+counts as ours only if number, start time and boot agree *and* it answers with our server's name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from rota.adapters.nats import monitor
+from rota.adapters.nats.bootstrap import GRACE_S, end_strays, first_boot, restart
+from rota.adapters.nats.child import Child, is_running
+from rota.adapters.nats.client import Address, Client
+from rota.adapters.nats.config import (
+    HOST,
+    Folder,
+    State,
+    are_free,
+    free_bytes,
+    free_ports,
+    new_state,
+)
+from rota.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+log = logging.getLogger(__name__)
+
+#: How long one start may take, per try. A large store is read before the server answers.
+PATIENCE_S = (10.0, 20.0, 60.0)
+TICK_S = 3.0
+#: A server that answers none of so many ticks in a row hangs.
+HUNG_TICKS = 3
+BACKOFF_S = (0.1, 10.0)
+HEALTHY_S = 60.0
+MAX_LOG_BYTES = 1 << 20
+#: Below this the disk counts as full; above twice of it the engine is started anew.
+SCARCE_BYTES = 16 << 20
+
+
+class Engine:
+    """One engine in a folder. Use as an async context manager; leaving it lets the child live on.
+
+    :meth:`stop` ends the child, for ``rota stop``. One engine a folder: who else might use it is
+    kept out by the daemon's own lock.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._folder = Folder(home.absolute())
+        self._state: State | None = None
+        self._child: Child | None = None
+        self._group = asyncio.TaskGroup()
+        self._watcher: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._well = asyncio.Event()
+        self._heal_wanted = False
+        self._complaints = 0
+        self._scarce = False
+        self.trouble: str | None = None
+        """What is wrong, in words for the status page; ``None`` if nothing is."""
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        await self._group.__aenter__()
+        self._watcher = self._group.create_task(self._watch(), name="engine-watch")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+        await self._group.__aexit__(kind, error, trace)
+        if self._child is not None:
+            self._child.release()
+
+    @property
+    def name(self) -> str:
+        """The server's name, unique for ever."""
+        return self._known().name
+
+    @property
+    def pid(self) -> int:
+        """The child's process id; 0 while none runs."""
+        return self._child.pid.number if self._child and not self._child.gone.done() else 0
+
+    @property
+    def log(self) -> Path:
+        """Where the child's own words are."""
+        return self._folder.log
+
+    def connect(self, name: str = "rota") -> Client:
+        """Return a client for the journal, the logs and the blobs; use it as a context manager.
+
+        It survives every restart of the engine.
+        """
+        return Client(
+            self._servers,
+            self._known().passwords.rota_login,
+            name=name,
+            trouble=lambda: self.trouble,
+            complain=self._complain,
+        )
+
+    async def start(self) -> None:
+        """Take the living child over, or start one. Safe to call twice.
+
+        Raises:
+            UnavailableError: no child could be brought to answer; the hint has its last words.
+        """
+        if self.pid:
+            return
+        self._folder.create()
+        state = self._folder.load() or new_state()
+        self._state = state
+        if not await self._take_over(state):
+            await end_strays(self._folder)
+            await self._launch()
+        self._well.set()
+
+    async def stop(self) -> None:
+        """End the child and stop watching it. Safe to call twice."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher])
+        if self._child is not None:
+            await self._child.end(GRACE_S)
+        self._well.clear()
+
+    async def heal(self) -> None:
+        """Start the child anew, on the same data, and return once it answers.
+
+        The cure for a stream that stays wedged after the disk was full.
+
+        Raises:
+            UnavailableError: it does not answer within the patience of one start.
+        """
+        self._heal_wanted = True
+        self._well.clear()
+        self._wake.set()
+        try:
+            async with asyncio.timeout(sum(PATIENCE_S)):
+                await self._well.wait()
+        except TimeoutError:
+            raise UnavailableError("the engine could not be healed", hint=self.trouble) from None
+
+    def _known(self) -> State:
+        if self._state is None:
+            raise UnavailableError("the engine was not started")
+        return self._state
+
+    def _servers(self) -> tuple[Address, ...]:
+        return (Address(HOST, self._known().ports.client),)
+
+    def _complain(self) -> None:
+        """A client got no confirmation in time."""
+        self._complaints += 1
+
+    # Starting
+
+    async def _take_over(self, state: State) -> bool:
+        """Adopt the child of a former daemon; end it if it is ours but hangs."""
+        if state.process is None or not is_running(state.process):
+            return False
+        child = Child(state.process)
+        for _ in range(HUNG_TICKS):
+            if await monitor.server_name(state.ports.monitor, TICK_S) == state.name:
+                self._child = child
+                return True
+            if child.gone.done():
+                return False
+        await child.end(GRACE_S)
+        return False
+
+    async def _launch(self) -> None:
+        """Bring a child up, trying again with more patience."""
+        failure = UnavailableError("the engine did not start")
+        for patience_s in PATIENCE_S:
+            self._rotate_log()
+            state = self._prepared()
+            begin = restart if state.booted else first_boot
+            try:
+                child = await begin(state, self._folder, patience_s)
+            except UnavailableError as error:
+                failure = error
+                log.warning("the engine did not start: %s", error.message)
+                continue
+            self._child = child
+            self._save(msgspec.structs.replace(state, booted=True, process=child.pid))
+            return
+        raise UnavailableError(failure.message, hint=failure.hint or self._last_words())
+
+    def _prepared(self) -> State:
+        """Return the state to start with: ports that are free, and an empty store if never booted."""
+        state = self._known()
+        if not state.booted:
+            self._folder.wipe()
+            state = new_state()
+        elif not are_free(state.ports):
+            state = msgspec.structs.replace(state, ports=free_ports())
+        self._save(msgspec.structs.replace(state, process=None))
+        return self._known()
+
+    def _save(self, state: State) -> None:
+        self._folder.save(state)
+        self._state = state
+
+    def _rotate_log(self) -> None:
+        path = self._folder.log
+        if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+            path.replace(path.with_name("engine.log.1"))
+
+    def _last_words(self, lines: int = 5) -> str:
+        try:
+            words = self._folder.log.read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            return f"see {self._folder.log}"
+        return "\n".join([f"the last lines of {self._folder.log}:", *words[-lines:]])
+
+    # Watching
+
+    async def _watch(self) -> None:
+        """Keep a child running, for ever."""
+        delay_s = BACKOFF_S[0]
+        loop = asyncio.get_running_loop()
+        while True:
+            begun = loop.time()
+            reason = await self._until_sick()
+            self._well.clear()
+            if loop.time() - begun > HEALTHY_S:
+                delay_s = BACKOFF_S[0]
+            self.trouble = reason
+            log.warning("the engine is started anew: %s", reason)
+            if self._child is not None:
+                await self._child.end(GRACE_S)
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, BACKOFF_S[1])
+            await self._revive()
+
+    async def _revive(self) -> None:
+        try:
+            await self._launch()
+        except UnavailableError as error:
+            self.trouble = f"the engine does not start: {error.message}"
+            return
+        self.trouble = None
+        self._complaints = 0
+        self._scarce = False
+        self._heal_wanted = False
+        self._well.set()
+
+    async def _until_sick(self) -> str:
+        """Return, in words, why the child must be started anew."""
+        child, silent = self._child, 0
+        if child is None or child.gone.done():
+            return "its server does not run"
+        child.gone.add_done_callback(self._on_gone)
+        while True:
+            await self._tick()
+            if child.gone.done():
+                return "its server ended unexpectedly"
+            if self._heal_wanted:
+                return "it is being healed"
+            if reason := self._cured_disk():
+                return reason
+            if await monitor.is_alive(self._known().ports.monitor, TICK_S):
+                silent = 0
+            else:
+                silent += 1
+            if silent >= HUNG_TICKS:
+                return "its server hangs"
+
+    def _on_gone(self, _: asyncio.Future[None]) -> None:
+        self._wake.set()
+
+    async def _tick(self) -> None:
+        try:
+            async with asyncio.timeout(TICK_S):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    def _cured_disk(self) -> str | None:
+        """Note a full disk; say so once it has room again and the server must be started anew."""
+        free = free_bytes(self._folder.home)
+        if free < SCARCE_BYTES:
+            self._scarce = True
+            self.trouble = (
+                f"the disk is full: {free >> 20} MiB are left where the engine writes "
+                f"({self._folder.home}), it needs {2 * SCARCE_BYTES >> 20} MiB"
+            )
+        elif self._scarce and free >= 2 * SCARCE_BYTES:
+            return "its disk was full and has room again"
+        return None

@@ -1,0 +1,278 @@
+"""A live attempt: knows its end, and ends it.
+
+The supervisor's pidfd says when it is over. What then stands in ``home/exit`` is the outcome; the
+supervisor's own status says the same should the disk be full. A supervisor that was killed takes
+the outcome along: the script is waited for, and its end is unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rota.adapters.process import proc
+from rota.adapters.process.census import Census, Marks, members, window
+from rota.adapters.process.ending import Ending
+from rota.adapters.process.home import Home
+from rota.adapters.process.oom import OomCounter
+from rota.adapters.process.proc import Identity
+from rota.adapters.process.stdin import ScriptInput
+from rota.core.build import Usage
+from rota.errors import ConflictError, UnavailableError
+from rota.ports.executor import Exit, Task
+
+_UNTOLD = {signal.SIGINT, signal.SIGPIPE, signal.SIGTERM}
+_SIGNALS = signal.valid_signals()
+
+
+class Host(NamedTuple):
+    """What all attempts of an executor share."""
+
+    census: Census
+    oom: OomCounter
+    boot: str
+    tells_signals: bool  # whether its sh is one known to speak of deaths by signal
+    send_timeout_s: float
+
+
+class Attempt:
+    """One attempt; implements :class:`rota.ports.executor.Running`.
+
+    Args:
+        host: Shared by all.
+        task: As it was started.
+        supervisor: Who supervises it; ``None`` if nobody does, or that is not known.
+        oom_kills: The counter at its start.
+        is_ours: Whether it was seen alive by this process, in this boot. If not, its session's
+            number may be somebody else's by now, and is not gone by.
+        is_child: Whether the supervisor is a child of this process, and so its to reap.
+        is_new: Whether it was started just now.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        task: Task,
+        *,
+        supervisor: Identity | None,
+        oom_kills: int,
+        is_ours: bool,
+        is_child: bool = False,
+        is_new: bool = False,
+    ) -> None:
+        self._host = host
+        self._task = task
+        self._home = Home(task.home)
+        self._supervisor = supervisor
+        self._oom_kills = oom_kills
+        self._is_ours = is_ours
+        self._is_child = is_child
+        self._loop = asyncio.get_running_loop()
+        self._started_at = self._loop.time() if is_new else None
+        # wait4 counts what the spawning process held in memory before sh took its place
+        self._rss_floor_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self._known_script: Identity | None = None
+        self._pidfd = -1
+        self._is_clean = False
+        self._ended: asyncio.Future[Exit] = self._loop.create_future()
+        self._ending = Ending(
+            host.census, marks=self._marks, is_settled=self._is_settled, supervisor=supervisor
+        )
+        self._input = ScriptInput(
+            self._home, has_ended=self._ended.done, timeout_s=host.send_timeout_s
+        )
+
+    @property
+    def pid(self) -> int:
+        """The script's process id; 0 when it is not known yet."""
+        script = self._script()
+        return script.pid if script else 0
+
+    async def wait(self) -> Exit:
+        """Return the outcome once the script has ended."""
+        return await asyncio.shield(self._ended)
+
+    async def send(self, data: bytes, *, eof: bool = False) -> None:
+        """Write to the script's standard input.
+
+        Raises:
+            ConflictError: it has none, or it was ended, or the script closed it.
+            UnavailableError: the script does not read.
+        """
+        if not self._task.stdin:
+            raise ConflictError("the script was started without a standard input")
+        await self._input.send(data, eof=eof)
+
+    def watch(self) -> None:
+        """Begin to wait for the end; once, before anything else.
+
+        Raises:
+            OSError: no descriptor is left.
+        """
+        if self._task.stdin and self._input.is_half_ended():
+            self._input.end()
+        if self._supervisor is None or not self._watch(self._supervisor, self._supervisor_ended):
+            self._supervisor_ended()
+
+    def forget(self) -> None:
+        """Stop watching and leave the attempt alone; who waits for it is cancelled."""
+        self._unwatch()
+        self._ended.cancel()
+
+    async def terminate(self, grace_s: float) -> None:
+        """End all of it; returns when nothing is left.
+
+        Cheap where nothing is: after the end of a short attempt it looks only at the few pids given
+        out since its start; after a long one, at a census that all attempts share.
+
+        Raises:
+            ExecutionError: something cannot be ended; the text names it.
+            UnavailableError: no descriptors are left to do it with.
+        """
+        if self._is_clean:
+            return
+        try:
+            if not self._nothing_is_left():
+                await self._ending.end(grace_s, is_over=self._ended.done())
+        except OSError as error:
+            raise UnavailableError(f"cannot end the attempt now: {error.strerror}") from error
+        self._is_clean = self._ended.done()
+
+    def _nothing_is_left(self) -> bool:
+        """Say whether a cheap look proves that the ended attempt left nothing."""
+        if self._started_at is None or self._supervisor is None or not self._ended.done():
+            return False
+        pids = window(self._supervisor.pid, self._loop.time() - self._started_at)
+        return pids is not None and not members(self._marks(), proc.snapshot(pids))
+
+    def _is_settled(self) -> bool:
+        """Say whether the script has begun, or never will."""
+        return self._ended.done() or self._home.has_begun()
+
+    def _marks(self) -> Marks:
+        is_supervised = self._supervisor is not None and proc.is_alive(self._supervisor)
+        return Marks(
+            supervisor=self._supervisor.pid if self._supervisor and is_supervised else 0,
+            session=self._session(),
+            marker=os.fsencode(self._task.marker),
+            log=os.path.realpath(self._home.log),
+        )
+
+    def _session(self) -> int:
+        """Return the script's session if it surely is not somebody else's by now, or 0.
+
+        Its number cannot be used again while the session has a process. So it is good while the
+        script lives, and if we saw it live and no other process has that pid now.
+        """
+        script = self._script()
+        if script is None:
+            return 0
+        now = proc.look(script.pid)
+        if now is None:
+            return script.pid if self._is_ours else 0
+        return script.pid if now.start == script.start else 0
+
+    def _script(self) -> Identity | None:
+        """Return who runs the script; kept, since a script may remove the file."""
+        if self._known_script is None and self._supervisor is not None:
+            script = self._home.script()
+            self._known_script = script.identity if script else None
+        return self._known_script
+
+    def _watch(self, identity: Identity, callback: Callable[[], None]) -> bool:
+        pidfd = proc.open_pidfd(identity)
+        if pidfd is None:
+            return False
+        self._pidfd = pidfd
+        self._loop.add_reader(pidfd, callback)
+        return True
+
+    def _unwatch(self) -> None:
+        if self._pidfd >= 0:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _supervisor_ended(self) -> None:
+        self._unwatch()
+        status, usage = self._reap()
+        outcome = self._outcome(status, usage)
+        if outcome is not None:
+            self._settle(outcome)
+            return
+        script = self._script()
+        if script is None or not self._watch(script, self._script_ended):
+            self._settle(_unknown(usage))
+
+    def _script_ended(self) -> None:
+        self._unwatch()
+        self._settle(_unknown(None))
+
+    def _settle(self, outcome: Exit) -> None:
+        if not self._ended.done():
+            self._ended.set_result(outcome)
+
+    def _reap(self) -> tuple[int | None, Usage | None]:
+        """Return the supervisor's exit code and what all of it used, if it is our child."""
+        if not self._is_child or self._supervisor is None:
+            return None, None
+        try:
+            pid, status, used = os.wait4(self._supervisor.pid, os.WNOHANG)
+        except ChildProcessError:
+            return None, None  # reaped by another who waits for any child
+        if not pid:
+            return None, None
+        rss_kib = used.ru_maxrss if used.ru_maxrss > self._rss_floor_kib else 0
+        usage = Usage(user_s=used.ru_utime, system_s=used.ru_stime, max_rss_bytes=rss_kib * 1024)
+        return os.waitstatus_to_exitcode(status), usage
+
+    def _outcome(self, status: int | None, usage: Usage | None) -> Exit | None:
+        """Return how the script ended; ``None`` if nobody wrote it down."""
+        written = self._home.outcome()
+        if written is not None:
+            used = usage or Usage(user_s=written.user_s, system_s=written.system_s)
+            return self._exit(written.code, used, is_told=written.is_told)
+        if status is not None and status >= 0 and self._home.has_begun():
+            # a full disk, or the home is gone: the supervisor's own exit code is the script's
+            return self._exit(status, usage or Usage(), is_told=True)
+        if status is not None and not self._home.has_begun():
+            self._explain(self._home.complaint())
+        return None
+
+    def _exit(self, code: int, usage: Usage, *, is_told: bool) -> Exit:
+        return Exit(
+            code=code,
+            signal=death_signal(code, is_told=is_told or not self._host.tells_signals),
+            usage=usage,
+            oom_killed=code == 128 + signal.SIGKILL
+            and not self._ending.has_killed
+            and self._host.oom.count() > self._oom_kills,
+        )
+
+    def _explain(self, complaint: str) -> None:
+        """Put into the log why sh could not start the script; the script itself wrote nothing."""
+        if complaint:
+            with contextlib.suppress(OSError), self._home.log.open("a") as log:
+                log.write(f"rota: the script could not be started: {complaint}\n")
+
+
+def death_signal(code: int, *, is_told: bool) -> int | None:
+    """Return the signal that ended a script of which sh says ``code``; ``None`` if none did.
+
+    128+n alone may as well be a script's own ``exit 137``. dash, bash and busybox tell the two apart
+    on standard error, except for SIGINT, SIGPIPE and (some bash) SIGTERM: there the code decides, as
+    everywhere under another sh.
+    """
+    number = code - 128
+    if number in _SIGNALS and (is_told or number in _UNTOLD):
+        return number
+    return None
+
+
+def _unknown(usage: Usage | None) -> Exit:
+    return Exit(code=None, signal=None, usage=usage or Usage(), known=False)

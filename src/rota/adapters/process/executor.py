@@ -1,0 +1,169 @@
+"""Starts attempts under a supervisor, and adopts them from their homes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+from rota.adapters.process import proc
+from rota.adapters.process.attempt import Attempt, Host
+from rota.adapters.process.census import Census
+from rota.adapters.process.command import check
+from rota.adapters.process.home import Home, Supervisor
+from rota.adapters.process.oom import OomCounter
+from rota.adapters.process.proc import Identity
+from rota.adapters.process.stdin import ScriptInput
+from rota.errors import ExecutionError, UnavailableError
+from rota.ports.executor import Task
+
+_SUPERVISE = str(Path(__file__).with_name("supervise.sh"))
+_TELLING = {"dash", "ash", "bash", "busybox"}
+_ADDED = ("PWD", "OLDPWD", "SHLVL")
+_RESET = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
+
+class ProcessExecutor:
+    """Implements :class:`rota.ports.executor.Executor` with processes of this machine.
+
+    The script's environment is what the task says, to the letter, but for variables that belong to
+    sh: IFS, LINENO, OPTIND, PPID, PS1, PS4, and, if given, PWD, OLDPWD and SHLVL have sh's values.
+
+    Args:
+        shell: What runs the supervisor; dash is the quickest.
+        send_timeout_s: How long a script may go without reading its standard input.
+        oom: Reads how often the kernel ran out of memory.
+
+    Cost of a start: about 0.3 ms here, 2 ms in sh and setsid, besides the script.
+    """
+
+    def __init__(
+        self,
+        *,
+        shell: Sequence[str] = ("/bin/sh",),
+        send_timeout_s: float = 5.0,
+        oom: OomCounter | None = None,
+    ) -> None:
+        self._shell = tuple(shell)
+        self._setsid = shutil.which("setsid")
+        self._host = Host(
+            census=Census(),
+            oom=oom or OomCounter(),
+            boot=proc.boot_id(),
+            tells_signals=Path(shell[0]).resolve().name in _TELLING,
+            send_timeout_s=send_timeout_s,
+        )
+        self._attempts: weakref.WeakSet[Attempt] = weakref.WeakSet()
+
+    def close(self) -> None:
+        """Stop watching all attempts and leave them alone; who waits for one is cancelled."""
+        for attempt in list(self._attempts):
+            attempt.forget()
+
+    async def start(self, task: Task) -> Attempt:
+        """Start ``task`` under a supervisor.
+
+        Raises:
+            ExecutionError: home, folder, script, interpreter or environment is not as it must be,
+                or the machine has no room for a process. Nothing of it runs.
+        """
+        oom_kills = self._host.oom.recent()
+        try:
+            check(task)
+            if task.stdin:
+                ScriptInput.create(Home(task.home))
+            pid = self._spawn(task)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise ExecutionError(f"cannot start {task.argv[0]}: {reason}") from error
+        process = proc.look(pid)  # our child: a zombie at worst, never a stranger
+        supervisor = Identity(pid, process.start if process else 0)
+        # on a full disk the attempt runs on, and is found by its command line
+        with contextlib.suppress(OSError):
+            Home(task.home).write_supervisor(Supervisor(supervisor, self._host.boot, oom_kills))
+        attempt = Attempt(
+            self._host,
+            task,
+            supervisor=supervisor,
+            oom_kills=oom_kills,
+            is_ours=True,
+            is_child=True,
+            is_new=True,
+        )
+        return self._watch(attempt)
+
+    async def adopt(self, task: Task) -> Attempt:
+        """Take over an attempt from its home; a stranger that has a pid of it now is left alone."""
+        home = Home(task.home)
+        record = home.supervisor() or self._found(home)
+        if record is None or record.boot != self._host.boot:
+            return self._watch(
+                Attempt(self._host, task, supervisor=None, oom_kills=0, is_ours=False)
+            )
+        script = home.script()
+        process = proc.look(record.identity.pid)
+        is_supervised = process is not None and process.identity == record.identity
+        attempt = Attempt(
+            self._host,
+            task,
+            supervisor=record.identity,
+            oom_kills=record.oom_kills,
+            is_ours=is_supervised or (script is not None and proc.is_alive(script.identity)),
+            is_child=is_supervised and process is not None and process.ppid == os.getpid(),
+        )
+        return self._watch(attempt)
+
+    def _watch(self, attempt: Attempt) -> Attempt:
+        try:
+            attempt.watch()
+        except OSError as error:
+            raise UnavailableError(f"cannot watch the attempt: {error.strerror}") from error
+        self._attempts.add(attempt)
+        return attempt
+
+    def _found(self, home: Home) -> Supervisor | None:
+        """Return the supervisor that a daemon started and died before it wrote that down."""
+        for pid in proc.all_pids():
+            words = proc.arguments(pid)
+            if _SUPERVISE in words and str(home.path.absolute()) in words:
+                process = proc.look(pid)
+                if process is not None:
+                    found = Supervisor(process.identity, self._host.boot, self._host.oom.count())
+                    with contextlib.suppress(OSError):
+                        home.write_supervisor(found)
+                    return found
+        return None
+
+    def _spawn(self, task: Task) -> int:
+        """Return the supervisor's pid.
+
+        posix_spawn and not asyncio's subprocess: no second thread or pipe, and a tenth of the cost.
+        Descriptors of this process are close-on-exec; ignored and blocked signals are set back.
+        """
+        if self._setsid is None:
+            raise ExecutionError("setsid is not on PATH", hint="install util-linux")
+        added = " ".join(name for name in _ADDED if name not in task.env)
+        home, cwd = task.home.absolute(), task.cwd.absolute()
+        return os.posix_spawn(
+            self._shell[0],
+            [*self._shell, _SUPERVISE, str(home), str(cwd), self._setsid, added, *task.argv],
+            task.env,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (
+                    os.POSIX_SPAWN_OPEN,
+                    1,
+                    home / "log",
+                    os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+                    0o600,
+                ),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+            setsigmask=[],
+            setsigdef=_RESET,
+        )

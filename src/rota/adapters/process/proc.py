@@ -1,0 +1,215 @@
+"""Looks at ``/proc``: who runs, since when, under whom; and signals without hitting a stranger.
+
+A pid alone names nobody, since pids are used again. Pid and start time together are an identity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterable
+from typing import NamedTuple
+
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD of linux/sched.h
+_READ_BYTES = 1 << 14  # at a time; a shorter answer is the last of these files
+
+
+class Identity(NamedTuple):
+    """One process, for ever: ``start`` is in clock ticks since boot (field 22 of its stat)."""
+
+    pid: int
+    start: int
+
+
+class Process(NamedTuple):
+    """A process as it was when looked at; ``environ`` and ``outputs`` only where asked for.
+
+    ``outputs`` are the files behind descriptors 1 and 2.
+    """
+
+    pid: int
+    start: int
+    state: str
+    ppid: int
+    group: int
+    session: int
+    environ: bytes = b""
+    outputs: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> Identity:
+        """Pid and start time."""
+        return Identity(self.pid, self.start)
+
+
+def parse_stat(line: bytes) -> Process | None:
+    """Return the process of a ``/proc/PID/stat`` line; ``None`` for a kernel's thread or a torn line.
+
+    The name in parentheses may hold anything, parentheses and spaces too: fields count from the
+    last one.
+    """
+    head, _, tail = line.rpartition(b") ")
+    fields = tail.split()
+    try:
+        if int(fields[6]) & _KERNEL_THREAD:
+            return None
+        pid = int(head.split(b" ", 1)[0])
+        ppid, group, session = (int(field) for field in fields[1:4])
+        return Process(pid, int(fields[19]), fields[0].decode("ascii"), ppid, group, session)
+    except (IndexError, ValueError):
+        return None
+
+
+def look(pid: int) -> Process | None:
+    """Return the process ``pid``, a zombie too; ``None`` if there is none. Costs about 10 µs."""
+    return parse_stat(_read(f"/proc/{pid}/stat"))
+
+
+def snapshot(pids: Iterable[int]) -> list[Process]:
+    """Return those of ``pids`` that run, with environment and outputs; zombies are left out.
+
+    What may not be read (another user's process) is empty. Costs about 35 µs a process that
+    exists, 3 µs for one that does not.
+    """
+    found = []
+    for pid in pids:
+        process = look(pid)
+        if process is not None and process.state not in "ZX":
+            found.append(
+                process._replace(environ=_read(f"/proc/{pid}/environ"), outputs=_outputs(pid))
+            )
+    return found
+
+
+def all_pids() -> list[int]:
+    """Return the pids of all processes, youngest first where pids did not wrap."""
+    with os.scandir("/proc") as entries:
+        return sorted((int(e.name) for e in entries if e.name.isdecimal()), reverse=True)
+
+
+def last_pid() -> int:
+    """Return the pid that was given out last in this pid namespace, threads included."""
+    return int(_read("/proc/loadavg").rsplit(b" ", 1)[-1] or 0)
+
+
+def most_pids() -> int:
+    """Return the number after which pids begin anew."""
+    return int(_read("/proc/sys/kernel/pid_max") or 32768)
+
+
+def boot_id() -> str:
+    """Return this boot's name: start times mean nothing in another one."""
+    return _read("/proc/sys/kernel/random/boot_id").decode("ascii", "replace").strip()
+
+
+def arguments(pid: int) -> list[str]:
+    """Return the command line of ``pid``; empty if it is gone or may not be read."""
+    return os.fsdecode(_read(f"/proc/{pid}/cmdline")).split("\0")[:-1]
+
+
+def is_alive(identity: Identity) -> bool:
+    """Say whether this very process runs; a zombie does not."""
+    process = look(identity.pid)
+    return process is not None and process.start == identity.start and process.state not in "ZX"
+
+
+def open_pidfd(identity: Identity) -> int | None:
+    """Return a descriptor that becomes readable when this very process ends; ``None`` if it has.
+
+    The identity is read after the descriptor is there: from then on it cannot become another's.
+
+    Raises:
+        OSError: no more descriptors, or a kernel without them (before 5.3).
+    """
+    try:
+        fd = os.pidfd_open(identity.pid)
+    except ProcessLookupError:
+        return None
+    if is_alive(identity):
+        return fd
+    os.close(fd)
+    return None
+
+
+def send(identity: Identity, signum: int) -> bool:
+    """Send a signal to this very process; False if it is gone or may not be signalled."""
+    try:
+        fd = open_pidfd(identity)
+        if fd is None:
+            return False
+        try:
+            signal.pidfd_send_signal(fd, signum)
+        finally:
+            os.close(fd)
+    except OSError:
+        return False
+    return True
+
+
+def send_group(member: Process, signum: int) -> bool:
+    """Send a signal to all of ``member``'s process group at once, forks under way included.
+
+    While a member lives, its group's number cannot be used again.
+    """
+    now = look(member.pid)
+    if now is None or now.start != member.start or now.group != member.group:
+        return False
+    try:
+        os.killpg(member.group, signum)
+    except OSError:
+        return False
+    return True
+
+
+async def until_gone(processes: Iterable[Process], timeout_s: float) -> bool:
+    """Wait until all of ``processes`` have ended; False if ``timeout_s`` was over before."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            for process in processes:
+                await _until_ended(process.identity)
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _until_ended(identity: Identity) -> None:
+    fd = open_pidfd(identity)
+    if fd is None:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(fd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(fd)
+        os.close(fd)
+
+
+def _outputs(pid: int) -> tuple[str, ...]:
+    return tuple(_link(f"/proc/{pid}/fd/{fd}") for fd in (1, 2))
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)  # noqa: PTH115 - a Path costs more than the call
+    except OSError:
+        return ""
+
+
+def _read(path: str) -> bytes:
+    # os.open and not open(): half the system calls, and this is read thousands of times a sweep
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        content = os.read(fd, _READ_BYTES)
+        while len(content) % _READ_BYTES == 0 and (more := os.read(fd, _READ_BYTES)):
+            content += more
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+    return content

@@ -1,0 +1,59 @@
+# The supervisor of one attempt: it outlives the daemon, and writes down how the script ended.
+#
+#   sh supervise.sh HOME CWD SETSID UNSET SCRIPT [ARGUMENT...]
+#
+# Plain POSIX sh, builtins only: the one program it starts besides the script is setsid, because sh
+# cannot give a child its own session (`set -m` needs a terminal in dash). With a session of its own
+# the script can kill its whole process group, by SIGKILL even, and the supervisor lives.
+#
+# No variable is set here but rota_*: one of the same name in the script's environment would change.
+# What is to be kept stands in the positional parameters.
+#
+#   HOME/pid    "SUPERVISOR " and the line of /proc/SCRIPT/stat, written before the script begins
+#   HOME/exit   what sh says of a death by signal, "code N", two lines of times, "end"
+
+# sh reports "Killed" and the like on its standard error. In HOME/exit that tells a script that died
+# of a signal from one that said `exit 137`; in the log it would be a line nobody printed.
+exec 2>"$1/exit"
+
+# The script runs in the foreground: so a trap waits until it has ended (there is no interrupted
+# `wait` to resume), and it does not start with SIGINT and SIGQUIT ignored, as it would after `&`.
+trap : HUP INT QUIT TERM USR1 USR2 ALRM PIPE
+
+# With a standard input, a holder keeps the writing end open until a line arrives in HOME/stdin.eof:
+# from the daemon (end of input) or from below (the script has ended). Descriptor 7 stays open here
+# so that a line waits for its reader, and so that the holder ends should the supervisor be killed.
+if [ -p "$1/stdin" ]; then
+  exec 7<>"$1/stdin.eof" 9<>"$1/stdin" 8>"$1/stdin" 9<&-
+  (
+    exec >/dev/null 2>&1 7<&-
+    read -r rota_line
+  ) <"$1/stdin.eof" &
+  exec 8>&-
+fi
+
+(
+  if [ -p "$1/stdin" ]; then exec <"$1/stdin" 7<&-; fi
+  # /proc/self is this subshell, and stays so through both execs: pid and start time are the script's
+  read -r rota_stat </proc/self/stat
+  echo "$$ $rota_stat" >"$1/pid"
+  exec 2>&1
+  cd -- "$2" || exit 126
+  # what sh added to the environment it was given
+  unset rota_stat $4
+  rota_setsid=$3
+  shift 4
+  exec "$rota_setsid" -- "$@"
+)
+
+set -- "$1" $?
+if [ -n "$!" ]; then
+  echo >&7
+  wait "$!"
+fi
+{
+  echo "code $2"
+  times
+  echo end
+} >&2
+exit "$2"

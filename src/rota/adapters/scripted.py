@@ -1,0 +1,145 @@
+"""An executor that runs nothing and obeys a plan: the in-memory twin of the process executor.
+
+Attempts live in the object, as processes live in the machine: a second daemon in a test adopts from
+the same ``ScriptedExecutor``. Only the log is a real file, since others read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from rota.core.build import Usage
+from rota.errors import ConflictError, ExecutionError
+from rota.ports.executor import Exit, Task
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What one attempt does: writes ``output``, then ends with ``code`` unless it hangs."""
+
+    output: bytes = b""
+    code: int = 0
+    signal: int | None = None
+    usage: Usage = Usage()
+    oom_killed: bool = False
+    refusal: str = ""  # not empty: it cannot be started, and this is why
+    hangs: bool = False  # until it is terminated, or its standard input ends
+    ignores_term: bool = False
+
+
+class ScriptedAttempt:
+    """An attempt under a plan; implements :class:`rota.ports.executor.Running`."""
+
+    def __init__(self, task: Task, plan: Plan, pid: int) -> None:
+        self._task = task
+        self._plan = plan
+        self._pid = pid
+        self._received = bytearray()
+        self._is_input_ended = False
+        self._ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+
+    @property
+    def pid(self) -> int:
+        """A number that no process has."""
+        return self._pid
+
+    @property
+    def received(self) -> bytes:
+        """All that was sent to the standard input."""
+        return bytes(self._received)
+
+    async def wait(self) -> Exit:
+        """Return how it ended."""
+        return await asyncio.shield(self._ended)
+
+    async def terminate(self, grace_s: float) -> None:
+        """End it by SIGTERM; one that ignores that, by SIGKILL after ``grace_s``."""
+        if self._ended.done() or not self._plan.ignores_term:
+            self.end(self._killed(signal.SIGTERM if grace_s > 0 else signal.SIGKILL))
+            return
+        await asyncio.wait([self._ended], timeout=grace_s)
+        self.end(self._killed(signal.SIGKILL))
+
+    async def send(self, data: bytes, *, eof: bool = False) -> None:
+        """Take ``data``; the end of input ends a plan that hangs.
+
+        Raises:
+            ConflictError: there is no standard input, or it was ended, or nobody reads it.
+        """
+        if not self._task.stdin:
+            raise ConflictError("the script was started without a standard input")
+        if self._ended.done():
+            raise ConflictError("the script has ended and reads no more")
+        if self._is_input_ended:
+            raise ConflictError("the standard input was ended before")
+        self._received += data
+        if eof:
+            self._is_input_ended = True
+            self.finish()
+
+    def print(self, data: bytes) -> None:
+        """Append ``data`` to the log, as a script would."""
+        with (self._task.home / "log").open("ab") as log:
+            log.write(data)
+
+    def finish(self) -> None:
+        """End as the plan says; for one that hangs."""
+        plan = self._plan
+        self.end(Exit(plan.code, plan.signal, plan.usage, plan.oom_killed))
+
+    def lose(self) -> None:
+        """End without a trace of the outcome, as if its supervisor had been killed."""
+        self.end(Exit(None, None, Usage(), known=False))
+
+    def end(self, outcome: Exit) -> None:
+        """End with ``outcome``, if it has not ended yet."""
+        if not self._ended.done():
+            self._ended.set_result(outcome)
+
+    def _killed(self, signum: signal.Signals) -> Exit:
+        return Exit(128 + signum, signum, self._plan.usage)
+
+
+class ScriptedExecutor:
+    """Implements :class:`rota.ports.executor.Executor` in memory.
+
+    Args:
+        plan: Returns the plan of a task; by default all pass at once and print nothing.
+    """
+
+    def __init__(self, plan: Callable[[Task], Plan] = lambda _: Plan()) -> None:
+        self._plan = plan
+        self._attempts: dict[Path, ScriptedAttempt] = {}
+
+    @property
+    def attempts(self) -> dict[Path, ScriptedAttempt]:
+        """All attempts ever started, by home, oldest first."""
+        return dict(self._attempts)
+
+    async def start(self, task: Task) -> ScriptedAttempt:
+        """Begin the task's plan.
+
+        Raises:
+            ExecutionError: the plan says so.
+        """
+        plan = self._plan(task)
+        if plan.refusal:
+            raise ExecutionError(plan.refusal)
+        attempt = ScriptedAttempt(task, plan, pid=(1 << 22) + 1 + len(self._attempts))
+        self._attempts[task.home] = attempt
+        attempt.print(plan.output)
+        if not plan.hangs:
+            attempt.finish()
+        return attempt
+
+    async def adopt(self, task: Task) -> ScriptedAttempt:
+        """Return the attempt of ``task.home``; a lost one if it never started."""
+        attempt = self._attempts.get(task.home)
+        if attempt is None:
+            attempt = ScriptedAttempt(task, Plan(), pid=0)
+            attempt.lose()
+        return attempt

@@ -1,0 +1,39 @@
+"""Looks after what a build system dies of: a full disk, an engine that is away."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from rota.service.world import World
+
+EVERY_S = 2.0
+#: Below this much free space no build is taken. A small disk keeps a twentieth of itself.
+MIN_FREE_BYTES = 256 * 1024 * 1024
+MIN_FREE_PART = 0.05
+
+
+async def run_health(
+    world: World, data: Path, engine_trouble: Callable[[], str | None], changed: Callable[[], None]
+) -> None:
+    """Note troubles in the world, for ever; call ``changed`` when one came or went."""
+    while True:
+        found = {"disk": disk_trouble(data), "engine": engine_trouble()}
+        now = {what: text for what, text in found.items() if text is not None}
+        if now != world.troubles:
+            world.troubles.clear()
+            world.troubles.update(now)
+            changed()
+        await asyncio.sleep(EVERY_S)
+
+
+def disk_trouble(data: Path) -> str | None:
+    """Return what is wrong with the disk that ``data`` is on, if anything."""
+    disk = os.statvfs(data)
+    free = disk.f_bavail * disk.f_frsize
+    least = min(MIN_FREE_BYTES, MIN_FREE_PART * disk.f_blocks * disk.f_frsize)
+    if free >= least:
+        return None
+    return f"the disk of {data} is full: {free >> 20} MB free, builds need {int(least) >> 20} MB"

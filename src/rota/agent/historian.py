@@ -1,0 +1,72 @@
+"""Moves finished builds from the journal into the store's history, one commit a seal.
+
+A commit names the journal sequence it covers. After a crash the same seals are folded again and
+given here again; what ``history`` covers already is left out by the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+
+from rota.agent.patience import persist
+from rota.core.build import Build
+from rota.core.fold import encode_picture
+from rota.core.records import encode, record_path
+from rota.ports.clock import Clock
+from rota.ports.index import Index
+from rota.ports.store import Record, Store
+from rota.service.world import World
+
+#: A snapshot spares the next start a replay: after so many events, or seconds, whichever is first.
+SNAPSHOT_EVENTS = 5000
+SNAPSHOT_S = 10.0
+
+
+class Historian:
+    """Writes sealed builds to git in order, in the background; then what covers them."""
+
+    def __init__(self, world: World, store: Store, index: Index, clock: Clock) -> None:
+        self._world, self._store, self._index, self._clock = world, store, index, clock
+        self._sealed: asyncio.Queue[tuple[Sequence[Build], int, datetime]] = asyncio.Queue()
+        self._snapshot_seq = world.seq
+        self._snapshot_at = clock.monotonic()
+        self.covered = 0
+
+    async def begin(self) -> None:
+        """Read how far the history goes. Call once, before the first seal."""
+        self.covered = await self._store.covered()
+
+    def seal(self, builds: Sequence[Build], covers: int, at: datetime) -> None:
+        """Take builds to record; returns at once."""
+        if builds:
+            self._sealed.put_nowait((builds, covers, at))
+
+    async def run(self) -> None:
+        """Record what was sealed, for ever."""
+        while True:
+            builds, covers, at = await self._sealed.get()
+            records = [Record(record_path(build), encode(build)) for build in builds]
+            await persist("history", lambda: self._store.record(records, covers=covers, at=at))  # noqa: B023 - awaited within the turn
+            self.covered = max(self.covered, covers)
+            if self._sealed.empty():
+                self._snapshot_sometimes()
+            self._sealed.task_done()
+
+    async def settled(self) -> None:
+        """Return once all that was sealed so far is in the history."""
+        await self._sealed.join()
+
+    def snapshot(self) -> None:
+        """Save the state, if all that left it is in the history."""
+        # Otherwise a start from this snapshot would never see those seals again.
+        if self._sealed.empty() and self._world.seq > self._snapshot_seq:
+            self._index.add((), snapshot=(self._world.seq, encode_picture(self._world.cluster)))
+            self._snapshot_seq = self._world.seq
+            self._snapshot_at = self._clock.monotonic()
+
+    def _snapshot_sometimes(self) -> None:
+        late = self._clock.monotonic() - self._snapshot_at >= SNAPSHOT_S
+        if late or self._world.seq - self._snapshot_seq >= SNAPSHOT_EVENTS:
+            self.snapshot()

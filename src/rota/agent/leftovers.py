@@ -1,0 +1,49 @@
+"""Stores the files that a job's header names as artifacts, once its script has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from rota.core.build import Build
+from rota.errors import RotaError
+from rota.service import artifacts
+from rota.service.context import Principal, Service
+from rota.service.messages import ArtifactRequest
+from rota.service.verbs import Role
+
+PIECE = 512 * 1024
+
+
+async def keep_artifacts(service: Service, build: Build, workspace: Path) -> list[str]:
+    """Store what matches the header's globs; return what could not be stored, in words."""
+    me = Principal(name=service.me.name, role=Role.ADMIN, build=build.id)
+    faults: list[str] = []
+    for pattern in build.spec.artifacts:
+        found = await asyncio.to_thread(_files, workspace, pattern)
+        if not found:
+            faults.append(f"artifacts: nothing matches {pattern!r}")
+        for path in found:
+            request = ArtifactRequest(build=build.id, path=str(path.relative_to(workspace)))
+            try:
+                await artifacts.keep(service, request, me, _bytes(path))
+            except (RotaError, OSError) as error:
+                faults.append(f"artifact {request.path}: {error}")
+    return faults
+
+
+def _files(workspace: Path, pattern: str) -> list[Path]:
+    """Return the regular files that match; a link that leads out of the workspace is none of ours."""
+    root = workspace.resolve()
+    return sorted(
+        path
+        for path in workspace.glob(pattern)
+        if path.is_file() and path.resolve().is_relative_to(root)
+    )
+
+
+async def _bytes(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while piece := await asyncio.to_thread(file.read, PIECE):
+            yield piece

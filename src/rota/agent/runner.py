@@ -1,0 +1,323 @@
+"""Runs attempts: folder, script, supervisor, log, limits, outcome.
+
+An attempt ends with one ``build.finished`` in the journal, written after its log is whole at the
+engine. If somebody else recorded an end meanwhile (the attempt was superseded), what ran here is
+ended and its outcome dropped: the journal's word stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from rota.agent.patience import persist
+from rota.agent.shipper import Shipper
+from rota.agent.workplace import Workplace, work
+from rota.core.build import Build
+from rota.core.events import BuildFinished
+from rota.core.job import Reason
+from rota.core.settings import Settings
+from rota.core.states import Result, State, result_of
+from rota.core.surroundings import Identity, Place, environment, marker_of
+from rota.errors import ConflictError, RotaError, StaleError
+from rota.ports.clock import Clock
+from rota.ports.executor import Executor, Exit, Running, Task
+from rota.ports.journal import Journal
+from rota.ports.logs import LogKey, Logs
+from rota.ports.store import Store
+from rota.ports.watcher import Watcher
+from rota.service.livelog import LiveLog
+from rota.service.world import World
+
+logger = logging.getLogger(__name__)
+
+#: Why an attempt was told to end is written here first, for a daemon that comes after us.
+STOP_FILE = "stop"
+MAX_MESSAGE = 500
+
+Keep = Callable[[Build, Path], Awaitable[list[str]]]
+"""Stores the artifacts that a finished attempt's header names; returns what went wrong."""
+
+
+@dataclasses.dataclass
+class Active:
+    """An attempt that this agent runs now."""
+
+    build: Build
+    home: Path
+    running: Running | None = None
+    live: LiveLog | None = None
+    stopped_for: Reason | None = None
+    last_growth: float = 0.0
+    timers: list[asyncio.TimerHandle] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Runner:
+    """All attempts of this agent. Its methods run in the agent's task group."""
+
+    group: asyncio.TaskGroup
+    agent: str
+    place: Callable[[Path], Place]
+    workplace: Workplace
+    world: World
+    journal: Journal
+    logs: Logs
+    store: Store
+    executor: Executor
+    watcher: Watcher
+    clock: Clock
+    keep: Keep
+    freed: Callable[[], None] = lambda: None  # called when a slot is free again
+    active: dict[str, Active] = dataclasses.field(default_factory=dict)
+
+    # -- from the loop --------------------------------------------------------------------------
+
+    def start(self, build: Build, *, adopt: bool = False) -> None:
+        """Run the build's present attempt, or take it over from a former daemon."""
+        active = Active(build, self.workplace.home(build.id, build.attempt))
+        # A claim without a folder: the former daemon died before the spawn, so nothing ever ran.
+        adopt = adopt and active.home.exists()
+        self.active[build.id] = active
+        name = f"attempt {build.id}.{build.attempt}"
+        self.group.create_task(self._run(active, adopt=adopt), name=name)
+
+    def stop(self, build_id: str, reason: Reason) -> None:
+        """End a build that runs here, for ``reason``. Later reasons do not replace the first."""
+        active = self.active.get(build_id)
+        if active is None or active.stopped_for is not None:
+            return
+        active.stopped_for = reason
+        with contextlib.suppress(OSError):
+            (active.home / STOP_FILE).write_text(reason)
+        if active.running is not None:
+            self.group.create_task(
+                self._terminate(active.running, active.build.spec.grace_s), name="terminate"
+            )
+
+    async def send(self, build: str, data: bytes, *, eof: bool) -> None:
+        """Write to the standard input of a build that runs here."""
+        active = self.active.get(build)
+        if active is None or active.running is None:
+            raise ConflictError(f"build {build} does not run on {self.agent}")
+        await active.running.send(data, eof=eof)
+
+    # -- one attempt ----------------------------------------------------------------------------
+
+    async def _run(self, active: Active, *, adopt: bool) -> None:
+        try:
+            outcome = await self._outcome(active, adopt=adopt)
+            recorded = await self._record(active, outcome)
+        finally:
+            for timer in active.timers:
+                timer.cancel()
+            self.world.live_logs.pop((active.build.id, active.build.attempt), None)
+            self.active.pop(active.build.id, None)
+            self.freed()
+        self._tidy(active, outcome, recorded=recorded)
+
+    async def _outcome(self, active: Active, *, adopt: bool) -> BuildFinished:
+        try:
+            task = await self._prepare(active, adopt=adopt)
+            if adopt:
+                active.running = await self.executor.adopt(task)
+            else:
+                active.running = await self.executor.start(task)
+        except RotaError as error:
+            return self._finished(active, Reason.AGENT_ERROR, message=error.message)
+        try:
+            return await self._attend(active, active.running, adopt=adopt)
+        except RotaError as error:
+            await self._terminate(active.running, 0)
+            return self._finished(active, Reason.AGENT_ERROR, message=error.message)
+
+    async def _prepare(self, active: Active, *, adopt: bool) -> Task:
+        build, home = active.build, active.home
+        name = build.job.rpartition("/")[2]
+        blobs = await self.store.blobs([build.script])
+        script = self.workplace.script(build.script, name, blobs[build.script])
+        if not adopt:
+            self.workplace.make(home)
+        return task_for(build, home, script, self.place(home), self.world.definitions.settings)
+
+    async def _attend(self, active: Active, running: Running, *, adopt: bool) -> BuildFinished:
+        """Follow a live attempt to its end."""
+        build = active.build
+        key = LogKey(build.id, build.attempt)
+        log = active.home / "log"
+        if adopt:
+            log.touch()
+        active.live = live = LiveLog(log)
+        shipped = await persist("log", lambda: self.logs.end(key)) if adopt else 0
+        shipper = Shipper(key, live, self.logs, shipped=shipped)
+        self.world.live_logs[build.id, build.attempt] = live
+        watch = self.watcher.watch(log, lambda: self._on_write(active, shipper))
+        shipping = self.group.create_task(shipper.run(), name=f"log {build.id}.{build.attempt}")
+        shipper.on_write()  # it may have been written to before it was watched
+        try:
+            self._set_limits(active, adopt=adopt)
+            ended = await running.wait()
+            await running.terminate(0)
+        finally:
+            watch.close()
+            shipper.finish()
+        log_bytes = await shipping
+        failed = await self.keep(build, work(active.home)) if build.spec.artifacts else []
+        return self._judge(active, ended, log_bytes, failed)
+
+    def _on_write(self, active: Active, shipper: Shipper) -> None:
+        active.last_growth = self.clock.monotonic()
+        shipper.on_write()
+
+    def _judge(
+        self, active: Active, ended: Exit, log_bytes: int, failed: list[str]
+    ) -> BuildFinished:
+        reason = active.stopped_for or _reason(ended)
+        scanner = active.live.scanner if active.live is not None else None
+        fact = self._finished(
+            active, reason, exit_code=ended.code, message="; ".join(failed)[:MAX_MESSAGE]
+        )
+        if scanner is None:
+            return fact
+        masks = scanner.masks
+        return replace(
+            fact,
+            signal=ended.signal,
+            log_bytes=log_bytes,
+            usage=ended.usage,
+            annotations=tuple(
+                replace(note, message=masks.apply(note.message.encode()).decode(errors="replace"))
+                for note in scanner.annotations
+            ),
+        )
+
+    def _finished(
+        self, active: Active, reason: Reason, *, exit_code: int | None = None, message: str = ""
+    ) -> BuildFinished:
+        return BuildFinished(
+            at=self.clock.now(),
+            by=self.agent,
+            agent=self.agent,
+            build=active.build.id,
+            attempt=active.build.attempt,
+            reason=reason,
+            exit_code=exit_code,
+            message=message,
+        )
+
+    # -- limits ---------------------------------------------------------------------------------
+
+    def _set_limits(self, active: Active, *, adopt: bool) -> None:
+        """Start the clocks of `timeout` and `idle_timeout`; take up a stop that was under way."""
+        build, loop = active.build, asyncio.get_running_loop()
+        active.last_growth = self.clock.monotonic()
+        if adopt and (reason := _stop_file(active.home)) is not None:
+            self.stop(build.id, reason)
+        elif build.cancelled_by is not None:
+            self.stop(build.id, Reason.CANCELLED)
+        elif active.stopped_for is not None and active.running is not None:
+            # Told to stop between the claim and the spawn.
+            self.group.create_task(self._terminate(active.running, build.spec.grace_s))
+        if build.spec.timeout_s:
+            elapsed = (self.clock.now() - (build.started_at or self.clock.now())).total_seconds()
+            left = max(0.0, build.spec.timeout_s - max(0.0, elapsed))
+            active.timers.append(loop.call_later(left, self.stop, build.id, Reason.TIMEOUT))
+        if build.spec.idle_timeout_s is not None:
+            active.timers.append(
+                loop.call_later(build.spec.idle_timeout_s, self._check_idle, active)
+            )
+
+    def _check_idle(self, active: Active) -> None:
+        limit = active.build.spec.idle_timeout_s
+        if limit is None or self.active.get(active.build.id) is not active:
+            return
+        left = active.last_growth + limit - self.clock.monotonic()
+        if left <= 0:
+            self.stop(active.build.id, Reason.NO_OUTPUT)
+        else:
+            timer = asyncio.get_running_loop().call_later(left, self._check_idle, active)
+            active.timers = [*(t for t in active.timers if not t.cancelled()), timer]
+
+    async def _terminate(self, running: Running, grace_s: float) -> None:
+        try:
+            await running.terminate(grace_s)
+        except RotaError as error:
+            logger.error("cannot end process %d: %s", running.pid, error.message)  # noqa: TRY400 - no trace of ours to show
+
+    # -- the record -----------------------------------------------------------------------------
+
+    async def _record(self, active: Active, outcome: BuildFinished) -> bool:
+        """Write the outcome; say whether it counts. Waits as long as the engine is away."""
+        while True:
+            build = self.world.cluster.picture.builds.get(outcome.build)
+            if build is None or not _is_ours(build, outcome):
+                logger.warning("attempt %s.%d is superseded", outcome.build, outcome.attempt)
+                return False
+            expect = build.last_seq
+            try:
+                await persist("result", partial(self.journal.append, outcome, expect=expect))
+            except StaleError:
+                # A cancel or an artifact came in between: look again once it is folded.
+                await self.world.changed(outcome.build, 0.2)
+                continue
+            return True
+
+    def _tidy(self, active: Active, outcome: BuildFinished, *, recorded: bool) -> None:
+        limit = self.world.definitions.settings.builds.keep_failed_workspaces
+        passed = result_of(outcome.reason, outcome.exit_code) is Result.PASSED
+        if not active.home.exists():
+            return
+        if passed or not recorded or limit == 0:
+            self.workplace.clean(active.home)
+        else:
+            self.workplace.keep(active.home, limit)
+
+
+def task_for(build: Build, home: Path, script: Path, place: Place, settings: Settings) -> Task:
+    """Return what the executor is to run for a build's present attempt."""
+    identity = Identity(job=build.job, number=build.number, build=build.id, attempt=build.attempt)
+    return Task(
+        home=home,
+        argv=(str(script),),
+        cwd=work(home),
+        env=environment(
+            place,
+            identity,
+            path=settings.path,
+            settings_env=settings.env,
+            job_env=build.spec.env,
+            params=build.params,
+        ),
+        stdin=build.spec.stdin,
+        marker=marker_of(identity),
+    )
+
+
+def _is_ours(build: Build, outcome: BuildFinished) -> bool:
+    return (
+        build.state is State.RUNNING
+        and build.attempt == outcome.attempt
+        and build.agent == outcome.agent
+    )
+
+
+def _reason(ended: Exit) -> Reason:
+    if not ended.known:
+        return Reason.LOST
+    if ended.oom_killed:
+        return Reason.OOM_KILLED
+    return Reason.SIGNAL if ended.signal is not None else Reason.SCRIPT
+
+
+def _stop_file(home: Path) -> Reason | None:
+    try:
+        return Reason((home / STOP_FILE).read_text())
+    except (OSError, ValueError):
+        return None

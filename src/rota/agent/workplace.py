@@ -1,0 +1,140 @@
+"""The folders of attempts on this agent's disk.
+
+::
+
+    builds/<id>/<attempt>/   the attempt's own: log, and what its executor keeps
+        work/                the workspace, where the script starts
+        tmp/                 TMPDIR
+    scripts/<blob>/<name>    scripts by content, shared by all builds that run them
+    bin/rota                 the command line, for scripts
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from rota.errors import ExecutionError
+
+#: Scripts of former definitions are kept this many deep; beyond, they are written again when needed.
+MAX_SCRIPTS = 2000
+
+
+class Workplace:
+    """Makes, finds and removes the folders of attempts."""
+
+    def __init__(self, data: Path) -> None:
+        self.builds = data / "builds"
+        self.bin = data / "bin"
+        self._scripts = data / "scripts"
+        self._written: dict[str, None] = {}
+        self._kept: deque[Path] = deque()
+        for folder in (self.builds, self.bin, self._scripts):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        self._kept.extend(sorted(self._leftovers(), key=lambda path: path.stat().st_mtime))
+        _link_command(self.bin / "rota")
+
+    def home(self, build: str, attempt: int) -> Path:
+        """Return an attempt's folder, whether it exists or not."""
+        return self.builds / build / str(attempt)
+
+    def make(self, home: Path) -> None:
+        """Make an attempt's folder.
+
+        Raises:
+            ExecutionError: it exists, or the disk cannot take it.
+        """
+        try:
+            home.parent.mkdir(mode=0o700, exist_ok=True)
+            home.mkdir(mode=0o700)
+            work(home).mkdir()
+            tmp(home).mkdir()
+        except OSError as error:
+            raise ExecutionError(f"cannot make the workspace {home}: {error.strerror}") from error
+
+    def script(self, blob: str, name: str, data: bytes) -> Path:
+        """Return an executable file with a script's bytes, written once for all builds.
+
+        Raises:
+            ExecutionError: the disk cannot take it.
+        """
+        path = self._scripts / blob / name
+        key = f"{blob}/{name}"
+        if key not in self._written:
+            try:
+                _write_executable(path, data)
+            except OSError as error:
+                raise ExecutionError(f"cannot write the script {path}: {error.strerror}") from error
+            self._written[key] = None
+            self._forget_old_scripts()
+        return path
+
+    def clean(self, home: Path) -> None:
+        """Remove an attempt's folder."""
+        shutil.rmtree(home, ignore_errors=True)
+        _remove_if_empty(home.parent)
+
+    def keep(self, home: Path, limit: int) -> None:
+        """Keep a failed attempt's folder for a person to look at; remove the oldest kept ones."""
+        self._kept.append(home)
+        while len(self._kept) > limit:
+            self.clean(self._kept.popleft())
+
+    def _leftovers(self) -> Iterator[Path]:
+        for build in self.builds.iterdir():
+            if build.is_dir():
+                yield from (path for path in build.iterdir() if path.is_dir())
+
+    def release(self, homes: set[Path]) -> None:
+        """Say which folders belong to attempts that run: they are not among the kept ones."""
+        self._kept = deque(path for path in self._kept if path not in homes)
+
+    def _forget_old_scripts(self) -> None:
+        while len(self._written) > MAX_SCRIPTS:
+            oldest = next(iter(self._written))
+            del self._written[oldest]
+            shutil.rmtree((self._scripts / oldest).parent, ignore_errors=True)
+
+
+def work(home: Path) -> Path:
+    """Return the workspace within an attempt's folder."""
+    return home / "work"
+
+
+def tmp(home: Path) -> Path:
+    """Return the folder for temporary files within an attempt's folder."""
+    return home / "tmp"
+
+
+def _write_executable(path: Path, data: bytes) -> None:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    # Written aside and moved: a daemon that dies half-way leaves no half script to run.
+    aside = path.with_name(path.name + ".new")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o755)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    finally:
+        aside.chmod(0o755)
+    aside.rename(path)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        return  # another attempt's folder is still in it
+
+
+def _link_command(link: Path) -> None:
+    """Put `rota` on the scripts' path, whatever the daemon's own path is."""
+    command = Path(sys.executable).parent / "rota"
+    text = f'#!/bin/sh\nexec "{sys.executable}" -m rota "$@"\n'
+    if command.exists():
+        text = f'#!/bin/sh\nexec "{command}" "$@"\n'
+    if not link.exists() or link.read_text() != text:
+        _write_executable(link, text.encode())

@@ -1,0 +1,1 @@
+"""What the commands do: each a function of its arguments and the screen, returning a status."""

@@ -1,0 +1,144 @@
+"""Starts the daemon in the background, and waits until it takes builds."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+
+from rota.cli.client import Client
+from rota.cli.place import default_data, folder_place
+from rota.cli.screen import Screen
+from rota.errors import ConflictError, InputError, RotaError
+
+READY = b"ready\n"
+READY_S = 30.0
+#: How much of the log is shown when the daemon did not come up.
+LOG_LINES = 20
+
+
+def start(args: Namespace, screen: Screen) -> int:
+    """Start an agent that outlives this command; return when it takes builds."""
+    data = data_folder(args)
+    _refuse_second(data)
+    _make(data)
+    path = data / "agent.log"
+    process, ready = _spawned(agent_command(args, data), path)
+    before = path.stat().st_size
+    try:
+        if not _is_ready(ready, process):
+            return _give_up(process, path, before, screen)
+    finally:
+        os.close(ready)
+    process.returncode = 0  # it is no child of ours to wait for: it goes on
+    answer = Client(folder_place(str(data), "--data")).call("status")
+    if args.json:
+        screen.json(answer)
+        return 0
+    state = answer.json()
+    screen.line(f"{state['agent']} is up: pid {state['pid']}, {state['url']}, data in {state['data']}")
+    return 0
+
+
+def data_folder(args: Namespace) -> Path:
+    """Return the data folder that was given or is the default, absolute."""
+    given = args.data_folder or os.environ.get("ROTA_DATA") or default_data(os.environ)
+    return Path(given).expanduser().absolute()
+
+
+def agent_command(args: Namespace, data: Path) -> list[str]:
+    """Return the command that runs the agent in the foreground with the same options."""
+    command = [sys.executable, "-P", "-m", "rota", "agent", "--data", str(data)]
+    for name in ("name", "listen", "labels", "slots", "join", "bus"):
+        value = getattr(args, name)
+        if value is not None:
+            command += [f"--{name}", str(value)]
+    return command
+
+
+def _spawned(command: list[str], log: Path) -> tuple[subprocess.Popen[bytes], int]:
+    ready, write_end = os.pipe()
+    try:
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [*command, "--ready-fd", str(write_end)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                start_new_session=True,
+                pass_fds=(write_end,),
+            )
+    except BaseException:
+        os.close(ready)
+        raise
+    finally:
+        os.close(write_end)
+    return process, ready
+
+
+def _is_ready(ready: int, process: subprocess.Popen[bytes]) -> bool:
+    """Whether the daemon said so before it closed the pipe and within :data:`READY_S`."""
+    deadline = time.monotonic() + READY_S
+    said = b""
+    while READY not in said:
+        left = deadline - time.monotonic()
+        if left <= 0 or process.poll() is not None:
+            return False
+        if select.select([ready], [], [], min(left, 0.5))[0]:
+            piece = os.read(ready, 64)
+            if not piece:
+                return False
+            said += piece
+    return True
+
+
+def _give_up(process: subprocess.Popen[bytes], log: Path, before: int, screen: Screen) -> int:
+    """End a daemon that did not come up, so that the next try finds the folder free; say why."""
+    try:
+        # Who closed the pipe is about to end by itself, and its own status says more.
+        status = process.wait(1)
+        how = f"ended with status {status}"
+    except subprocess.TimeoutExpired:
+        how = f"was not ready after {READY_S:.0f} s, and was ended"
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    screen.note(_end_of(log, before))
+    screen.note(f"error: the agent {how}\n\nhint: the lines above are the end of {log}")
+    return 1
+
+
+def _end_of(path: Path, before: int) -> str:
+    with path.open("rb") as file:
+        file.seek(before)
+        text = file.read().decode("utf-8", "replace")
+    return "\n".join(text.splitlines()[-LOG_LINES:])
+
+
+def _refuse_second(data: Path) -> None:
+    try:
+        state = Client(folder_place(str(data), "--data")).call("status", repeat=False).json()
+    except RotaError:
+        return
+    raise ConflictError(
+        f"{state['agent']} (pid {state['pid']}) runs already with {data}",
+        hint="stop it: rota stop, or give another --data",
+    )
+
+
+def _make(data: Path) -> None:
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InputError(
+            f"cannot make the data folder {data}: {error.strerror}", hint="give another --data"
+        ) from error
+

@@ -1,0 +1,229 @@
+"""Definitions: list, show, add, remove, pause, resume."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from rota.cli.client import Answer, Client, written
+from rota.cli.commands.connected import connected
+from rota.cli.render import Look, ago, clean, facts, jobs_table, paint, size
+from rota.cli.screen import Screen
+from rota.errors import ConflictError, InputError, NotFoundError
+
+
+def jobs(args: Namespace, screen: Screen) -> int:
+    """List jobs."""
+    answer = connected(args).call("jobs", match=args.match)
+    if args.json:
+        screen.json(answer)
+        return 0
+    found = answer.json()
+    screen.lines(jobs_table(found, screen.at(answer)))
+    if not found and screen.out.is_terminal:
+        which = f"no job matches {args.match!r}" if args.match else "there is no job yet"
+        screen.note(f"{which}\n\nhint: add one: rota new bash | rota add hello -")
+    return 0
+
+
+def show(args: Namespace, screen: Screen) -> int:
+    """Show a job; or a build, if the name is one."""
+    client = connected(args)
+    answer = None
+    missing = None
+    if "#" not in args.what:
+        try:
+            answer = client.call("job", job=args.what)
+        except NotFoundError as error:
+            missing = error
+    if answer is None:
+        return _show_build(client, args, screen, missing)
+    job = answer.json()
+    if args.script:
+        screen.raw(job["script"].encode())
+    elif args.json:
+        screen.json(answer)
+    else:
+        screen.lines(job_lines(job, screen.at(answer)))
+    return 0
+
+
+def add(args: Namespace, screen: Screen) -> int:
+    """Add a job; the same text again is fine, another one only with ``--force``."""
+    client = connected(args)
+    script = read_script(args.file)
+    condition = {} if args.force else {"If-None-Match": "*"}
+    try:
+        answer = put(client, args.job, script, args.message, condition)
+    except ConflictError as error:
+        answer = _same(client, args.job, script, error)
+    _print_committed(answer, args, screen, "added")
+    return 0
+
+
+def rm(args: Namespace, screen: Screen) -> int:
+    """Remove a job."""
+    answer = connected(args).call("rm", job=args.job, message=args.message)
+    _print_committed(answer, args, screen, "removed")
+    return 0
+
+
+def pause(args: Namespace, screen: Screen) -> int:
+    """Take no triggers for a job."""
+    reason = " ".join(args.reason)
+    answer = connected(args).call("pause", job=args.job, reason=reason)
+    _print_committed(answer, args, screen, "paused")
+    return 0
+
+
+def resume(args: Namespace, screen: Screen) -> int:
+    """Take triggers for a job again."""
+    answer = connected(args).call("resume", job=args.job)
+    _print_committed(answer, args, screen, "resumed")
+    return 0
+
+
+def put(
+    client: Client, job: str, script: bytes, message: str | None, condition: dict[str, str]
+) -> Answer:
+    """Store a job's script and return the answer. Asking twice does no more than once."""
+    method, target, _ = written("put", {"job": job, "message": message})
+    headers = {"Content-Type": "text/x-script", **condition}
+    return client.send(method, target, body=script, headers=headers, repeat=True)
+
+
+def read_script(name: str) -> bytes:
+    """Return a file's bytes; standard input's for ``-``."""
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror}") from error
+
+
+def job_lines(job: dict[str, Any], look: Look) -> list[str]:
+    """Return what a job is, as a paragraph of facts and its parameters."""
+    spec, last = job["spec"], job.get("last")
+    latest = ""
+    if last:
+        when = ago(look, last.get("finished_at"))
+        latest = " ".join(filter(None, (f"#{last['number']}", last["result"] or last["state"], when)))
+    rows = [
+        ("job", paint(look, "bold", clean(job["name"]))),
+        ("description", clean(job["description"])),
+        ("paused", "" if job["paused"] is None else clean(job["paused"] or "yes")),
+        ("last", latest),
+        *_spec_facts(spec),
+        ("etag", job["etag"]),
+    ]
+    return facts(rows, look) + _param_lines(job["params"], look)
+
+
+def build_lines(build: dict[str, Any], look: Look) -> list[str]:
+    """Return what a build is, as a paragraph of facts."""
+    from rota.cli.render import asker, result_line
+
+    params = " ".join(f"{name}={value}" for name, value in build["params"].items())
+    rows = [
+        ("build", result_line(build, look)),
+        ("id", build["id"]),
+        ("asked for", " ".join(filter(None, (ago(look, build["requested_at"]), asker(build))))),
+        ("started", ago(look, build.get("started_at"))),
+        ("finished", ago(look, build.get("finished_at"))),
+        ("agent", clean(build.get("agent") or "")),
+        ("attempt", str(build["attempt"]) if build["attempt"] > 1 else ""),
+        ("held by", clean(", ".join(build.get("held") or ()))),
+        ("parameters", clean(params)),
+        ("log", size(build["log_bytes"]) if build.get("started_at") else ""),
+        *((note["level"], _annotation(note)) for note in build.get("annotations") or ()),
+        *(
+            ("artifact", f"{clean(it['path'])}, {size(it['size'])}")
+            for it in build.get("artifacts") or ()
+        ),
+    ]
+    return facts(rows, look)
+
+
+def _annotation(note: dict[str, Any]) -> str:
+    place = ":".join(str(part) for part in (note.get("file"), note.get("line")) if part)
+    return clean(": ".join(part for part in (place, note.get("title"), note["message"]) if part))
+
+
+def _spec_facts(spec: dict[str, Any]) -> list[tuple[str, str]]:
+    from rota.cli.render import duration
+
+    def span(name: str) -> str:
+        return duration(spec[name]) if spec.get(name) else ""
+
+    env = " ".join(f"{name}={value}" for name, value in (spec.get("env") or {}).items())
+    return [
+        ("labels", clean(spec.get("labels") or "")),
+        ("priority", str(spec.get("priority") or "")),
+        ("timeout", span("timeout_s")),
+        ("idle timeout", span("idle_timeout_s")),
+        ("retries", str((spec.get("retry") or {}).get("times") or "")),
+        ("environment", clean(env)),
+        ("input", "rota send" if spec.get("stdin") else ""),
+        ("artifacts", clean(" ".join(spec.get("artifacts") or ()))),
+    ]
+
+
+def _param_lines(params: dict[str, Any], look: Look) -> list[str]:
+    if not params:
+        return []
+    lines = ["", "parameters:"]
+    for name, param in params.items():
+        default = param.get("default")
+        text = f"  {clean(name)}" + (f"={clean(default)}" if default is not None else " (required)")
+        if param.get("choices"):
+            text += f"  one of {', '.join(map(clean, param['choices']))}"
+        if param.get("description"):
+            text += f"  {paint(look, 'dim', clean(param['description']))}"
+        lines.append(text)
+    return lines
+
+
+def _show_build(
+    client: Client, args: Namespace, screen: Screen, missing: NotFoundError | None
+) -> int:
+    wait_s = args.wait or 0.0
+    try:
+        answer = client.call("build", build=args.what, wait=args.wait, wait_s=wait_s)
+    except (NotFoundError, InputError):
+        # What was asked for was more likely a job: its error has the nearest name.
+        if missing is None:
+            raise
+        raise missing from None
+    build = answer.json()
+    if args.script:
+        screen.raw(client.call("job", job=build["job"]).json()["script"].encode())
+    elif args.json:
+        screen.json(answer)
+    else:
+        screen.lines(build_lines(build, screen.at(answer)))
+    return 0
+
+
+def _same(client: Client, job: str, script: bytes, error: ConflictError) -> Answer:
+    """Return a job as it is if it has that script already; else raise the conflict."""
+    try:
+        answer = client.call("job", job=job)
+    except NotFoundError:
+        raise error from None
+    if answer.json()["script"].encode() != script:
+        raise ConflictError(
+            f"there is a job {job} already, with another script",
+            hint=f"replace it: rota edit {job} FILE, or add --force",
+        ) from error
+    return answer
+
+
+def _print_committed(answer: Answer, args: Namespace, screen: Screen, done: str) -> None:
+    if args.json:
+        screen.json(answer)
+        return
+    reply = answer.json()
+    changed = reply.get("changed", False)
+    name = reply.get("job") or reply.get("name")
+    screen.line(f"{name} {done} in {reply['commit'][:10]}" if changed else f"{name} is so already")

@@ -1,0 +1,127 @@
+"""From the table of commands to argparse: the parser of one command, or of all for the reference."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+from rota.cli.table import AT, COLOR, COMMANDS, DATA, JSON, Arg, Command
+from rota.errors import InputError
+
+_TYPES = {"int": int, "float": float}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose faults are our errors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong with the arguments.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(_said_better(message), hint=self._hint(message))
+
+    def _hint(self, message: str) -> str:
+        prefix = "unrecognized arguments: "
+        if message.startswith(prefix + "-"):
+            from rota.cli.nearest import nearest
+
+            given = message.removeprefix(prefix).split()[0].partition("=")[0]
+            known = [name for name in self._option_string_actions if name.startswith("--")]
+            found = nearest(given, known)
+            if found:
+                return found
+        return f"see how: {self.prog} --help"
+
+
+def command_parser(command: Command) -> Parser:
+    """Return the parser of one command's arguments."""
+    parser = Parser(prog=f"rota {command.name}", **described(command))
+    fill(parser, command)
+    return parser
+
+
+def described(command: Command) -> dict[str, Any]:
+    """Return the texts of a command's help, as keyword arguments of a parser."""
+    summary = command.summary[:1].upper() + command.summary[1:] + "."
+    return {
+        "description": f"{summary}\n\n{command.more}" if command.more else summary,
+        "epilog": examples(command),
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "allow_abbrev": False,
+    }
+
+
+def fill(parser: argparse.ArgumentParser, command: Command) -> None:
+    """Add a command's arguments to its parser."""
+    positionals = [arg for arg in command.args if not arg.is_option]
+    options = [arg for arg in command.args if arg.is_option]
+    for arg in positionals + options:
+        _add(parser, arg)
+    for arg in (*((JSON,) if command.has_json else ()), *common(command)):
+        _add(parser, arg)
+
+
+def common(command: Command) -> tuple[Arg, ...]:
+    """Return the options that a command shares with all others."""
+    return (AT, DATA, COLOR) if command.has_data else (AT, COLOR)
+
+
+def examples(command: Command) -> str:
+    """Return a command's examples, one a line."""
+    width = max((len(example) for example, _ in command.examples), default=0)
+    lines = [f"  {example.ljust(width)}  {what}".rstrip() for example, what in command.examples]
+    return "\n".join(["examples:", *lines]) if lines else ""
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """Return one parser with all commands as its sub-commands, for the reference."""
+    parser = Parser(prog="rota", allow_abbrev=False)
+    add_global(parser)
+    subparsers = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
+    for command in COMMANDS:
+        if not command.is_hidden:
+            fill(
+                subparsers.add_parser(command.name, help=command.summary, **described(command)),
+                command,
+            )
+    return parser
+
+
+def add_global(parser: argparse.ArgumentParser) -> None:
+    """Add what may stand before the command."""
+    parser.add_argument("--version", action="store_true", default=argparse.SUPPRESS, help="the version")
+    for arg in (AT, DATA, COLOR):
+        _add(parser, arg)
+
+
+def _add(parser: argparse.ArgumentParser, arg: Arg) -> None:
+    text = argparse.SUPPRESS if arg.hidden else arg.text.replace("%", "%%")
+    keywords: dict[str, Any] = {"help": text}
+    if arg.kind == "flag":
+        parser.add_argument(*arg.names, action="store_true", **keywords)
+        return
+    if arg.is_option and arg in (AT, DATA, COLOR):
+        # They may stand before the command, too: what is not given here must not hide that.
+        keywords["default"] = argparse.SUPPRESS
+    if arg == DATA:
+        keywords["dest"] = "data_folder"
+    if arg.metavar:
+        keywords["metavar"] = arg.metavar
+    if arg.choices:
+        keywords["choices"] = arg.choices
+    if arg.many:
+        keywords["nargs"] = arg.many
+    if arg.const is not None:
+        keywords["const"] = arg.const
+    if arg.kind in _TYPES:
+        keywords["type"] = _TYPES[arg.kind]
+    parser.add_argument(*arg.names, **keywords)
+
+
+def _said_better(message: str) -> str:
+    return message.replace("unrecognized arguments", "unknown arguments").replace(
+        "the following arguments are required", "missing"
+    )
+

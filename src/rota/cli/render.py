@@ -1,0 +1,260 @@
+"""Text for people: tables, colours, times. Pure: what is known of the terminal is a :class:`Look`.
+
+On a terminal columns are aligned and cut to its width. In a pipe each row is one line, fields two
+spaces apart, nothing cut, times as the agent wrote them, an absent field as ``-``: so that
+programs may split it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+
+class Look(NamedTuple):
+    """What the output is shown on. ``width`` is ``None`` in a pipe."""
+
+    color: bool = False
+    unicode: bool = True
+    width: int | None = None
+    now: datetime | None = None  # by the agent's clock, as its answer said
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person looks at it."""
+        return self.width is not None
+
+
+class Cell(NamedTuple):
+    """A field of a row: its text, and how it is coloured on a terminal."""
+
+    text: str
+    code: str = ""
+    right: bool = False
+
+
+PLAIN = Look()
+CODES = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36", "dim": "2", "bold": "1"}
+#: (sign, its ASCII form, colour) of each state and result.
+SIGNS = {
+    "passed": ("✓", "+", "green"),
+    "failed": ("✗", "x", "red"),
+    "timed-out": ("✗", "x", "red"),
+    "errored": ("!", "!", "red"),
+    "lost": ("?", "?", "red"),
+    "cancelled": ("-", "-", "yellow"),
+    "running": ("●", "*", "blue"),
+    "queued": ("○", ".", "cyan"),
+    "held": ("○", ".", "dim"),
+}
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def paint(look: Look, name: str, text: str) -> str:
+    """Return ``text`` in a colour, or as it is where there are none."""
+    return f"\x1b[{CODES[name]}m{text}\x1b[0m" if look.color and name and text else text
+
+
+def clean(text: object) -> str:
+    """Return ``text`` on one line, control characters written out: nobody's text drives a terminal."""
+    return _UNSAFE.sub(lambda match: repr(match[0])[1:-1], str(text))
+
+
+def cells(text: str) -> int:
+    """Return how many columns ``text`` takes."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
+    return len(text) + wide - sum(unicodedata.combining(char) > 0 for char in text)
+
+
+def cut(look: Look, text: str, width: int) -> str:
+    """Return ``text`` in at most ``width`` columns, its end replaced by dots if it is longer."""
+    if cells(text) <= width:
+        return text
+    dots = "…" if look.unicode else "..."
+    if width <= len(dots):
+        return dots[:width]
+    while text and cells(text) > width - len(dots):
+        text = text[:-1]
+    return text + dots
+
+
+def table(rows: Sequence[Sequence[Cell]], look: Look, shrink: Sequence[int] = ()) -> list[str]:
+    """Return a line for each row.
+
+    ``shrink`` names the columns that are cut where a row would not fit, most willing first; what
+    is still too long is cut at its end.
+    """
+    rows = [[cell._replace(text=clean(cell.text)) for cell in row] for row in rows]
+    if look.width is None:
+        return ["  ".join(cell.text or "-" for cell in row) for row in rows]
+    if not rows:
+        return []
+    widths = [max(cells(row[n].text) for row in rows) for n in range(len(rows[0]))]
+    _fit(widths, look.width, shrink)
+    return [_row(row, widths, look) for row in rows]
+
+
+def duration(seconds: float) -> str:
+    """Return a span in at most six characters: ``0.4s``, ``12s``, ``2m03s``, ``1h02m``, ``3d04h``."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f}s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
+
+
+def ago(look: Look, at: str | None) -> str:
+    """Return how long ago a time was, for a person; the time itself in a pipe."""
+    if not at or not look.is_terminal or look.now is None:
+        return at or ""
+    seconds = (look.now - datetime.fromisoformat(at)).total_seconds()
+    if seconds < 5:
+        return "just now"
+    for unit, size, limit in (("s", 1, 60), ("min", 60, 3600), ("h", 3600, 86400)):
+        if seconds < limit:
+            return f"{int(seconds // size)} {unit} ago"
+    days = int(seconds // 86400)
+    return f"{days} d ago" if days < 60 else at[:10]
+
+
+def size(count: int) -> str:
+    """Return a number of bytes: ``12 B``, ``3.4 KiB``, ``1.0 GiB``."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError(count)
+
+
+def ref(build: dict[str, Any]) -> str:
+    """Return the name people use for a build: ``web/test#7``."""
+    return f"{build['job']}#{build['number']}"
+
+
+def word(build: dict[str, Any]) -> str:
+    """Return a build's result, or its state while it has none."""
+    return str(build.get("result") or build["state"])
+
+
+def sign(look: Look, what: str) -> str:
+    """Return a state or result with its sign, such as ``✓ passed``; the word alone in a pipe."""
+    if not look.is_terminal or what not in SIGNS:
+        return what
+    return f"{SIGNS[what][0 if look.unicode else 1]} {what}"
+
+
+def colour_of(what: str) -> str:
+    """Return the colour of a state or result."""
+    return SIGNS[what][2] if what in SIGNS else ""
+
+
+def ran(look: Look, build: dict[str, Any]) -> str:
+    """Return how long a build's attempt ran, or runs by now; empty if it did not."""
+    start, end = build.get("started_at"), build.get("finished_at")
+    if not start:
+        return ""
+    until = datetime.fromisoformat(end) if end else look.now
+    if until is None:
+        return ""
+    return duration((until - datetime.fromisoformat(start)).total_seconds())
+
+
+def asker(build: dict[str, Any]) -> str:
+    """Return who or what asked for a build: ``by anna``, ``from web/build#3``."""
+    trigger = build.get("trigger") or {}
+    if trigger.get("source"):
+        return f"from {trigger['source']}"
+    return f"by {trigger['by']}" if trigger.get("by") else ""
+
+
+def builds_table(builds: Sequence[dict[str, Any]], look: Look) -> list[str]:
+    """Return a line for each build."""
+    rows = []
+    for build in builds:
+        what = word(build)
+        when = build.get("finished_at") or build.get("started_at") or build.get("requested_at")
+        rows.append(
+            (
+                Cell(ref(build), "bold"),
+                Cell(sign(look, what), colour_of(what)),
+                Cell(ran(look, build), right=True),
+                Cell(ago(look, when), "dim"),
+                Cell(asker(build), "dim"),
+            )
+        )
+    return table(rows, look, shrink=(4, 0))
+
+
+def jobs_table(jobs: Sequence[dict[str, Any]], look: Look) -> list[str]:
+    """Return a line for each job."""
+    return table([_job_row(job, look) for job in jobs], look, shrink=(3, 0))
+
+
+def facts(rows: Sequence[tuple[str, str]], look: Look) -> list[str]:
+    """Return lines of a name and what is to be said of it; empty ones are left out."""
+    rows = [(name, text) for name, text in rows if text]
+    width = max((len(name) for name, _ in rows), default=0)
+    return [f"{paint(look, 'dim', name.ljust(width))}  {text}" for name, text in rows]
+
+
+def result_line(build: dict[str, Any], look: Look) -> str:
+    """Return one line on where a build is: ``web/test#7 passed in 2m03s``."""
+    what = word(build)
+    line = f"{ref(build)} {paint(look, colour_of(what), sign(look, what))}"
+    if build["state"] == "finished" and build.get("started_at"):
+        line += f" in {ran(look, build)}"
+    if what == "failed" and build.get("reason") == "script":
+        line += f", exit code {build.get('exit_code')}"
+    elif build.get("reason") not in (None, "script", "cancelled"):
+        line += f" ({build['reason']})"
+    return line + (f": {clean(build['message'])}" if build.get("message") else "")
+
+
+def _job_row(job: dict[str, Any], look: Look) -> tuple[Cell, ...]:
+    last = job.get("last") or {}
+    what = str(last.get("result") or last.get("state") or "")
+    if job.get("paused") is not None:
+        state = Cell("= paused" if look.is_terminal else "paused", "yellow")
+    else:
+        state = Cell(sign(look, what), colour_of(what))
+    number = f"#{last['number']}" if last else ""
+    when = ago(look, last.get("finished_at"))
+    return (
+        Cell(job["name"], "bold"),
+        state,
+        Cell(f"{number} {when}".strip() if look.is_terminal else number, "dim"),
+        Cell(job.get("description") or ""),
+    )
+
+
+def _fit(widths: list[int], width: int, shrink: Sequence[int]) -> None:
+    for column in shrink:
+        over = sum(widths) + 2 * (len(widths) - 1) - width
+        if over > 0:
+            widths[column] = max(widths[column] - over, min(widths[column], 8))
+
+
+def _row(row: Sequence[Cell], widths: Sequence[int], look: Look) -> str:
+    line, used = "", 0
+    for cell, width in zip(row, widths, strict=True):
+        gap = 2 if used else 0
+        room = min(width, (look.width or 0) - used - gap)
+        if room <= 0:
+            break
+        text = cut(look, cell.text, room)
+        pad = " " * (room - cells(text))
+        painted = paint(look, cell.code, text)
+        line += " " * gap + (pad + painted if cell.right else painted + pad)
+        used += gap + room
+    return line.rstrip()

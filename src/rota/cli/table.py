@@ -1,0 +1,591 @@
+"""The table of commands: what each is called, takes, and which verbs of REST it speaks.
+
+It is data alone, so that ``rota --help``, completion and the reference are made from it without
+importing what they do not run; a command's own module is imported when the command is. It stands
+beside the table of verbs instead of being generated from it, because at a terminal one command may
+be several verbs (``show``) or none (``agent``), and positionals are not fields. What must not drift
+is tied: an argument that fills a verb's field takes its help from that field (through
+:mod:`rota.cli.wire`), and a test fails when a verb, or a field of one, is in no command.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rota.cli.wire import ROUTES
+
+
+class Arg(NamedTuple):
+    """A positional (no dash) or an option of a command.
+
+    ``fields`` are the verbs' fields it fills, as ``verb.field``; the first one's description is its
+    help unless ``help`` says it better. ``completes`` says what its values are completed from.
+    """
+
+    names: tuple[str, ...]
+    fields: tuple[str, ...] = ()
+    help: str = ""
+    kind: str = "text"  # or int, float, flag
+    many: str = ""  # ?, * or +
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    const: str | None = None  # an option's value where it is given without one
+    completes: str = ""  # job, build, job-or-build, param, file, folder, template
+    hidden: bool = False
+
+    @property
+    def is_option(self) -> bool:
+        """Whether it is named by a dash."""
+        return self.names[0].startswith("-")
+
+    @property
+    def text(self) -> str:
+        """Its help."""
+        return self.help or field_text(self.fields[0])
+
+
+class Command(NamedTuple):
+    """A word after ``rota``. ``call`` is the function that does it, as ``module:function``."""
+
+    name: str
+    group: str
+    call: str
+    args: tuple[Arg, ...] = ()
+    verbs: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()  # verbs' fields that the command fills by itself
+    help: str = ""
+    more: str = ""  # what else a reader of its help should know
+    examples: tuple[tuple[str, str], ...] = ()  # (command, what it does)
+    has_json: bool = False
+    has_data: bool = True  # --data DIR names an agent
+
+    @property
+    def summary(self) -> str:
+        """What it does, in one line: its own words, or its verb's."""
+        return self.help or ROUTES[self.verbs[0]].summary
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether only programs call it."""
+        return not self.group
+
+
+def field_text(field: str) -> str:
+    """Return the description of ``verb.field``."""
+    verb, _, name = field.partition(".")
+    return ROUTES[verb].fields[name]
+
+
+def find(name: str) -> Command | None:
+    """Return the command of that name."""
+    return next((command for command in COMMANDS if command.name == name), None)
+
+
+_AGENT, _JOBS, _BUILDS, _REST = "the agent", "jobs", "builds", "the rest"
+GROUPS = (_AGENT, _JOBS, _BUILDS, _REST)
+
+#: What every command takes that speaks to an agent.
+AT = Arg(("--at",), help="the agent: http://HOST:PORT, unix:PATH, or a data folder", metavar="URL")
+DATA = Arg(
+    ("--data",),
+    help="the agent's data folder ($ROTA_DATA)",
+    metavar="DIR",
+    completes="folder",
+)
+COLOR = Arg(
+    ("--color",),
+    help="colours: auto (on a terminal, unless NO_COLOR is set), always, never",
+    choices=("auto", "always", "never"),
+)
+JSON = Arg(("--json",), help="print what REST answered, as it is", kind="flag")
+
+_MESSAGE = ("-m", "--message")
+_PARAMS = Arg(("params",), help="parameters, as name=value", many="*", metavar="k=v")
+_FOLLOW = ("-f", "--follow")
+_WAIT = Arg(("--wait",), ("build.wait",), "return when the build has finished", kind="flag")
+_RUN_FOLLOW = Arg(
+    _FOLLOW, ("log.follow",), "print the build's log until the build has finished", kind="flag"
+)
+
+
+def _build(*fields: str) -> Arg:
+    return Arg(("build",), fields, completes="build", metavar="BUILD")
+
+
+def _job(*fields: str) -> Arg:
+    return Arg(("job",), fields, completes="job", metavar="NAME")
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        name="agent",
+        group=_AGENT,
+        call="agent:agent",
+        help="run an agent: the daemon that takes builds on this machine",
+        more="In the foreground, until Ctrl-C; --daemon returns as soon as the agent takes builds.\n"
+        "An agent that stops leaves its builds running, and finds them again when it starts.",
+        args=(
+            Arg(("--name",), help="the agent's name; the host's by default", metavar="NAME"),
+            Arg(("--listen",), help="where to serve REST and git", metavar="HOST:PORT"),
+            Arg(("--labels",), help="what jobs may ask of it, such as docker,arch=arm64"),
+            Arg(("--slots",), help="how many builds run at once; the CPUs by default", kind="int"),
+            Arg(("--join",), help="join the cluster that gave this token", metavar="TOKEN"),
+            Arg(("--bus",), help="use this NATS cluster instead of an own engine", metavar="URL"),
+            Arg(("--daemon",), help="return when it takes builds, and leave it running", kind="flag"),
+            Arg(
+                ("--install",),
+                help="write a systemd unit that runs it with these options, '-' to print it",
+                many="?",
+                const="",
+                metavar="-",
+            ),
+            Arg(("--ready-fd",), help="say so here when it takes builds", kind="int", hidden=True),
+        ),
+        examples=(
+            ("rota agent --daemon", "start one here, with this machine's CPUs as slots"),
+            ("rota agent --listen 0.0.0.0:7070 --labels docker", "in the foreground, for others too"),
+            ("rota agent --install --labels docker", "let systemd run it"),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="stop",
+        group=_AGENT,
+        call="agent:stop",
+        verbs=("stop", "status"),
+        examples=(("rota stop", "returns when the agent is gone"),),
+        has_json=True,
+    ),
+    Command(
+        name="status",
+        group=_AGENT,
+        call="agent:status",
+        verbs=("status",),
+        examples=(("rota status", ""), ("rota status --json", "for programs")),
+        has_json=True,
+    ),
+    Command(
+        name="agents",
+        group=_AGENT,
+        call="agent:agents",
+        verbs=("agents",),
+        examples=(("rota agents", ""),),
+        has_json=True,
+    ),
+    Command(
+        name="login",
+        group=_AGENT,
+        call="login:login",
+        verbs=("status",),
+        help="remember an agent's URL and a token for it",
+        more="The token is asked for at a terminal, else read from standard input. Both are kept in\n"
+        "~/.config/rota/login.json, for you alone to read.",
+        args=(
+            Arg(("url",), help="the agent's URL", many="?", metavar="URL"),
+            Arg(
+                ("--token-file",),
+                help="read the token from this file",
+                metavar="FILE",
+                completes="file",
+            ),
+            Arg(("--forget",), help="forget the saved login", kind="flag"),
+        ),
+        examples=(
+            ("rota login http://build-1:7070", "asks for the token"),
+            ("rota login https://ci.example --token-file token", ""),
+        ),
+    ),
+    Command(
+        name="jobs",
+        group=_JOBS,
+        call="jobs:jobs",
+        verbs=("jobs",),
+        args=(Arg(("match",), ("jobs.match",), many="?", metavar="GLOB", completes="job"),),
+        examples=(("rota jobs", "all of them"), ("rota jobs 'web/*'", "")),
+        has_json=True,
+    ),
+    Command(
+        name="show",
+        group=_JOBS,
+        call="jobs:show",
+        verbs=("job", "build"),
+        help="show a job or a build",
+        args=(
+            Arg(
+                ("what",),
+                ("job.job", "build.build"),
+                "a job's name, or a build: job#number or an id's prefix",
+                metavar="NAME|BUILD",
+                completes="job-or-build",
+            ),
+            Arg(("--script",), help="print the job's script alone", kind="flag"),
+            Arg(("--wait",), ("build.wait",), kind="float", metavar="SECONDS"),
+        ),
+        examples=(
+            ("rota show web/test", "its settings and parameters"),
+            ("rota show web/test --script >test.sh", ""),
+            ("rota show 'web/test#7' --json", "all that is known of a build"),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="new",
+        group=_JOBS,
+        call="templates:new",
+        help="print a job to start from, its header explained",
+        args=(
+            Arg(
+                ("template",),
+                help="which one: see rota templates; bash by default",
+                many="?",
+                metavar="TEMPLATE",
+                completes="template",
+            ),
+            Arg(("-o", "--output"), help="write it here", metavar="FILE", completes="file"),
+        ),
+        examples=(("rota new python -o nightly.py", "then: rota add nightly nightly.py"),),
+    ),
+    Command(
+        name="templates",
+        group=_JOBS,
+        call="templates:templates",
+        help="list the jobs to start from",
+        examples=(("rota templates", ""),),
+    ),
+    Command(
+        name="add",
+        group=_JOBS,
+        call="jobs:add",
+        verbs=("put", "job"),
+        sets=("put.script", "put.if_match", "put.if_none_match"),
+        help="add a job",
+        more="The same text again is fine and changes nothing; another text for a job that exists is\n"
+        "refused unless --force is given.",
+        args=(
+            _job("put.job"),
+            Arg(("file",), help="the script; - is standard input", metavar="FILE", completes="file"),
+            Arg(("--force",), help="replace the job if it exists", kind="flag"),
+            Arg(_MESSAGE, ("put.message",), metavar="TEXT"),
+        ),
+        examples=(
+            ("rota add web/test test.sh", ""),
+            ("rota new bash | rota add hello -", "a first job"),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="edit",
+        group=_JOBS,
+        call="edit:edit",
+        verbs=("put", "job"),
+        sets=("put.script", "put.if_match", "put.if_none_match"),
+        help="change a job in $VISUAL or $EDITOR, or replace it by a file",
+        more="What you wrote is never lost: if it is not taken, it stays in a file.",
+        args=(
+            _job("put.job"),
+            Arg(
+                ("file",),
+                help="replace the script by this one, - is standard input; no editor",
+                many="?",
+                metavar="FILE",
+                completes="file",
+            ),
+            Arg(_MESSAGE, ("put.message",), metavar="TEXT"),
+        ),
+        examples=(("rota edit web/test", ""), ("rota edit web/test test.sh -m 'split the suite'", "")),
+        has_json=True,
+    ),
+    Command(
+        name="check",
+        group=_JOBS,
+        call="check:check",
+        verbs=("check",),
+        sets=("check.job", "check.script"),
+        help="check scripts' headers; needs no agent and changes nothing",
+        args=(
+            Arg(
+                ("files",),
+                help="scripts; - is standard input",
+                many="+",
+                metavar="FILE",
+                completes="file",
+            ),
+        ),
+        examples=(("rota check jobs/*.sh", "prints path:line:column: message, exits with 2"),),
+        has_json=True,
+    ),
+    Command(
+        name="rm",
+        group=_JOBS,
+        call="jobs:rm",
+        verbs=("rm",),
+        sets=("rm.if_match",),
+        args=(_job("rm.job"), Arg(_MESSAGE, ("rm.message",), metavar="TEXT")),
+        examples=(("rota rm web/test -m 'the shop is closed'", ""),),
+        has_json=True,
+    ),
+    Command(
+        name="pause",
+        group=_JOBS,
+        call="jobs:pause",
+        verbs=("pause",),
+        args=(_job("pause.job"), Arg(("reason",), ("pause.reason",), many="*", metavar="REASON")),
+        examples=(("rota pause web/test the database moves", ""),),
+        has_json=True,
+    ),
+    Command(
+        name="resume",
+        group=_JOBS,
+        call="jobs:resume",
+        verbs=("resume",),
+        args=(_job("resume.job"),),
+        examples=(("rota resume web/test", ""),),
+        has_json=True,
+    ),
+    Command(
+        name="clone",
+        group=_JOBS,
+        call="clone:clone",
+        verbs=("status",),
+        help="clone the store with git; a later git push brings changes back",
+        args=(
+            Arg(
+                ("folder",),
+                help="where to; rota-store by default",
+                many="?",
+                metavar="DIR",
+                completes="folder",
+            ),
+        ),
+        examples=(("rota clone defs", "jobs lie in defs/jobs; edit, commit, git push"),),
+    ),
+    Command(
+        name="run",
+        group=_BUILDS,
+        call="run:run",
+        verbs=("run", "build", "log"),
+        args=(
+            _job("run.job"),
+            _PARAMS._replace(fields=("run.params",), completes="param"),
+            _WAIT,
+            _RUN_FOLLOW,
+            Arg(("--priority",), ("run.priority",), kind="int", metavar="N"),
+            Arg(("--key",), ("run.key",), metavar="KEY"),
+        ),
+        more="With --wait or -f the exit status is 1 if the build did not pass. Ctrl-C only stops\n"
+        "watching: the build goes on. With --json the log of -f goes to standard error.",
+        examples=(
+            ("rota run web/test suite=full -f", "and watch it"),
+            ("rota run web/test --wait --json", "for programs"),
+            ("rota run deploy --key release-1.4", "asked twice, built once"),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="exec",
+        group=_BUILDS,
+        call="exec:exec_here",
+        help="run a job's script here and now, with no agent",
+        args=(
+            Arg(("file",), help="the script", metavar="FILE", completes="file"),
+            _PARAMS,
+        ),
+        examples=(("rota exec test.sh suite=fast", "try a job before adding it"),),
+        has_data=False,
+    ),
+    Command(
+        name="ps",
+        group=_BUILDS,
+        call="builds:ps",
+        verbs=("builds",),
+        help="list builds that are held, queued or running",
+        args=(Arg(("job",), ("builds.job",), many="?", metavar="NAME", completes="job"),),
+        examples=(("rota ps", ""),),
+        has_json=True,
+    ),
+    Command(
+        name="builds",
+        group=_BUILDS,
+        call="builds:builds",
+        verbs=("builds",),
+        args=(
+            Arg(("job",), ("builds.job",), many="?", metavar="NAME", completes="job"),
+            Arg(("-n", "--limit"), ("builds.limit",), kind="int", metavar="N"),
+            Arg(("--state",), ("builds.state",), metavar="STATE"),
+            Arg(("--result",), ("builds.result",), metavar="RESULT"),
+            Arg(("--before",), ("builds.before",), kind="int", metavar="SEQ"),
+        ),
+        examples=(
+            ("rota builds web/test -n 5", ""),
+            ("rota builds --result failed", "what went wrong lately"),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="log",
+        group=_BUILDS,
+        call="log:log",
+        verbs=("log", "build"),
+        args=(
+            _build("log.build"),
+            Arg(_FOLLOW, ("log.follow",), kind="flag"),
+            Arg(("--tail",), ("log.tail",), "only so many last lines", kind="int", metavar="N"),
+            Arg(("--grep",), ("log.grep",), metavar="RE"),
+            Arg(("--attempt",), ("log.attempt",), kind="int", metavar="N"),
+            Arg(("--offset",), ("log.offset",), kind="int", metavar="N"),
+            Arg(("--line",), ("log.line",), kind="int", metavar="N"),
+            Arg(("--limit",), ("log.limit",), kind="int", metavar="N"),
+        ),
+        more="Into a file or pipe go the raw bytes. On a terminal workflow commands (::group::,\n"
+        "::error::) are drawn, colours are kept, and nothing else reaches the terminal.",
+        examples=(
+            ("rota log web/test -f", "the latest build, until it has finished"),
+            ("rota log 'web/test#7' --tail 50", ""),
+            ("rota log 'web/test#7' >test.log", "byte for byte what the script printed"),
+        ),
+    ),
+    Command(
+        name="cancel",
+        group=_BUILDS,
+        call="builds:cancel",
+        verbs=("cancel",),
+        args=(
+            _build("cancel.build"),
+            Arg(("reason",), ("cancel.why",), many="*", metavar="REASON"),
+        ),
+        examples=(("rota cancel 'web/test#7' wrong branch", ""),),
+        has_json=True,
+    ),
+    Command(
+        name="retry",
+        group=_BUILDS,
+        call="run:retry",
+        verbs=("retry", "build", "log"),
+        args=(_build("retry.build"), _WAIT, _RUN_FOLLOW),
+        examples=(("rota retry 'web/test#7' -f", ""),),
+        has_json=True,
+    ),
+    Command(
+        name="send",
+        group=_BUILDS,
+        call="builds:send",
+        verbs=("send",),
+        args=(
+            _build("send.build"),
+            Arg(
+                ("text",),
+                ("send.text",),
+                "what to send, a line end is added; - or nothing is standard input",
+                many="*",
+                metavar="TEXT",
+            ),
+            Arg(("-n", "--no-newline"), help="add no line end", kind="flag"),
+            Arg(("--eof",), ("send.eof",), kind="flag"),
+        ),
+        examples=(
+            ("rota send 'deploy#4' yes", "answer its question"),
+            ("rota send 'load#2' --eof <rows.csv", ""),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="artifacts",
+        group=_BUILDS,
+        call="artifacts:artifacts",
+        verbs=("artifacts", "artifact", "keep"),
+        help="list, fetch or keep the files that builds leave",
+        args=(
+            Arg(
+                ("words",),
+                ("artifacts.build", "artifact.build", "artifact.path", "keep.path"),
+                "[list] BUILD | get BUILD PATH | put FILE [NAME]",
+                many="+",
+                metavar="WORD",
+                completes="build",
+            ),
+            Arg(
+                ("-o", "--output"),
+                help="get: write here, - is standard output; the path's last part by default",
+                metavar="FILE",
+                completes="file",
+            ),
+            Arg(("--build",), ("keep.build",), "put: the build; inside one, itself", metavar="BUILD"),
+        ),
+        sets=("artifacts.wait",),
+        examples=(
+            ("rota artifacts 'web/test#7'", "what there is"),
+            ("rota artifacts get 'web/test#7' dist/shop.whl", ""),
+            ("rota artifacts put report.html", "from inside a build"),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="why",
+        group=_BUILDS,
+        call="builds:why",
+        verbs=("why",),
+        args=(_build("why.build"),),
+        sets=("why.wait",),
+        examples=(("rota why 'web/test#7'", ""),),
+        has_json=True,
+    ),
+    Command(
+        name="events",
+        group=_REST,
+        call="events:events",
+        verbs=("events", "status"),
+        args=(
+            Arg(_FOLLOW, ("events.follow",), kind="flag"),
+            Arg(("--after",), ("events.after",), kind="int", metavar="SEQ"),
+            Arg(("--kind",), ("events.kind",), metavar="GLOB"),
+            Arg(("-n", "--limit"), ("events.limit",), kind="int", metavar="N"),
+        ),
+        examples=(
+            ("rota events -f --kind 'build.*'", ""),
+            ("rota events --after 0 --json", "all that ever happened, one JSON a line"),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="emit",
+        group=_REST,
+        call="events:emit",
+        verbs=("emit",),
+        args=(
+            Arg(("type",), ("emit.type",), metavar="TYPE"),
+            Arg(("pairs",), ("emit.data",), "data, as name=value", many="*", metavar="k=v"),
+            Arg(("--data",), ("emit.data",), metavar="JSON"),
+        ),
+        examples=(("rota emit deploy.done version=1.4 host=web-3", ""),),
+        has_json=True,
+        has_data=False,
+    ),
+    Command(
+        name="completion",
+        group=_REST,
+        call="completion:completion",
+        help="print the completion script of a shell",
+        args=(Arg(("shell",), help="which shell", choices=("bash", "zsh", "fish")),),
+        examples=(
+            ('eval "$(rota completion bash)"', "in ~/.bashrc"),
+            ("rota completion fish >~/.config/fish/completions/rota.fish", ""),
+        ),
+        has_data=False,
+    ),
+    Command(
+        name="git-credential",
+        group="",
+        call="clone:git_credential",
+        verbs=("status",),
+        help="speak git's credential protocol, for clones made by rota clone",
+        args=(Arg(("action",), help="get, store or erase", metavar="ACTION"),),
+    ),
+    Command(
+        name="__complete",
+        group="",
+        call="completion:complete",
+        verbs=("jobs", "builds", "job"),
+        help="print what may stand where the last word is, a line each",
+        args=(Arg(("words",), help="the words after rota", many="*", metavar="WORD"),),
+    ),
+)

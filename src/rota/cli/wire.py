@@ -1,0 +1,233 @@
+"""The table of verbs as plain values: what each is called on the wire, and what its fields mean.
+
+Written by ``python -m rota.cli.mirror`` from :mod:`rota.service.verbs`; change that, not this.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Route(NamedTuple):
+    """A verb's method and path, and its request's fields with their descriptions."""
+
+    method: str
+    path: str
+    summary: str
+    fields: dict[str, str]
+
+
+ROUTES: dict[str, Route] = {
+    "status": Route(
+        "GET",
+        "/v1/status",
+        "how this agent is",
+        {},
+    ),
+    "agents": Route(
+        "GET",
+        "/v1/agents",
+        "all agents, their labels and slots",
+        {},
+    ),
+    "stop": Route(
+        "POST",
+        "/v1/stop",
+        "stop this agent and its engine; running builds go on and are found again",
+        {},
+    ),
+    "jobs": Route(
+        "GET",
+        "/v1/jobs",
+        "list jobs",
+        {
+            "match": "only jobs whose name matches this glob",
+        },
+    ),
+    "job": Route(
+        "GET",
+        "/v1/jobs/{job}",
+        "show a job",
+        {
+            "job": "the job's name, its path under jobs/",
+        },
+    ),
+    "put": Route(
+        "PUT",
+        "/v1/jobs/{job}",
+        "add or change a job, in one commit",
+        {
+            "job": "the job's name, its path under jobs/",
+            "script": "the whole script, header included",
+            "message": "the commit's message",
+            "if_match": "change only if the definition's ETag is this; * if there is any",
+            "if_none_match": "* to change only if there is none",
+        },
+    ),
+    "rm": Route(
+        "DELETE",
+        "/v1/jobs/{job}",
+        "remove a job, in one commit; its history stays",
+        {
+            "job": "the job's name, its path under jobs/",
+            "message": "the commit's message",
+            "if_match": "remove only if the ETag is this",
+        },
+    ),
+    "pause": Route(
+        "POST",
+        "/v1/jobs/{job}/pause",
+        "take no triggers for a job until it is resumed",
+        {
+            "job": "the job's name, its path under jobs/",
+            "reason": "why, for whoever meets it",
+        },
+    ),
+    "resume": Route(
+        "POST",
+        "/v1/jobs/{job}/resume",
+        "take triggers for a job again",
+        {
+            "job": "the job's name, its path under jobs/",
+        },
+    ),
+    "check": Route(
+        "POST",
+        "/v1/check",
+        "check a script's header; changes nothing",
+        {
+            "job": "the job's name, its path under jobs/",
+            "script": "the whole script, header included",
+        },
+    ),
+    "run": Route(
+        "POST",
+        "/v1/jobs/{job}/builds",
+        "request a build of a job",
+        {
+            "job": "the job's name, its path under jobs/",
+            "params": "the job's declared parameters",
+            "priority": "-100 to 100, instead of the job's own",
+            "key": "idempotency key: the same key gives the same build",
+        },
+    ),
+    "builds": Route(
+        "GET",
+        "/v1/builds",
+        "list builds, newest first",
+        {
+            "job": "only of this job",
+            "state": "only in this state: held, queued, running, finished, or live",
+            "result": "only with this result, such as failed",
+            "limit": "at most so many",
+            "before": "only builds requested before this journal sequence",
+        },
+    ),
+    "build": Route(
+        "GET",
+        "/v1/builds/{build}",
+        "show a build, or wait for it",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "wait": "seconds to wait for it to finish before answering",
+        },
+    ),
+    "log": Route(
+        "GET",
+        "/v1/builds/{build}/log",
+        "read a build's log",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "attempt": "which attempt; 0 is the last",
+            "offset": "start at this byte",
+            "limit": "at most so many bytes; 0 is all",
+            "tail": "start so many lines before the end; -1 is the start",
+            "line": "start at this line, from 1; 0 is the start",
+            "grep": "only lines that match this regular expression",
+            "follow": "go on until the build has finished",
+        },
+    ),
+    "cancel": Route(
+        "POST",
+        "/v1/builds/{build}/cancel",
+        "cancel a build, in whatever state it is",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "why": "why, for the record",
+        },
+    ),
+    "retry": Route(
+        "POST",
+        "/v1/builds/{build}/retry",
+        "try a finished build again, as its next attempt",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+        },
+    ),
+    "send": Route(
+        "POST",
+        "/v1/builds/{build}/input",
+        "send text to a running script's standard input",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "text": "what to send, as it is",
+            "eof": "close the standard input afterwards",
+        },
+    ),
+    "why": Route(
+        "GET",
+        "/v1/builds/{build}/why",
+        "say what a build waits for, or why it ended",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "wait": "seconds to wait for it to finish before answering",
+        },
+    ),
+    "artifacts": Route(
+        "GET",
+        "/v1/builds/{build}/artifacts",
+        "list the files a build left",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "wait": "seconds to wait for it to finish before answering",
+        },
+    ),
+    "artifact": Route(
+        "GET",
+        "/v1/builds/{build}/artifacts/{path}",
+        "read a file that a build left",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "path": "its path, as the build kept it",
+        },
+    ),
+    "keep": Route(
+        "PUT",
+        "/v1/builds/{build}/artifacts/{path}",
+        "keep a file as an artifact of a running build; the body is its bytes",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "path": "its path, as the build kept it",
+        },
+    ),
+    "events": Route(
+        "GET",
+        "/v1/events",
+        "read the journal, or follow it as server-sent events",
+        {
+            "after": "only after this journal sequence; 0 is from the start",
+            "kind": "only kinds that match this glob, such as build.*",
+            "limit": "at most so many",
+            "follow": "go on with new events",
+        },
+    ),
+    "emit": Route(
+        "POST",
+        "/v1/events",
+        "write an event of your own to the journal",
+        {
+            "type": "dotted, such as deploy.done",
+            "data": "any JSON object",
+        },
+    ),
+}

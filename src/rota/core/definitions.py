@@ -1,0 +1,238 @@
+"""All that ``main`` defines: jobs, which of them are paused, and the settings.
+
+=====================  ===========================================================
+``jobs/web/test``      the job ``web/test``: a script, its settings in its header
+``paused/web/test``    it is paused: ``by``, ``at`` and ``reason``, all optional
+``settings.toml``      what concerns all jobs
+=====================  ===========================================================
+
+Every other file is left alone. A fault in one file takes nothing from the others. What was parsed
+is kept by path and hash, so that taking over a commit costs as much as was changed in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from rota.core import fields
+from rota.core.fields import Field, FieldError, Spot
+from rota.core.header import decode_script, parse_header
+from rota.core.ids import job_name_fault
+from rota.core.job import Job
+from rota.core.problem import Problem
+from rota.core.settings import Settings, parse_settings
+from rota.core.toml_document import Source, read_document
+
+JOBS = "jobs/"
+PAUSED = "paused/"
+SETTINGS = "settings.toml"
+#: A definition travels through memory whole: what is larger belongs beside it, not into it.
+MAX_BYTES = 1 << 20
+
+
+class Paused(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who paused a job, when and why, as far as it was written down."""
+
+    by: str = ""
+    at: datetime | None = None
+    reason: str = ""
+
+
+def encode_paused(paused: Paused) -> bytes:
+    """Return the file that marks a job as paused."""
+    lines = [f"by = {_toml_string(paused.by)}"]
+    if paused.at is not None:
+        lines.append(f"at = {paused.at.isoformat()}")
+    if paused.reason:
+        lines.append(f"reason = {_toml_string(paused.reason)}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _toml_string(text: str) -> str:
+    # A JSON string is a TOML basic string, but for DEL, which only TOML wants escaped.
+    return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """A job as it stands in the store; ``blob`` is the hash of its script."""
+
+    job: Job
+    blob: str
+    paused: Paused | None = None
+
+
+class Parsed(msgspec.Struct, frozen=True):
+    """What one file came to: a value, or the problems that it has."""
+
+    blob: str
+    value: Job | Paused | Settings | None
+    problems: tuple[Problem, ...] = ()
+
+
+class Definitions(msgspec.Struct, frozen=True):
+    """What one tree defines. ``files`` is what the next tree's :func:`check` need not do again."""
+
+    jobs: Mapping[str, Definition] = {}
+    settings: Settings = Settings()
+    files: Mapping[str, Parsed] = {}
+
+
+EMPTY = Definitions()
+
+
+def blob_hash(data: bytes) -> str:
+    """Return the name that git gives a file's content."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def is_definition(path: str) -> bool:
+    """Whether a file of that path means something to us."""
+    return path.startswith((JOBS, PAUSED)) or path == SETTINGS
+
+
+def wanted(tree: Mapping[str, str], former: Definitions = EMPTY) -> frozenset[str]:
+    """Return the hashes whose bytes :func:`check` will ask for."""
+    return frozenset(
+        blob
+        for path, blob in tree.items()
+        if is_definition(path) and not _known(path, blob, former)
+    )
+
+
+def check(
+    tree: Mapping[str, str], blobs: Mapping[str, bytes], former: Definitions = EMPTY
+) -> tuple[Definitions, tuple[Problem, ...]]:
+    """Return what a tree defines, and every problem that its files have.
+
+    Args:
+        tree: Path -> hash of all files.
+        blobs: Hash -> bytes of at least what :func:`wanted` names.
+        former: An earlier result; its files are not parsed again where path and hash agree.
+    """
+    files = {
+        path: _known(path, blob, former) or _parsed(path, blob, blobs[blob])
+        for path, blob in tree.items()
+        if is_definition(path)
+    }
+    problems = [problem for parsed in files.values() for problem in parsed.problems]
+    problems += clashes(files, files)
+    return _definitions(files), tuple(sorted(problems))
+
+
+def check_tree(
+    files: Mapping[str, bytes], former: Definitions = EMPTY
+) -> tuple[Definitions, tuple[Problem, ...]]:
+    """Do what :func:`check` does, given path -> bytes."""
+    tree = {path: blob_hash(data) for path, data in files.items()}
+    return check(tree, {tree[path]: data for path, data in files.items()}, former)
+
+
+def check_changes(
+    changes: Mapping[str, bytes | None], paths: Iterable[str] = ()
+) -> tuple[Problem, ...]:
+    """Return the problems of changed files alone; what was bad before is not looked at.
+
+    Args:
+        changes: Path -> new bytes; ``None`` for a file that goes.
+        paths: Of all files after the change, to see names that differ only in case.
+    """
+    new = {path: data for path, data in changes.items() if data is not None}
+    problems = [
+        p for path, data in new.items() if is_definition(path) for p in check_file(path, data)
+    ]
+    return tuple(sorted([*problems, *clashes(new, [*paths, *new])]))
+
+
+def check_file(path: str, data: bytes) -> tuple[Problem, ...]:
+    """Return the problems of one file that is a definition."""
+    return _parsed(path, "", data).problems
+
+
+def clashes(paths: Collection[str], among: Iterable[str]) -> list[Problem]:
+    """Return a problem for each of ``paths`` whose job differs from another one only in case.
+
+    Half of the world's file systems could not hold a clone of both.
+    """
+    spellings: dict[str, set[str]] = {}
+    for path in among:
+        if path.startswith(JOBS):
+            spellings.setdefault(path.casefold(), set()).add(path)
+    found = []
+    for path in paths:
+        others = spellings.get(path.casefold(), set()) - {path}
+        if others and path.startswith(JOBS):
+            text = f"there is also {min(others)}, which differs only in case"
+            found.append(Problem(path, 0, 0, text))
+    return found
+
+
+def _known(path: str, blob: str, former: Definitions) -> Parsed | None:
+    parsed = former.files.get(path)
+    return parsed if parsed is not None and parsed.blob == blob else None
+
+
+def _definitions(files: Mapping[str, Parsed]) -> Definitions:
+    jobs = {}
+    settings = Settings()
+    for path, parsed in files.items():
+        if isinstance(parsed.value, Job):
+            name = parsed.value.name
+            jobs[name] = Definition(parsed.value, parsed.blob, _paused(files.get(PAUSED + name)))
+        elif path == SETTINGS and isinstance(parsed.value, Settings):
+            settings = parsed.value
+    return Definitions(dict(sorted(jobs.items())), settings, files)
+
+
+def _paused(parsed: Parsed | None) -> Paused | None:
+    if parsed is None:
+        return None
+    # A file that cannot be read still says that somebody wanted the job to rest.
+    return parsed.value if isinstance(parsed.value, Paused) else Paused()
+
+
+def _parsed(path: str, blob: str, data: bytes) -> Parsed:
+    fault = _data_fault(data)
+    if fault is not None:
+        return Parsed(blob, None, (Problem(path, 0, 0, fault),))
+    text = decode_script(data)
+    if path == SETTINGS:
+        return Parsed(blob, *parse_settings(text, path))
+    if path.startswith(PAUSED):
+        return Parsed(blob, *_parse_paused(text, path))
+    name = path.removeprefix(JOBS)
+    fault = job_name_fault(name)
+    if fault is not None:
+        return Parsed(blob, None, (Problem(path, 0, 0, f"bad job name: {fault}"),))
+    return Parsed(blob, *parse_header(text, name=name, path=path))
+
+
+def _data_fault(data: bytes) -> str | None:
+    if len(data) > MAX_BYTES:
+        return f"larger than the limit of {MAX_BYTES} bytes"
+    # Git's own rule for what is binary.
+    return "a binary file, not a text" if b"\0" in data[:8000] else None
+
+
+def _parse_paused(text: str, path: str) -> tuple[Paused, tuple[Problem, ...]]:
+    document, faults = read_document(Source(path, tuple(text.splitlines())))
+    problems = list(faults)
+    values = fields.read_table(document.table, Spot(document, problems), _PAUSED)
+    return Paused(**values), tuple(problems)
+
+
+def _instant(value: Any, _: Spot) -> datetime:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise FieldError("must be a date and time with its zone")
+    return value
+
+
+_PAUSED = {
+    "by": Field("by", fields.text, 'by = "ada"'),
+    "at": Field("at", _instant, "at = 2026-01-31T12:00:00Z"),
+    "reason": Field("reason", fields.text, 'reason = "the database moves"'),
+}

@@ -1,0 +1,77 @@
+"""What stands on ``history`` about a finished build: where, and in which bytes.
+
+A record is the build itself as JSON, one field a line and sorted, so that ``git diff`` between two
+attempts shows what differed. The path keeps every folder below about a thousand entries, which
+keeps the cost of adding a record flat however many there are: a commit rewrites only the folders
+on the way to its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from rota.core.build import Build
+
+FOLDER = "builds"
+TRAILER = "Journal-Seq"
+#: So many builds are named in a commit's message; the others are in its diff.
+MAX_NAMED = 20
+
+_encoder = msgspec.json.Encoder(order="sorted")
+_decoder = msgspec.json.Decoder(Build)
+
+
+def record_path(build: Build) -> str:
+    """Return the path of the build's record on ``history``.
+
+    ``web/test#1234567`` lies at ``builds/web/test/@001/234/1234567.json``. A segment of a job's
+    name cannot start with ``@``, so the folders of numbers never meet the folder of another job.
+    """
+    millions, thousands = build.number // 1_000_000, build.number // 1000 % 1000
+    return f"{FOLDER}/{build.job}/@{millions:03}/{thousands:03}/{build.number}.json"
+
+
+def encode(build: Build) -> bytes:
+    """Return the record's bytes: the same build gives the same bytes."""
+    return msgspec.json.format(_encoder.encode(build), indent=2) + b"\n"
+
+
+def decode(data: bytes) -> Build | None:
+    """Return the build that a record holds; ``None`` if it holds none. Never raises."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return None
+
+
+def message(records: Sequence[bytes], covers: int) -> str:
+    """Return the message of the commit that writes ``records``, the same for the same arguments.
+
+    Its last line is the trailer that names ``covers``, the journal sequence up to which
+    ``history`` is complete with this commit.
+    """
+    count = len(records)
+    lines = [f"history: {count} build{'' if count == 1 else 's'}", ""]
+    lines += [_line(data) for data in records[:MAX_NAMED]]
+    if count > MAX_NAMED:
+        lines.append(f"and {count - MAX_NAMED} more")
+    if count:
+        lines.append("")
+    lines += [f"{TRAILER}: {covers}", ""]
+    return "\n".join(lines)
+
+
+def covered(message: str) -> int:
+    """Return what the trailer of a commit's message names; 0 if it has none."""
+    for line in reversed(message.splitlines()):
+        key, _, value = line.partition(": ")
+        if key == TRAILER and value.isascii() and value.isdigit():
+            return int(value)
+    return 0
+
+
+def _line(data: bytes) -> str:
+    build = decode(data)
+    return f"{build.ref} {build.result or build.state}" if build else "a record of another version"

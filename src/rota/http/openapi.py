@@ -1,0 +1,126 @@
+"""The OpenAPI 3.1 document, made from the table of verbs."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+import msgspec
+
+import rota
+from rota.http.problems import ProblemDetails
+from rota.service.messages import PutJobRequest, RunRequest
+from rota.service.verbs import VERBS, Verb
+
+_REF = "#/components/schemas/{name}"
+
+
+@functools.cache
+def document() -> bytes:
+    """Return the document as JSON."""
+    return msgspec.json.encode(describe())
+
+
+def describe() -> dict[str, Any]:
+    """Return the document as plain data."""
+    kinds: list[Any] = [verb.request for verb in VERBS]
+    kinds += [verb.reply for verb in VERBS if verb.reply is not bytes]
+    kinds.append(ProblemDetails)
+    schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
+    replies = dict(zip([id(kind) for kind in kinds], schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for verb in VERBS:
+        paths.setdefault(verb.path, {})[verb.method.lower()] = _operation(verb, components, replies)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "rota",
+            "version": rota.__version__,
+            "description": "A masterless build system. Any agent answers for every build and log.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"token": []}],
+    }
+
+
+def _operation(verb: Verb, components: dict[str, Any], replies: dict[int, Any]) -> dict[str, Any]:
+    schema = components[verb.request.__name__]
+    fields: dict[str, Any] = schema.get("properties", {})
+    in_path = re.findall(r"{(\w+)}", verb.path)
+    in_headers = {"if_match": "If-Match", "if_none_match": "If-None-Match"}
+    if verb.request is RunRequest:
+        in_headers["key"] = "Idempotency-Key"
+    rest = [name for name in fields if name not in in_path and name not in in_headers]
+    in_query = verb.method in ("GET", "DELETE") or verb.stream
+    parameters = [_parameter(name, "path", fields[name]) for name in in_path]
+    parameters += [
+        _parameter(header, "header", fields[name])
+        for name, header in in_headers.items()
+        if name in fields
+    ]
+    if in_query:
+        parameters += [_parameter(name, "query", fields[name]) for name in rest]
+    operation: dict[str, Any] = {
+        "operationId": verb.name,
+        "summary": verb.summary,
+        "parameters": parameters,
+        "responses": {
+            str(verb.status): {"description": "done", "content": _content(verb, replies)},
+            "default": {
+                "description": "an error, as problem details (RFC 9457)",
+                "content": {"application/problem+json": {"schema": replies[id(ProblemDetails)]}},
+            },
+        },
+    }
+    body = _request_body(verb, fields, rest, schema, in_query=in_query)
+    if body is not None:
+        operation["requestBody"] = body
+    return operation
+
+
+def _parameter(name: str, place: str, schema: dict[str, Any]) -> dict[str, Any]:
+    plain = {key: value for key, value in schema.items() if key != "description"}
+    parameter: dict[str, Any] = {"name": name, "in": place, "schema": plain}
+    if "description" in schema:
+        parameter["description"] = schema["description"]
+    if place == "path":
+        parameter["required"] = True
+    return parameter
+
+
+def _request_body(
+    verb: Verb, fields: dict[str, Any], rest: list[str], schema: dict[str, Any], *, in_query: bool
+) -> dict[str, Any] | None:
+    if verb.name == "keep":
+        return {"required": True, "content": {"application/octet-stream": {"schema": {}}}}
+    if in_query or not rest:
+        return None
+    required = [name for name in schema.get("required", []) if name in rest]
+    shape: dict[str, Any] = {
+        "type": "object",
+        "properties": {name: fields[name] for name in rest},
+        "additionalProperties": False,
+    }
+    if required:
+        shape["required"] = required
+    content: dict[str, Any] = {"application/json": {"schema": shape}}
+    if verb.request is PutJobRequest:
+        content["text/plain"] = {"schema": {"type": "string"}}
+    return {"required": bool(required), "content": content}
+
+
+def _content(verb: Verb, replies: dict[int, Any]) -> dict[str, Any]:
+    if verb.reply is bytes:
+        kind = "text/plain" if verb.name == "log" else "application/octet-stream"
+        content: dict[str, Any] = {kind: {"schema": {"type": "string"}}}
+    else:
+        content = {"application/json": {"schema": replies[id(verb.reply)]}}
+    if verb.name in ("log", "events"):
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    return content

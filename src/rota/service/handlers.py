@@ -1,0 +1,32 @@
+"""Which function carries out which verb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rota.service import agents, artifacts, builds, events, jobs
+
+#: By the verb's name. A handler takes the service, the request and the principal. Stream verbs are
+#: not here: what they return is not one value, and their edge calls them by themselves.
+HANDLERS: dict[str, Callable[..., Any]] = {
+    "status": agents.status,
+    "agents": agents.agents,
+    "stop": agents.stop,
+    "jobs": jobs.jobs,
+    "job": jobs.job,
+    "put": jobs.put,
+    "rm": jobs.rm,
+    "pause": jobs.pause,
+    "resume": jobs.resume,
+    "check": jobs.check,
+    "run": builds.run,
+    "builds": builds.builds,
+    "build": builds.build,
+    "cancel": builds.cancel,
+    "retry": builds.retry,
+    "send": builds.send,
+    "why": builds.why,
+    "artifacts": artifacts.artifacts,
+    "emit": events.emit,
+}

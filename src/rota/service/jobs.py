@@ -1,0 +1,211 @@
+"""Verbs on jobs. Each change is one commit on ``main``, by its author, checked before it stands."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+from collections.abc import Callable
+
+import msgspec
+
+from rota.core.definitions import JOBS, PAUSED, Definition, Paused, encode_paused
+from rota.core.header import MAX_SCRIPT_BYTES, parse_header
+from rota.core.ids import parse_job_name
+from rota.errors import ConflictError, InputError, NotFoundError, StaleError, UnavailableError
+from rota.ports.store import Author
+from rota.service import messages as m
+from rota.service.builds import find_definition
+from rota.service.context import Principal, Service
+from rota.service.world import World
+
+#: A commit that lost the race to another one looks again and repeats, this often at most.
+TRIES = 20
+
+
+async def jobs(service: Service, request: m.JobsRequest, who: Principal) -> list[m.JobSummary]:
+    """List jobs by name."""
+    definitions = service.world.definitions.jobs
+    return [
+        m.JobSummary(
+            name=name,
+            description=definitions[name].job.description,
+            paused=_paused(definitions[name]),
+            last=_last(service.world, name),
+        )
+        for name in sorted(definitions)
+        if fnmatch.fnmatchcase(name, request.match)
+    ]
+
+
+async def job(service: Service, request: m.JobRequest, who: Principal) -> m.JobView:
+    """Show a job, its script included."""
+    definition = find_definition(service.world, request.job)
+    data = (await service.store.blobs([definition.blob]))[definition.blob]
+    return m.JobView(
+        name=definition.job.name,
+        description=definition.job.description,
+        params=definition.job.params,
+        spec=definition.job.spec,
+        paused=_paused(definition),
+        etag=definition.blob,
+        commit=service.world.commit,
+        script=data.decode("utf-8", "replace"),
+        last=_last(service.world, definition.job.name),
+    )
+
+
+async def put(service: Service, request: m.PutJobRequest, who: Principal) -> m.Committed:
+    """Add or change a job. The same text again changes nothing and makes no commit."""
+    name = parse_job_name(request.job)
+    checked = await check(service, m.CheckRequest(job=name, script=request.script), who)
+    if not checked.ok:
+        raise InputError(f"{name} was not taken", problems=checked.problems)
+    data = request.script.encode()
+
+    def change(world: World) -> dict[str, bytes | None]:
+        now = world.definitions.jobs.get(name)
+        _precondition(name, now, request.if_match, request.if_none_match)
+        _refuse_folder_clash(world, name)
+        return {JOBS + name: data}
+
+    verb = "change" if name in service.world.definitions.jobs else "add"
+    return await _commit(service, name, change, request.message or f"{verb} {name}", who)
+
+
+async def rm(service: Service, request: m.RemoveJobRequest, who: Principal) -> m.Committed:
+    """Remove a job. What it ran stays in the history."""
+    find_definition(service.world, request.job)
+
+    def change(world: World) -> dict[str, bytes | None]:
+        definition = find_definition(world, request.job)
+        _precondition(request.job, definition, request.if_match, "")
+        gone: dict[str, bytes | None] = {JOBS + request.job: None}
+        if definition.paused is not None:
+            gone[PAUSED + request.job] = None
+        return gone
+
+    return await _commit(
+        service, request.job, change, request.message or f"remove {request.job}", who
+    )
+
+
+async def pause(service: Service, request: m.PauseRequest, who: Principal) -> m.Committed:
+    """Take no triggers for a job until it is resumed; what is queued or runs goes on."""
+    paused = Paused(by=who.name, at=service.clock.now(), reason=request.reason)
+
+    def change(world: World) -> dict[str, bytes | None]:
+        if find_definition(world, request.job).paused is not None:
+            return {}
+        return {PAUSED + request.job: encode_paused(paused)}
+
+    why = f": {request.reason}" if request.reason else ""
+    return await _commit(service, request.job, change, f"pause {request.job}{why}", who)
+
+
+async def resume(service: Service, request: m.JobRequest, who: Principal) -> m.Committed:
+    """Take triggers for a job again."""
+
+    def change(world: World) -> dict[str, bytes | None]:
+        if find_definition(world, request.job).paused is None:
+            return {}
+        return {PAUSED + request.job: None}
+
+    return await _commit(service, request.job, change, f"resume {request.job}", who)
+
+
+async def check(service: Service, request: m.CheckRequest, who: Principal) -> m.Checked:
+    """Check a script's header."""
+    name = parse_job_name(request.job)
+    size = len(request.script.encode("utf-8", "surrogatepass"))
+    if size > MAX_SCRIPT_BYTES:
+        raise InputError(f"the script has {size} bytes, the limit is {MAX_SCRIPT_BYTES}")
+    _, problems = parse_header(request.script, name=name, path=JOBS + name)
+    views = tuple(m.ProblemView(**msgspec.structs.asdict(problem)) for problem in problems)
+    return m.Checked(ok=not views, problems=views)
+
+
+async def _commit(
+    service: Service,
+    name: str,
+    change: Callable[[World], dict[str, bytes | None]],
+    message: str,
+    who: Principal,
+) -> m.Committed:
+    """Make the commit that ``change`` asks for, on whatever ``main`` is by then."""
+    author = Author(name=who.name, email=f"{who.name}@{service.me.name}")
+    for _ in range(TRIES):
+        base = service.world.commit
+        changes = change(service.world)
+        if await _changes_nothing(service, base, changes):
+            return _committed(service, name, changed=False)
+        try:
+            await service.store.commit(
+                changes, base=base, author=author, message=message, at=service.clock.now()
+            )
+        except StaleError:
+            await service.reload()
+            continue
+        await service.reload()
+        return _committed(service, name, changed=True)
+    raise UnavailableError("main moves too fast; try again")
+
+
+async def _changes_nothing(service: Service, base: str, changes: dict[str, bytes | None]) -> bool:
+    if not changes:
+        return True
+    tree = await service.store.tree(base)
+    for path, data in changes.items():
+        blob = tree.get(path)
+        if (blob is None) != (data is None):
+            return False
+        if blob is not None and (await service.store.blobs([blob]))[blob] != data:
+            return False
+    return True
+
+
+def _committed(service: Service, name: str, *, changed: bool) -> m.Committed:
+    now = service.world.definitions.jobs.get(name)
+    return m.Committed(
+        job=name,
+        commit=service.world.commit,
+        etag=now.blob if now is not None else None,
+        changed=changed,
+    )
+
+
+def _precondition(name: str, now: Definition | None, if_match: str, if_none_match: str) -> None:
+    etag = now.blob if now is not None else None
+    if if_none_match and etag is not None and if_none_match in ("*", etag):
+        raise ConflictError(f"there is a job {name} already", hint=f"change it: rota edit {name}")
+    if not if_match or (if_match == "*" and etag is not None) or if_match == etag:
+        return
+    if etag is None:
+        raise NotFoundError(f"no job {name!r}", hint="without If-Match it would be added")
+    raise StaleError(
+        f"{name} was changed meanwhile: its ETag is {etag}, not {if_match}",
+        hint="look at the new text, and change that",
+    )
+
+
+def _refuse_folder_clash(world: World, name: str) -> None:
+    parts = name.split("/")
+    for parent in itertools.accumulate(parts[:-1], lambda a, b: f"{a}/{b}"):
+        if parent in world.definitions.jobs:
+            raise ConflictError(f"{parent} is a job, so it cannot be the folder of {name}")
+    inside = next((other for other in world.definitions.jobs if other.startswith(name + "/")), None)
+    if inside is not None:
+        raise ConflictError(f"{name} is the folder of {inside}, so it cannot be a job")
+
+
+def _paused(definition: Definition) -> str | None:
+    return definition.paused.reason if definition.paused is not None else None
+
+
+def _last(world: World, name: str) -> m.LastBuild | None:
+    number = world.last_number(name)
+    build = world.find_number(name, number) if number else None
+    if build is None:
+        return None
+    return m.LastBuild(
+        number=number, state=build.state, result=build.result, finished_at=build.finished_at
+    )

@@ -1,0 +1,201 @@
+"""Reading logs: by byte, by line, from the end, filtered, live; never a whole log in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from rota.core.build import Build
+from rota.core.states import State
+from rota.errors import InputError, NotFoundError
+from rota.ports.logs import LogKey, Logs
+from rota.service import messages as m
+from rota.service.builds import find_build
+from rota.service.context import Principal, Service
+from rota.service.world import World
+
+BLOCK = 256 * 1024
+#: A line longer than this is matched by its beginning alone, and shown so.
+MAX_GREP_LINE = 64 * 1024
+
+
+class Source(Protocol):
+    """A log's bytes, wherever they are."""
+
+    async def end(self) -> int:
+        """Return how many bytes there are now."""
+        ...
+
+    def read(self, start: int, stop: int) -> AsyncGenerator[bytes]:
+        """Yield the bytes from ``start`` to ``stop``."""
+        ...
+
+    def follow(self, start: int) -> AsyncGenerator[bytes]:
+        """Yield from ``start`` on, until the log is whole."""
+        ...
+
+
+async def log(
+    service: Service, request: m.LogRequest, who: Principal
+) -> tuple[int, AsyncGenerator[bytes]]:
+    """Return the byte offset that the answer starts at, and the answer's bytes.
+
+    The offset is -1 for a filtered answer, which has no place in the log.
+    """
+    build = find_build(service.world, request.build)
+    pattern = _pattern(request.grep)
+    source = _Attempt(service.world, service.logs, build.id, _attempt(build, request))
+    start = await _start(source, request)
+    pieces = source.follow(start) if request.follow else source.read(start, await source.end())
+    if request.limit:
+        pieces = _limited(pieces, request.limit)
+    if pattern is not None:
+        return -1, _matching(pieces, pattern)
+    return start, pieces
+
+
+def _pattern(text: str) -> re.Pattern[bytes] | None:
+    if not text:
+        return None
+    try:
+        return re.compile(text.encode())
+    except re.error as error:
+        raise InputError(f"bad regular expression {text!r}: {error}") from error
+
+
+def _attempt(build: Build, request: m.LogRequest) -> int:
+    ahead = 1 if request.follow and build.state in (State.HELD, State.QUEUED) else 0
+    if request.attempt > build.attempt + ahead:
+        raise NotFoundError(f"{build.ref} has no attempt {request.attempt}, only {build.attempt}")
+    return request.attempt or build.attempt + ahead
+
+
+class _Attempt:
+    """One attempt's log: its file while it runs here, else the engine's copy.
+
+    Both hold the same bytes by offset, so a reader may begin with one and go on with the other.
+    """
+
+    def __init__(self, world: World, logs: Logs, build: str, attempt: int) -> None:
+        self._world, self._logs = world, logs
+        self._build, self._attempt = build, attempt
+
+    @property
+    def _key(self) -> LogKey:
+        return LogKey(self._build, self._attempt)
+
+    async def end(self) -> int:
+        live = self._world.live_logs.get((self._build, self._attempt))
+        return live.end if live is not None else await self._logs.end(self._key)
+
+    async def read(self, start: int, stop: int) -> AsyncGenerator[bytes]:
+        live = self._world.live_logs.get((self._build, self._attempt))
+        pieces = (
+            live.read(start, stop) if live is not None else self._logs.read(self._key, start, stop)
+        )
+        async with contextlib.aclosing(pieces) as open_pieces:
+            async for piece in open_pieces:
+                yield piece
+
+    async def follow(self, start: int) -> AsyncGenerator[bytes]:
+        while True:
+            live = self._world.live_logs.get((self._build, self._attempt))
+            if live is not None:
+                async with contextlib.aclosing(live.follow(start)) as pieces:
+                    async for piece in pieces:
+                        start += len(piece)
+                        yield piece
+                return
+            over = self._is_over()
+            end = await self._logs.end(self._key)
+            async with contextlib.aclosing(self._logs.read(self._key, start, end)) as pieces:
+                async for piece in pieces:
+                    start += len(piece)
+                    yield piece
+            if over:
+                return
+            # Not begun yet, or between two places: the build's next event tells.
+            await self._world.changed(self._build, 1.0)
+
+    def _is_over(self) -> bool:
+        build = self._world.find(self._build)
+        return build is None or build.state is State.FINISHED or build.attempt > self._attempt
+
+
+async def _start(source: Source, request: m.LogRequest) -> int:
+    if request.tail >= 0:
+        return await _lines_before_end(source, request.tail)
+    if request.line > 1:
+        return await _line_offset(source, request.line)
+    return request.offset
+
+
+async def _lines_before_end(source: Source, lines: int) -> int:
+    """Return the offset of the last ``lines`` lines. Reads backwards, no further than needed."""
+    end = stop = await source.end()
+    if lines == 0:
+        return end
+    block = 64 * 1024
+    left = lines
+    while stop > 0:
+        start = max(0, stop - block)
+        data = b"".join([piece async for piece in source.read(start, stop)])
+        at = len(data)
+        if stop == end and data.endswith(b"\n"):
+            at -= 1
+        while (at := data.rfind(b"\n", 0, at)) >= 0:
+            left -= 1
+            if left == 0:
+                return start + at + 1
+        stop, block = start, BLOCK
+    return 0
+
+
+async def _line_offset(source: Source, line: int) -> int:
+    """Return the offset at which line number ``line`` (from 1) begins; the end if there is none."""
+    left, offset = line - 1, 0
+    async with contextlib.aclosing(source.read(0, await source.end())) as pieces:
+        async for piece in pieces:
+            count = piece.count(b"\n")
+            if count >= left:
+                at = -1
+                for _ in range(left):
+                    at = piece.find(b"\n", at + 1)
+                return offset + at + 1
+            left -= count
+            offset += len(piece)
+    return offset
+
+
+async def _limited(pieces: AsyncGenerator[bytes], limit: int) -> AsyncGenerator[bytes]:
+    async for piece in pieces:
+        yield piece[:limit]
+        limit -= len(piece)
+        if limit <= 0:
+            return
+
+
+async def _matching(
+    pieces: AsyncGenerator[bytes], pattern: re.Pattern[bytes]
+) -> AsyncGenerator[bytes]:
+    """Yield the lines that match, each with its line end."""
+    rest = b""
+    skipping = False
+    async for piece in pieces:
+        lines = (rest + piece).split(b"\n")
+        rest = lines.pop()
+        if skipping and lines:
+            lines, skipping = lines[1:], False
+        found = [line for line in lines if pattern.search(line[:MAX_GREP_LINE])]
+        if found:
+            yield b"\n".join(found) + b"\n"
+        if skipping:
+            rest = b""
+        elif len(rest) > MAX_GREP_LINE:
+            if pattern.search(rest[:MAX_GREP_LINE]):
+                yield rest[:MAX_GREP_LINE] + b"\n"
+            rest, skipping = b"", True
+    if rest and not skipping and pattern.search(rest):
+        yield rest + b"\n"

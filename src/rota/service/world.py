@@ -1,0 +1,201 @@
+"""The live picture of the cluster, and who waits for it to change.
+
+One task (the agent's loop) folds; everybody else reads, and waits by sequence or by build. The last
+events stay in memory in full, so that many followers cost the engine nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Sequence
+
+import msgspec
+
+from rota.core.build import Build
+from rota.core.codec import encode
+from rota.core.definitions import Definitions
+from rota.core.events import Unknown
+from rota.core.fold import Change, Cluster, apply
+from rota.core.states import State
+from rota.errors import NotFoundError
+from rota.ports.index import Index
+from rota.ports.journal import Entry, Journal
+from rota.service.livelog import LiveLog
+
+#: Events kept in memory for followers; older ones are read from the journal.
+RECENT = 4096
+
+
+class World:
+    """What this agent knows: cluster, definitions, live logs. Folded by one task, read by all."""
+
+    def __init__(self, journal: Journal, index: Index, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.definitions = Definitions()
+        self.commit = ""  # of `main`, that the definitions are of
+        self.live_logs: dict[tuple[str, int], LiveLog] = {}
+        self.troubles: dict[str, str] = {}
+        self._journal, self._index = journal, index
+        self._recent: deque[Entry] = deque(maxlen=RECENT)
+        self._ticks: set[asyncio.Future[None]] = set()
+        self._watchers: dict[str, set[asyncio.Future[None]]] = {}
+
+    @property
+    def seq(self) -> int:
+        """The sequence of the last event folded."""
+        return self.cluster.picture.seq
+
+    def fold(self, entry: Entry) -> Change:
+        """Fold one event and wake those who wait. Only the agent's loop calls this."""
+        change = apply(self.cluster, entry.seq, entry.event)
+        self._recent.append(entry)
+        if change.sealed:
+            # In the same step as they leave memory: a build is always in one of the two places.
+            self._index.add(change.sealed)
+        _wake(self._ticks)
+        if change.build is not None and self._watchers:
+            _wake(self._watchers.get(change.build.id, set()))
+        return change
+
+    # -- builds ---------------------------------------------------------------------------------
+
+    def find(self, build_id: str) -> Build | None:
+        """Return a build by its whole id, wherever it is."""
+        return self.cluster.picture.builds.get(build_id) or self._index.get(build_id)
+
+    def find_number(self, job: str, number: int) -> Build | None:
+        """Return a build by job and number, wherever it is."""
+        build_id = self.cluster.numbered.get((job, number))
+        if build_id is not None:
+            return self.cluster.picture.builds[build_id]
+        return self._index.by_number(job, number)
+
+    def find_prefix(self, prefix: str) -> list[Build]:
+        """Return up to two builds whose id starts with ``prefix``."""
+        live = [b for b in self.cluster.picture.builds.values() if b.id.startswith(prefix)][:2]
+        return live or list(self._index.by_prefix(prefix))
+
+    def past(
+        self, *, job: str | None, result: str | None, before: int | None, limit: int
+    ) -> Sequence[Build]:
+        """Return builds from the index, newest first, but for those that live again."""
+        found = self._index.latest(job=job, result=result, before=before, limit=limit)
+        live = self.cluster.picture.builds
+        return [build for build in found if build.id not in live]
+
+    def last_number(self, job: str) -> int:
+        """Return the number of the job's latest build; 0 if there is none."""
+        return self.cluster.picture.numbers.get(job, 0)
+
+    def live(self) -> Iterable[Build]:
+        """Return the builds that are in memory: unfinished, or not yet in the history."""
+        return self.cluster.picture.builds.values()
+
+    # -- waiting --------------------------------------------------------------------------------
+
+    async def reached(self, seq: int, timeout_s: float) -> None:
+        """Return once the event ``seq`` is folded.
+
+        Raises:
+            TimeoutError: not within ``timeout_s``.
+        """
+        async with asyncio.timeout(timeout_s):
+            while self.seq < seq:
+                await _wait(self._ticks)
+
+    async def changed(self, build_id: str, timeout_s: float) -> None:
+        """Return when the build changes, or after ``timeout_s``."""
+        waiters = self._watchers.setdefault(build_id, set())
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await _wait(waiters)
+        finally:
+            if not waiters:
+                self._watchers.pop(build_id, None)
+
+    async def finished(self, build_id: str, timeout_s: float) -> Build:
+        """Return the build once it has finished, or as it is after ``timeout_s``.
+
+        Raises:
+            NotFoundError: there is no such build.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            build = self.find(build_id)
+            if build is None:
+                raise NotFoundError(f"no build {build_id}")
+            left = deadline - asyncio.get_running_loop().time()
+            if build.state is State.FINISHED or left <= 0:
+                return build
+            await self.changed(build_id, left)
+
+    # -- events ---------------------------------------------------------------------------------
+
+    async def entries(self, after: int, *, follow: bool) -> AsyncGenerator[Entry]:
+        """Yield the events after a sequence, each once, in order; with ``follow`` without end."""
+        stop = None if follow else self.seq
+        while stop is None or after < stop:
+            memory_from = self._recent[0].seq if self._recent else self.seq + 1
+            if after + 1 < memory_from:
+                async for entry in self._older(after, memory_from):
+                    yield entry
+                after = memory_from - 1
+                continue
+            newer = [entry for entry in self._newer(after) if stop is None or entry.seq <= stop]
+            for entry in newer:
+                after = entry.seq
+                yield entry
+            if not newer:
+                if stop is not None:
+                    return
+                await _wait(self._ticks)
+
+    async def _older(self, after: int, before: int) -> AsyncGenerator[Entry]:
+        async with contextlib.aclosing(self._journal.read(after=after)) as entries:
+            async for entry in entries:
+                if entry.seq >= before:
+                    return
+                yield entry
+
+    def _newer(self, after: int) -> list[Entry]:
+        found: list[Entry] = []
+        for entry in reversed(self._recent):
+            if entry.seq <= after:
+                break
+            found.append(entry)
+        found.reverse()
+        return found
+
+
+def wire_event(entry: Entry) -> bytes:
+    """Return an event as REST shows it: its JSON object with ``seq`` in front."""
+    raw = encode(entry.event)
+    if isinstance(entry.event, Unknown) and not _is_object(raw):
+        return msgspec.json.encode({"seq": entry.seq, "kind": "?", "raw": raw.decode("latin-1")})
+    return b'{"seq":%d,' % entry.seq + raw.lstrip()[1:]
+
+
+def _is_object(raw: bytes) -> bool:
+    try:
+        return bool(msgspec.json.decode(raw, type=dict[str, object]))
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return False
+
+
+def _wake(waiters: set[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+    waiters.clear()
+
+
+async def _wait(waiters: set[asyncio.Future[None]]) -> None:
+    waiter = asyncio.get_running_loop().create_future()
+    waiters.add(waiter)
+    try:
+        await waiter
+    finally:
+        waiters.discard(waiter)

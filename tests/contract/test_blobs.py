@@ -1,0 +1,102 @@
+"""What every store of blobs must do, in memory and with a real engine."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rota.adapters.memory import MemoryBlobs
+from rota.adapters.nats import NatsBlobs
+from rota.errors import NotFoundError
+from rota.ports.blobs import Blob
+from tests.harness.engine import forget_stream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from rota.adapters.nats import Client
+    from rota.ports.blobs import Blobs
+
+NAME = "0123456789abcdef/dist/rota 1.0 (ä).tar.gz"
+
+
+@pytest.fixture(params=["memory", pytest.param("nats", marks=pytest.mark.nats)])
+async def blobs(request: pytest.FixtureRequest, client: Client) -> Blobs:
+    if request.param == "memory":
+        return MemoryBlobs()
+    await forget_stream(client, "BLOB")
+    nats = NatsBlobs(client)
+    await nats.open()
+    return nats
+
+
+async def stream(data: bytes, size: int = 60_000) -> AsyncIterator[bytes]:
+    for at in range(0, len(data), size):
+        yield data[at : at + size]
+
+
+async def broken(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+    raise OSError("the file went away")
+
+
+async def read(blobs: Blobs, name: str = NAME) -> bytes:
+    return b"".join([piece async for piece in blobs.get(name)])
+
+
+@pytest.mark.parametrize("size", [0, 1, 524_288, 1_200_001])
+async def test_a_blob_is_read_back_as_it_was_stored(blobs: Blobs, size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    blob = await blobs.put(NAME, stream(data))
+    assert blob == Blob(NAME, size, hashlib.sha256(data).hexdigest())
+    assert await read(blobs) == data
+
+
+async def test_a_name_nobody_stored_is_not_found(blobs: Blobs) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        await anext(blobs.get("nothing"))
+    assert caught.value.message == "nothing is stored as 'nothing'"
+
+
+async def test_a_second_put_replaces_the_first(blobs: Blobs) -> None:
+    await blobs.put(NAME, stream(b"old" * 400_000))
+    await blobs.put(NAME, stream(b"new"))
+    assert await read(blobs) == b"new"
+
+
+async def test_a_put_that_breaks_off_leaves_what_was_there(blobs: Blobs) -> None:
+    with pytest.raises(OSError, match="the file went away"):
+        await blobs.put(NAME, broken(b"x" * 600_000))
+    with pytest.raises(NotFoundError):
+        await read(blobs)
+    await blobs.put(NAME, stream(b"good"))
+    with pytest.raises(OSError, match="the file went away"):
+        await blobs.put(NAME, broken(b"x" * 600_000))
+    assert await read(blobs) == b"good"
+
+
+async def test_a_dropped_blob_is_gone_and_others_stay(blobs: Blobs) -> None:
+    await blobs.put(NAME, stream(b"one"))
+    await blobs.put("other", stream(b"two"))
+    await blobs.drop(NAME)
+    await blobs.drop(NAME)
+    with pytest.raises(NotFoundError):
+        await read(blobs)
+    assert await read(blobs, "other") == b"two"
+
+
+@pytest.mark.nats
+async def test_replaced_and_broken_puts_leave_no_bytes_behind(client: Client) -> None:
+    await forget_stream(client, "BLOB")
+    blobs = NatsBlobs(client)
+    await blobs.open()
+    for data in (b"a" * 600_000, b"b" * 600_000):
+        await blobs.put(NAME, stream(data))
+    with pytest.raises(OSError, match="the file went away"):
+        await blobs.put(NAME, broken(b"x" * 600_000))
+    assert await blobs.pieces() == 2 + 1
+    await blobs.drop(NAME)
+    assert await blobs.pieces() == 0

@@ -1,0 +1,200 @@
+"""What every executor promises: real processes and their in-memory twin."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from rota.adapters.process import ProcessExecutor
+from rota.adapters.scripted import Plan, ScriptedExecutor
+from rota.errors import ConflictError, ExecutionError
+from rota.ports.executor import Executor, Task
+
+
+class Behaviour(NamedTuple):
+    """The same story twice: as a script, and as a plan."""
+
+    script: str
+    plan: Plan
+    mode: int = 0o755
+
+
+QUIET = Behaviour("true", Plan())
+FAILING = Behaviour("printf 'oh\\n'; exit 42", Plan(output=b"oh\n", code=42))
+KILLED = Behaviour("kill -9 $$", Plan(code=137, signal=9))
+HANGING = Behaviour("printf up; exec sleep 600", Plan(output=b"up", hangs=True))
+STUBBORN = Behaviour(
+    "trap '' TERM; printf up; while :; do sleep 600; done",
+    Plan(output=b"up", hangs=True, ignores_term=True),
+)
+READING = Behaviour("cat >/dev/null; exit 3", Plan(code=3, hangs=True))
+REFUSED = Behaviour("true", Plan(refusal="the script is not executable"), mode=0o644)
+
+
+class Bench:
+    """Starts behaviours on one executor, and ends what is left of them."""
+
+    def __init__(self, kind: str, root: Path) -> None:
+        self._root = root
+        self._behaviours: dict[Path, Behaviour] = {}
+        self._tasks: list[Task] = []
+        self.executor: Executor = (
+            ProcessExecutor()
+            if kind == "process"
+            else ScriptedExecutor(lambda task: self._behaviours[task.home].plan)
+        )
+
+    def task(self, behaviour: Behaviour, *, stdin: bool = False) -> Task:
+        home = self._root / str(len(self._tasks))
+        home.mkdir()
+        script = home / "script"
+        script.write_text(f"#!/bin/sh\n{behaviour.script}\n")
+        script.chmod(behaviour.mode)
+        self._behaviours[home] = behaviour
+        marker = f"ROTA_BUILD={home}"
+        env = {"PATH": "/usr/bin:/bin", "ROTA_BUILD": str(home)}
+        task = Task(home=home, argv=(str(script),), cwd=home, env=env, stdin=stdin, marker=marker)
+        self._tasks.append(task)
+        return task
+
+    async def until_printed(self, task: Task, text: bytes) -> None:
+        async with asyncio.timeout(20):
+            while not (task.home / "log").exists() or text not in (task.home / "log").read_bytes():
+                await asyncio.sleep(0.005)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            running = await self.executor.adopt(task)
+            await running.terminate(0)
+            await asyncio.wait_for(running.wait(), 20)
+        if isinstance(self.executor, ProcessExecutor):
+            self.executor.close()
+
+
+@pytest.fixture(params=["process", "scripted"])
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+    bench = Bench(request.param, tmp_path)
+    yield bench
+    await bench.close()
+
+
+async def test_a_script_that_says_nothing_passes(bench: Bench) -> None:
+    ended = await (await bench.executor.start(bench.task(QUIET))).wait()
+    assert (ended.code, ended.signal, ended.known, ended.oom_killed) == (0, None, True, False)
+
+
+async def test_a_failing_script_gives_its_code_and_its_output(bench: Bench) -> None:
+    task = bench.task(FAILING)
+    ended = await (await bench.executor.start(task)).wait()
+    assert (ended.code, ended.signal, ended.known) == (42, None, True)
+    assert (task.home / "log").read_bytes() == b"oh\n"
+
+
+async def test_a_death_by_signal_is_told_as_a_shell_does(bench: Bench) -> None:
+    ended = await (await bench.executor.start(bench.task(KILLED))).wait()
+    assert (ended.code, ended.signal, ended.known) == (137, 9, True)
+
+
+async def test_waiting_twice_gives_the_same_outcome(bench: Bench) -> None:
+    running = await bench.executor.start(bench.task(FAILING))
+    assert await running.wait() == await running.wait()
+
+
+async def test_a_cancelled_wait_leaves_the_attempt_alone(bench: Bench) -> None:
+    task = bench.task(HANGING)
+    running = await bench.executor.start(task)
+    await bench.until_printed(task, b"up")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(running.wait(), 0.01)
+    await running.terminate(20)
+    assert (await running.wait()).signal == 15
+
+
+async def test_terminate_asks_first(bench: Bench) -> None:
+    task = bench.task(HANGING)
+    running = await bench.executor.start(task)
+    await bench.until_printed(task, b"up")
+    assert running.pid > 0
+    await running.terminate(20)
+    ended = await running.wait()
+    assert (ended.code, ended.signal) == (143, 15)
+
+
+async def test_terminate_kills_one_that_ignores_the_asking(bench: Bench) -> None:
+    task = bench.task(STUBBORN)
+    running = await bench.executor.start(task)
+    await bench.until_printed(task, b"up")
+    await running.terminate(0.05)
+    ended = await running.wait()
+    assert (ended.code, ended.signal, ended.oom_killed) == (137, 9, False)
+
+
+async def test_terminate_without_grace_kills_at_once(bench: Bench) -> None:
+    task = bench.task(HANGING)
+    running = await bench.executor.start(task)
+    await bench.until_printed(task, b"up")
+    await running.terminate(0)
+    assert (await running.wait()).signal == 9
+
+
+async def test_terminate_is_safe_twice_and_after_the_end(bench: Bench) -> None:
+    running = await bench.executor.start(bench.task(FAILING))
+    ended = await running.wait()
+    await running.terminate(5)
+    await running.terminate(0)
+    assert await running.wait() == ended
+
+
+async def test_what_cannot_start_says_why(bench: Bench) -> None:
+    with pytest.raises(ExecutionError, match="is not executable"):
+        await bench.executor.start(bench.task(REFUSED))
+
+
+async def test_input_reaches_the_script_until_its_end(bench: Bench) -> None:
+    running = await bench.executor.start(bench.task(READING, stdin=True))
+    await running.send(b"one\n")
+    await running.send(b"two\n", eof=True)
+    with pytest.raises(ConflictError, match=r"ended before|has ended"):
+        await running.send(b"three\n")
+    assert (await running.wait()).code == 3
+
+
+async def test_input_is_refused_where_there_is_none(bench: Bench) -> None:
+    running = await bench.executor.start(bench.task(QUIET))
+    with pytest.raises(ConflictError, match="started without a standard input"):
+        await running.send(b"hello\n")
+    await running.wait()
+
+
+async def test_input_is_refused_after_the_end(bench: Bench) -> None:
+    running = await bench.executor.start(bench.task(QUIET, stdin=True))
+    await running.wait()
+    with pytest.raises(ConflictError, match="the script has ended and reads no more"):
+        await running.send(b"hello\n")
+
+
+async def test_a_live_attempt_is_adopted_with_its_pid(bench: Bench) -> None:
+    task = bench.task(HANGING)
+    running = await bench.executor.start(task)
+    await bench.until_printed(task, b"up")
+    adopted = await bench.executor.adopt(task)
+    assert adopted.pid == running.pid
+    await adopted.terminate(20)
+    assert (await adopted.wait()).code == 143
+    assert (await running.wait()).code == 143
+
+
+async def test_an_ended_attempt_is_adopted_with_its_outcome(bench: Bench) -> None:
+    task = bench.task(FAILING)
+    await (await bench.executor.start(task)).wait()
+    ended = await (await bench.executor.adopt(task)).wait()
+    assert (ended.code, ended.signal, ended.known) == (42, None, True)
+
+
+async def test_an_attempt_that_never_started_is_unknown(bench: Bench) -> None:
+    running = await bench.executor.adopt(bench.task(QUIET))
+    ended = await running.wait()
+    assert (ended.code, ended.known, running.pid) == (None, False, 0)
+    await running.terminate(0)

@@ -1,0 +1,485 @@
+"""The store over HTTP, as the stock git client sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import os
+import subprocess
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, web
+
+from rota.adapters.git import GitService, GitStore
+from rota.adapters.git.process import environment
+from rota.ports.store import Author, Record
+
+ADA = Author(name="Ada", email="ada@example.org")
+AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+BAD = b"# /// script\n# [tool.rota]\n# timout = 3\n# ///\n"
+
+
+class Client:
+    """A clone, and git run in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        who = {"name": "Bob", "email": "bob@example.org"}
+        self.env = environment({f"user.{key}": value for key, value in who.items()})
+        for role in ("AUTHOR", "COMMITTER"):
+            self.env.update({f"GIT_{role}_{key.upper()}": who[key] for key in who})
+
+    async def run(self, *args: str, check: bool = True) -> str:
+        process = await asyncio.create_subprocess_exec(
+            "git",
+            *args,
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        out, _ = await process.communicate()
+        if check:
+            assert process.returncode == 0, out.decode()
+        else:
+            assert process.returncode != 0, out.decode()
+        return out.decode()
+
+    async def commit(self, files: Mapping[str, bytes]) -> None:
+        for name, data in files.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        await self.run("add", ".")
+        await self.run("commit", "-q", "-m", "a change")
+
+    async def refused(self, *args: str) -> str:
+        """Return what git says when a push is refused."""
+        return await self.run("push", *args, check=False)
+
+
+class Site:
+    """A store behind a small HTTP server, and what was told of pushes."""
+
+    def __init__(self, store: GitStore, service: GitService, folder: Path) -> None:
+        self.store = store
+        self.service = service
+        self.folder = folder
+        self.url = ""
+        self.told: list[tuple[str, str, str]] = []
+
+    async def clone(self, name: str = "clone", *args: str) -> Client:
+        client = Client(self.folder)
+        await client.run("clone", "-q", *args, self.url, name)
+        client.folder = self.folder / name
+        return client
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        path = "/" + request.match_info["path"]
+        reply = await self.service.handle(
+            request.method,
+            path,
+            request.query_string,
+            request.headers,
+            request.content.iter_any(),
+            "bob",
+        )
+        response = web.StreamResponse(status=reply.status, headers=reply.headers)
+        await response.prepare(request)
+        async with aclosing(reply.body) as body:  # type: ignore[type-var]
+            async for piece in body:
+                await response.write(piece)
+        await response.write_eof()
+        return response
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path, idle_s: float = 30.0) -> AsyncIterator[Site]:
+    told: list[tuple[str, str, str]] = []
+
+    async def on_push(old: str, new: str, principal: str) -> None:
+        told.append((old, new, principal))
+
+    async with (
+        GitStore(folder / "agent/store.git") as store,
+        GitService(store, on_push, idle_s=idle_s) as service,
+    ):
+        site = Site(store, service, folder)
+        site.told = told
+        app = web.Application()
+        app.router.add_route("*", "/git/{path:.*}", site.answer)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        site.url = f"http://127.0.0.1:{runner.addresses[0][1]}/git"
+        try:
+            yield site
+        finally:
+            await runner.cleanup()
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with serving(tmp_path) as site:
+        yield site
+
+
+async def write_history(store: GitStore, builds: int) -> None:
+    for number in range(1, builds + 1):
+        record = Record(f"builds/web/test/@000/000/{number}.json", b'{"number": %d}\n' % number)
+        await store.record([record], covers=number, at=AT)
+
+
+async def test_a_new_store_can_be_cloned_at_once(site: Site) -> None:
+    clone = await site.clone()
+    assert sorted(p.name for p in clone.folder.iterdir()) == [".git", "README.md", "settings.toml"]
+
+
+async def test_what_was_committed_here_is_executable_in_a_clone(site: Site) -> None:
+    await site.store.commit(
+        {"jobs/web/test": b"#!/bin/sh\n"},
+        base=await site.store.head(),
+        author=ADA,
+        message="add web/test",
+        at=AT,
+    )
+    clone = await site.clone()
+    assert os.access(clone.folder / "jobs/web/test", os.X_OK)
+    assert not os.access(clone.folder / "README.md", os.X_OK)
+    assert "Ada <ada@example.org>" in await clone.run("log", "-1")
+
+
+async def test_a_good_push_moves_main_keeps_its_author_and_is_told_before_git_ends(
+    site: Site,
+) -> None:
+    old = await site.store.head()
+    clone = await site.clone()
+    await clone.commit({"jobs/web/test": b"#!/bin/sh\nmake test\n"})
+    await clone.run("push", "-q")
+    new = (await clone.run("rev-parse", "HEAD")).strip()
+    assert site.told == [(old, new, "bob")]
+    assert await site.store.head() == new
+    tree = await site.store.tree(new)
+    assert (await site.store.blobs([tree["jobs/web/test"]]))[tree["jobs/web/test"]].endswith(
+        b"make test\n"
+    )
+    again = await site.clone("again")
+    assert "Bob <bob@example.org>" in await again.run("log", "-1")
+
+
+async def test_every_fault_of_a_push_is_shown_and_nothing_changes(site: Site) -> None:
+    old = await site.store.head()
+    clone = await site.clone()
+    await clone.commit(
+        {
+            "jobs/web/test": BAD,
+            "jobs/bad name": b"echo\n",
+            "jobs/binary": b"\x7fELF\0\0",
+            "jobs/large": b"#" * (5 << 20),
+            "settings.toml": b"[logs]\nmax_age = 3\n",
+            "jobs/good": b"echo good\n",
+        }
+    )
+    said = await clone.refused()
+    assert "remote: jobs/web/test:3:3: unknown key timout (did you mean 'timeout'?)" in said
+    assert "remote: jobs/bad name: bad job name: the segment 'bad name' does not fit" in said
+    assert "remote: jobs/binary: a binary file, not a text" in said
+    assert "remote: jobs/large: larger than the limit of 1048576 bytes" in said
+    assert "remote: settings.toml:2:11: logs.max_age must be a string" in said
+    assert "pre-receive hook declined" in said
+    assert "jobs/good" not in said
+    assert await site.store.head() == old
+    assert site.told == []
+
+
+async def test_a_fault_that_was_there_does_not_stop_the_push_that_mends_another(
+    site: Site,
+) -> None:
+    await site.store.commit(
+        {"jobs/one": BAD, "jobs/two": BAD},
+        base=await site.store.head(),
+        author=ADA,
+        message="past the check",
+        at=AT,
+    )
+    clone = await site.clone()
+    await clone.commit({"jobs/one": b"echo\n"})
+    await clone.run("push", "-q")
+    assert len(site.told) == 1
+
+
+async def test_links_and_submodules_are_no_definitions(site: Site) -> None:
+    clone = await site.clone()
+    (clone.folder / "jobs").mkdir()
+    (clone.folder / "jobs/link").symlink_to("/etc/passwd")
+    head = (await clone.run("rev-parse", "HEAD")).strip()
+    await clone.run("update-index", "--add", "--cacheinfo", f"160000,{head},jobs/module")
+    await clone.run("add", "jobs/link")
+    await clone.run("commit", "-q", "-m", "links")
+    said = await clone.refused()
+    assert "remote: jobs/link: a symbolic link cannot be a definition" in said
+    assert "remote: jobs/module: a submodule cannot be a definition" in said
+
+
+async def test_names_that_differ_only_in_case_and_names_in_no_encoding_are_refused(
+    site: Site,
+) -> None:
+    clone = await site.clone()
+    await clone.commit({"jobs/Web": b"echo\n", "jobs/web": b"echo\n", "jobs/caf\udce9": b"\n"})
+    said = await clone.refused()
+    assert "remote: jobs/Web: there is also jobs/web, which differs only in case" in said
+    assert "remote: jobs/caf\\udce9: bad job name" in said
+
+
+async def test_a_file_in_place_of_the_jobs_folder_is_refused(site: Site) -> None:
+    clone = await site.clone()
+    await clone.commit({"jobs": b"echo\n"})
+    assert "remote: jobs: a file where a folder should be" in await clone.refused()
+
+
+async def test_other_files_are_left_alone(site: Site) -> None:
+    clone = await site.clone()
+    await clone.commit({"docs/logo.png": b"\x89PNG\0\0", "calendars/berlin": b"\xff\xfe"})
+    (clone.folder / "docs/link").symlink_to("logo.png")
+    await clone.run("add", ".")
+    await clone.run("commit", "-q", "-m", "link")
+    await clone.run("push", "-q")
+    assert "docs/link" not in await site.store.tree(await site.store.head())
+
+
+async def test_only_main_can_be_pushed(site: Site) -> None:
+    await write_history(site.store, 1)
+    clone = await site.clone()
+    await clone.commit({"notes": b"x\n"})
+    before = (await site.store.head(), await site.store.head("history"))
+    for target in ("history", "refs/heads/other", "refs/rota/x", "refs/tags/v1"):
+        name = target if target.startswith("refs/") else f"refs/heads/{target}"
+        said = await clone.refused("origin", f"+HEAD:{name}")
+        assert f"only refs/heads/main can be pushed, {name} cannot" in said or (
+            name == "refs/rota/x" and "hidden ref" in said
+        )
+    assert (await site.store.head(), await site.store.head("history")) == before
+
+
+async def test_main_can_neither_be_deleted_nor_rewound(site: Site) -> None:
+    clone = await site.clone()
+    await clone.commit({"notes": b"x\n"})
+    await clone.run("push", "-q")
+    assert "refs/heads/main cannot be deleted" in await clone.refused("origin", ":main")
+    await clone.run("reset", "-q", "--hard", "HEAD~1")
+    await clone.commit({"notes": b"y\n"})
+    assert "non-fast-forward" in await clone.refused()
+    assert "non-fast-forward" in await clone.refused("--force")
+
+
+async def test_of_two_pushes_at_once_one_wins(site: Site) -> None:
+    clones = [await site.clone(name) for name in ("one", "two")]
+    for clone in clones:
+        await clone.commit({"jobs/web": f"echo {clone.folder.name}\n".encode()})
+    ends = await asyncio.gather(*(push(clone) for clone in clones))
+    assert sorted(code for code, _ in ends) == [0, 1]
+    loser = next(said for code, said in ends if code)
+    assert any(
+        words in loser
+        for words in ("failed to update ref", "fetch first", "non-fast-forward", "cannot lock ref")
+    )
+    assert len(site.told) == 1
+    assert site.told[0][1] == await site.store.head()
+
+
+async def push(clone: Client) -> tuple[int | None, str]:
+    process = await asyncio.create_subprocess_exec(
+        "git",
+        "push",
+        cwd=clone.folder,
+        env=clone.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    return process.returncode, out.decode()
+
+
+async def test_a_push_and_a_commit_here_do_not_lose_each_other(site: Site) -> None:
+    clone = await site.clone()
+    await clone.commit({"jobs/pushed": b"echo\n"})
+    await site.store.commit(
+        {"jobs/added": b"echo\n"},
+        base=await site.store.head(),
+        author=ADA,
+        message="add",
+        at=AT,
+    )
+    assert "fetch first" in await clone.refused()
+    await clone.run("pull", "-q", "--rebase")
+    await clone.run("push", "-q")
+    tree = await site.store.tree(await site.store.head())
+    assert {"jobs/pushed", "jobs/added"} <= set(tree)
+
+
+async def test_history_can_be_cloned_fetched_and_read_by_job(site: Site) -> None:
+    await write_history(site.store, 3)
+    clone = await site.clone()
+    log = await clone.run("log", "--oneline", "origin/history", "--", "builds/web/test")
+    assert len(log.splitlines()) == 3
+    await site.store.record([Record("builds/b/@000/000/1.json", b"{}\n")], covers=9, at=AT)
+    await clone.run("fetch", "-q")
+    assert len((await clone.run("log", "--oneline", "origin/history")).splitlines()) == 4
+    history = await site.clone("history", "--branch", "history")
+    assert (history.folder / "builds/web/test/@000/000/2.json").read_bytes() == b'{"number": 2}\n'
+    shallow = await site.clone("shallow", "--depth", "1", "--branch", "history")
+    assert len((await shallow.run("log", "--oneline")).splitlines()) == 1
+    await shallow.run("fsck", "--full")
+
+
+async def test_a_large_push_and_a_large_clone_go_through_in_pieces(site: Site) -> None:
+    clone = await site.clone()
+    await clone.commit({"docs/data": os.urandom(8 << 20)})
+    await clone.run("push", "-q")
+    again = await site.clone("again")
+    assert (again.folder / "docs/data").stat().st_size == 8 << 20
+
+
+async def test_a_compressed_request_is_understood_by_its_bytes(site: Site) -> None:
+    head = await site.store.head()
+    want = f"want {head}\n".encode()
+    plain = b"%04x%s00000009done\n" % (len(want) + 4, want)
+    for data in (plain, gzip.compress(plain)):
+        reply = await site.service.handle(
+            "POST", "/git-upload-pack", "", fetch_fields(), pieces(data), "bob"
+        )
+        async with aclosing(reply.body) as body:  # type: ignore[type-var]
+            answer = b"".join([piece async for piece in body])
+        assert reply.status == 200
+        assert b"PACK" in answer
+
+
+def fetch_fields() -> dict[str, str]:
+    return {"Content-Type": "application/x-git-upload-pack-request"}
+
+
+async def pieces(*data: bytes) -> AsyncIterator[bytes]:
+    for piece in data:
+        yield piece
+
+
+async def test_what_is_not_the_smart_protocol_is_refused_before_git_sees_it(site: Site) -> None:
+    async with ClientSession() as session:
+        for method, path, status, text in (
+            ("GET", "/info/refs", 403, "smart HTTP protocol only"),
+            ("GET", "/info/refs?service=git-archive", 403, "smart HTTP protocol only"),
+            ("GET", "/HEAD", 404, "no /HEAD"),
+            ("GET", "/../config", 404, "no"),
+            ("GET", "/git-upload-pack", 405, "GET is not for /git-upload-pack"),
+        ):
+            async with session.request(method, site.url + path) as response:
+                assert response.status == status, path
+                if not path.startswith("/.."):
+                    assert text in await response.text()
+
+
+async def test_a_fetch_whose_client_goes_away_leaves_no_process(tmp_path: Path) -> None:
+    async with serving(tmp_path) as site:
+        await site.store.commit(
+            {"docs/data": os.urandom(4 << 20)},
+            base=await site.store.head(),
+            author=ADA,
+            message="big",
+            at=AT,
+        )
+        head = await site.store.head()
+        want = f"want {head}\n".encode()
+        data = b"%04x%s00000009done\n" % (len(want) + 4, want)
+        reply = await site.service.handle(
+            "POST", "/git-upload-pack", "", fetch_fields(), pieces(data), "bob"
+        )
+        async with aclosing(reply.body) as body:  # type: ignore[type-var]
+            await anext(body)
+            assert not site.store.git.is_idle
+        await until_idle(site.store)
+
+
+async def until_idle(store: GitStore) -> None:
+    async with asyncio.timeout(20):
+        while not store.git.is_idle:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_sends_nothing_is_given_up(tmp_path: Path) -> None:
+    async def silent() -> AsyncIterator[bytes]:
+        yield b"0014"
+        await asyncio.Event().wait()
+
+    async with serving(tmp_path, idle_s=0.3) as site:
+        reply = await site.service.handle(
+            "POST", "/git-upload-pack", "", fetch_fields(), silent(), "bob"
+        )
+        with pytest.raises(Exception, match=r"nothing moved for 0\.3 s"):
+            await anext(reply.body)
+        await until_idle(site.store)
+
+
+async def test_a_client_that_breaks_off_in_a_push_changes_nothing(site: Site) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"00"
+        raise ConnectionResetError("gone")
+
+    old = await site.store.head()
+    reply = await site.service.handle(
+        "POST",
+        "/git-receive-pack",
+        "",
+        {"Content-Type": "application/x-git-receive-pack-request"},
+        broken(),
+        "bob",
+    )
+    with pytest.raises(ConnectionResetError):
+        await drained(reply.body)
+    assert await site.store.head() == old
+    await until_idle(site.store)
+
+
+async def drained(body: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in body])
+
+
+async def test_a_push_that_arrived_whole_counts_and_is_told_though_its_client_is_gone(
+    site: Site,
+) -> None:
+    clone = await site.clone()
+    await clone.commit({"jobs/web": b"echo\n"})
+    old = await site.store.head()
+    new = (await clone.run("rev-parse", "HEAD")).strip()
+    data = await push_request(clone, old, new)
+    reply = await site.service.handle(
+        "POST",
+        "/git-receive-pack",
+        "",
+        {"Content-Type": "application/x-git-receive-pack-request"},
+        pieces(data),
+        "bob",
+    )
+    async with aclosing(reply.body):  # type: ignore[type-var]
+        pass
+    async with asyncio.timeout(20):
+        while not site.told:
+            await asyncio.sleep(0.01)
+    assert site.told == [(old, new, "bob")]
+
+
+async def push_request(clone: Client, old: str, new: str) -> bytes:
+    pack = subprocess.run(
+        ["git", "pack-objects", "--revs", "--stdout", "-q"],
+        input=f"{new}\n^{old}\n".encode(),
+        cwd=clone.folder,
+        env=clone.env,
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
+    command = f"{old} {new} refs/heads/main\0report-status".encode()
+    return b"%04x%s0000" % (len(command) + 4, command) + pack

@@ -1,0 +1,152 @@
+"""The cluster's settings."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+import pytest
+
+from rota.core.settings import Builds, Logs, Settings, parse_settings
+
+DAY = 86400.0
+
+
+def faults(text: str) -> list[str]:
+    return [str(problem) for problem in parse_settings(text)[1]]
+
+
+def test_an_empty_file_is_the_defaults() -> None:
+    settings, problems = parse_settings("")
+    assert problems == ()
+    assert settings == Settings()
+    assert ":".join(settings.path) == "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    assert settings.timeout_s == 6 * 3600
+    assert settings.logs == Logs(max_age_s=30 * DAY, max_bytes=20 << 30)
+    assert settings.builds.keep_failed_workspaces == 5
+
+
+def test_each_key_is_read() -> None:
+    text = dedent("""\
+        path = ["/opt/bin", "/bin"]
+        timeout = "2h"
+        env = { LANG = "C.UTF-8" }
+        [logs]
+        max_age = "7d"
+        max_bytes = "1.5G"
+        [builds]
+        keep_failed_workspaces = 0
+        """)
+    settings = Settings(
+        path=("/opt/bin", "/bin"),
+        env={"LANG": "C.UTF-8"},
+        timeout_s=7200.0,
+        logs=Logs(max_age_s=7 * DAY, max_bytes=3 << 29),
+        builds=Builds(keep_failed_workspaces=0),
+    )
+    assert parse_settings(text) == (settings, ())
+    assert parse_settings(text.replace("\n", "\r\n")) == (settings, ())
+
+
+def test_no_timeout_can_be_said() -> None:
+    assert parse_settings('timeout = "none"')[0].timeout_s is None
+
+
+def test_bytes_can_be_a_number() -> None:
+    assert parse_settings("[logs]\nmax_bytes = 5000000")[0].logs.max_bytes == 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("paths = []", "settings.toml:1:1: unknown key paths (did you mean 'path'?)"),
+        ("x = 1", "settings.toml:1:1: unknown key x (known: path, env, timeout, logs, builds)"),
+        (
+            "path = '/bin'",
+            (
+                "settings.toml:1:8: path must be an array, not a string "
+                '(such as path = ["/usr/bin", "/bin"])'
+            ),
+        ),
+        ('path = ["/a",\n "bin"]', "settings.toml:2:2: path[2] must be absolute, not 'bin'"),
+        (
+            'path = ["/a:/b"]',
+            (
+                "settings.toml:1:9: path[1] has a ':', which separates folders in PATH "
+                "(one folder an item)"
+            ),
+        ),
+        (
+            "env = { A = 1 }",
+            'settings.toml:1:13: env.A must be a string, not an integer (write "1")',
+        ),
+        ("env = { A = [] }", "settings.toml:1:13: env.A must be a string, not an array"),
+        (
+            "env = { ROTA_JOB = '' }",
+            "settings.toml:1:9: env.ROTA_JOB is reserved: names in ROTA_ are set by the agent",
+        ),
+        (
+            'timeout = "6"',
+            (
+                "settings.toml:1:11: timeout cannot be read: '6' has no unit, write 6s or 6m "
+                '(such as timeout = "6h", or "none")'
+            ),
+        ),
+        (
+            'timeout = "31d"',
+            (
+                "settings.toml:1:11: timeout must be at most 30d, not '31d' "
+                '(such as timeout = "6h", or "none")'
+            ),
+        ),
+        (
+            "logs = 1",
+            (
+                "settings.toml:1:8: logs must be a table, not an integer "
+                '(such as [logs] with max_age = "30d")'
+            ),
+        ),
+        (
+            '[logs]\nmax_bytes = "20X"',
+            (
+                "settings.toml:2:13: logs.max_bytes must be a size, not '20X' "
+                '(such as max_bytes = "20G")'
+            ),
+        ),
+        (
+            "[logs]\nmax_bytes = 0",
+            (
+                "settings.toml:2:13: logs.max_bytes must be between 1048576 and 1152921504606846976 "
+                'bytes, not 0 (such as max_bytes = "20G")'
+            ),
+        ),
+        (
+            "[logs]\nmax_bytes = 1.5",
+            (
+                "settings.toml:2:13: logs.max_bytes must be a string or an integer, not a float "
+                '(such as max_bytes = "20G")'
+            ),
+        ),
+        (
+            "[builds]\nkeep_failed_workspaces = -1",
+            (
+                "settings.toml:2:26: builds.keep_failed_workspaces must be between 0 and 1000, not -1 "
+                "(such as keep_failed_workspaces = 5)"
+            ),
+        ),
+        ("a.b.c", "settings.toml:1:6: not TOML: expected '=' after a key in a key/value pair"),
+        (
+            "env = { A = '\udcff' }",
+            "settings.toml:1:14: byte 0xff is not UTF-8 (save the file as UTF-8)",
+        ),
+        ("#" * 70_000, "settings.toml: 70000 characters, the limit is 65536"),
+    ],
+)
+def test_a_fault_is_told_with_its_place(text: str, fault: str) -> None:
+    assert faults(text) == [fault]
+
+
+def test_a_faulty_key_keeps_its_default_and_the_others_are_read() -> None:
+    settings, problems = parse_settings('timeout = "x"\n[logs]\nmax_age = 3\nmax_bytes = "2G"\n')
+    assert [problem.line for problem in problems] == [1, 3]
+    assert settings.timeout_s == 6 * 3600
+    assert settings.logs == Logs(max_bytes=2 << 30)
