@@ -41,7 +41,7 @@ class Bench:
         self._behaviours: dict[Path, Behaviour] = {}
         self._tasks: list[Task] = []
         self.executor: Executor = (
-            ProcessExecutor()
+            ProcessExecutor(sweep_interval_s=0.02)
             if kind == "process"
             else ScriptedExecutor(lambda task: self._behaviours[task.home].plan)
         )

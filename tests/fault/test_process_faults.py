@@ -76,7 +76,7 @@ async def test_what_a_script_left_is_ended_by_a_later_daemon(
     task = default.task(script)
     running = await default.executor.start(task)
     await default.outcome(running)
-    adopted = await ProcessExecutor().adopt(task)
+    adopted = await ProcessExecutor(sweep_interval_s=0.02).adopt(task)
     assert (await default.outcome(adopted)).code == 3
     await adopted.terminate(0.1)
     assert marked(task.marker) == []
@@ -333,12 +333,16 @@ async def test_an_end_of_input_that_a_daemon_left_half_done_is_completed(
         await adopted.send(b"more\n")
 
 
-async def test_a_daemon_that_died_before_it_wrote_anything_is_no_loss(attempts: Attempts) -> None:
+async def test_a_daemon_that_died_before_anything_was_written_is_no_loss(
+    attempts: Attempts,
+) -> None:
     task = attempts.task("sleep 0.3; exit 12")
-    pid = await asyncio.to_thread(start_and_die, task, attempts.shell)
-    (task.home / "supervisor").unlink()
+    await asyncio.to_thread(start_and_die, task, attempts.shell)
+    (task.home / "pid").rename(task.home / "kept")
     adopted = await attempts.executor.adopt(task)
-    assert adopted.pid == pid
+    assert adopted.pid == 0
+    (task.home / "kept").rename(task.home / "pid")
+    assert adopted.pid > 0
     assert (await attempts.outcome(adopted)).code == 12
 
 
@@ -404,19 +408,21 @@ async def bystander() -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", "600"], start_new_session=True)
 
 
+def claim(task: Task, pid: int, *, boot: str, earlier: int) -> None:
+    """Write into the attempt's home that supervisor and script were ``pid``."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    start = stat.rpartition(") ")[2].split()[19]
+    shifted = stat.replace(f" {start} ", f" {int(start) - earlier} ")
+    (task.home / "pid").write_text(f"{boot} 0\n{shifted}{shifted}")
+    (task.home / "exit").unlink()
+
+
 async def test_a_stranger_with_the_supervisors_pid_is_left_alone(default: Attempts) -> None:
-    ended, _ = await default.run("exit 3")
-    assert ended.code == 3
+    await default.run("exit 3")
     task = default.tasks[0]
+    boot = (task.home / "pid").read_text().split()[0]
     with await bystander() as stranger:
-        pid = stranger.pid
-        boot = (task.home / "supervisor").read_text().split()[2]
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        start = stat.rpartition(") ")[2].split()[19]
-        (task.home / "supervisor").write_text(f"{pid} {int(start) - 1} {boot} 0 end\n")
-        shifted = stat.replace(f" {start} ", f" {int(start) - 1} ")
-        (task.home / "pid").write_text(f"{pid} {shifted}")
-        (task.home / "exit").unlink()
+        claim(task, stranger.pid, boot=boot, earlier=1)
         adopted = await default.executor.adopt(task)
         lost = await default.outcome(adopted)
         assert (lost.code, lost.known) == (None, False)
@@ -429,13 +435,9 @@ async def test_another_boots_pids_mean_nothing(default: Attempts) -> None:
     await default.run("true")
     task = default.tasks[0]
     with await bystander() as stranger:
-        stat = Path(f"/proc/{stranger.pid}/stat").read_text()
-        start = stat.rpartition(") ")[2].split()[19]
-        (task.home / "supervisor").write_text(f"{stranger.pid} {start} another-boot 0 end\n")
-        (task.home / "pid").write_text(f"{stranger.pid} {stat}")
-        (task.home / "exit").unlink()
+        claim(task, stranger.pid, boot="another-boot", earlier=0)
         adopted = await default.executor.adopt(task)
-        assert (await default.outcome(adopted)).known is False
+        assert ((await default.outcome(adopted)).known, adopted.pid) == (False, 0)
         await adopted.terminate(0)
         assert stranger.poll() is None
         stranger.kill()

@@ -56,7 +56,7 @@ class Attempts:
     def __init__(self, root: Path, shell: Sequence[str] = ("/bin/sh",)) -> None:
         self.root = root
         self.shell = tuple(shell)
-        self.executor = ProcessExecutor(shell=shell, send_timeout_s=0.3)
+        self.executor = ProcessExecutor(shell=shell, send_timeout_s=0.3, sweep_interval_s=0.02)
         self.tasks: list[Task] = []
 
     def task(
@@ -107,15 +107,13 @@ class Attempts:
         return log.read_bytes() if log.exists() else b""
 
     def supervisor(self, task: Task) -> int:
-        return int((task.home / "supervisor").read_text().split()[0])
+        return int((task.home / "pid").read_text().split("\n")[1].split()[0])
 
     async def close(self) -> None:
         for task in self.tasks:
             running = await self.executor.adopt(task)
             await running.terminate(0)
-            if task.home.exists() and (task.home / "supervisor").exists():
-                pid = self.supervisor(task)
-                await until(lambda pid=pid: not is_running(pid))  # type: ignore[misc]
+            await asyncio.wait([asyncio.ensure_future(running.wait())], timeout=PATIENCE_S)
         self.executor.close()
         for task in self.tasks:
             assert marked(task.marker) == []

@@ -59,7 +59,7 @@ async def test_a_name_that_git_cannot_write_is_written_as_far_as_it_can_be(
 ) -> None:
     author = Author(name="A <b>\n\ud800é", email="")
     await store.commit({"x": b""}, base=await store.head(), author=author, message="", at=AT)
-    assert git(path, "log", "-1", "--format=%an|%ae", "main") == "A bé|unknown\n"
+    assert git(path, "log", "-1", "--format=%an|%ae", "main") == "A bé|\n"
     git(path, "fsck", "--strict")
 
 
@@ -90,7 +90,7 @@ async def test_reading_records_can_be_left_in_the_middle(store: GitStore) -> Non
     await store.record(records, covers=1, at=AT)
     stream = store.records()
     await anext(stream)
-    await stream.aclose()  # type: ignore[attr-defined]
+    await stream.aclose()
     assert store.git.is_idle
 
 
@@ -227,7 +227,7 @@ async def test_without_git_the_error_says_so(path: Path, monkeypatch: pytest.Mon
 
 async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnavailableError, match=r"cannot use .*/file/store\.git: Not a directory"):
+    with pytest.raises(UnavailableError, match=r"cannot use .*/file/store\.git: "):
         await GitStore(tmp_path / "file/store.git").__aenter__()
 
 

@@ -18,11 +18,10 @@ from rota.adapters.process import __file__ as supervise_home
 from rota.adapters.process.attempt import death_signal
 from rota.adapters.process.census import Marks, members, window
 from rota.adapters.process.home import (
+    Beginning,
     Outcome,
-    Supervisor,
+    parse_beginning,
     parse_outcome,
-    parse_script,
-    parse_supervisor,
 )
 from rota.adapters.process.oom import OomCounter
 from rota.adapters.process.proc import Identity, Process
@@ -328,7 +327,7 @@ async def test_an_environment_too_large_is_refused(default: Attempts) -> None:
     task = default.task("true", env={f"A{i}": "x" * 100_000 for i in range(40)})
     with pytest.raises(ExecutionError, match=r"cannot start .*: Argument list too long"):
         await default.executor.start(task)
-    assert not (task.home / "supervisor").exists()
+    assert not (task.home / "pid").exists()
 
 
 async def test_a_shell_that_is_not_there_is_an_error(default: Attempts) -> None:
@@ -350,7 +349,7 @@ async def test_a_workspace_that_vanishes_says_so_in_the_log(attempts: Attempts) 
     gone = attempts.root / "gone"
     gone.mkdir()
     gone.rmdir()
-    supervise = (str(SUPERVISE), str(task.home), str(gone), "setsid", "", task.argv[0])
+    supervise = (str(SUPERVISE), str(task.home), str(gone), "setsid", "", "", task.argv[0])
     with (task.home / "log").open("wb") as log:
         code = subprocess.run([*attempts.shell, *supervise], stdout=log, check=False).returncode
     assert code == 126
@@ -361,26 +360,25 @@ async def test_a_workspace_that_vanishes_says_so_in_the_log(attempts: Attempts) 
 # records, in memory
 
 
-@given(cut=st.integers(min_value=0, max_value=60))
-@settings(deadline=None, max_examples=60)
+@given(cut=st.integers(min_value=0, max_value=160))
+@settings(deadline=None, max_examples=100)
 def test_a_torn_record_is_no_record(cut: int) -> None:
-    supervisor = "12 345 b00t-1d 0 end\n"
-    script = "12 " + " ".join(["13", "(a) b)", "S", "12", "13", "13", *["0"] * 15, "777", "8\n"])
+    own = " ".join(["12", "(sh)", "S", *["0"] * 18, "777", "8"])
+    script = " ".join(["13", "(a) b)", "S", *["0"] * 18, "778", "8"])
+    beginning = f"b00t-1d 4\n{own}\n{script}\n"
     outcome = "Killed\ncode 137\n0m0.01s 0m0.02s\n1m1.500000s 0m0,25s\nend\n"
-    assert parse_supervisor(supervisor) == Supervisor(Identity(12, 345), "b00t-1d", 0)
-    assert parse_script(script) is not None
+    assert parse_beginning(beginning) == Beginning(
+        Identity(12, 777), Identity(13, 778), "b00t-1d", 4
+    )
     assert parse_outcome(outcome) == Outcome(137, True, 61.5, 0.25)
-    if cut < len(supervisor):
-        assert parse_supervisor(supervisor[:cut]) is None
-    assert parse_script(script[: min(cut, len(script) - 1)]) is None
+    assert parse_beginning(beginning[: min(cut, len(beginning) - 1)]) is None
     assert parse_outcome(outcome[: min(cut, len(outcome) - 1)]) is None
 
 
 @given(text=st.text())
 @settings(deadline=None)
 def test_no_text_upsets_a_parser(text: str) -> None:
-    parse_supervisor(text)
-    parse_script(text)
+    parse_beginning(text)
     parse_outcome(text)
 
 
@@ -447,7 +445,7 @@ async def test_a_kill_that_nobody_sent_is_told_as_out_of_memory(tmp_path: Path) 
     os.kill(running.pid, signal.SIGKILL)
     ended = await attempts.outcome(running)
     assert (ended.code, ended.oom_killed) == (137, True)
-    assert " 3 end" in (task.home / "supervisor").read_text()
+    assert (task.home / "pid").read_text().split("\n")[0].endswith(" 3")
     task, running = await attempts.start("echo up; exec sleep 600", until_log=b"up")
     counter.write_text("pgfault 9\noom_kill 5\n")
     await running.terminate(0)

@@ -6,14 +6,14 @@ They keep the same promises except for lasting longer than the process.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
 from rota.core import records as record
 from rota.core.build import Build
-from rota.core.definitions import blob_hash
+from rota.core.definitions import blob_hash, folder_fault
 from rota.errors import ConflictError, NotFoundError, StaleError
 from rota.ports.store import HISTORY, MAIN, Author, Record
 
@@ -89,7 +89,7 @@ class MemoryStore:
         """Return the journal sequence up to which ``history`` holds all records; 0 at first."""
         return self._covered
 
-    async def records(self) -> AsyncIterator[bytes]:
+    async def records(self) -> AsyncGenerator[bytes]:
         """Yield the data of every record on ``history``."""
         for blob in self._files(self._heads.get(HISTORY, "")).values():
             yield self._blobs[blob]
@@ -107,7 +107,9 @@ class MemoryStore:
         files = {path: blob for path, blob in self._files(parent).items() if path not in gone}
         written = {path: data for path, data in changes.items() if data is not None}
         files.update({path: blob_hash(data) for path, data in written.items()})
-        _check_folders(written, files)
+        fault = folder_fault(written, files)
+        if fault is not None:
+            raise ConflictError(fault)
         text = "\n".join([parent, about, message, *(f"{h} {p}" for p, h in sorted(files.items()))])
         commit = hashlib.sha1(
             text.encode("utf-8", "surrogateescape"), usedforsecurity=False
@@ -116,15 +118,6 @@ class MemoryStore:
         self._commits[commit] = _Commit(files, message)
         self._heads[ref] = commit
         return commit
-
-
-def _check_folders(paths: Iterable[str], files: Mapping[str, str]) -> None:
-    for path in paths:
-        if any(file.startswith(f"{path}/") for file in files):
-            raise ConflictError(f"{path} is a folder, it cannot be a file too")
-        for at, letter in enumerate(path):
-            if letter == "/" and path[:at] in files:
-                raise ConflictError(f"{path[:at]} is a file, it cannot be a folder too")
 
 
 class MemoryIndex:

@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -306,16 +306,13 @@ def _ask(
     body: Body,
     headers: dict[str, str],
 ) -> None:
-    source = body() if callable(body) else body
-    try:
-        connection.request(method, target, body=source, headers=headers)
-    except (BrokenPipeError, ConnectionResetError):
-        # Refused half-way, such as for its size: the answer is there already and says why.
-        if source is None:
-            raise
-    finally:
-        if callable(body):
-            source.close()
+    with body() if callable(body) else nullcontext(body) as source:
+        try:
+            connection.request(method, target, body=source, headers=headers)
+        except (BrokenPipeError, ConnectionResetError):
+            # Refused half-way, such as for its size: the answer is there already and says why.
+            if source is None:
+                raise
 
 
 def _in_query(value: object) -> str:

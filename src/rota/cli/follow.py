@@ -131,11 +131,12 @@ def read_log(
                     skip = max(0, skip - len(piece))
                     if not grep and place.offset is not None:
                         place = place._replace(offset=place.offset + len(piece))
-            return
         except (BrokenError, RefusedError, BusyError) as error:
             if not begun:
                 raise
             away.wait(error)
+        else:
+            return
 
 
 def follow_events(
@@ -213,9 +214,7 @@ def event_line(data: str) -> dict[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
-def _stretch(
-    client: Client, build: str, attempt: int, place: Start
-) -> Iterator[tuple[int, bytes]]:
+def _stretch(client: Client, build: str, attempt: int, place: Start) -> Iterator[tuple[int, bytes]]:
     """Yield what one connection gives, each piece with the offset behind it."""
     with client.opened(
         "log",

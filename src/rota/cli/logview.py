@@ -190,11 +190,11 @@ class LogView:
 
 def _place(properties: str) -> str:
     """Return ``file:line: title: `` as far as a command has these."""
-    pairs = dict(
-        (key.strip(), _unescaped(value).replace("%3A", ":").replace("%2C", ","))
+    pairs = {
+        key.strip(): _unescaped(value).replace("%3A", ":").replace("%2C", ",")
         for key, equals, value in (item.partition("=") for item in properties.split(","))
         if equals
-    )
+    }
     place = pairs.get("file", "")
     if place and pairs.get("line"):
         place += f":{pairs['line']}"

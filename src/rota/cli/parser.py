@@ -91,7 +91,9 @@ def whole_parser() -> argparse.ArgumentParser:
 
 def add_global(parser: argparse.ArgumentParser) -> None:
     """Add what may stand before the command."""
-    parser.add_argument("--version", action="store_true", default=argparse.SUPPRESS, help="the version")
+    parser.add_argument(
+        "--version", action="store_true", default=argparse.SUPPRESS, help="the version"
+    )
     for arg in (AT, DATA, COLOR):
         _add(parser, arg)
 
@@ -113,6 +115,8 @@ def _add(parser: argparse.ArgumentParser, arg: Arg) -> None:
         keywords["choices"] = arg.choices
     if arg.many:
         keywords["nargs"] = arg.many
+    if arg.many == "*":
+        keywords["default"] = []  # else argparse counts it among what is missing
     if arg.const is not None:
         keywords["const"] = arg.const
     if arg.kind in _TYPES:
@@ -124,4 +128,3 @@ def _said_better(message: str) -> str:
     return message.replace("unrecognized arguments", "unknown arguments").replace(
         "the following arguments are required", "missing"
     )
-

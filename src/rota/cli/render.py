@@ -37,7 +37,15 @@ class Cell(NamedTuple):
 
 
 PLAIN = Look()
-CODES = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "cyan": "36", "dim": "2", "bold": "1"}
+CODES = {
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "blue": "34",
+    "cyan": "36",
+    "dim": "2",
+    "bold": "1",
+}
 #: (sign, its ASCII form, colour) of each state and result.
 SIGNS = {
     "passed": ("✓", "+", "green"),

@@ -38,16 +38,18 @@ class Screen:
         """Print what REST gave, as it gave it."""
         self.raw(answer.body if answer.body.endswith(b"\n") else answer.body + b"\n")
 
-    def raw(self, data: bytes) -> None:
+    def raw(self, data: bytes, *, on_error: bool = False) -> None:
         """Print bytes, at once."""
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        stream = sys.stderr if on_error else sys.stdout
+        stream.flush()
+        stream.buffer.write(data)
+        stream.buffer.flush()
 
-    def text(self, text: str) -> None:
+    def text(self, text: str, *, on_error: bool = False) -> None:
         """Print text that brings its own line ends, at once."""
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        stream = sys.stderr if on_error else sys.stdout
+        stream.write(text)
+        stream.flush()
 
     def at(self, answer: Answer) -> Look:
         """Return what standard output is shown on, at the time of an answer."""

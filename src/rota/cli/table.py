@@ -131,7 +131,9 @@ COMMANDS: tuple[Command, ...] = (
             Arg(("--slots",), help="how many builds run at once; the CPUs by default", kind="int"),
             Arg(("--join",), help="join the cluster that gave this token", metavar="TOKEN"),
             Arg(("--bus",), help="use this NATS cluster instead of an own engine", metavar="URL"),
-            Arg(("--daemon",), help="return when it takes builds, and leave it running", kind="flag"),
+            Arg(
+                ("--daemon",), help="return when it takes builds, and leave it running", kind="flag"
+            ),
             Arg(
                 ("--install",),
                 help="write a systemd unit that runs it with these options, '-' to print it",
@@ -143,7 +145,10 @@ COMMANDS: tuple[Command, ...] = (
         ),
         examples=(
             ("rota agent --daemon", "start one here, with this machine's CPUs as slots"),
-            ("rota agent --listen 0.0.0.0:7070 --labels docker", "in the foreground, for others too"),
+            (
+                "rota agent --listen 0.0.0.0:7070 --labels docker",
+                "in the foreground, for others too",
+            ),
             ("rota agent --install --labels docker", "let systemd run it"),
         ),
         has_json=True,
@@ -263,7 +268,9 @@ COMMANDS: tuple[Command, ...] = (
         "refused unless --force is given.",
         args=(
             _job("put.job"),
-            Arg(("file",), help="the script; - is standard input", metavar="FILE", completes="file"),
+            Arg(
+                ("file",), help="the script; - is standard input", metavar="FILE", completes="file"
+            ),
             Arg(("--force",), help="replace the job if it exists", kind="flag"),
             Arg(_MESSAGE, ("put.message",), metavar="TEXT"),
         ),
@@ -292,7 +299,10 @@ COMMANDS: tuple[Command, ...] = (
             ),
             Arg(_MESSAGE, ("put.message",), metavar="TEXT"),
         ),
-        examples=(("rota edit web/test", ""), ("rota edit web/test test.sh -m 'split the suite'", "")),
+        examples=(
+            ("rota edit web/test", ""),
+            ("rota edit web/test test.sh -m 'split the suite'", ""),
+        ),
         has_json=True,
     ),
     Command(
@@ -509,7 +519,9 @@ COMMANDS: tuple[Command, ...] = (
                 metavar="FILE",
                 completes="file",
             ),
-            Arg(("--build",), ("keep.build",), "put: the build; inside one, itself", metavar="BUILD"),
+            Arg(
+                ("--build",), ("keep.build",), "put: the build; inside one, itself", metavar="BUILD"
+            ),
         ),
         sets=("artifacts.wait",),
         examples=(

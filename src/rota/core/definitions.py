@@ -90,6 +90,20 @@ def blob_hash(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
+def folder_fault(added: Iterable[str], files: Collection[str]) -> str | None:
+    """Say which of the ``added`` files stands where a folder is, or the reverse; ``None`` if none.
+
+    git would drop a whole folder without a word to put a file in its place.
+    """
+    for path in added:
+        if any(file.startswith(f"{path}/") for file in files):
+            return f"{path} is a folder, it cannot be a file too"
+        for at, letter in enumerate(path):
+            if letter == "/" and path[:at] in files:
+                return f"{path[:at]} is a file, it cannot be a folder too"
+    return None
+
+
 def is_definition(path: str) -> bool:
     """Whether a file of that path means something to us."""
     return path.startswith((JOBS, PAUSED)) or path == SETTINGS

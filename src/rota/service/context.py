@@ -74,7 +74,7 @@ class Service:
     store: Store
     clock: Clock
     attempts: Attempts
-    reload: Callable[[], Awaitable[None]]  # definitions follow `main` once it returns
+    reload: Callable[[str], Awaitable[None]]  # definitions follow `main`; takes who moved it
     stop: Callable[[], None]
     url: str = ""
 

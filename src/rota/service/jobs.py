@@ -143,9 +143,9 @@ async def _commit(
                 changes, base=base, author=author, message=message, at=service.clock.now()
             )
         except StaleError:
-            await service.reload()
+            await service.reload(who.name)
             continue
-        await service.reload()
+        await service.reload(who.name)
         return _committed(service, name, changed=True)
     raise UnavailableError("main moves too fast; try again")
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rota.adapters.git import repository
 from rota.adapters.git.process import Git, GitFailedError
@@ -24,28 +22,13 @@ REPACK_TIMEOUT_S = 600.0
 
 
 class Housekeeping:
-    """One task that repacks when it is woken and there is need; never two at once."""
+    """Repacks when it is woken and there is need; never two at once."""
 
     def __init__(self, path: Path, git: Git) -> None:
         self._path = path
         self._git = git
         self._woken = asyncio.Event()
-        self._group = asyncio.TaskGroup()
-
-    async def __aenter__(self) -> Self:
-        await self._group.__aenter__()
-        self._task = self._group.create_task(self.run_housekeeping(), name="store housekeeping")
         self._woken.set()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._task.cancel()
-        await self._group.__aexit__(kind, error, trace)
 
     def wake(self) -> None:
         """Say that something was written."""

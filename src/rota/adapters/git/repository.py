@@ -163,10 +163,13 @@ def remove_stale_locks(path: Path) -> bool:
     return bool(locks)
 
 
-def remove_reports(path: Path) -> None:
-    """Remove what fast-import writes down when it fails: its words are in the error already."""
-    for report in path.glob("fast_import_crash_*"):
-        report.unlink(missing_ok=True)
+def remove_halves(path: Path) -> None:
+    """Remove what a fast-import that failed leaves: a full disk would stay full.
+
+    Only while no git of ours runs. Its report is of no use, its words are in the error already.
+    """
+    for rest in (*path.glob("fast_import_crash_*"), *path.glob("objects/pack/tmp_pack_*")):
+        rest.unlink(missing_ok=True)
 
 
 def broken(path: Path, ref: str, what: str) -> UnavailableError:

@@ -16,7 +16,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,6 +27,7 @@ from rota.adapters.git.call import Call
 from rota.adapters.git.hooks import PUSHED
 from rota.adapters.git.process import environment
 from rota.adapters.git.store import GitStore
+from rota.adapters.git.tasks import Tasks
 from rota.errors import RotaError, UnavailableError
 from rota.ports.store import MAIN
 
@@ -49,7 +50,7 @@ class GitReply(msgspec.Struct, frozen=True):
 
     status: int
     headers: dict[str, str]
-    body: AsyncIterator[bytes]
+    body: AsyncGenerator[bytes]
 
 
 class GitService:
@@ -60,11 +61,10 @@ class GitService:
         self._on_push = on_push
         self._idle_s = idle_s
         self._room = asyncio.Semaphore(MAX_AT_ONCE)
-        self._group = asyncio.TaskGroup()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
-        await self._group.__aenter__()
+        await self._tasks.__aenter__()
         return self
 
     async def __aexit__(
@@ -73,9 +73,7 @@ class GitService:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await self._group.__aexit__(kind, error, trace)
+        await self._tasks.__aexit__(kind, error, trace)
 
     async def handle(
         self,
@@ -126,15 +124,13 @@ class GitService:
     async def _reply(
         self, call: Call, work: Coroutine[None, None, None], *, is_push: bool
     ) -> GitReply:
-        task = self._group.create_task(work, name="git http-backend")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        cancel = self._tasks.start(work, "git http-backend")
         try:
             status, fields = await call.head
         except BaseException:
-            task.cancel()
+            cancel()
             raise
-        return GitReply(status, fields, _body(call, None if is_push else task))
+        return GitReply(status, fields, _body(call, call.abandon if is_push else cancel))
 
     async def _run(self, call: Call, env: Mapping[str, str]) -> None:
         try:
@@ -191,19 +187,17 @@ def _refusal(method: str, path_info: str, query: str) -> GitReply | None:
     return _text(404, f"no {path_info}")
 
 
-async def _body(call: Call, task: asyncio.Task[None] | None) -> AsyncIterator[bytes]:
-    """Yield the answer; when nobody reads on, end ``task``, or let the call end by itself."""
+async def _body(call: Call, leave: Callable[[], object]) -> AsyncGenerator[bytes]:
+    """Yield the answer, and ``leave`` when nobody reads on."""
     try:
         async for piece in call.pieces():
             yield piece
     finally:
-        call.abandon()
-        if task is not None:
-            task.cancel()
+        leave()
 
 
 def _text(status: int, text: str) -> GitReply:
-    async def body() -> AsyncIterator[bytes]:
+    async def body() -> AsyncGenerator[bytes]:
         yield f"{text}\n".encode()
 
     return GitReply(status, {"Content-Type": "text/plain; charset=utf-8"}, body())

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -18,7 +17,9 @@ from rota.adapters.git.cache import BlobCache
 from rota.adapters.git.housekeeping import Housekeeping
 from rota.adapters.git.process import Git, GitFailedError
 from rota.adapters.git.stream import COMMAND, ROTA, commit_stream, decode_path
+from rota.adapters.git.tasks import Tasks
 from rota.core import records as record
+from rota.core.definitions import blob_hash, folder_fault
 from rota.errors import ConflictError, NotFoundError, StaleError, UnavailableError
 from rota.ports.store import HISTORY, MAIN, Author, Record
 
@@ -35,23 +36,21 @@ class GitStore:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.git = Git(self.path)
-        self._guard = -1
         self._locks = {MAIN: asyncio.Lock(), HISTORY: asyncio.Lock()}
         self._cache = BlobCache()
         self._tree: tuple[str, Mapping[str, str]] = ("", _EMPTY)
         self._covered: tuple[str, int] = ("", 0)
-        self._exit = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._guard = await repository.open_guard(self.path)
-        self._exit.callback(os.close, self._guard)
-        async with contextlib.AsyncExitStack() as undo:
-            undo.push_async_exit(self._exit)
-            self.git = Git(self.path, self._guard)
+        guard = await repository.open_guard(self.path)
+        async with contextlib.AsyncExitStack() as opened:
+            opened.callback(os.close, guard)
+            self.git = Git(self.path, guard)
             await repository.check(self.path, self.git)
             self._housekeeping = Housekeeping(self.path, self.git)
-            await self._exit.enter_async_context(self._housekeeping)
-            undo.pop_all()
+            tasks = await opened.enter_async_context(Tasks())
+            tasks.start(self._housekeeping.run_housekeeping(), "store housekeeping")
+            self._exit = opened.pop_all()
         return self
 
     async def __aexit__(
@@ -161,7 +160,7 @@ class GitStore:
             self._covered = (head, await self._read_covered(head))
         return self._covered[1]
 
-    async def records(self) -> AsyncIterator[bytes]:
+    async def records(self) -> AsyncGenerator[bytes]:
         """Yield the data of every record on ``history``, in no particular order."""
         head = await self.head(HISTORY)
         if not head:
@@ -170,8 +169,9 @@ class GitStore:
         try:
             async with self.git.lines(*args) as lines:
                 async for hashes in _batches(lines):
-                    for data in (await self._read(hashes)).values():
-                        yield data
+                    found = await self._read(dict.fromkeys(hashes))
+                    for blob in hashes:
+                        yield found[blob]
         except GitFailedError as error:
             raise UnavailableError(f"git could not read {self.path}: {error}") from error
 
@@ -199,7 +199,8 @@ class GitStore:
         try:
             answer = await self._import(stream)
         except GitFailedError as error:
-            repository.remove_reports(self.path)
+            if self.git.is_idle:
+                repository.remove_halves(self.path)
             self._expect(branch, base)
             raise UnavailableError(f"git could not write {branch}: {error}") from error
         await self.sync(branch)
@@ -228,7 +229,7 @@ class GitStore:
             if about.startswith(b"100")
         }
 
-    async def _read(self, hashes: Sequence[str]) -> dict[str, bytes]:
+    async def _read(self, hashes: Collection[str]) -> dict[str, bytes]:
         for blob in hashes:
             if not repository.is_hash(blob):
                 raise NotFoundError(f"no blob {blob!r}")
@@ -248,30 +249,19 @@ class GitStore:
             raise UnavailableError(f"git could not read {self.path}: {error}") from error
 
 
-def blob_hash(data: bytes) -> str:
-    """Return the name that git gives a file's content."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-
-
 def _apply(files: dict[str, str], changes: Mapping[str, bytes | None]) -> None:
-    """Change ``files`` as git will, and refuse a file where a folder is and the reverse.
-
-    git would drop a whole folder without a word to put a file in its place.
-    """
+    """Change ``files`` as git will."""
     for path, data in changes.items():
         if data is None:
             files.pop(path, None)
     added = [path for path, data in changes.items() if data is not None and path not in files]
     files.update({path: blob_hash(data) for path, data in changes.items() if data is not None})
-    for path in added:
-        if any(file.startswith(f"{path}/") for file in files):
-            raise ConflictError(f"{path} is a folder, it cannot be a file too")
-        for at, letter in enumerate(path):
-            if letter == "/" and path[:at] in files:
-                raise ConflictError(f"{path[:at]} is a file, it cannot be a folder too")
+    fault = folder_fault(added, files)
+    if fault is not None:
+        raise ConflictError(fault)
 
 
-def _parse_batch(out: bytes, hashes: Sequence[str]) -> dict[str, bytes]:
+def _parse_batch(out: bytes, hashes: Iterable[str]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     at = 0
     for blob in hashes:
@@ -286,17 +276,17 @@ def _parse_batch(out: bytes, hashes: Sequence[str]) -> dict[str, bytes]:
 
 
 async def _batches(lines: asyncio.StreamReader) -> AsyncIterator[list[str]]:
-    """Yield the blobs' hashes of a tree's listing, so many at a time, each at most once a batch."""
-    batch: dict[str, None] = {}
+    """Yield the blobs' hashes of a tree's listing, so many at a time."""
+    batch: list[str] = []
     async for entry in _entries(lines):
         about, _, _ = entry.partition(b"\t")
         if about.startswith(b"100"):
-            batch[about[-40:].decode()] = None
+            batch.append(about[-40:].decode())
         if len(batch) >= BATCH:
-            yield list(batch)
-            batch = {}
+            yield batch
+            batch = []
     if batch:
-        yield list(batch)
+        yield batch
 
 
 async def _entries(lines: asyncio.StreamReader) -> AsyncIterator[bytes]:

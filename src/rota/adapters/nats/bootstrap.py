@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.01
 GRACE_S = 5.0
+#: A server that is not the leader yet does not answer at all: ask again soon.
+ASK_S = 0.25
 #: The Go runtime's own words for "give memory back early, and do not plan with more than this".
 MEMORY = {"GOMEMLIMIT": "64MiB", "GOGC": "50"}
 
@@ -79,13 +81,16 @@ async def first_boot(state: State, folder: Folder, within_s: float) -> Child:
     helper, nest = new_state(name=f"{state.name}-midwife"), _midwife(folder)
     helper = msgspec.structs.replace(helper, passwords=state.passwords)
     nest.create()
-    child = start_child(state, folder)
-    midwife = start_child(helper, nest, routes=(state.ports.route,))
+    child, midwife = start_child(state, folder), None
     try:
         async with asyncio.timeout(within_s):
+            # Dialled too early, the second server tries again only after a second; by then both
+            # want to be elected at the same time, and neither is for 4 to 9 seconds.
+            await _until(child, lambda: _listens(state.ports.route))
+            midwife = start_child(helper, nest, routes=(state.ports.route,))
             await _until(child, lambda: _has_leader(state, size=2))
-            await _remove(helper.name, state, child)
-            await _until(child, lambda: _leads(state))
+            await _until(child, lambda: _took_over(state))
+            await _until(child, lambda: _removed(helper.name, state))
             await _until(child, lambda: answers(state))
     except BaseException as error:
         await child.end(GRACE_S)
@@ -93,7 +98,8 @@ async def first_boot(state: State, folder: Folder, within_s: float) -> Child:
             raise UnavailableError(f"the first boot took longer than {within_s:.3g} s") from None
         raise
     finally:
-        await midwife.end(0)
+        if midwife is not None:
+            await midwife.end(0)
         shutil.rmtree(nest.home, ignore_errors=True)
     return child
 
@@ -127,7 +133,7 @@ async def ask(state: State, login: Login, subject: str, body: object) -> str | N
     address = Address(HOST, state.ports.client)
     async with Client(lambda: (address,), login, name="rota-boot") as client:
         try:
-            raw = await client.request(subject.encode(), msgspec.json.encode(body), within_s=2.0)
+            raw = await client.request(subject.encode(), msgspec.json.encode(body), within_s=ASK_S)
         except UnavailableError as error:
             return error.message
     try:
@@ -137,22 +143,30 @@ async def ask(state: State, login: Login, subject: str, body: object) -> str | N
     return answer.error.description if answer.error else None
 
 
-async def _remove(name: str, state: State, child: Child) -> None:
-    """Take ``name`` out of the cluster; the server of ``state`` leads afterwards."""
-    login = state.passwords.system_login
-
-    async def step_down() -> bool:
-        if (await monitor.meta(state.ports.monitor, 1.0)).leader == state.name:
-            return True
-        wish = {"placement": {"preferred": state.name}}
-        await ask(state, login, "$JS.API.META.LEADER.STEPDOWN", wish)
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(HOST, port)
+    except OSError:
         return False
+    writer.close()
+    return True
 
-    async def remove() -> bool:
-        return await ask(state, login, "$JS.API.SERVER.REMOVE", {"peer": name}) is None
 
-    await _until(child, step_down)
-    await _until(child, remove)
+async def _took_over(state: State) -> bool:
+    """Whether the server leads; if not, ask who does to make way."""
+    if (await monitor.meta(state.ports.monitor, 1.0)).leader == state.name:
+        return True
+    wish = {"placement": {"preferred": state.name}}
+    await ask(state, state.passwords.system_login, "$JS.API.META.LEADER.STEPDOWN", wish)
+    return False
+
+
+async def _removed(name: str, state: State) -> bool:
+    """Whether ``name`` is out of the cluster; if not, ask for it."""
+    if await _leads(state):
+        return True
+    await ask(state, state.passwords.system_login, "$JS.API.SERVER.REMOVE", {"peer": name})
+    return False
 
 
 async def _has_leader(state: State, size: int) -> bool:

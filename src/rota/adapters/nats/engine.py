@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How long one start may take, per try. A large store is read before the server answers.
-PATIENCE_S = (10.0, 20.0, 60.0)
+#: How long a start may take, per try: an election that went wrong takes longer than starting anew.
+#: A large store is read before the server answers.
+BOOT_PATIENCE_S = (2.0, 4.0, 10.0, 30.0)
+PATIENCE_S = (5.0, 20.0, 60.0)
 TICK_S = 3.0
 #: A server that answers none of so many ticks in a row hangs.
 HUNG_TICKS = 3
@@ -185,10 +187,11 @@ class Engine:
     async def _launch(self) -> None:
         """Bring a child up, trying again with more patience."""
         failure = UnavailableError("the engine did not start")
-        for patience_s in PATIENCE_S:
+        booted = self._known().booted
+        begin = restart if booted else first_boot
+        for patience_s in PATIENCE_S if booted else BOOT_PATIENCE_S:
             self._rotate_log()
             state = self._prepared()
-            begin = restart if state.booted else first_boot
             try:
                 child = await begin(state, self._folder, patience_s)
             except UnavailableError as error:

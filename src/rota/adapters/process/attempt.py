@@ -155,9 +155,9 @@ class Attempt:
         return self._ended.done() or self._home.has_begun()
 
     def _marks(self) -> Marks:
-        is_supervised = self._supervisor is not None and proc.is_alive(self._supervisor)
+        supervisor = None if self._ended.done() else self._supervisor
         return Marks(
-            supervisor=self._supervisor.pid if self._supervisor and is_supervised else 0,
+            supervisor=supervisor.pid if supervisor and proc.is_alive(supervisor) else 0,
             session=self._session(),
             marker=os.fsencode(self._task.marker),
             log=os.path.realpath(self._home.log),
@@ -180,8 +180,8 @@ class Attempt:
     def _script(self) -> Identity | None:
         """Return who runs the script; kept, since a script may remove the file."""
         if self._known_script is None and self._supervisor is not None:
-            script = self._home.script()
-            self._known_script = script.identity if script else None
+            beginning = self._home.beginning()
+            self._known_script = beginning.script if beginning else None
         return self._known_script
 
     def _watch(self, identity: Identity, callback: Callable[[], None]) -> bool:

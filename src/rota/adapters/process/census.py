@@ -20,7 +20,6 @@ from typing import NamedTuple
 from rota.adapters.process import proc
 from rota.adapters.process.proc import Process
 
-_SWEEP_INTERVAL_S = 0.2  # so sweeps cost at most some 5 % of a core with 300 processes
 _WINDOW = 256  # pids; looking at as many that do not exist costs less than a millisecond
 _FORKS_PER_S = 20_000  # more than a machine forks for long; bounds how soon pids wrap
 _LOOKS = 200
@@ -131,19 +130,20 @@ def _stop(marks: Marks, processes: Iterable[Process]) -> None:
 
 
 class Census:
-    """Looks at all of ``/proc``, in a thread, at most five times a second for all who ask.
+    """Looks at all of ``/proc``, in a thread, at most once an ``interval_s`` for all who ask.
 
     Whoever asks while others wait gets the same look; none gets one begun before it asked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
         self._turn = asyncio.Lock()
         self._begun = float("-inf")
         self._asking = 0
         self._seen: list[Process] = []
 
     async def take(self) -> list[Process]:
-        """Return all processes of this machine, at most some tenths of a second from now."""
+        """Return all processes of this machine, as they are after the call."""
         asked = asyncio.get_running_loop().time()
         self._asking += 1
         try:
@@ -158,6 +158,6 @@ class Census:
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(self._begun + _SWEEP_INTERVAL_S - loop.time())
+        await asyncio.sleep(self._begun + self._interval_s - loop.time())
         self._begun = loop.time()
         self._seen = await asyncio.to_thread(lambda: proc.snapshot(proc.all_pids()))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from rota.adapters.process.proc import read
 from rota.errors import ExecutionError
 from rota.ports.executor import Task
 
@@ -43,9 +45,11 @@ def _check_environment(env: Mapping[str, str]) -> None:
 
 def _check_script(task: Task) -> None:
     script = _find(task)
-    if not script.exists():
-        raise ExecutionError(f"the script {script} does not exist")
-    if not script.is_file():
+    try:
+        mode = script.stat().st_mode
+    except FileNotFoundError as error:
+        raise ExecutionError(f"the script {script} does not exist") from error
+    if not stat.S_ISREG(mode):
         raise ExecutionError(f"the script {script} is not a file")
     if not os.access(script, os.X_OK):
         raise ExecutionError(
@@ -65,11 +69,8 @@ def _find(task: Task) -> Path:
 
 
 def _check_interpreter(script: Path) -> None:
-    try:
-        with script.open("rb") as file:
-            line = file.read(_SHEBANG_BYTES).split(b"\n", 1)[0]
-    except OSError:
-        return  # executable but not readable: a program, then
+    # a program that may be executed but not read gives no line
+    line = read(str(script), _SHEBANG_BYTES).split(b"\n", 1)[0]
     if not line.startswith(b"#!"):
         return
     words = os.fsdecode(line[2:]).strip(" \t").split()

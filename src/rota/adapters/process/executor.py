@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -14,7 +13,7 @@ from rota.adapters.process import proc
 from rota.adapters.process.attempt import Attempt, Host
 from rota.adapters.process.census import Census
 from rota.adapters.process.command import check
-from rota.adapters.process.home import Home, Supervisor
+from rota.adapters.process.home import Home, start_line
 from rota.adapters.process.oom import OomCounter
 from rota.adapters.process.proc import Identity
 from rota.adapters.process.stdin import ScriptInput
@@ -36,6 +35,7 @@ class ProcessExecutor:
     Args:
         shell: What runs the supervisor; dash is the quickest.
         send_timeout_s: How long a script may go without reading its standard input.
+        sweep_interval_s: Between two looks at all processes; with 300 of them one costs 10 ms.
         oom: Reads how often the kernel ran out of memory.
 
     Cost of a start: about 0.3 ms here, 2 ms in sh and setsid, besides the script.
@@ -46,12 +46,13 @@ class ProcessExecutor:
         *,
         shell: Sequence[str] = ("/bin/sh",),
         send_timeout_s: float = 5.0,
+        sweep_interval_s: float = 0.2,
         oom: OomCounter | None = None,
     ) -> None:
         self._shell = tuple(shell)
         self._setsid = shutil.which("setsid")
         self._host = Host(
-            census=Census(),
+            census=Census(sweep_interval_s),
             oom=oom or OomCounter(),
             boot=proc.boot_id(),
             tells_signals=Path(shell[0]).resolve().name in _TELLING,
@@ -76,15 +77,12 @@ class ProcessExecutor:
             check(task)
             if task.stdin:
                 ScriptInput.create(Home(task.home))
-            pid = self._spawn(task)
+            pid = self._spawn(task, oom_kills)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ExecutionError(f"cannot start {task.argv[0]}: {reason}") from error
         process = proc.look(pid)  # our child: a zombie at worst, never a stranger
         supervisor = Identity(pid, process.start if process else 0)
-        # on a full disk the attempt runs on, and is found by its command line
-        with contextlib.suppress(OSError):
-            Home(task.home).write_supervisor(Supervisor(supervisor, self._host.boot, oom_kills))
         attempt = Attempt(
             self._host,
             task,
@@ -98,21 +96,23 @@ class ProcessExecutor:
 
     async def adopt(self, task: Task) -> Attempt:
         """Take over an attempt from its home; a stranger that has a pid of it now is left alone."""
-        home = Home(task.home)
-        record = home.supervisor() or self._found(home)
-        if record is None or record.boot != self._host.boot:
-            return self._watch(
-                Attempt(self._host, task, supervisor=None, oom_kills=0, is_ours=False)
-            )
-        script = home.script()
-        process = proc.look(record.identity.pid)
-        is_supervised = process is not None and process.identity == record.identity
+        supervisor: Identity | None
+        script: Identity | None
+        beginning = Home(task.home).beginning()
+        if beginning is not None and beginning.boot == self._host.boot:
+            supervisor, script = beginning.supervisor, beginning.script
+            oom_kills = beginning.oom_kills
+        else:
+            supervisor, script = self._found(task.home), None
+            oom_kills = self._host.oom.count()
+        process = proc.look(supervisor.pid) if supervisor else None
+        is_supervised = process is not None and process.identity == supervisor
         attempt = Attempt(
             self._host,
             task,
-            supervisor=record.identity,
-            oom_kills=record.oom_kills,
-            is_ours=is_supervised or (script is not None and proc.is_alive(script.identity)),
+            supervisor=supervisor,
+            oom_kills=oom_kills,
+            is_ours=is_supervised or (script is not None and proc.is_alive(script)),
             is_child=is_supervised and process is not None and process.ppid == os.getpid(),
         )
         return self._watch(attempt)
@@ -125,20 +125,16 @@ class ProcessExecutor:
         self._attempts.add(attempt)
         return attempt
 
-    def _found(self, home: Home) -> Supervisor | None:
-        """Return the supervisor that a daemon started and died before it wrote that down."""
+    def _found(self, home: Path) -> Identity | None:
+        """Return the supervisor by its command line: sh had not come to write who it is."""
         for pid in proc.all_pids():
             words = proc.arguments(pid)
-            if _SUPERVISE in words and str(home.path.absolute()) in words:
+            if _SUPERVISE in words and str(home.absolute()) in words:
                 process = proc.look(pid)
-                if process is not None:
-                    found = Supervisor(process.identity, self._host.boot, self._host.oom.count())
-                    with contextlib.suppress(OSError):
-                        home.write_supervisor(found)
-                    return found
+                return process.identity if process else None
         return None
 
-    def _spawn(self, task: Task) -> int:
+    def _spawn(self, task: Task, oom_kills: int) -> int:
         """Return the supervisor's pid.
 
         posix_spawn and not asyncio's subprocess: no second thread or pipe, and a tenth of the cost.
@@ -148,9 +144,10 @@ class ProcessExecutor:
             raise ExecutionError("setsid is not on PATH", hint="install util-linux")
         added = " ".join(name for name in _ADDED if name not in task.env)
         home, cwd = task.home.absolute(), task.cwd.absolute()
+        start = start_line(self._host.boot, oom_kills)
         return os.posix_spawn(
             self._shell[0],
-            [*self._shell, _SUPERVISE, str(home), str(cwd), self._setsid, added, *task.argv],
+            [*self._shell, _SUPERVISE, str(home), str(cwd), self._setsid, added, start, *task.argv],
             task.env,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

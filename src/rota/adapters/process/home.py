@@ -1,45 +1,38 @@
 """The files of an attempt's home, and what they say.
 
-========== ============ ==========================================================================
-file       written by   what
-========== ============ ==========================================================================
-log        the script   all it prints
-supervisor the daemon   pid, start time, boot, out-of-memory kills so far: "1234 5678 BOOT 0 end"
-pid        supervisor   its own pid and the script's line of ``/proc/PID/stat``
-exit       supervisor   what sh said of the death, "code N", two lines of ``times``, "end"
-stdin      the daemon   a FIFO the script reads; gone once the end of input was asked for
-stdin.eof  the daemon   a FIFO; a line in it ends the input
-========== ============ ==========================================================================
+========= ========== ===============================================================================
+file      written by what
+========= ========== ===============================================================================
+log       the script all it prints
+pid       supervisor boot and out-of-memory kills so far; its own, and the script's line of
+                     ``/proc/PID/stat``
+exit      supervisor what sh said of the death, "code N", two lines of ``times``, "end"
+stdin     the daemon a FIFO the script reads; gone once the end of input was asked for
+stdin.eof the daemon a FIFO; a line in it ends the input
+========= ========== ===============================================================================
 
-Each of the three records ends in a mark that a torn write lacks; a torn record is as none.
+Both records end in a mark that a torn write lacks; a torn record is as none.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-from rota.adapters.process.proc import Identity, parse_stat
+from rota.adapters.process.proc import Identity, parse_stat, read
 
 _TIMES = r"(\d+)m(\d+[.,]\d+)s (\d+)m(\d+[.,]\d+)s\n"
 _OUTCOME = re.compile(rf"(.*?)code (\d+)\n{_TIMES}{_TIMES}end\n", re.DOTALL)
 
 
-class Supervisor(NamedTuple):
-    """Who supervises the attempt, and when it began in terms of the kernel."""
+class Beginning(NamedTuple):
+    """What the supervisor wrote before the script began: who is who, and since when."""
 
-    identity: Identity
+    supervisor: Identity
+    script: Identity
     boot: str
     oom_kills: int
-
-
-class Script(NamedTuple):
-    """Who runs the script, and the supervisor's pid."""
-
-    identity: Identity
-    supervisor: int
 
 
 class Outcome(NamedTuple):
@@ -71,13 +64,9 @@ class Home(NamedTuple):
         """The FIFO in which a line ends the input."""
         return self.path / "stdin.eof"
 
-    def supervisor(self) -> Supervisor | None:
-        """Return what the daemon wrote after the spawn."""
-        return parse_supervisor(self._read("supervisor"))
-
-    def script(self) -> Script | None:
+    def beginning(self) -> Beginning | None:
         """Return what the supervisor wrote before the script began."""
-        return parse_script(self._read("pid"))
+        return parse_beginning(self._read("pid"))
 
     def has_begun(self) -> bool:
         """Say whether the supervisor came as far as the script.
@@ -94,45 +83,27 @@ class Home(NamedTuple):
         """Return what sh said when it could not start the script; mostly empty."""
         return self._read("exit").strip()
 
-    def write_supervisor(self, supervisor: Supervisor) -> None:
-        """Write the record :meth:`supervisor` reads.
-
-        Raises:
-            OSError: as of a full disk.
-        """
-        identity, boot, oom_kills = supervisor
-        line = f"{identity.pid} {identity.start} {boot} {oom_kills} end\n"
-        fd = os.open(
-            self.path / "supervisor", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
-        )
-        try:
-            os.write(fd, line.encode())
-        finally:
-            os.close(fd)
-
     def _read(self, name: str) -> str:
-        try:
-            return (self.path / name).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
+        return read(f"{self.path}/{name}").decode("utf-8", "replace")
 
 
-def parse_supervisor(text: str) -> Supervisor | None:
-    """Return the record of ``home/supervisor``; ``None`` if it is torn."""
-    match text.split(" "):
-        case [pid, start, boot, oom_kills, "end\n"] if (pid + start + oom_kills).isdecimal():
-            return Supervisor(Identity(int(pid), int(start)), boot, int(oom_kills))
+def start_line(boot: str, oom_kills: int) -> str:
+    """Return the first line of ``home/pid``: what only the daemon knows."""
+    return f"{boot} {oom_kills}"
+
+
+def parse_beginning(text: str) -> Beginning | None:
+    """Return the record of ``home/pid``; ``None`` if it is torn."""
+    match text.split("\n"):
+        case [start, supervisor_line, script_line, ""]:
+            boot, _, oom_kills = start.partition(" ")
+            supervisor = parse_stat(supervisor_line.encode("utf-8", "replace"))
+            script = parse_stat(script_line.encode("utf-8", "replace"))
         case _:
             return None
-
-
-def parse_script(text: str) -> Script | None:
-    """Return the record of ``home/pid``; ``None`` if it is torn."""
-    supervisor, _, stat = text.partition(" ")
-    process = parse_stat(stat.encode("utf-8", "replace"))
-    if process is None or not text.endswith("\n") or not supervisor.isdecimal():
+    if supervisor is None or script is None or not oom_kills.isdecimal():
         return None
-    return Script(process.identity, int(supervisor))
+    return Beginning(supervisor.identity, script.identity, boot, int(oom_kills))
 
 
 def parse_outcome(text: str) -> Outcome | None:

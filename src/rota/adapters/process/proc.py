@@ -63,7 +63,7 @@ def parse_stat(line: bytes) -> Process | None:
 
 def look(pid: int) -> Process | None:
     """Return the process ``pid``, a zombie too; ``None`` if there is none. Costs about 10 µs."""
-    return parse_stat(_read(f"/proc/{pid}/stat"))
+    return parse_stat(read(f"/proc/{pid}/stat"))
 
 
 def snapshot(pids: Iterable[int]) -> list[Process]:
@@ -77,7 +77,7 @@ def snapshot(pids: Iterable[int]) -> list[Process]:
         process = look(pid)
         if process is not None and process.state not in "ZX":
             found.append(
-                process._replace(environ=_read(f"/proc/{pid}/environ"), outputs=_outputs(pid))
+                process._replace(environ=read(f"/proc/{pid}/environ"), outputs=_outputs(pid))
             )
     return found
 
@@ -90,22 +90,22 @@ def all_pids() -> list[int]:
 
 def last_pid() -> int:
     """Return the pid that was given out last in this pid namespace, threads included."""
-    return int(_read("/proc/loadavg").rsplit(b" ", 1)[-1] or 0)
+    return int(read("/proc/loadavg").rsplit(b" ", 1)[-1] or 0)
 
 
 def most_pids() -> int:
     """Return the number after which pids begin anew."""
-    return int(_read("/proc/sys/kernel/pid_max") or 32768)
+    return int(read("/proc/sys/kernel/pid_max") or 32768)
 
 
 def boot_id() -> str:
     """Return this boot's name: start times mean nothing in another one."""
-    return _read("/proc/sys/kernel/random/boot_id").decode("ascii", "replace").strip()
+    return read("/proc/sys/kernel/random/boot_id").decode("ascii", "replace").strip()
 
 
 def arguments(pid: int) -> list[str]:
     """Return the command line of ``pid``; empty if it is gone or may not be read."""
-    return os.fsdecode(_read(f"/proc/{pid}/cmdline")).split("\0")[:-1]
+    return os.fsdecode(read(f"/proc/{pid}/cmdline")).split("\0")[:-1]
 
 
 def is_alive(identity: Identity) -> bool:
@@ -198,15 +198,20 @@ def _link(path: str) -> str:
         return ""
 
 
-def _read(path: str) -> bytes:
+def read(path: str, most: int | None = None) -> bytes:
+    """Return a file's content, or its first ``most`` bytes; empty if it cannot be read.
+
+    Whole files only of ``/proc`` or as small: an answer shorter than asked for is the last.
+    """
     # os.open and not open(): half the system calls, and this is read thousands of times a sweep
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
+    size = most or _READ_BYTES
     try:
-        content = os.read(fd, _READ_BYTES)
-        while len(content) % _READ_BYTES == 0 and (more := os.read(fd, _READ_BYTES)):
+        content = os.read(fd, size)
+        while not most and len(content) % size == 0 and (more := os.read(fd, size)):
             content += more
     except OSError:
         return b""

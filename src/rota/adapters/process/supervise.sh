@@ -1,6 +1,6 @@
 # The supervisor of one attempt: it outlives the daemon, and writes down how the script ended.
 #
-#   sh supervise.sh HOME CWD SETSID UNSET SCRIPT [ARGUMENT...]
+#   sh supervise.sh HOME CWD SETSID UNSET START SCRIPT [ARGUMENT...]
 #
 # Plain POSIX sh, builtins only: the one program it starts besides the script is setsid, because sh
 # cannot give a child its own session (`set -m` needs a terminal in dash). With a session of its own
@@ -9,7 +9,8 @@
 # No variable is set here but rota_*: one of the same name in the script's environment would change.
 # What is to be kept stands in the positional parameters.
 #
-#   HOME/pid    "SUPERVISOR " and the line of /proc/SCRIPT/stat, written before the script begins
+#   HOME/pid    START, then the lines of /proc/PID/stat of the supervisor and of the script, written
+#               before the script begins: pids and start times, which together name a process
 #   HOME/exit   what sh says of a death by signal, "code N", two lines of times, "end"
 
 # sh reports "Killed" and the like on its standard error. In HOME/exit that tells a script that died
@@ -34,15 +35,18 @@ fi
 
 (
   if [ -p "$1/stdin" ]; then exec <"$1/stdin" 7<&-; fi
-  # /proc/self is this subshell, and stays so through both execs: pid and start time are the script's
-  read -r rota_stat </proc/self/stat
-  echo "$$ $rota_stat" >"$1/pid"
+  # $$ is the supervisor; /proc/self is this subshell, and through both execs becomes the script
+  read -r rota_supervisor <"/proc/$$/stat"
+  read -r rota_script </proc/self/stat
+  echo "$5
+$rota_supervisor
+$rota_script" >"$1/pid"
   exec 2>&1
   cd -- "$2" || exit 126
   # what sh added to the environment it was given
-  unset rota_stat $4
+  unset rota_supervisor rota_script $4
   rota_setsid=$3
-  shift 4
+  shift 5
   exec "$rota_setsid" -- "$@"
 )
 

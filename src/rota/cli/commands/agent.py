@@ -98,24 +98,21 @@ def agents(args: Namespace, screen: Screen) -> int:
 
 def status_lines(state: dict[str, Any], look: Look) -> list[str]:
     """Return how an agent is, as a paragraph of facts."""
-    if state["leader"] == state["agent"]:
-        lead = "itself"
-    else:
-        lead = clean(state["leader"] or "none")
+    lead = "itself" if state["leader"] == state["agent"] else clean(state["leader"] or "none")
     since = ago(look, state.get("leader_since")) if state["leader"] else ""
+    slots = f"{state['running']} running of {state['slots']} slots"
     return facts(
         [
-            ("agent", f"{clean(state['agent'])}, rota {clean(state['version'])}, pid {state['pid']}"),
+            (
+                "agent",
+                f"{clean(state['agent'])}, rota {clean(state['version'])}, pid {state['pid']}",
+            ),
             ("up", ago(look, state["started_at"])),
             ("leader", f"{lead}, {since}" if since else lead),
             ("url", clean(state["url"])),
             ("data", f"{clean(state['data'])}, {size(state['free_bytes'])} free"),
             ("engine", clean(state["engine"])),
-            (
-                "builds",
-                f"{state['running']} running of {state['slots']} slots, "
-                f"{state['queued']} queued, {state['held']} held",
-            ),
+            ("builds", f"{slots}, {state['queued']} queued, {state['held']} held"),
             ("jobs", str(state["jobs"])),
             ("labels", clean(labels_text(state["labels"]))),
             ("durability", clean(state["durability"])),
@@ -172,4 +169,3 @@ def _listener(place: Place) -> int:
         raise unreachable(place, error) from error
     pid: int = struct.unpack("3i", raw)[0]
     return pid if pid != os.getpid() else 0
-

@@ -40,7 +40,9 @@ def start(args: Namespace, screen: Screen) -> int:
         screen.json(answer)
         return 0
     state = answer.json()
-    screen.line(f"{state['agent']} is up: pid {state['pid']}, {state['url']}, data in {state['data']}")
+    screen.line(
+        f"{state['agent']} is up: pid {state['pid']}, {state['url']}, data in {state['data']}"
+    )
     return 0
 
 
@@ -141,4 +143,3 @@ def _make(data: Path) -> None:
         raise InputError(
             f"cannot make the data folder {data}: {error.strerror}", hint="give another --data"
         ) from error
-

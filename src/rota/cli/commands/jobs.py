@@ -58,15 +58,15 @@ def add(args: Namespace, screen: Screen) -> int:
     try:
         answer = put(client, args.job, script, args.message, condition)
     except ConflictError as error:
-        answer = _same(client, args.job, script, error)
-    _print_committed(answer, args, screen, "added")
+        answer = _same(client, args, script, error)
+    print_committed(answer, args, screen, "added")
     return 0
 
 
 def rm(args: Namespace, screen: Screen) -> int:
     """Remove a job."""
     answer = connected(args).call("rm", job=args.job, message=args.message)
-    _print_committed(answer, args, screen, "removed")
+    print_committed(answer, args, screen, "removed")
     return 0
 
 
@@ -74,14 +74,14 @@ def pause(args: Namespace, screen: Screen) -> int:
     """Take no triggers for a job."""
     reason = " ".join(args.reason)
     answer = connected(args).call("pause", job=args.job, reason=reason)
-    _print_committed(answer, args, screen, "paused")
+    print_committed(answer, args, screen, "paused")
     return 0
 
 
 def resume(args: Namespace, screen: Screen) -> int:
     """Take triggers for a job again."""
     answer = connected(args).call("resume", job=args.job)
-    _print_committed(answer, args, screen, "resumed")
+    print_committed(answer, args, screen, "resumed")
     return 0
 
 
@@ -108,7 +108,9 @@ def job_lines(job: dict[str, Any], look: Look) -> list[str]:
     latest = ""
     if last:
         when = ago(look, last.get("finished_at"))
-        latest = " ".join(filter(None, (f"#{last['number']}", last["result"] or last["state"], when)))
+        latest = " ".join(
+            filter(None, (f"#{last['number']}", last["result"] or last["state"], when))
+        )
     rows = [
         ("job", paint(look, "bold", clean(job["name"]))),
         ("description", clean(job["description"])),
@@ -205,21 +207,22 @@ def _show_build(
     return 0
 
 
-def _same(client: Client, job: str, script: bytes, error: ConflictError) -> Answer:
-    """Return a job as it is if it has that script already; else raise the conflict."""
+def _same(client: Client, args: Namespace, script: bytes, error: ConflictError) -> Answer:
+    """Return the answer to storing what is there already; else raise the conflict."""
     try:
-        answer = client.call("job", job=job)
+        now = client.call("job", job=args.job).json()
     except NotFoundError:
-        raise error from None
-    if answer.json()["script"].encode() != script:
+        raise error from None  # not the job is in the way, such as a folder of its name
+    if now["script"].encode() != script:
         raise ConflictError(
-            f"there is a job {job} already, with another script",
-            hint=f"replace it: rota edit {job} FILE, or add --force",
+            f"there is a job {args.job} already, with another script",
+            hint=f"replace it: rota edit {args.job} FILE, or add --force",
         ) from error
-    return answer
+    return put(client, args.job, script, args.message, {"If-Match": f'"{now["etag"]}"'})
 
 
-def _print_committed(answer: Answer, args: Namespace, screen: Screen, done: str) -> None:
+def print_committed(answer: Answer, args: Namespace, screen: Screen, done: str) -> None:
+    """Print what became of a definition; ``done`` is the word for a change."""
     if args.json:
         screen.json(answer)
         return

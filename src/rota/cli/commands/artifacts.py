@@ -1,0 +1,120 @@
+"""The files that builds leave."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Literal
+
+from rota.cli.client import Client, pieces, written
+from rota.cli.commands.connected import connected
+from rota.cli.render import Cell, size, table
+from rota.cli.screen import Screen
+from rota.errors import InputError
+
+
+def artifacts(args: Namespace, screen: Screen) -> int:
+    """List, get or put artifacts, as the words say."""
+    match args.words:
+        case ["get", build, path]:
+            return _get(connected(args), build, path, args, screen)
+        case ["put", file]:
+            return _put(connected(args), Path(file), "", args, screen)
+        case ["put", file, name]:
+            return _put(connected(args), Path(file), name, args, screen)
+        case ["list", build] | [build]:
+            return _list(connected(args), build, args, screen)
+        case _:
+            raise InputError(
+                f"artifacts: {' '.join(args.words)!r} is none of list, get and put",
+                hint="[list] BUILD | get BUILD PATH | put FILE [NAME]",
+            )
+
+
+def _list(client: Client, build: str, args: Namespace, screen: Screen) -> int:
+    answer = client.call("artifacts", build=build)
+    if args.json:
+        screen.json(answer)
+        return 0
+    look = screen.out
+    rows = [
+        (
+            Cell(it["path"]),
+            Cell(size(it["size"]) if look.is_terminal else str(it["size"]), "dim", right=True),
+            Cell(it["sha256"][:12] if look.is_terminal else it["sha256"], "dim"),
+        )
+        for it in answer.json()
+    ]
+    screen.lines(table(rows, look, shrink=(0,)))
+    return 0
+
+
+def _get(client: Client, build: str, path: str, args: Namespace, screen: Screen) -> int:
+    output = args.output or PurePosixPath(path).name
+    if output == "-":
+        with client.opened("artifact", build=build, path=path) as response:
+            for piece in pieces(response):
+                screen.raw(piece)
+        return 0
+    target = Path(output)
+    if target.is_dir():
+        target /= PurePosixPath(path).name
+    # Beside its place first: what has the right name is whole.
+    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+
+    def once() -> int:
+        with client.opened("artifact", build=build, path=path) as response:
+            return _saved(draft, pieces(response))
+
+    try:
+        count = client.patiently(once, repeat=True)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    screen.note(f"{target}: {size(count)}")
+    return 0
+
+
+def _put(client: Client, file: Path, name: str, args: Namespace, screen: Screen) -> int:
+    build = args.build or os.environ.get("ROTA_BUILD")
+    if not build:
+        raise InputError(
+            "no build to keep the file for", hint="inside a build it is that one; else --build"
+        )
+    if not file.is_file():
+        raise InputError(f"cannot read {file}: no such file")
+    method, target, _ = written("keep", {"build": build, "path": name or file.name})
+    answer = client.send(
+        method,
+        target,
+        body=lambda: _opened(file, "rb"),
+        headers={
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(file.stat().st_size),
+        },
+        repeat=True,
+    )
+    if args.json:
+        screen.json(answer)
+    elif screen.out.is_terminal:
+        kept = answer.json()
+        screen.note(f"kept {kept['path']}: {size(kept['size'])}")
+    return 0
+
+
+def _saved(draft: Path, body: Iterator[bytes]) -> int:
+    count = 0
+    with _opened(draft, "wb") as file:
+        for piece in body:
+            count += file.write(piece)
+    return count
+
+
+def _opened(path: Path, mode: Literal["rb", "wb"]) -> BinaryIO:
+    try:
+        return path.open(mode)
+    except OSError as error:
+        what = "write" if mode == "wb" else "read"
+        raise InputError(f"cannot {what} {path}: {error.strerror}") from error

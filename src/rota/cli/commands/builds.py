@@ -1,0 +1,108 @@
+"""Builds: list, cancel, explain, speak to."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Any
+
+from rota.cli.commands.connected import connected
+from rota.cli.render import builds_table, clean, paint, result_line
+from rota.cli.screen import Screen
+from rota.errors import InputError
+
+MAX_LIST = 1000
+#: Input is sent in pieces of at most so many characters; an agent takes 64 KiB at once.
+PIECE = 16 * 1024
+
+
+def builds(args: Namespace, screen: Screen) -> int:
+    """List builds, newest first."""
+    return _list(
+        args,
+        screen,
+        limit=args.limit,
+        state=args.state,
+        result=args.result,
+        before=args.before,
+    )
+
+
+def ps(args: Namespace, screen: Screen) -> int:
+    """List builds that have not finished."""
+    return _list(args, screen, state="live", limit=MAX_LIST)
+
+
+def cancel(args: Namespace, screen: Screen) -> int:
+    """Cancel a build."""
+    why = " ".join(args.reason)
+    answer = connected(args).call("cancel", build=args.build, why=why)
+    if args.json:
+        screen.json(answer)
+        return 0
+    build = answer.json()
+    ending = build["state"] == "running"
+    line = result_line(build, screen.at(answer))
+    screen.line(f"{line}, is being ended" if ending else line)
+    return 0
+
+
+def why(args: Namespace, screen: Screen) -> int:
+    """Say what a build waits for, or how it ended."""
+    answer = connected(args).call("why", build=args.build)
+    if args.json:
+        screen.json(answer)
+        return 0
+    reply = answer.json()
+    screen.line(f"{paint(screen.out, 'bold', clean(reply['build']))}: {clean(reply['text'])}")
+    refused: list[dict[str, Any]] = reply.get("refused") or []
+    width = max((len(clean(one["agent"])) for one in refused), default=0)
+    for one in refused:
+        screen.line(f"  {clean(one['agent']).ljust(width)}  {clean(one['because'])}")
+    return 0
+
+
+def send(args: Namespace, screen: Screen) -> int:
+    """Send text to a running script."""
+    client = connected(args)
+    sent = 0
+    answer = None
+    for text in _texts(args):
+        answer = client.call("send", build=args.build, text=text)
+        sent += answer.json()["bytes"]
+    if args.eof:
+        answer = client.call("send", build=args.build, eof=True)
+    if args.json and answer is not None:
+        screen.json(answer)
+    elif screen.out.is_terminal:
+        screen.note(f"sent {sent} bytes" + (" and the end of input" if args.eof else ""))
+    return 0
+
+
+def _list(args: Namespace, screen: Screen, **fields: Any) -> int:
+    answer = connected(args).call("builds", job=args.job, **fields)
+    if args.json:
+        screen.json(answer)
+        return 0
+    found = answer.json()
+    screen.lines(builds_table(found, screen.at(answer)))
+    if not found and screen.out.is_terminal:
+        screen.note("no builds")
+    return 0
+
+
+def _texts(args: Namespace) -> Iterator[str]:
+    """Yield what is to be sent, in pieces that an agent takes."""
+    if args.text and args.text != ["-"]:
+        text = " ".join(args.text) + ("" if args.no_newline else "\n")
+        yield from (text[at : at + PIECE] for at in range(0, len(text), PIECE))
+        return
+    if not args.text and args.eof and sys.stdin.isatty():
+        return
+    try:
+        # A person's lines go one by one, a file's in large pieces.
+        while text := sys.stdin.readline() if sys.stdin.isatty() else sys.stdin.read(PIECE):
+            yield from (text[at : at + PIECE] for at in range(0, len(text), PIECE))
+    except UnicodeDecodeError as error:
+        raise InputError(f"what is to be sent is not UTF-8: {error}") from error

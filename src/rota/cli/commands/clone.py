@@ -1,0 +1,75 @@
+"""Clones the store with git, and gives git its credential later on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rota.cli.client import Client
+from rota.cli.commands.connected import connected
+from rota.cli.place import Place, find_place
+from rota.cli.screen import Screen
+from rota.errors import InputError
+
+REPOSITORY = "store.git"
+
+
+def clone(args: Namespace, screen: Screen) -> int:
+    """Run ``git clone``; the clone asks this program for the token, so none is written down."""
+    if shutil.which("git") is None:
+        raise InputError("git is not installed", hint="such as: apt install git")
+    client = connected(args)
+    url = f"{_base(client)}/{REPOSITORY}"
+    folder = args.folder or "rota-store"
+    key = f"credential.{url}.helper"
+    command = ["git", "clone", "--config", f"{key}={helper(client.place)}", url, folder]
+    status = subprocess.run(command, check=False).returncode
+    if status != 0:
+        raise InputError(f"git clone ended with status {status}", hint="git said why above")
+    screen.line(f"cloned into {folder}: jobs lie in {folder}/jobs; edit, commit, git push")
+    return 0
+
+
+def git_credential(args: Namespace, screen: Screen) -> int:
+    """Answer git's question for a credential (git-credential(1)); store and erase do nothing."""
+    asked = dict(line.rstrip("\n").split("=", 1) for line in sys.stdin if "=" in line)
+    if args.action != "get":
+        return 0
+    place = find_place(args.at, args.data_folder, os.environ)
+    base = urlsplit(place.url if not place.is_local else _base(Client(place)))
+    if (asked.get("protocol"), asked.get("host")) != (base.scheme, base.netloc):
+        return 0  # the agent's token is for the agent alone
+    screen.line("username=rota")
+    screen.line(f"password={_token(place)}")
+    return 0
+
+
+def helper(place: Place) -> str:
+    """Return what git is to run when it needs the credential of a place."""
+    program = shutil.which("rota") or str(Path(sys.executable).with_name("rota"))
+    where = ["--data", str(Path(place.path).parent)] if place.is_local else ["--at", place.url]
+    return "!" + shlex.join([program, "git-credential", *where])
+
+
+def _base(client: Client) -> str:
+    if not client.place.is_local:
+        return client.place.url
+    return str(client.call("status").json()["url"]).rstrip("/")
+
+
+def _token(place: Place) -> str:
+    if not place.is_local:
+        if not place.token:
+            raise InputError(f"no token for {place.url}", hint=f"rota login {place.url}")
+        return place.token
+    path = Path(place.path).with_name("token")
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise InputError(f"cannot read the agent's token in {path}: {error.strerror}") from error

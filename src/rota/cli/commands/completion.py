@@ -1,0 +1,242 @@
+"""Completion: scripts for the shells, and the hidden command that they all ask.
+
+``rota __complete WORD…`` gets the words up to the cursor, the last one perhaps empty, and prints a
+candidate a line, with what it is after a tab. It has to be fast and must never complain: whoever
+presses the tab key did not ask for an error.
+"""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Any
+
+from rota.cli.screen import Screen
+from rota.cli.table import AT, COLOR, COMMANDS, DATA, JSON, Arg, Command, find
+from rota.errors import RotaError
+
+#: No longer than a person waits for the tab key.
+TIMEOUT_S = 2.0
+BUILDS = 30
+
+BASH = r"""# bash completion for rota; in ~/.bashrc: eval "$(rota completion bash)"
+_rota() {
+    local words=("${COMP_WORDS[@]:1:COMP_CWORD}") cur line
+    # Bash cuts words at '=' and ':'; glue them together again.
+    _rota_words "$@"
+    COMPREPLY=()
+    while IFS= read -r line; do
+        line=${line%%$'\t'*}
+        [[ -n $_rota_prefix ]] && line=${line#"$_rota_prefix"}
+        COMPREPLY+=("$line")
+    done < <(rota __complete "${_rota_line[@]}" 2>/dev/null)
+    if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == :file ]]; then
+        COMPREPLY=()
+        compopt -o default
+    elif [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[=/] ]]; then
+        compopt -o nospace
+    fi
+}
+_rota_words() {
+    local text=${COMP_LINE:0:COMP_POINT} word
+    _rota_line=() _rota_prefix=
+    read -ra _rota_line <<<"$text"
+    _rota_line=("${_rota_line[@]:1}")
+    [[ $text == *[[:space:]] ]] && _rota_line+=("")
+    word=${_rota_line[${#_rota_line[@]}-1]}
+    word=${word//[\'\"]/}
+    _rota_line[${#_rota_line[@]}-1]=$word
+    [[ $word == *[=:]* ]] && _rota_prefix=${word%"${word##*[=:]}"}
+}
+complete -F _rota rota
+"""
+
+ZSH = r"""#compdef rota
+# zsh completion for rota; in ~/.zshrc: eval "$(rota completion zsh)"
+_rota() {
+    local -a found
+    local line
+    for line in "${(@f)$(rota __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}"; do
+        [[ -z $line ]] && continue
+        if [[ $line == :file* ]]; then
+            _files
+            return
+        fi
+        found+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}")
+    done
+    _describe -V rota found
+}
+compdef _rota rota
+"""
+
+FISH = r"""# fish completion for rota; rota completion fish >~/.config/fish/completions/rota.fish
+function __rota_complete
+    set -l words (commandline -opc) (commandline -ct)
+    for line in (rota __complete $words[2..-1] 2>/dev/null)
+        if string match -q ':file*' -- $line
+            __fish_complete_path (commandline -ct)
+        else
+            echo $line
+        end
+    end
+end
+complete -c rota -f -a '(__rota_complete)'
+"""
+
+SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+
+
+def completion(args: Namespace, screen: Screen) -> int:
+    """Print a shell's completion script."""
+    screen.text(SCRIPTS[args.shell])
+    return 0
+
+
+def complete(args: Namespace, screen: Screen) -> int:
+    """Print candidates for the last word."""
+    return complete_words(args.words, {})
+
+
+def complete_words(words: list[str], given: dict[str, str]) -> int:
+    """Print candidates for the last of ``words``, each with its meaning after a tab."""
+    try:
+        for value, meaning in candidates(words, given):
+            print(f"{value}\t{meaning}")
+    except RotaError:
+        return 0
+    return 0
+
+
+def candidates(words: list[str], given: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield what the last word may become, with what it means."""
+    *before, last = words or [""]
+    place = dict(given)
+    rest = _past_options(before, place)
+    if not rest:
+        found = _commands(last)
+    else:
+        command = find(rest[0])
+        found = iter(()) if command is None else _arguments(command, rest[1:], last, place)
+    return ((value, meaning) for value, meaning in found if value.startswith((last, ":file")))
+
+
+def _past_options(words: list[str], place: dict[str, str]) -> list[str]:
+    """Take the options before the command, and note where the agent is."""
+    rest = list(words)
+    while rest and rest[0].startswith("-"):
+        name, equals, value = rest.pop(0).partition("=")
+        if name in ("--at", "--data", "--color"):
+            place[name[2:]] = value if equals else (rest.pop(0) if rest else "")
+    return rest
+
+
+def _commands(last: str) -> Iterator[tuple[str, str]]:
+    if last.startswith("-"):
+        for arg in (AT, DATA, COLOR):
+            yield arg.names[-1], arg.text
+        yield "--help", "all commands"
+        yield "--version", "the version"
+        return
+    for command in COMMANDS:
+        if not command.is_hidden:
+            yield command.name, command.summary
+
+
+def _arguments(
+    command: Command, before: list[str], last: str, place: dict[str, str]
+) -> Iterator[tuple[str, str]]:
+    options = _options(command)
+    positionals: list[str] = []
+    waiting: Arg | None = None
+    for word in before:
+        if waiting is not None:
+            _note_place(waiting, word, place)
+            waiting = None
+        elif word.startswith("-") and len(word) > 1:
+            arg = options.get(word.partition("=")[0])
+            waiting = arg if arg and arg.kind != "flag" and "=" not in word else None
+        else:
+            positionals.append(word)
+    if waiting is not None:
+        return _values(waiting, positionals, last, place)
+    if last.startswith("-"):
+        return (
+            (arg.names[-1], arg.text) for arg in dict.fromkeys(options.values()) if not arg.hidden
+        )
+    arg = _positional(command, len(positionals))
+    return iter(()) if arg is None else _values(arg, positionals, last, place)
+
+
+def _options(command: Command) -> dict[str, Arg]:
+    shared = (*((JSON,) if command.has_json else ()), AT, COLOR)
+    shared += (DATA,) if command.has_data else ()
+    own = [arg for arg in command.args if arg.is_option]
+    return {name: arg for arg in (*own, *shared) for name in arg.names}
+
+
+def _positional(command: Command, number: int) -> Arg | None:
+    positionals = [arg for arg in command.args if not arg.is_option]
+    if number < len(positionals):
+        return positionals[number]
+    return positionals[-1] if positionals and positionals[-1].many in ("*", "+") else None
+
+
+def _note_place(arg: Arg, value: str, place: dict[str, str]) -> None:
+    if arg.names[0] in ("--at", "--data"):
+        place[arg.names[0][2:]] = value
+
+
+def _values(
+    arg: Arg, positionals: list[str], last: str, place: dict[str, str]
+) -> Iterator[tuple[str, str]]:
+    if arg.choices:
+        yield from ((choice, "") for choice in arg.choices)
+    if arg.completes in ("file", "folder"):
+        yield ":file", ""
+    elif arg.completes == "template":
+        from rota.cli.commands.templates import described, known
+
+        yield from ((name, described(path)) for name, path in known().items())
+    elif arg.completes == "param":
+        yield from _params(positionals[0], last, place)
+    elif arg.completes == "build" and positionals[:1] == ["put"]:
+        yield ":file", ""
+    elif arg.completes:
+        if arg.completes in ("job", "job-or-build") and "#" not in last:
+            yield from _jobs(place)
+        if arg.completes in ("build", "job-or-build"):
+            yield from _builds(last, place)
+
+
+def _ask(place: dict[str, str], verb: str, **fields: Any) -> Any:
+    from rota.cli.client import Client
+    from rota.cli.place import find_place
+
+    found = find_place(place.get("at"), place.get("data"), os.environ)
+    return Client(found, patience_s=0).call(verb, repeat=False, wait_s=TIMEOUT_S, **fields).json()
+
+
+def _jobs(place: dict[str, str]) -> Iterator[tuple[str, str]]:
+    for job in _ask(place, "jobs"):
+        yield job["name"], _said(job["description"])
+
+
+def _builds(last: str, place: dict[str, str]) -> Iterator[tuple[str, str]]:
+    job = last.partition("#")[0] if "#" in last else None
+    for build in _ask(place, "builds", job=job, limit=BUILDS):
+        yield f"{build['job']}#{build['number']}", str(build["result"] or build["state"])
+
+
+def _params(job: str, last: str, place: dict[str, str]) -> Iterator[tuple[str, str]]:
+    params: dict[str, dict[str, Any]] = _ask(place, "job", job=job)["params"]
+    name, equals, _ = last.partition("=")
+    if equals:
+        choices = params.get(name, {}).get("choices") or ()
+        yield from ((f"{name}={choice}", "") for choice in choices)
+        return
+    yield from ((f"{key}=", _said(value.get("description"))) for key, value in params.items())
+
+
+def _said(text: str | None) -> str:
+    return " ".join((text or "").split())

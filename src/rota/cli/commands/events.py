@@ -1,0 +1,92 @@
+"""The journal: read it, follow it, add to it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from argparse import Namespace
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from rota.cli.commands.connected import connected, pairs
+from rota.cli.follow import event_line, follow_events
+from rota.cli.render import Look, clean, cut, paint
+from rota.cli.screen import Screen
+from rota.errors import InputError
+
+#: Fields that every event has, or that say nothing to a person who sees the line.
+_COMMON = frozenset({"seq", "kind", "at", "by", "agent", "v", "spec", "record", "script", "commit"})
+
+
+def events(args: Namespace, screen: Screen) -> int:
+    """Print events, one a line; or go on with new ones."""
+    client = connected(args)
+    if not args.follow:
+        answer = client.call("events", after=args.after, kind=args.kind, limit=args.limit)
+        for event in answer.json():
+            _print(event, json.dumps(event, ensure_ascii=False), args, screen)
+        return 0
+    after = args.after
+    if after is None:
+        # The sequence we know ourselves is where a broken follow goes on.
+        after = client.call("status").json()["seq"]
+    stream = follow_events(client, after, args.kind)
+    for data in itertools.islice(stream, args.limit):
+        _print(event_line(data), data, args, screen)
+    return 0
+
+
+def emit(args: Namespace, screen: Screen) -> int:
+    """Write an event."""
+    answer = connected(args).call("emit", type=args.type, data=_data(args))
+    if args.json:
+        screen.json(answer)
+    elif screen.out.is_terminal:
+        screen.note(f"{args.type} is event {answer.json()['seq']}")
+    return 0
+
+
+def event_text(event: Mapping[str, Any], look: Look) -> str:
+    """Return an event as one line: sequence, time, kind, and what else it says."""
+    kind = str(event.get("kind", ""))
+    name = event.get("type") if kind == "custom" else None
+    at = str(event.get("at", ""))
+    if look.is_terminal and at:
+        at = datetime.fromisoformat(at).astimezone().strftime("%H:%M:%S")
+    rest = [f"{key}={_short(value)}" for key, value in event.items() if key not in _COMMON]
+    who = event.get("by") or event.get("agent") or ""
+    head = f"{event.get('seq', ''):>6}" if look.is_terminal else str(event.get("seq", ""))
+    text = f"{head}  {clean(at)}  {clean(name or kind)}"
+    tail = clean(" ".join([*rest, *([f"by={who}"] if who else [])]))
+    if look.width is None:
+        return f"{text}  {tail}"
+    room = look.width - len(text) - 2
+    line = f"{head}  {paint(look, 'dim', clean(at))}  {paint(look, 'bold', clean(name or kind))}"
+    return f"{line}  {paint(look, 'dim', cut(look, tail, room))}" if room > 0 else line
+
+
+def _print(event: Mapping[str, Any], data: str, args: Namespace, screen: Screen) -> None:
+    screen.text((data if args.json else event_text(event, screen.out)) + "\n")
+
+
+def _short(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _data(args: Namespace) -> dict[str, Any]:
+    if args.data is None:
+        return dict(pairs(args.pairs))
+    if args.pairs:
+        raise InputError("both --data and name=value", hint="give one of them")
+    try:
+        data = json.loads(args.data)
+    except ValueError as error:
+        raise InputError(
+            f"--data is no JSON: {error}", hint="""such as '{"version": 7}'"""
+        ) from error
+    if not isinstance(data, dict):
+        raise InputError("--data is no JSON object", hint="""such as '{"version": 7}'""")
+    return data

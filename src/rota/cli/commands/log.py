@@ -1,0 +1,77 @@
+"""Prints a build's log: raw bytes into a pipe, drawn on a terminal."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from rota.cli.client import Client
+from rota.cli.commands.connected import connected
+from rota.cli.follow import Piece, Start, follow_log, matching, read_log
+from rota.cli.logview import LogView
+from rota.cli.screen import Screen
+from rota.errors import InputError
+
+
+def log(args: Namespace, screen: Screen) -> int:
+    """Print a build's log, or follow it until the build has finished."""
+    client = connected(args)
+    start = Start(args.attempt, args.offset, args.tail, args.line)
+    if not args.follow:
+        show(read_log(client, args.build, start, grep=args.grep, limit=args.limit), screen)
+        return 0
+    if args.limit is not None:
+        raise InputError(
+            "--limit and --follow do not go together", hint="rota log -f … | head -c N"
+        )
+    build = client.call("build", build=args.build).json()
+    show(followed(client, build, start, screen, grep=args.grep), screen)
+    return 0
+
+
+def followed(
+    client: Client,
+    build: dict[str, Any],
+    start: Start,
+    screen: Screen,
+    *,
+    grep: str | None = None,
+) -> Iterator[bytes]:
+    """Yield a build's log until it has finished; say on standard error when an attempt begins."""
+    stream = follow_log(client, build, start)
+    if grep:
+        stream = matching(stream, _pattern(grep))
+    return _without_attempts(stream, screen)
+
+
+def show(pieces: Iterable[bytes], screen: Screen, *, on_error: bool = False) -> None:
+    """Print a log's bytes as the output wants them; ``on_error`` prints to standard error."""
+    look = screen.err if on_error else screen.out
+    if not look.is_terminal:
+        for piece in pieces:
+            screen.raw(piece, on_error=on_error)
+        return
+    view = LogView(color=look.color, mark="▸" if look.unicode else ">")
+    try:
+        for piece in pieces:
+            screen.text(view.feed(piece), on_error=on_error)
+    finally:
+        screen.text(view.finish(), on_error=on_error)
+
+
+def _without_attempts(stream: Iterator[Piece], screen: Screen) -> Iterator[bytes]:
+    attempt = 0
+    for piece in stream:
+        if attempt and piece.attempt != attempt:
+            screen.note(f"note: attempt {piece.attempt} begins")
+        attempt = piece.attempt
+        yield piece.data
+
+
+def _pattern(text: str) -> re.Pattern[bytes]:
+    try:
+        return re.compile(text.encode())
+    except re.error as error:
+        raise InputError(f"bad regular expression {text!r}: {error}") from error
