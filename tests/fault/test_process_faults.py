@@ -22,7 +22,7 @@ from tests.harness.attempts import (
     until,
 )
 
-from rota.adapters.process import ProcessExecutor
+from rota.adapters.process import ProcessExecutor, proc
 from rota.errors import ConflictError
 from rota.ports.executor import Task
 
@@ -113,6 +113,19 @@ async def test_terminate_ends_script_children_and_escaped_at_once(attempts: Atte
     assert marked(task.marker) == []
 
 
+async def test_one_that_leaves_the_group_while_it_is_told_is_told_too(default: Attempts) -> None:
+    _, running = await default.start(
+        "setsid sh -c 'echo $$; exec sleep 600' & wait", until_log=b"\n"
+    )
+    left = int(default.log(default.tasks[0]))
+    members = [proc.look(running.pid), proc.look(left)]
+    # as they were seen a moment earlier
+    seen = [p._replace(group=running.pid, session=running.pid) for p in members if p]
+    running._ending._tell(seen)
+    await until(lambda: not is_running(left))
+    assert (await default.outcome(running)).signal == 15
+
+
 async def test_a_script_may_tidy_up_within_its_grace(attempts: Attempts) -> None:
     task, running = await attempts.start(
         "trap 'echo tidy; exit 6' TERM; echo up; while :; do sleep 0.05; done", until_log=b"up"
@@ -194,11 +207,12 @@ async def test_one_that_forks_into_a_new_session_and_ends_all_the_time_is_caught
     default: Attempts,
 ) -> None:
     hop = (
-        "import os\n"
+        "import os, time\n"
         "print('up', flush=True)\n"
         "while True:\n"
         "    if os.fork(): os._exit(0)\n"
         "    os.setsid()\n"
+        "    time.sleep(0.001)\n"
     )
     task = default.task(hop, shebang="#!/usr/bin/env -S python3 -IS\n")
     running = await default.executor.start(task)
@@ -238,7 +252,7 @@ async def test_a_script_that_closes_its_output_still_ends(attempts: Attempts) ->
 DAEMON = """
 import asyncio, sys
 from pathlib import Path
-from rota.adapters.process import ProcessExecutor
+from rota.adapters.process import ProcessExecutor, proc
 from rota.ports.executor import Task
 import msgspec
 

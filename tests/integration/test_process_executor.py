@@ -1,6 +1,8 @@
 """The process executor with real processes, under every sh this machine has."""
 
+import contextlib
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -328,6 +330,22 @@ async def test_an_environment_too_large_is_refused(default: Attempts) -> None:
     with pytest.raises(ExecutionError, match=r"cannot start .*: Argument list too long"):
         await default.executor.start(task)
     assert not (task.home / "pid").exists()
+
+
+async def test_without_a_descriptor_left_nothing_is_started(default: Attempts) -> None:
+    task = default.task("true")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as held:
+        while True:
+            held.enter_context(open(os.devnull))
+            if own_descriptors() >= 200:
+                break
+        top = max(int(name) for name in os.listdir("/proc/self/fd"))
+        held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(top, 150), hard))
+        with pytest.raises(ExecutionError, match=r"cannot start .*: Too many open files"):
+            await default.executor.start(task)
+    assert not (task.home / "log").exists()
 
 
 async def test_a_shell_that_is_not_there_is_an_error(default: Attempts) -> None:

@@ -17,12 +17,14 @@ from rota.errors import UnavailableError
 
 #: How long an agent may be away before a follower gives up. Counted anew after each byte.
 PATIENCE_S = 120.0
+#: How often a build that waits in a queue is asked whether it has begun, once it waits for long.
+LONGEST_POLL_S = 0.5
 #: What a filtered follow looks at of one line, as the agent does.
 MAX_GREP_LINE = 64 * 1024
 
 
 class Piece(NamedTuple):
-    """Bytes of a log; ``attempt`` counts from 1, 0 for a build that never started."""
+    """Bytes of the log of an attempt; attempts count from 1."""
 
     attempt: int
     data: bytes
@@ -64,40 +66,33 @@ class Away:
 
 
 def follow_log(
-    client: Client, build: dict[str, Any], start: Start, *, patience_s: float = PATIENCE_S
+    client: Client,
+    build: dict[str, Any],
+    start: Start,
+    *,
+    skip: int = 0,
+    patience_s: float = PATIENCE_S,
 ) -> Iterator[Piece]:
     """Yield a build's log until the build has finished; then every byte was there, once.
 
     A build that is tried again is followed into its next attempt, unless one was asked for.
+    ``skip`` is how many attempts are known and not wanted.
 
     Raises:
         UnavailableError: the agent stayed away for longer than ``patience_s``.
     """
-    away = Away(patience_s)
-    attempt = start.attempt or build["attempt"]
-    place = start
+    attempt = start.attempt or max(build["attempt"], skip + 1)
     while True:
-        over: UnavailableError | None = None
-        try:
-            for offset, data in _stretch(client, build["id"], attempt, place):
-                place = Start(offset=offset)
-                if data:
-                    away.reset()
-                    yield Piece(attempt, data)
-        except (BrokenError, RefusedError, BusyError) as error:
-            over = error
-        if over is None:
-            build = client.call("build", repeat=True, build=build["id"]).json()
-            if start.attempt or build["attempt"] == attempt:
-                if build["state"] == "finished" or build["attempt"] > attempt:
-                    return
-                over = BrokenError(f"the log of {build['id']} ended before the build did")
-            else:
-                # Queued when we began, or tried again: what follows is another log.
-                place = start if attempt == 0 else Start(offset=0)
-                attempt = max(attempt + 1, 1)
-                continue
-        away.wait(over)
+        build = _begun(client, build, attempt)
+        if build["attempt"] < attempt:
+            return  # it was over before it began
+        yield from _follow_attempt(client, build["id"], attempt, start, patience_s)
+        if start.attempt:
+            return
+        # The next attempt, if there is one: another log, read from its own start.
+        start = Start(offset=0)
+        attempt += 1
+        build = client.call("build", build=build["id"]).json()
 
 
 def read_log(
@@ -214,12 +209,45 @@ def event_line(data: str) -> dict[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
+def _begun(client: Client, build: dict[str, Any], attempt: int) -> dict[str, Any]:
+    """Return a build once it has come to ``attempt``, or has finished without."""
+    delay = 0.01
+    while build["attempt"] < attempt and build["state"] != "finished":
+        time.sleep(delay)
+        delay = min(delay * 2, LONGEST_POLL_S)
+        build = client.call("build", build=build["id"]).json()
+    return build
+
+
+def _follow_attempt(
+    client: Client, build: str, attempt: int, start: Start, patience_s: float
+) -> Iterator[Piece]:
+    """Yield one attempt's log until the attempt is over."""
+    away = Away(patience_s)
+    place = start
+    while True:
+        try:
+            for offset, data in _stretch(client, build, attempt, place):
+                place = Start(offset=offset)
+                if data:
+                    away.reset()
+                    yield Piece(attempt, data)
+            now = client.call("build", build=build).json()
+            if now["attempt"] > attempt or now["state"] in ("finished", "queued"):
+                return
+            # An agent that stops ends its answers in good order, though the log goes on.
+            over: UnavailableError = BrokenError(f"the log of {build} ended before the build did")
+        except (BrokenError, RefusedError, BusyError) as error:
+            over = error
+        away.wait(over)
+
+
 def _stretch(client: Client, build: str, attempt: int, place: Start) -> Iterator[tuple[int, bytes]]:
     """Yield what one connection gives, each piece with the offset behind it."""
     with client.opened(
         "log",
         build=build,
-        attempt=attempt or None,
+        attempt=attempt,
         offset=place.offset,
         tail=place.tail,
         line=place.line,

@@ -213,7 +213,12 @@ def facts(rows: Sequence[tuple[str, str]], look: Look) -> list[str]:
     """Return lines of a name and what is to be said of it; empty ones are left out."""
     rows = [(name, text) for name, text in rows if text]
     width = max((len(name) for name, _ in rows), default=0)
-    return [f"{paint(look, 'dim', name.ljust(width))}  {text}" for name, text in rows]
+    lines = []
+    for name, text in rows:
+        first, *more = _wrapped(text, (look.width or 0) - width - 2)
+        lines.append(f"{paint(look, 'dim', name.ljust(width))}  {first}")
+        lines += [" " * (width + 2) + line for line in more]
+    return lines
 
 
 def result_line(build: dict[str, Any], look: Look) -> str:
@@ -227,6 +232,15 @@ def result_line(build: dict[str, Any], look: Look) -> str:
     elif build.get("reason") not in (None, "script", "cancelled"):
         line += f" ({build['reason']})"
     return line + (f": {clean(build['message'])}" if build.get("message") else "")
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return ``text`` in lines of ``width``; as it is in a pipe, and where it has colours."""
+    if width < 20 or cells(text) <= width or "\x1b" in text:
+        return [text]
+    import textwrap
+
+    return textwrap.wrap(text, width) or [text]
 
 
 def _job_row(job: dict[str, Any], look: Look) -> tuple[Cell, ...]:

@@ -51,7 +51,7 @@ class Running(Protocol):
         """Return once the script has ended and its outcome is known.
 
         Cancelling leaves the attempt alone. What the script left running in its group, its session
-        or elsewhere is not waited for; :meth:`kill` ends it.
+        or elsewhere is not waited for; :meth:`terminate` ends it.
         """
         ...
 

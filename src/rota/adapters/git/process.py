@@ -83,7 +83,7 @@ class Git:
         async with self.start(*command, env=self._env) as process:
             try:
                 async with asyncio.timeout(timeout_s):
-                    out, err = await process.communicate(data)
+                    out, err = await _communicate(process, data)
             except TimeoutError as error:
                 raise UnavailableError(
                     f"git {args[0]} took longer than {timeout_s:g} s", hint="look at the disk"
@@ -140,6 +140,20 @@ class Git:
                 await _end(process)
             finally:
                 self._running -= 1
+
+
+async def _communicate(process: Process, data: bytes) -> tuple[bytes, bytes]:
+    """Give ``data`` to a process and return its output and its errors, whole."""
+    if data:
+        try:
+            return await process.communicate(data)
+        except RuntimeError:
+            # uvloop's word for a pipe whose reader has gone: git ended without reading its input.
+            if process.stdin is None or not process.stdin.is_closing():
+                raise
+    elif process.stdin is not None:
+        process.stdin.close()
+    return await process.communicate()
 
 
 def words(stderr: bytes) -> str:

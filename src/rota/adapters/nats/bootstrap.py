@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 LOOK_S = 0.01
 GRACE_S = 5.0
-#: A server that is not the leader yet does not answer at all: ask again soon.
-ASK_S = 0.25
+ASK_S = 0.04
+CONNECT_S = 1.0
 #: The Go runtime's own words for "give memory back early, and do not plan with more than this".
 MEMORY = {"GOMEMLIMIT": "64MiB", "GOGC": "50"}
 
@@ -86,12 +86,12 @@ async def first_boot(state: State, folder: Folder, within_s: float) -> Child:
         async with asyncio.timeout(within_s):
             # Dialled too early, the second server tries again only after a second; by then both
             # want to be elected at the same time, and neither is for 4 to 9 seconds.
-            await _until(child, lambda: _listens(state.ports.route))
+            await _until(child, _listens, state.ports.route)
             midwife = start_child(helper, nest, routes=(state.ports.route,))
-            await _until(child, lambda: _has_leader(state, size=2))
-            await _until(child, lambda: _took_over(state))
-            await _until(child, lambda: _removed(helper.name, state))
-            await _until(child, lambda: answers(state))
+            await _until(child, _has_two, state)
+            await _until(child, _took_over, state)
+            await _until(child, _removed, helper.name, state)
+            await _until(child, answers, state)
     except BaseException as error:
         await child.end(GRACE_S)
         if isinstance(error, TimeoutError):
@@ -113,8 +113,8 @@ async def restart(state: State, folder: Folder, within_s: float) -> Child:
     child = start_child(state, folder)
     try:
         async with asyncio.timeout(within_s), stub_leaf(state.ports.leaf, state.passwords.loop):
-            await _until(child, lambda: _leads(state))
-            await _until(child, lambda: answers(state))
+            await _until(child, _leads, state)
+            await _until(child, answers, state)
     except BaseException as error:
         await child.end(GRACE_S)
         if isinstance(error, TimeoutError):
@@ -123,17 +123,18 @@ async def restart(state: State, folder: Folder, within_s: float) -> Child:
     return child
 
 
-async def answers(state: State) -> bool:
+async def answers(state: State, try_s: float) -> bool:
     """Whether the server takes orders for streams."""
-    return await ask(state, state.passwords.rota_login, "$JS.API.INFO", {}) is None
+    return await ask(state, state.passwords.rota_login, "$JS.API.INFO", {}, try_s) is None
 
 
-async def ask(state: State, login: Login, subject: str, body: object) -> str | None:
+async def ask(state: State, login: Login, subject: str, body: object, try_s: float) -> str | None:
     """Ask the server's API; return what went wrong, ``None`` if nothing did."""
     address = Address(HOST, state.ports.client)
     async with Client(lambda: (address,), login, name="rota-boot") as client:
         try:
-            raw = await client.request(subject.encode(), msgspec.json.encode(body), within_s=ASK_S)
+            await client.connected(CONNECT_S)
+            raw = await client.request(subject.encode(), msgspec.json.encode(body), within_s=try_s)
         except UnavailableError as error:
             return error.message
     try:
@@ -143,7 +144,7 @@ async def ask(state: State, login: Login, subject: str, body: object) -> str | N
     return answer.error.description if answer.error else None
 
 
-async def _listens(port: int) -> bool:
+async def _listens(port: int, _try_s: float) -> bool:
     try:
         _, writer = await asyncio.open_connection(HOST, port)
     except OSError:
@@ -152,38 +153,46 @@ async def _listens(port: int) -> bool:
     return True
 
 
-async def _took_over(state: State) -> bool:
-    """Whether the server leads; if not, ask who does to make way."""
-    if (await monitor.meta(state.ports.monitor, 1.0)).leader == state.name:
-        return True
-    wish = {"placement": {"preferred": state.name}}
-    await ask(state, state.passwords.system_login, "$JS.API.META.LEADER.STEPDOWN", wish)
-    return False
+async def _has_two(state: State, _try_s: float) -> bool:
+    meta = await monitor.meta(state.ports.monitor, CONNECT_S)
+    return bool(meta.leader) and meta.cluster_size > 1
 
 
-async def _removed(name: str, state: State) -> bool:
-    """Whether ``name`` is out of the cluster; if not, ask for it."""
-    if await _leads(state):
-        return True
-    await ask(state, state.passwords.system_login, "$JS.API.SERVER.REMOVE", {"peer": name})
-    return False
-
-
-async def _has_leader(state: State, size: int) -> bool:
-    meta = await monitor.meta(state.ports.monitor, 1.0)
-    return bool(meta.leader) and meta.cluster_size == size
-
-
-async def _leads(state: State) -> bool:
-    meta = await monitor.meta(state.ports.monitor, 1.0)
+async def _leads(state: State, _try_s: float) -> bool:
+    meta = await monitor.meta(state.ports.monitor, CONNECT_S)
     return meta.leader == state.name and meta.cluster_size == 1
 
 
-async def _until(child: Child, is_so: Callable[[], Awaitable[bool]]) -> None:
-    while not await is_so():
+async def _took_over(state: State, try_s: float) -> bool:
+    """Whether the server leads; if another does, ask that one to make way."""
+    leader = (await monitor.meta(state.ports.monitor, CONNECT_S)).leader
+    if leader and leader != state.name:
+        wish = {"placement": {"preferred": state.name}}
+        login = state.passwords.system_login
+        await ask(state, login, "$JS.API.META.LEADER.STEPDOWN", wish, try_s)
+    return leader == state.name
+
+
+async def _removed(name: str, state: State, try_s: float) -> bool:
+    """Whether ``name`` is out of the cluster; if not, ask for it."""
+    if await _leads(state, try_s):
+        return True
+    login = state.passwords.system_login
+    await ask(state, login, "$JS.API.SERVER.REMOVE", {"peer": name}, try_s)
+    return False
+
+
+async def _until(child: Child, is_so: Callable[..., Awaitable[bool]], *args: object) -> None:
+    """Wait for a state; what is asked of the server on the way may take longer each time.
+
+    A server that does not lead yet leaves a question unanswered, so it is asked again soon.
+    """
+    try_s = ASK_S
+    while not await is_so(*args, try_s):
         if child.gone.done():
             raise UnavailableError("the engine's server ended while it started")
         await asyncio.sleep(LOOK_S)
+        try_s = min(1.5 * try_s, CONNECT_S)
 
 
 def _midwife(folder: Folder) -> Folder:

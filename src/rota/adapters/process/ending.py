@@ -101,7 +101,9 @@ class Ending:
         if leader is not None:
             proc.send_group(leader, signal.SIGTERM)
         for process in processes:
-            if leader is None or process.group != leader.group:
+            # who is in the group still was told with it; who left it since the look, maybe not
+            now = proc.look(process.pid)
+            if leader is None or now is None or now.group != leader.group:
                 proc.send(process.identity, signal.SIGTERM)
             if process.state == "T":
                 proc.send(process.identity, signal.SIGCONT)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rota.adapters.process import proc
@@ -77,7 +78,8 @@ class ProcessExecutor:
             check(task)
             if task.stdin:
                 ScriptInput.create(Home(task.home))
-            pid = self._spawn(task, oom_kills)
+            with _room(descriptors=2):
+                pid = self._spawn(task, oom_kills)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ExecutionError(f"cannot start {task.argv[0]}: {reason}") from error
@@ -164,3 +166,12 @@ class ProcessExecutor:
             setsigmask=[],
             setsigdef=_RESET,
         )
+
+
+@contextlib.contextmanager
+def _room(*, descriptors: int) -> Iterator[None]:
+    """Hold descriptors that are needed afterwards: better refused than started and not watched."""
+    with contextlib.ExitStack() as held:
+        for _ in range(descriptors):
+            held.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        yield

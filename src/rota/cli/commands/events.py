@@ -18,6 +18,9 @@ from rota.errors import InputError
 #: Fields that every event has, or that say nothing to a person who sees the line.
 _COMMON = frozenset({"seq", "kind", "at", "by", "agent", "v", "spec", "record", "script", "commit"})
 
+#: The longest kind of our own is ``build.requested``.
+KIND_WIDTH = 15
+
 
 def events(args: Namespace, screen: Screen) -> int:
     """Print events, one a line; or go on with new ones."""
@@ -54,15 +57,20 @@ def event_text(event: Mapping[str, Any], look: Look) -> str:
     at = str(event.get("at", ""))
     if look.is_terminal and at:
         at = datetime.fromisoformat(at).astimezone().strftime("%H:%M:%S")
-    rest = [f"{key}={_short(value)}" for key, value in event.items() if key not in _COMMON]
+    rest = [
+        f"{key}={_short(value)}"
+        for key, value in event.items()
+        if key not in _COMMON and value not in ("", {}, [], None)
+    ]
     who = event.get("by") or event.get("agent") or ""
     head = f"{event.get('seq', ''):>6}" if look.is_terminal else str(event.get("seq", ""))
-    text = f"{head}  {clean(at)}  {clean(name or kind)}"
+    what = clean(name or kind).ljust(KIND_WIDTH if look.is_terminal else 0)
+    text = f"{head}  {clean(at)}  {what}"
     tail = clean(" ".join([*rest, *([f"by={who}"] if who else [])]))
     if look.width is None:
         return f"{text}  {tail}"
     room = look.width - len(text) - 2
-    line = f"{head}  {paint(look, 'dim', clean(at))}  {paint(look, 'bold', clean(name or kind))}"
+    line = f"{head}  {paint(look, 'dim', clean(at))}  {paint(look, 'bold', what)}"
     return f"{line}  {paint(look, 'dim', cut(look, tail, room))}" if room > 0 else line
 
 

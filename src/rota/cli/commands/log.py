@@ -38,9 +38,10 @@ def followed(
     screen: Screen,
     *,
     grep: str | None = None,
+    skip: int = 0,
 ) -> Iterator[bytes]:
     """Yield a build's log until it has finished; say on standard error when an attempt begins."""
-    stream = follow_log(client, build, start)
+    stream = follow_log(client, build, start, skip=skip)
     if grep:
         stream = matching(stream, _pattern(grep))
     return _without_attempts(stream, screen)

@@ -35,10 +35,14 @@ def run(args: Namespace, screen: Screen) -> int:
 def retry(args: Namespace, screen: Screen) -> int:
     """Queue a finished build again; watch it if asked to."""
     client = connected(args)
-    return _watched(client, client.call("retry", build=args.build), args, screen)
+    # What former attempts printed is not asked for.
+    former: int = client.call("build", build=args.build).json()["attempt"]
+    return _watched(client, client.call("retry", build=args.build), args, screen, skip=former)
 
 
-def _watched(client: Client, answer: Answer, args: Namespace, screen: Screen) -> int:
+def _watched(
+    client: Client, answer: Answer, args: Namespace, screen: Screen, *, skip: int = 0
+) -> int:
     build = answer.json()
     if not (args.wait or args.follow):
         if args.json:
@@ -50,11 +54,8 @@ def _watched(client: Client, answer: Answer, args: Namespace, screen: Screen) ->
         screen.note(result_line(build, screen.err))
     try:
         if args.follow:
-            start = Start()
-            if build["attempt"] and build["state"] in ("queued", "held"):
-                # Tried again: what former attempts printed is not what is asked for.
-                start = Start(attempt=build["attempt"] + 1)
-            show(followed(client, build, start, screen), screen, on_error=args.json)
+            log = followed(client, build, Start(), screen, skip=skip)
+            show(log, screen, on_error=args.json)
         answer = finished(client, build["id"])
     except KeyboardInterrupt:
         name = ref(build)
