@@ -7,12 +7,12 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.harness.engine import forget_stream
 
 from rota.adapters.memory import MemoryBlobs
 from rota.adapters.nats import NatsBlobs
 from rota.errors import NotFoundError
 from rota.ports.blobs import Blob
-from tests.harness.engine import forget_stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.harness.engine import PATIENCE_S, forget_stream
 
 from rota.adapters.memory import MemoryJournal
 from rota.adapters.nats import NatsJournal
 from rota.core.codec import decode, encode
 from rota.core.events import BuildStarted, Emitted, Unknown
 from rota.errors import InputError, StaleError
-from tests.harness.engine import PATIENCE_S, forget_stream
 
 if TYPE_CHECKING:
     from rota.adapters.nats import Client
@@ -47,7 +47,10 @@ async def entries(journal: Journal, after: int = 0) -> list[Entry]:
 async def take(journal: Journal, count: int, after: int = 0) -> list[Entry]:
     """Follow until ``count`` entries came."""
     found: list[Entry] = []
-    async with asyncio.timeout(PATIENCE_S), aclosing(journal.read(after=after, follow=True)) as all_:
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        aclosing(journal.read(after=after, follow=True)) as all_,
+    ):
         async for entry in all_:
             found.append(entry)
             if len(found) == count:
@@ -135,7 +138,9 @@ async def test_reading_ends_at_what_was_last_when_it_began(journal: Journal) -> 
 
 async def test_many_events_are_read_in_order_each_once(journal: Journal) -> None:
     count = 1500
-    for chunk in itertools.batched(range(count), 100) if hasattr(itertools, "batched") else [range(count)]:
+    for chunk in (
+        itertools.batched(range(count), 100) if hasattr(itertools, "batched") else [range(count)]
+    ):
         await asyncio.gather(*(journal.append(started("b", n)) for n in chunk))
     found = await entries(journal)
     assert [entry.seq for entry in found] == list(range(1, count + 1))

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.harness.engine import PATIENCE_S, forget_stream
 
 from rota.adapters.memory import MemoryLogs
 from rota.adapters.nats import NatsLogs
 from rota.errors import InputError, StaleError
 from rota.ports.logs import MAX_CHUNK_BYTES, LogKey
-from tests.harness.engine import PATIENCE_S, forget_stream
 
 if TYPE_CHECKING:
     from rota.adapters.nats import Client
@@ -60,7 +60,13 @@ async def test_a_log_nobody_wrote_is_empty(logs: Logs) -> None:
 
 
 async def test_pieces_are_read_back_as_they_were_written(logs: Logs) -> None:
-    pieces = [b"a", b"hello\n" * 1000, noise(70_000), bytes(MAX_CHUNK_BYTES), noise(MAX_CHUNK_BYTES)]
+    pieces = [
+        b"a",
+        b"hello\n" * 1000,
+        noise(70_000),
+        bytes(MAX_CHUNK_BYTES),
+        noise(MAX_CHUNK_BYTES),
+    ]
     end = 0
     for piece in pieces:
         end = await logs.append(KEY, end, piece)

@@ -7,11 +7,15 @@ on ``history``: there is one picture of a build.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
-from rota.core.job import ParamValue, Reason, Spec
+from rota.core.job import Int, ParamValue, Reason, Spec
 from rota.core.states import Result, State
+
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time with its zone: one without could not be compared with any other."""
 
 
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -33,7 +37,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 
     user_s: float = 0.0
     system_s: float = 0.0
-    max_rss_bytes: int = 0
+    max_rss_bytes: Int = 0
 
 
 class Annotation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,30 +47,30 @@ class Annotation(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
     title: str = ""
     file: str = ""
-    line: int = 0
-    offset: int = 0  # where in the log it stands, in bytes
+    line: Int = 0
+    offset: Int = 0  # where in the log it stands, in bytes
 
 
 class Artifact(msgspec.Struct, frozen=True):
     """A file that a build left."""
 
     path: str
-    size: int
+    size: Int
     sha256: str
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """A former try at a build: who ran it and how it ended."""
 
-    attempt: int
+    attempt: Int
     agent: str
     result: Result
     reason: Reason
-    exit_code: int | None = None
+    exit_code: Int | None = None
     message: str = ""
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    log_bytes: int = 0
+    started_at: Instant | None = None
+    finished_at: Instant | None = None
+    log_bytes: Int = 0
 
 
 class Build(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,20 +78,20 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     job: str
-    number: int
+    number: Int
     state: State
     result: Result | None = None
     reason: Reason | None = None
-    exit_code: int | None = None
-    signal: int | None = None
+    exit_code: Int | None = None
+    signal: Int | None = None
     message: str = ""
-    attempt: int = 0  # of the present try, from 1; 0 before the first
+    attempt: Int = 0  # of the present try, from 1; 0 before the first
     agent: str | None = None
-    requested_at: datetime
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    not_before: datetime | None = None  # a retry waits until then
-    log_bytes: int = 0
+    requested_at: Instant
+    started_at: Instant | None = None
+    finished_at: Instant | None = None
+    not_before: Instant | None = None  # a retry waits until then
+    log_bytes: Int = 0
     params: dict[str, ParamValue] = {}
     trigger: Trigger = Trigger()
     spec: Spec = Spec()
@@ -99,8 +103,8 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     annotations: tuple[Annotation, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     former: tuple[Attempt, ...] = ()
-    requested_seq: int = 0  # journal sequences of the request and of the last event folded
-    last_seq: int = 0
+    requested_seq: Int = 0  # journal sequence of the request
+    last_seq: Int = 0  # and of its last event, also of one that changed nothing: claims rest on it
 
     @property
     def ref(self) -> str:

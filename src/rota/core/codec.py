@@ -6,13 +6,15 @@ raises: what is not understood comes back as :class:`~rota.core.events.Unknown`,
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
-from rota.core.events import EPOCH, Event, Known, Unknown
+from rota.core.events import EPOCH, Emitted, Event, Known, Unknown
 
 VERSION = 1
+#: A time outside these is a fault of a clock or of a writer; sums with it could leave the calendar.
+FIRST, LAST = EPOCH, datetime(9000, 1, 1, tzinfo=UTC)
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Known)
@@ -39,7 +41,22 @@ def decode(raw: bytes) -> Event:
         event: Known = _decoder.decode(raw)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return _unknown(raw)
-    return event if event.v <= VERSION else _unknown(raw)
+    return event if _is_sound(event) else _unknown(raw)
+
+
+def _is_sound(event: Known) -> bool:
+    if event.v > VERSION or not FIRST <= event.at < LAST:
+        return False
+    return not isinstance(event, Emitted) or _can_be_written(event)
+
+
+def _can_be_written(event: Emitted) -> bool:
+    """Whether the users' own data holds no number that could be read but not written again."""
+    try:
+        _encoder.encode(event)
+    except OverflowError:
+        return False
+    return True
 
 
 def _unknown(raw: bytes) -> Unknown:
@@ -61,4 +78,4 @@ def _time(value: object) -> datetime:
         at = msgspec.convert(value, type=datetime)
     except msgspec.MsgspecError:
         return EPOCH
-    return at if at.tzinfo else EPOCH
+    return at if at.tzinfo and FIRST <= at < LAST else EPOCH

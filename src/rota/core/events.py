@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from rota.core.build import Annotation, Artifact, Build, Trigger, Usage
-from rota.core.job import ParamValue, Reason, Spec
+from rota.core.build import Annotation, Artifact, Build, Instant, Trigger, Usage
+from rota.core.job import Int, ParamValue, Reason, Spec
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -23,10 +23,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=True):
     """What every event says of itself."""
 
-    at: datetime
+    at: Instant
     by: str = ""
     agent: str = ""
-    v: int = 1
+    v: Int = 1
 
 
 class BuildRequested(Fact, frozen=True, kw_only=True, tag="build.requested"):
@@ -56,19 +56,19 @@ class BuildStarted(Fact, frozen=True, kw_only=True, tag="build.started"):
     """An agent's claim: it runs this attempt, nobody else does. Written by compare-and-set."""
 
     build: str
-    attempt: int
+    attempt: Int
 
 
 class BuildFinished(Fact, frozen=True, kw_only=True, tag="build.finished"):
     """An attempt's outcome, written by its agent once the log is whole; or by the leader (lost)."""
 
     build: str
-    attempt: int
+    attempt: Int
     reason: Reason
-    exit_code: int | None = None
-    signal: int | None = None
+    exit_code: Int | None = None
+    signal: Int | None = None
     message: str = ""
-    log_bytes: int = 0
+    log_bytes: Int = 0
     usage: Usage = Usage()
     annotations: tuple[Annotation, ...] = ()
 
@@ -98,7 +98,7 @@ class AgentStarted(Fact, frozen=True, kw_only=True, tag="agent.started"):
     """A daemon is up and takes builds."""
 
     labels: dict[str, str] = {}
-    slots: int = 1
+    slots: Int = 1
     url: str = ""
     version: str = ""
 
@@ -123,7 +123,7 @@ class StoreMoved(Fact, frozen=True, kw_only=True, tag="store.moved"):
 class HistorySealed(Fact, frozen=True, kw_only=True, tag="history.sealed"):
     """All builds finished up to ``through`` make the next commit of ``history``."""
 
-    through: int
+    through: Int
 
 
 class Emitted(Fact, frozen=True, kw_only=True, tag="custom"):

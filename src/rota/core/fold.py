@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import bisect
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 import msgspec
 from msgspec.structs import replace
 
-from rota.core.build import Attempt, Build
+from rota.core.build import Attempt, Build, Instant, Usage
 from rota.core.events import (
     EPOCH,
     AgentStarted,
     AgentStopped,
     ArtifactKept,
     BuildCancelled,
+    BuildEvent,
     BuildFinished,
     BuildReleased,
     BuildRequested,
@@ -36,10 +38,12 @@ from rota.core.events import (
     StoreMoved,
     Unknown,
 )
-from rota.core.job import Reason
+from rota.core.job import Int, Reason
 from rota.core.states import Move, Result, State, next_state, result_of
 
 MAX_RETRY_DELAY_S = 3600.0
+#: More builds or attempts than this are a fault of whoever wrote the number.
+MAX_COUNT = 2**53
 
 QueueItem = tuple[int, int, str]
 """(-priority, sequence of the request, build id): sorts by priority, then age."""
@@ -50,10 +54,10 @@ class Agent(msgspec.Struct, frozen=True):
 
     name: str
     labels: dict[str, str]
-    slots: int
+    slots: Int
     url: str
     version: str
-    since: datetime
+    since: Instant
     up: bool = True
 
 
@@ -66,10 +70,10 @@ class Picture(msgspec.Struct):
     agents: dict[str, Agent] = {}
     leader: str = ""
     leader_seq: int = 0
-    leader_since: datetime = EPOCH
+    leader_since: Instant = EPOCH
     sealed_through: int = 0
     sealed_seq: int = 0
-    sealed_at: datetime = EPOCH
+    sealed_at: Instant = EPOCH
     refs: dict[str, str] = {}
 
 
@@ -87,10 +91,11 @@ class Cluster:
     """The folded state: a picture, and the indexes over it that decisions read.
 
     ``queues`` has one sorted list for each label expression; ``running`` the builds of each agent;
-    ``unsealed`` the finished builds that the history does not have yet, oldest first.
+    ``unsealed`` the finished builds that the history does not have yet, oldest first; ``requests``
+    the sequences of all builds' requests, sorted.
     """
 
-    __slots__ = ("numbered", "picture", "queues", "running", "unsealed")
+    __slots__ = ("numbered", "picture", "queues", "requests", "running", "unsealed")
 
     def __init__(self, picture: Picture | None = None) -> None:
         self.picture = picture or Picture()
@@ -98,6 +103,7 @@ class Cluster:
         self.running: dict[str, dict[str, None]] = {}
         self.unsealed: dict[str, None] = {}
         self.numbered: dict[tuple[str, int], str] = {}
+        self.requests = sorted(build.requested_seq for build in self.picture.builds.values())
         for build in sorted(self.picture.builds.values(), key=lambda b: b.last_seq):
             _enter(self, build)
 
@@ -126,18 +132,18 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
         return NOTHING
     picture.seq = seq
     match event:
-        case BuildRequested():
-            return _requested(cluster, seq, event)
+        case (
+            BuildRequested()
+            | BuildReleased()
+            | BuildStarted()
+            | BuildFinished()
+            | BuildCancelled()
+            | BuildRetried()
+            | ArtifactKept()
+        ):
+            return _on_build(cluster, seq, event)
         case HistorySealed():
             return _sealed(cluster, seq, event)
-        case BuildRetried():
-            return _retried(cluster, seq, event)
-        case BuildReleased() | BuildStarted() | BuildFinished() | BuildCancelled() | ArtifactKept():
-            build = picture.builds.get(event.build)
-            after = None if build is None else _moved(build, event)
-            if build is None or after is None:
-                return NOTHING
-            return Change(build=_put(cluster, build, replace(after, last_seq=seq)))
         case AgentStarted():
             picture.agents[event.agent] = Agent(
                 event.agent, event.labels, event.slots, event.url, event.version, event.at
@@ -156,13 +162,34 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
     return NOTHING
 
 
-def _requested(cluster: Cluster, seq: int, event: BuildRequested) -> Change:
-    picture = cluster.picture
-    if event.build in picture.builds:
-        return NOTHING
-    number = picture.numbers.get(event.job, 0) + 1
-    picture.numbers[event.job] = number
-    build = Build(
+def _on_build(cluster: Cluster, seq: int, event: BuildEvent) -> Change:
+    before = cluster.picture.builds.get(event.build)
+    if before is None:
+        after = _entering(cluster, seq, event)
+        if after is None:
+            return NOTHING
+    else:
+        # Also an event that moves nothing is the last one of its build: the journal compares the
+        # next writer's claim with it, so it must be known here.
+        after = replace(_moved(before, event) or before, last_seq=seq)
+    return Change(build=_put(cluster, before, after))
+
+
+def _entering(cluster: Cluster, seq: int, event: BuildEvent) -> Build | None:
+    """Return the build that ``event`` brings into the picture; ``None`` if it brings none."""
+    match event:
+        case BuildRequested():
+            number = cluster.picture.numbers.get(event.job, 0) + 1
+            cluster.picture.numbers[event.job] = number
+            return _requested(seq, event, number)
+        case BuildRetried(record=record) if record.id == event.build:
+            return _revived(cluster, seq, event)
+        case _:
+            return None
+
+
+def _requested(seq: int, event: BuildRequested, number: int) -> Build:
+    return Build(
         id=event.build,
         job=event.job,
         number=number,
@@ -177,39 +204,44 @@ def _requested(cluster: Cluster, seq: int, event: BuildRequested) -> Change:
         requested_seq=seq,
         last_seq=seq,
     )
-    return Change(build=_put(cluster, None, build))
 
 
-def _retried(cluster: Cluster, seq: int, event: BuildRetried) -> Change:
-    known = cluster.picture.builds.get(event.build)
-    build = known or event.record
-    if build.id != event.build or next_state(build.state, Move.RETRY) is None:
-        return NOTHING
-    after = replace(_again(build, event.at, 0.0), last_seq=seq, cancelled_by=None)
-    return Change(build=_put(cluster, known, after))
+def _revived(cluster: Cluster, seq: int, event: BuildRetried) -> Build | None:
+    """Return a sealed build as it comes back; ``None`` for a record that cannot be of one."""
+    picture, record = cluster.picture, event.record
+    after = _retried(record, event)
+    is_number_taken = (record.job, record.number) in cluster.numbered
+    if after is None or is_number_taken or max(record.number, record.attempt) > MAX_COUNT:
+        return None
+    picture.numbers[record.job] = max(picture.numbers.get(record.job, 0), record.number)
+    # A record from before the journal was begun anew may name a sequence that is still to come.
+    return replace(after, requested_seq=min(record.requested_seq, seq), last_seq=seq)
+
+
+def _retried(build: Build, event: BuildRetried) -> Build | None:
+    if next_state(build.state, Move.RETRY) is None:
+        return None
+    return replace(_again(build, event.at, 0.0), cancelled_by=None)
 
 
 def _sealed(cluster: Cluster, seq: int, event: HistorySealed) -> Change:
     picture = cluster.picture
-    done = tuple(
-        build
-        for build in (picture.builds[id_] for id_ in cluster.unsealed)
-        if build.last_seq <= event.through
-    )
+    oldest_first = (picture.builds[id_] for id_ in cluster.unsealed)
+    done = tuple(takewhile(lambda build: build.last_seq <= event.through, oldest_first))
     for build in done:
         _leave(cluster, build)
+        del cluster.requests[bisect.bisect_left(cluster.requests, build.requested_seq)]
         del picture.builds[build.id]
-    picture.sealed_through = max(picture.sealed_through, event.through)
+    picture.sealed_through = max(picture.sealed_through, min(event.through, seq))
     picture.sealed_seq, picture.sealed_at = seq, event.at
     return Change(sealed=done)
 
 
-def _moved(
-    build: Build,
-    event: BuildReleased | BuildStarted | BuildFinished | BuildCancelled | ArtifactKept,
-) -> Build | None:
+def _moved(build: Build, event: BuildEvent) -> Build | None:
     """Return the build after ``event``; ``None`` where the transition table has no such move."""
     match event:
+        case BuildRequested():
+            return None
         case BuildReleased():
             return _step(build, Move.RELEASE, held=())
         case BuildStarted():
@@ -238,13 +270,17 @@ def _moved(
                 finished_at=event.at,
                 not_before=None,
             )
+        case BuildRetried():
+            return _retried(build, event)
         case ArtifactKept():
             others = [a for a in build.artifacts if a.path != event.artifact.path]
             return replace(build, artifacts=(*others, event.artifact))
 
 
 def _finished(build: Build, event: BuildFinished) -> Build | None:
-    if event.attempt != build.attempt:
+    # That an attempt is lost is for others to say; anything else only its own agent knows.
+    is_entitled = event.agent == build.agent or event.reason is Reason.LOST
+    if event.attempt != build.attempt or not is_entitled:
         return None
     ended = _step(
         build,
@@ -278,7 +314,8 @@ def _wants_retry(build: Build) -> bool:
 def retry_delay_s(build: Build) -> float:
     """Return how long the next attempt waits: the policy's delay, doubled for each former try."""
     doublings = min(max(build.attempt - 1, 0), 30)
-    return float(min(build.spec.retry.delay_s * 2**doublings, MAX_RETRY_DELAY_S))
+    delay_s = build.spec.retry.delay_s * 2**doublings
+    return min(delay_s, MAX_RETRY_DELAY_S) if delay_s > 0 else 0.0
 
 
 def _again(build: Build, at: datetime, delay_s: float) -> Build:
@@ -311,6 +348,7 @@ def _again(build: Build, at: datetime, delay_s: float) -> Build:
         finished_at=None,
         not_before=at + timedelta(seconds=delay_s) if delay_s else None,
         log_bytes=0,
+        usage=Usage(),
         annotations=(),
     )
 
@@ -321,7 +359,9 @@ def _step(build: Build, move: Move, **changes: object) -> Build | None:
 
 
 def _put(cluster: Cluster, before: Build | None, after: Build) -> Build:
-    if before is not None:
+    if before is None:
+        bisect.insort(cluster.requests, after.requested_seq)
+    else:
         _leave(cluster, before)
     cluster.picture.builds[after.id] = after
     _enter(cluster, after)
@@ -356,7 +396,10 @@ def _leave(cluster: Cluster, build: Build) -> None:
             if not queue:
                 cluster.queues.pop(build.spec.labels, None)
         case State.RUNNING:
-            cluster.running.get(build.agent or "", {}).pop(build.id, None)
+            mine = cluster.running.get(build.agent or "", {})
+            mine.pop(build.id, None)
+            if not mine:
+                cluster.running.pop(build.agent or "", None)
         case State.FINISHED:
             cluster.unsealed.pop(build.id, None)
         case State.HELD:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
-ParamValue = str | int | float | bool
+Int = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""What JSON can carry both ways: a larger number could be read, but not written again."""
+ParamValue = str | Int | float | bool
 
 
 class Reason(enum.StrEnum):
@@ -29,7 +31,7 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
     The first retry waits ``delay_s`` seconds, each further one twice as long, up to an hour.
     """
 
-    times: int = 0
+    times: Int = 0
     on: tuple[Reason, ...] = (Reason.LOST, Reason.AGENT_ERROR)
     delay_s: float = 0.0
 
@@ -50,7 +52,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     labels: str = ""
-    priority: int = 0
+    priority: Int = 0
     timeout_s: float | None = None
     idle_timeout_s: float | None = None
     grace_s: float = 10.0

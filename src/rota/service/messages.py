@@ -20,6 +20,11 @@ BuildArg = Annotated[
 ]
 
 
+#: What a program of any language reads from JSON without loss; sequences and offsets stay below.
+MAX_NUMBER = 2**53 - 1
+MAX_TEXT = 1000
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Arguments of a verb. Unknown ones are refused, not ignored."""
 
@@ -31,7 +36,9 @@ class Nothing(Request, frozen=True):
 class JobsRequest(Request, frozen=True, kw_only=True):
     """Which jobs to list."""
 
-    match: Annotated[str, Meta(description="only jobs whose name matches this glob")] = "*"
+    match: Annotated[
+        str, Meta(description="only jobs whose name matches this glob", max_length=MAX_TEXT)
+    ] = "*"
 
 
 class JobRequest(Request, frozen=True, kw_only=True):
@@ -45,9 +52,10 @@ class PutJobRequest(Request, frozen=True, kw_only=True):
 
     job: JobArg
     script: Annotated[str, Meta(description="the whole script, header included")]
-    message: Annotated[str, Meta(description="the commit's message")] = ""
+    message: Annotated[str, Meta(description="the commit's message", max_length=10_000)] = ""
     if_match: Annotated[
-        str, Meta(description="change only if the definition's ETag is this; * if there is any")
+        str,
+        Meta(description="change only if the definition's ETag is among these; * if there is any"),
     ] = ""
     if_none_match: Annotated[str, Meta(description="* to change only if there is none")] = ""
 
@@ -56,15 +64,17 @@ class RemoveJobRequest(Request, frozen=True, kw_only=True):
     """A job to remove."""
 
     job: JobArg
-    message: Annotated[str, Meta(description="the commit's message")] = ""
-    if_match: Annotated[str, Meta(description="remove only if the ETag is this")] = ""
+    message: Annotated[str, Meta(description="the commit's message", max_length=10_000)] = ""
+    if_match: Annotated[str, Meta(description="remove only if the ETag is among these")] = ""
 
 
 class PauseRequest(Request, frozen=True, kw_only=True):
     """A job to pause."""
 
     job: JobArg
-    reason: Annotated[str, Meta(description="why, for whoever meets it")] = ""
+    reason: Annotated[
+        str, Meta(description="why, for whoever meets it", max_length=MAX_TEXT)
+    ] = ""
 
 
 class CheckRequest(Request, frozen=True, kw_only=True):
@@ -85,7 +95,11 @@ class RunRequest(Request, frozen=True, kw_only=True):
     ] = None
     key: Annotated[
         str,
-        Meta(description="idempotency key: the same key gives the same build", max_length=200),
+        Meta(
+            description="idempotency key: the same key gives the same build, and other parameters"
+            " with it are refused; it is the caller's own, for this job",
+            max_length=200,
+        ),
     ] = ""
 
 
@@ -99,7 +113,8 @@ class BuildsRequest(Request, frozen=True, kw_only=True):
     result: Annotated[str, Meta(description="only with this result, such as failed")] = ""
     limit: Annotated[int, Meta(description="at most so many", ge=1, le=1000)] = 20
     before: Annotated[
-        int | None, Meta(description="only builds requested before this journal sequence")
+        Annotated[int, Meta(ge=0, le=MAX_NUMBER)] | None,
+        Meta(description="only builds requested before this journal sequence"),
     ] = None
 
 
@@ -116,22 +131,36 @@ class LogRequest(Request, frozen=True, kw_only=True):
     """Which part of a log."""
 
     build: BuildArg
-    attempt: Annotated[int, Meta(description="which attempt; 0 is the last", ge=0)] = 0
-    offset: Annotated[int, Meta(description="start at this byte", ge=0)] = 0
-    limit: Annotated[int, Meta(description="at most so many bytes; 0 is all", ge=0)] = 0
+    attempt: Annotated[
+        int, Meta(description="which attempt; 0 is the last", ge=0, le=MAX_NUMBER)
+    ] = 0
+    offset: Annotated[int, Meta(description="start at this byte", ge=0, le=MAX_NUMBER)] = 0
+    limit: Annotated[
+        int,
+        Meta(description="at most so many bytes of the log; 0 is all", ge=0, le=MAX_NUMBER),
+    ] = 0
     tail: Annotated[
-        int, Meta(description="start so many lines before the end; -1 is the start", ge=-1)
+        int,
+        Meta(
+            description="start so many lines before the end; -1 is the start", ge=-1, le=MAX_NUMBER
+        ),
     ] = -1
-    line: Annotated[int, Meta(description="start at this line, from 1; 0 is the start", ge=0)] = 0
-    grep: Annotated[str, Meta(description="only lines that match this regular expression")] = ""
-    follow: Annotated[bool, Meta(description="go on until the build has finished")] = False
+    line: Annotated[
+        int,
+        Meta(description="start at this line, from 1; 0 is the start", ge=0, le=MAX_NUMBER),
+    ] = 0
+    grep: Annotated[
+        str,
+        Meta(description="only lines that match this regular expression", max_length=MAX_TEXT),
+    ] = ""
+    follow: Annotated[bool, Meta(description="go on until the attempt is over")] = False
 
 
 class CancelRequest(Request, frozen=True, kw_only=True):
     """A build to cancel."""
 
     build: BuildArg
-    why: Annotated[str, Meta(description="why, for the record")] = ""
+    why: Annotated[str, Meta(description="why, for the record", max_length=MAX_TEXT)] = ""
 
 
 class RetryRequest(Request, frozen=True, kw_only=True):
@@ -159,9 +188,17 @@ class EventsRequest(Request, frozen=True, kw_only=True):
     """Which events."""
 
     after: Annotated[
-        int | None, Meta(description="only after this journal sequence; 0 is from the start")
+        Annotated[int, Meta(ge=0, le=MAX_NUMBER)] | None,
+        Meta(description="only after this journal sequence; 0 is from the start"),
     ] = None
-    kind: Annotated[str, Meta(description="only kinds that match this glob, such as build.*")] = "*"
+    kind: Annotated[
+        str,
+        Meta(
+            description="only kinds that match this glob, such as build.*; one of your own counts"
+            " as custom.TYPE too",
+            max_length=MAX_TEXT,
+        ),
+    ] = "*"
     limit: Annotated[int, Meta(description="at most so many", ge=1, le=10000)] = 100
     follow: Annotated[bool, Meta(description="go on with new events")] = False
 
@@ -173,7 +210,8 @@ class EmitRequest(Request, frozen=True, kw_only=True):
         str,
         Meta(
             description="dotted, such as deploy.done",
-            pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$",
+            # Python's $ would let a line end pass.
+            pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$(?!\n)",
             max_length=100,
         ),
     ]

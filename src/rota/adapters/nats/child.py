@@ -142,14 +142,19 @@ def find_running(conf: Path) -> list[Pid]:
 
     Cost: one pass over the process table, some 20 µs a process.
     """
-    mark = os.fsencode(conf)
     names = [entry.name for entry in Path("/proc").iterdir()]
-    numbers = [int(name) for name in names if name.isdigit() and mark in _argv(name)]
-    return [pid for number in numbers if (pid := identify(number)) is not None]
+    found = [identify(int(name)) for name in names if name.isdigit() and _runs_on(name, conf)]
+    return [pid for pid in found if pid is not None]
 
 
-def _argv(number: str) -> list[bytes]:
+def is_ours(pid: Pid, conf: Path) -> bool:
+    """Whether it is this very process, alive, and was started on the configuration ``conf``."""
+    return is_running(pid) and _runs_on(str(pid.number), conf)
+
+
+def _runs_on(number: str, conf: Path) -> bool:
     try:
-        return Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
+        argv = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
     except OSError:
-        return []
+        return False
+    return os.fsencode(conf) in argv

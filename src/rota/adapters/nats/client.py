@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
+from rota.adapters.nats.beside import beside
 from rota.adapters.nats.wire import Message, Wire
 from rota.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
 log = logging.getLogger(__name__)
@@ -141,14 +143,13 @@ class Client:
         self._why = ""
         self._up = asyncio.Event()
         self._serial = 1
-        self._group = asyncio.TaskGroup()
-        self._runner: asyncio.Task[None] | None = None
+        self._running: AbstractAsyncContextManager[asyncio.Task[None]] | None = None
         self._loop: asyncio.AbstractEventLoop
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        await self._group.__aenter__()
-        self._runner = self._group.create_task(self._run(), name="engine-client")
+        self._running = beside(self._run(), "engine-client")
+        _ = await self._running.__aenter__()
         return self
 
     async def __aexit__(
@@ -157,9 +158,8 @@ class Client:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._runner is not None:
-            self._runner.cancel()
-        await self._group.__aexit__(kind, error, trace)
+        if self._running is not None:
+            await self._running.__aexit__(None, None, None)
 
     @property
     def is_connected(self) -> bool:

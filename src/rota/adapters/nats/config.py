@@ -18,10 +18,11 @@ from pathlib import Path
 import msgspec
 
 from rota.adapters.nats.client import Login
+from rota.errors import UnavailableError
 
 HOST = "127.0.0.1"
 MAX_PAYLOAD = 1 << 20
-#: Of the disk that is free (and what the engine has of it already), so that others can still write.
+#: Of the disk that is free, so that others can still write.
 DISK_SHARE = 0.8
 MAX_MEMORY = 32 << 20
 _NAME = re.compile(r'^server_name: "([^"]+)"$', re.MULTILINE)
@@ -89,22 +90,30 @@ class Folder:
         self.home.chmod(0o700)
 
     def load(self) -> State | None:
-        """Return what was saved; mended if it is damaged, ``None`` if there is nothing to mend."""
+        """Return what was saved; mended if it is damaged, ``None`` for an empty folder.
+
+        Raises:
+            UnavailableError: there is data, but whose it is cannot be told any more.
+        """
         try:
             return msgspec.json.decode(self.state.read_bytes(), type=State)
-        except FileNotFoundError:
+        except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
             pass
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            pass
-        name = self._name_in_conf()
-        return None if name is None else new_state(name=name, booted=True)
+        if not self.store.exists():
+            return None
+        if name := self._name_in_conf():
+            return new_state(name=name, booted=True)
+        raise UnavailableError(
+            f"the engine's data in {self.store} has lost its name",
+            hint=f"bring back {self.state} or {self.conf}, or move {self.home} away to begin anew",
+        )
 
     def _name_in_conf(self) -> str | None:
         try:
             found = _NAME.search(self.conf.read_text(errors="replace"))
         except FileNotFoundError:
             return None
-        return found[1] if found and self.store.exists() else None
+        return found[1] if found else None
 
     def save(self, state: State) -> None:
         """Write ``engine.json``, whole or not at all."""
@@ -190,7 +199,7 @@ system_account: SYS
 def disk_budget(folder: Folder) -> int:
     """Return how many bytes the server may keep on disk."""
     kept = sum(path.stat().st_size for path in folder.store.rglob("*.blk"))
-    return int((free_bytes(folder.home) + kept) * DISK_SHARE)
+    return kept + int(free_bytes(folder.home) * DISK_SHARE)
 
 
 def free_bytes(path: Path) -> int:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from rota.adapters.nats import monitor
+from rota.adapters.nats.beside import beside
 from rota.adapters.nats.bootstrap import GRACE_S, end_strays, first_boot, restart
-from rota.adapters.nats.child import Child, is_running
+from rota.adapters.nats.child import Child, is_ours
 from rota.adapters.nats.client import Address, Client
 from rota.adapters.nats.config import (
     HOST,
@@ -28,6 +29,7 @@ from rota.adapters.nats.config import (
 from rota.errors import UnavailableError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
     from types import TracebackType
 
@@ -58,20 +60,21 @@ class Engine:
         self._folder = Folder(home.absolute())
         self._state: State | None = None
         self._child: Child | None = None
-        self._group = asyncio.TaskGroup()
+        self._watching: AbstractAsyncContextManager[asyncio.Task[None]] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._well = asyncio.Event()
         self._heal_wanted = False
         self._complaints = 0
         self._scarce = False
+        self._log_start = 0
         self.trouble: str | None = None
         """What is wrong, in words for the status page; ``None`` if nothing is."""
 
     async def __aenter__(self) -> Self:
         await self.start()
-        await self._group.__aenter__()
-        self._watcher = self._group.create_task(self._watch(), name="engine-watch")
+        self._watching = beside(self._watch(), "engine-watch")
+        self._watcher = await self._watching.__aenter__()
         return self
 
     async def __aexit__(
@@ -80,11 +83,12 @@ class Engine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
-        await self._group.__aexit__(kind, error, trace)
-        if self._child is not None:
-            self._child.release()
+        try:
+            if self._watching is not None:
+                await self._watching.__aexit__(None, None, None)
+        finally:
+            if self._child is not None:
+                self._child.release()
 
     @property
     def name(self) -> str:
@@ -122,7 +126,10 @@ class Engine:
         """
         if self.pid:
             return
-        self._folder.create()
+        try:
+            self._folder.create()
+        except OSError as error:
+            raise self._unwritable(error) from error
         state = self._folder.load() or new_state()
         self._state = state
         if not await self._take_over(state):
@@ -172,7 +179,7 @@ class Engine:
 
     async def _take_over(self, state: State) -> bool:
         """Adopt the child of a former daemon; end it if it is ours but hangs."""
-        if state.process is None or not is_running(state.process):
+        if state.process is None or not is_ours(state.process, self._folder.conf):
             return False
         child = Child(state.process)
         for _ in range(HUNG_TICKS):
@@ -190,21 +197,26 @@ class Engine:
         booted = self._known().booted
         begin = restart if booted else first_boot
         for patience_s in PATIENCE_S if booted else BOOT_PATIENCE_S:
-            self._rotate_log()
-            state = self._prepared()
             try:
+                state = self._prepared()
                 child = await begin(state, self._folder, patience_s)
+                self._save(msgspec.structs.replace(state, booted=True, process=child.pid))
             except UnavailableError as error:
                 failure = error
                 log.warning("the engine did not start: %s", error.message)
                 continue
+            except OSError as error:
+                raise self._unwritable(error) from error
             self._child = child
-            self._save(msgspec.structs.replace(state, booted=True, process=child.pid))
             return
         raise UnavailableError(failure.message, hint=failure.hint or self._last_words())
 
+    def _unwritable(self, error: OSError) -> UnavailableError:
+        return UnavailableError(f"cannot write in {self._folder.home}: {error.strerror}")
+
     def _prepared(self) -> State:
         """Return the state to start with: ports that are free, and an empty store if never booted."""
+        self._rotate_log()
         state = self._known()
         if not state.booted:
             self._folder.wipe()
@@ -220,8 +232,11 @@ class Engine:
 
     def _rotate_log(self) -> None:
         path = self._folder.log
-        if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+        size = path.stat().st_size if path.exists() else 0
+        if size > MAX_LOG_BYTES:
             path.replace(path.with_name("engine.log.1"))
+            size = 0
+        self._log_start = size
 
     def _last_words(self, lines: int = 5) -> str:
         try:
@@ -305,4 +320,15 @@ class Engine:
             )
         elif self._scarce and free >= 2 * SCARCE_BYTES:
             return "its disk was full and has room again"
+        elif not self._scarce and self._is_wedged():
+            return "it could not write for a while"
         return None
+
+    def _is_wedged(self) -> bool:
+        """Whether a stream gave up writing: a client complained, and the child says why."""
+        if not self._complaints:
+            return False
+        self._complaints = 0
+        with self._folder.log.open("rb") as file:
+            file.seek(self._log_start)
+            return b"ritical write error" in file.read()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from rota.adapters.nats.beside import beside
 from rota.adapters.nats.config import HOST
 
 if TYPE_CHECKING:
@@ -25,12 +26,8 @@ RETRY_S = 0.005
 @asynccontextmanager
 async def stub_leaf(port: int, password: str) -> AsyncIterator[None]:
     """Be a leaf node while the context lasts, as soon as the server lets us."""
-    async with asyncio.TaskGroup() as group:
-        leaf = group.create_task(_run(port, password), name="engine-leaf")
-        try:
-            yield
-        finally:
-            leaf.cancel()
+    async with beside(_run(port, password), "engine-leaf"):
+        yield
 
 
 async def _run(port: int, password: str) -> None:

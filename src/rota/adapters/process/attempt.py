@@ -148,7 +148,7 @@ class Attempt:
         if self._started_at is None or self._supervisor is None or not self._ended.done():
             return False
         pids = window(self._supervisor.pid, self._loop.time() - self._started_at)
-        return pids is not None and not members(self._marks(), proc.snapshot(pids))
+        return pids is not None and not members(self._marks(), proc.sweep(pids))
 
     def _is_settled(self) -> bool:
         """Say whether the script has begun, or never will."""

@@ -114,7 +114,7 @@ def _freeze(marks: Marks) -> list[Process]:
             break
         # from the look before the last on: a pid is given out before its process can be seen
         now = proc.last_pid()
-        pids = range(now, before, -1) if now >= before else proc.all_pids()
+        pids = proc.given_out(before, now)
         before, last = last, now
     return list(found.values())
 
@@ -160,4 +160,4 @@ class Census:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._begun + self._interval_s - loop.time())
         self._begun = loop.time()
-        self._seen = await asyncio.to_thread(lambda: proc.snapshot(proc.all_pids()))
+        self._seen = await asyncio.to_thread(lambda: proc.sweep(proc.all_pids()))

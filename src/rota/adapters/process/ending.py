@@ -63,8 +63,10 @@ class Ending:
         await self._until_begun()
         if is_over and not await self._found():
             return
-        if grace_s <= 0 or not await self._ask(grace_s):
-            await self._kill()
+        if grace_s > 0:
+            await self._ask(grace_s)
+        # after an asking that all obeyed too: its looks miss what forks away fast, this one does not
+        await self._kill()
 
     async def _found(self) -> list[Process]:
         seen = await self._census.take()
@@ -80,8 +82,8 @@ class Ending:
             if self._supervisor is not None:
                 proc.send(self._supervisor, signal.SIGKILL)
 
-    async def _ask(self, grace_s: float) -> bool:
-        """Send SIGTERM to each process once; False if some are left after ``grace_s``."""
+    async def _ask(self, grace_s: float) -> None:
+        """Send SIGTERM to each process once; return when none is left, or after ``grace_s``."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace_s
         told: set[Identity] = set()
@@ -90,9 +92,8 @@ class Ending:
             told |= {process.identity for process in found}
             left = deadline - loop.time()
             if left <= 0:
-                return False
+                return
             await proc.until_gone(found, min(left, _TERM_LOOK_S))
-        return True
 
     def _tell(self, processes: list[Process]) -> None:
         # to the script's group at once: were its child told first, it could go on to the next line
@@ -109,7 +110,7 @@ class Ending:
                 proc.send(process.identity, signal.SIGCONT)
 
     async def _kill(self) -> None:
-        self._has_killed = True
+        self._has_killed = True  # before the first, so that no end overtakes it
         found: list[Process] = []
         for _ in range(_KILL_ROUNDS):
             # in one call of the thread: cancelled between stopping and killing, all would hang

@@ -9,10 +9,15 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterable
+from itertools import chain
 from typing import NamedTuple
 
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD of linux/sched.h
 _READ_BYTES = 1 << 14  # at a time; a shorter answer is the last of these files
+
+
+_LATE_LOOKS = 5
+_IN_FORK = 4  # a pid is given out a little before its process can be seen
 
 
 class Identity(NamedTuple):
@@ -83,9 +88,35 @@ def snapshot(pids: Iterable[int]) -> list[Process]:
 
 
 def all_pids() -> list[int]:
-    """Return the pids of all processes, youngest first where pids did not wrap."""
+    """Return the pids of all processes, youngest first as far as pids tell: they begin anew."""
+    last = last_pid()
     with os.scandir("/proc") as entries:
-        return sorted((int(e.name) for e in entries if e.name.isdecimal()), reverse=True)
+        pids = [int(entry.name) for entry in entries if entry.name.isdecimal()]
+    return sorted(pids, key=lambda pid: (pid > last, -pid))
+
+
+def given_out(after: int, last: int) -> Iterable[int]:
+    """Return the pids given out after ``after`` up to ``last``, youngest first, across a wrap too."""
+    if last >= after:
+        return range(last, after, -1)
+    return chain(range(last, 0, -1), range(most_pids(), after, -1))
+
+
+def sweep(pids: Iterable[int]) -> list[Process]:
+    """Return the processes of ``pids``, as :func:`snapshot`, and those that were born meanwhile.
+
+    So one that forks and ends all the time, always a pid ahead, is seen as well: the last looks are
+    at a handful of pids, and take less time than a fork.
+    """
+    last = last_pid()
+    seen = snapshot(pids)
+    for _ in range(_LATE_LOOKS):
+        now = last_pid()
+        if now == last:
+            break
+        seen += snapshot(given_out(max(0, last - _IN_FORK), now))
+        last = now
+    return seen
 
 
 def last_pid() -> int:

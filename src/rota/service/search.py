@@ -1,0 +1,109 @@
+"""Searching logs by regular expression, in processes of their own.
+
+A pattern such as ``(a+)+$`` can keep Python busy for years, and nothing in the same process could
+stop it. So each search has its own, with a limit to the time and memory that it takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+
+from rota.errors import InputError, UnavailableError
+from rota.service.grep_worker import LENGTH
+
+#: A piece of half a mebibyte takes milliseconds; what takes this long will not end.
+LIMIT_S = 5.0
+#: About 10 MB each while they run.
+MAX_AT_ONCE = 8
+#: Pieces are searched this large at most, so that the limit is one of the pattern alone.
+PIECE = 512 * 1024
+
+
+class Searches:
+    """The searches that run now on this agent; there are at most ``MAX_AT_ONCE``."""
+
+    def __init__(self, limit_s: float = LIMIT_S) -> None:
+        self._limit_s = limit_s
+        self._running = 0
+
+    async def matching(
+        self, pattern: str, pieces: AsyncGenerator[bytes]
+    ) -> AsyncGenerator[bytes]:
+        """Yield the lines of a log that match, each with its line end; a last one gets one.
+
+        Cost: a process of about 20 ms and 10 MB, for as long as the search runs.
+
+        Raises:
+            InputError: it is no regular expression, or takes too long to match.
+            UnavailableError: too many searches run already.
+        """
+        async with contextlib.aclosing(pieces), self._worker() as worker:
+            fault = await _ask(worker, pattern, pattern.encode())
+            if fault:
+                raise InputError(
+                    f"bad regular expression {pattern!r}: {fault.decode(errors='replace')}",
+                    hint="Python's syntax: https://docs.python.org/3/library/re.html",
+                )
+            async for piece in pieces:
+                for at in range(0, len(piece), PIECE):
+                    if found := await _ask(worker, pattern, piece[at : at + PIECE]):
+                        yield found
+            if found := await _ask(worker, pattern, b""):
+                yield found
+
+    @contextlib.asynccontextmanager
+    async def _worker(self) -> AsyncIterator[Process]:
+        if self._running >= MAX_AT_ONCE:
+            raise UnavailableError(
+                f"{MAX_AT_ONCE} searches run already on this agent, which is the limit",
+                hint="try again when one of them has ended",
+            )
+        self._running += 1
+        try:
+            worker = await _started(self._limit_s)
+            try:
+                yield worker
+            finally:
+                await _ended(worker)
+        finally:
+            self._running -= 1
+
+
+async def _started(limit_s: float) -> Process:
+    program = Path(__file__).with_name("grep_worker.py")
+    # No site packages and no variables of ours: it starts in a few milliseconds and sees nothing.
+    argv = (sys.executable, "-I", "-S", "-W", "ignore", str(program), str(limit_s))
+    try:
+        return await asyncio.create_subprocess_exec(
+            *argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env={}
+        )
+    except OSError as error:
+        raise UnavailableError(f"cannot start a search: {error.strerror}") from error
+
+
+async def _ended(worker: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        worker.kill()
+    # Killed by SIGKILL: the kernel needs no longer than a moment.
+    await asyncio.shield(worker.wait())
+
+
+async def _ask(worker: Process, pattern: str, data: bytes) -> bytes:
+    """Return the answer to one frame."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    try:
+        worker.stdin.write(LENGTH.pack(len(data)) + data)
+        await worker.stdin.drain()
+        head = await worker.stdout.readexactly(LENGTH.size)
+        return await worker.stdout.readexactly(LENGTH.unpack(head)[0])
+    except (asyncio.IncompleteReadError, ConnectionError) as error:
+        raise InputError(
+            f"the regular expression {pattern!r} takes too long or too much memory on this log",
+            hint="avoid a repetition within a repetition, such as (a+)+",
+        ) from error
