@@ -1,3 +1,8 @@
-"""Fixtures that any test may ask for."""
+"""Fixtures that any test may ask for, and one profile for all properties: repeatable, not timed."""
 
-pytest_plugins = ["tests.harness.engine"]
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+pytest_plugins = ["tests.harness.agent", "tests.harness.engine"]

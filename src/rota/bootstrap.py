@@ -45,7 +45,7 @@ from rota.core.ids import parse_agent_name
 from rota.core.labels import parse_agent_labels
 from rota.errors import ConflictError, InputError, UnavailableError
 from rota.http.access import Access
-from rota.http.app import make_app
+from rota.http.app import make_app, make_runner
 from rota.service.context import Myself
 
 logger = logging.getLogger("rota")
@@ -80,6 +80,7 @@ def run_agent(options: AgentOptions) -> int:
         stream=sys.stderr,
     )
     options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _close_on_exec(keep=2)
     with _lock(options.data), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(options))
 
@@ -90,14 +91,35 @@ def _refuse_unsupported(options: AgentOptions) -> None:
             raise InputError(f"{flag} is not supported by this version: it runs one agent")
 
 
+def _close_on_exec(keep: int) -> None:
+    """Let no script have what our own parent left open, such as make's job server."""
+    for entry in Path("/proc/self/fd").iterdir():
+        if int(entry.name) > keep:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(int(entry.name), False)
+
+
 async def _serve(options: AgentOptions) -> int:
-    stopping = asyncio.Event()
+    stopping, serving = asyncio.Event(), asyncio.current_task()
     loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        # Before it is ready nobody waits for the event: what is being started is given up.
+        stopping.set()
+        if serving is not None and not ready.is_set():
+            serving.cancel()
+
+    ready = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stop)
     async with Engine(options.data / "engine") as engine:
-        async with contextlib.AsyncExitStack() as stack:
-            await _run(options, engine, stack, stopping)
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                await _run(options, engine, stack, stopping, ready)
+        except asyncio.CancelledError:
+            if not stopping.is_set():
+                raise
+            logger.info("told to stop before it was ready")
         # Only here: a daemon that crashed leaves its engine alive, to be taken over.
         await engine.stop()
     logger.info("stopped")
@@ -105,7 +127,11 @@ async def _serve(options: AgentOptions) -> int:
 
 
 async def _run(
-    options: AgentOptions, engine: Engine, stack: contextlib.AsyncExitStack, stopping: asyncio.Event
+    options: AgentOptions,
+    engine: Engine,
+    stack: contextlib.AsyncExitStack,
+    stopping: asyncio.Event,
+    ready: asyncio.Event,
 ) -> None:
     data, me = options.data, _myself(options)
     store = await stack.enter_async_context(GitStore(data / "store.git"))
@@ -125,6 +151,7 @@ async def _run(
         )
     )
     logger.info("%s is ready: %s, data in %s", me.name, url, data)
+    ready.set()
     _say_ready(options.ready_fd)
     await stopping.wait()
     logger.info("stopping; builds that run go on: %d", len(agent.runner.active))
@@ -283,8 +310,7 @@ def _url(listening: socket.socket) -> str:
 async def _listen(
     stack: contextlib.AsyncExitStack, app: web.Application, path: Path, tcp: socket.socket
 ) -> None:
-    # A caller that went away ends its stream at once; what changes something is shielded.
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+    runner = make_runner(app)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     unix = stack.enter_context(_unix_socket(path))

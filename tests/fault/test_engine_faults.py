@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from tests.harness.engine import PATIENCE_S, forget_stream, until
 
-from rota.adapters.nats import Client, Engine, NatsBlobs, NatsJournal, NatsLogs, jetstream
+from rota.adapters.nats import Client, Engine, NatsBlobs, NatsJournal, NatsLogs, jetstream, launch
 from rota.adapters.nats import engine as engine_module
 from rota.adapters.nats.child import identify
 from rota.adapters.nats.config import State
@@ -54,6 +54,7 @@ def saved(home: Path) -> State:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look after the child more often than a daemon does."""
     monkeypatch.setattr(engine_module, "TICK_S", 0.2)
+    monkeypatch.setattr(launch, "ASK_S", 0.2)
 
 
 @pytest.fixture
@@ -204,8 +205,8 @@ async def test_an_engine_that_does_not_confirm_is_named_in_words(
         os.kill(engine.pid, signal.SIGCONT)
 
 
-async def test_a_child_that_hangs_is_replaced(tmp_path: Path, quick: None) -> None:
-    async with Engine(tmp_path) as engine, engine.connect() as client:
+async def test_a_child_that_hangs_is_replaced(stopped_engine: Path, quick: None) -> None:
+    async with Engine(stopped_engine) as engine, engine.connect() as client:
         journal = NatsJournal(client)
         await journal.open()
         await journal.append(started("b"))
@@ -218,9 +219,9 @@ async def test_a_child_that_hangs_is_replaced(tmp_path: Path, quick: None) -> No
 
 
 async def test_a_child_that_dies_again_and_again_is_started_again_and_again(
-    tmp_path: Path, quick: None
+    stopped_engine: Path, quick: None
 ) -> None:
-    async with Engine(tmp_path) as engine:
+    async with Engine(stopped_engine) as engine:
         for _ in range(3):
             pid = engine.pid
             os.kill(pid, signal.SIGKILL)
@@ -239,9 +240,9 @@ async def run_daemon(home: Path) -> int:
     return pid
 
 
-async def test_a_child_outlives_its_daemon_and_is_taken_over(tmp_path: Path) -> None:
-    pid = await run_daemon(tmp_path)
-    async with Engine(tmp_path) as engine, engine.connect() as client:
+async def test_a_child_outlives_its_daemon_and_is_taken_over(stopped_engine: Path) -> None:
+    pid = await run_daemon(stopped_engine)
+    async with Engine(stopped_engine) as engine, engine.connect() as client:
         assert engine.pid == pid
         journal = NatsJournal(client)
         await journal.open()
@@ -253,24 +254,26 @@ async def test_a_child_outlives_its_daemon_and_is_taken_over(tmp_path: Path) -> 
     assert identify(pid) is None
 
 
-async def test_a_child_that_hangs_is_not_taken_over(tmp_path: Path, quick: None) -> None:
-    pid = await run_daemon(tmp_path)
+async def test_a_child_that_hangs_is_not_taken_over(stopped_engine: Path, quick: None) -> None:
+    pid = await run_daemon(stopped_engine)
     os.kill(pid, signal.SIGSTOP)
-    async with Engine(tmp_path) as engine:
+    async with Engine(stopped_engine) as engine:
         assert engine.pid not in (0, pid)
         await engine.stop()
     assert identify(pid) is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b'{"name": 5}'])
-async def test_a_damaged_memory_of_the_engine_is_mended(tmp_path: Path, damage: bytes) -> None:
-    async with Engine(tmp_path) as engine, engine.connect() as client:
+async def test_a_damaged_memory_of_the_engine_is_mended(
+    stopped_engine: Path, damage: bytes
+) -> None:
+    async with Engine(stopped_engine) as engine, engine.connect() as client:
         name, pid = engine.name, engine.pid
         journal = NatsJournal(client)
         await journal.open()
         await journal.append(started("b"))
-    (tmp_path / "engine.json").write_bytes(damage)
-    async with Engine(tmp_path) as engine, engine.connect() as client:
+    (stopped_engine / "engine.json").write_bytes(damage)
+    async with Engine(stopped_engine) as engine, engine.connect() as client:
         assert engine.name == name
         assert engine.pid != pid
         assert await NatsJournal(client).bounds() == (1, 1)
@@ -278,16 +281,14 @@ async def test_a_damaged_memory_of_the_engine_is_mended(tmp_path: Path, damage: 
     assert identify(pid) is None
 
 
-async def test_data_without_a_name_is_not_thrown_away(tmp_path: Path) -> None:
-    async with Engine(tmp_path) as engine:
-        await engine.stop()
-    (tmp_path / "engine.json").unlink()
-    (tmp_path / "nats.conf").unlink()
+async def test_data_without_a_name_is_not_thrown_away(stopped_engine: Path) -> None:
+    (stopped_engine / "engine.json").unlink()
+    (stopped_engine / "nats.conf").unlink()
     with pytest.raises(UnavailableError) as caught:
-        await Engine(tmp_path).start()
-    assert caught.value.message == f"the engine's data in {tmp_path}/js has lost its name"
-    assert str(caught.value.hint).endswith(f"or move {tmp_path} away to begin anew")
-    assert (tmp_path / "js").exists()
+        await Engine(stopped_engine).start()
+    assert caught.value.message == f"the engine's data in {stopped_engine}/js has lost its name"
+    assert str(caught.value.hint).endswith(f"or move {stopped_engine} away to begin anew")
+    assert (stopped_engine / "js").exists()
 
 
 async def test_a_first_boot_that_broke_off_begins_again(tmp_path: Path) -> None:
@@ -300,16 +301,15 @@ async def test_a_first_boot_that_broke_off_begins_again(tmp_path: Path) -> None:
         await engine.stop()
 
 
-async def test_a_port_that_somebody_took_is_given_up(tmp_path: Path) -> None:
-    async with Engine(tmp_path) as engine:
-        await engine.stop()
-    old = saved(tmp_path).ports
+async def test_a_port_that_somebody_took_is_given_up(stopped_engine: Path) -> None:
+    old = saved(stopped_engine).ports
     with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         squatter.bind(("127.0.0.1", old.client))
         squatter.listen()
-        async with Engine(tmp_path) as engine, engine.connect() as client:
+        async with Engine(stopped_engine) as engine, engine.connect() as client:
             await client.connected(PATIENCE_S)
-            assert saved(tmp_path).ports.client != old.client
+            assert saved(stopped_engine).ports.client != old.client
             await engine.stop()
 
 
@@ -346,6 +346,40 @@ async def test_a_full_disk_is_named_and_cured_by_room(
         there = [entry.seq async for entry in journal.read()]
         assert {*written, after} <= set(there)
         await engine.stop()
+
+
+async def test_a_stream_that_gave_up_writing_is_cured(
+    small_disk: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jetstream, "LIMIT_S", 2.0)
+    monkeypatch.setattr(engine_module, "SCARCE_BYTES", 0)  # the shortage came and went unseen
+    async with Engine(small_disk / "engine") as engine, engine.connect() as client:
+        journal = NatsJournal(client)
+        await journal.open()
+        pid = engine.pid
+        fill(small_disk / "hog")
+        with pytest.raises(UnavailableError):
+            await append_many(journal)
+        (small_disk / "hog").unlink()
+        await until(lambda: engine.pid not in (0, pid) and engine.trouble is None)
+        assert await journal.append(started("b")) > 0
+        await engine.stop()
+
+
+async def test_a_start_that_takes_too_long_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "BOOT_PATIENCE_S", (0.01, PATIENCE_S))
+    monkeypatch.setattr(launch, "PATIENCE_S", (0.01, 0.01, PATIENCE_S))
+    for _ in range(2):
+        async with Engine(tmp_path) as engine:
+            assert engine.pid != 0
+            await engine.stop()
+    monkeypatch.setattr(launch, "PATIENCE_S", (0.01,))
+    with pytest.raises(UnavailableError) as caught:
+        await Engine(tmp_path).start()
+    assert caught.value.message == "the engine did not answer within 0.01 s"
+    assert str(caught.value.hint).startswith(f"the last lines of {tmp_path}/engine.log:")
 
 
 async def append_many(journal: NatsJournal) -> None:

@@ -13,8 +13,7 @@ import psutil
 import pytest
 from tests.harness.engine import PATIENCE_S, forget_stream, until
 
-from rota.adapters.nats import Address, Client, Engine, Login, NatsJournal, binary
-from rota.adapters.nats import engine as engine_module
+from rota.adapters.nats import Address, Client, Engine, Login, NatsJournal, binary, launch
 from rota.adapters.nats.child import identify
 from rota.adapters.nats.config import State
 from rota.core.events import EPOCH, BuildStarted
@@ -56,15 +55,15 @@ async def test_a_first_boot_leaves_one_server_on_loopback_and_secrets_to_nobody(
         assert engine.pid == 0
 
 
-async def test_a_restart_keeps_name_ports_and_data(tmp_path: Path) -> None:
-    async with Engine(tmp_path) as engine, engine.connect() as client:
-        first = saved(tmp_path)
+async def test_a_restart_keeps_name_ports_and_data(stopped_engine: Path) -> None:
+    async with Engine(stopped_engine) as engine, engine.connect() as client:
+        first = saved(stopped_engine)
         await (await journal_of(client)).append(started("b"))
         await engine.stop()
         await engine.stop()
     for _ in range(2):
-        async with Engine(tmp_path) as engine, engine.connect() as client:
-            again = saved(tmp_path)
+        async with Engine(stopped_engine) as engine, engine.connect() as client:
+            again = saved(stopped_engine)
             assert (
                 (again.name, again.ports) == (first.name, first.ports) == (engine.name, first.ports)
             )
@@ -129,17 +128,15 @@ async def test_a_wrong_password_is_said_to_be_wrong(engine_home: Path) -> None:
 
 
 async def test_a_server_that_cannot_start_is_quoted(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, stopped_engine: Path
 ) -> None:
-    async with Engine(tmp_path) as engine:
-        await engine.stop()
-    (tmp_path / "js").rename(tmp_path / "away")
-    (tmp_path / "js").write_text("not a folder")
-    monkeypatch.setattr(engine_module, "PATIENCE_S", (PATIENCE_S,))
+    (stopped_engine / "js").rename(stopped_engine / "away")
+    (stopped_engine / "js").write_text("not a folder")
+    monkeypatch.setattr(launch, "PATIENCE_S", (PATIENCE_S,))
     with pytest.raises(UnavailableError) as caught:
-        await Engine(tmp_path).start()
+        await Engine(stopped_engine).start()
     assert caught.value.message == "the engine's server ended while it started"
-    assert f"the last lines of {tmp_path}/engine.log:" in str(caught.value.hint)
+    assert f"the last lines of {stopped_engine}/engine.log:" in str(caught.value.hint)
     assert "not a directory" in str(caught.value.hint)
 
 
@@ -150,30 +147,28 @@ async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert caught.value.message == f"cannot write in {tmp_path}/file/engine: Not a directory"
 
 
-async def test_a_large_log_is_put_aside_at_a_start(tmp_path: Path) -> None:
-    async with Engine(tmp_path) as engine:
+async def test_a_large_log_is_put_aside_at_a_start(stopped_engine: Path) -> None:
+    (stopped_engine / "engine.log").write_bytes(b"x" * (launch.MAX_LOG_BYTES + 1))
+    async with Engine(stopped_engine) as engine:
         await engine.stop()
-    (tmp_path / "engine.log").write_bytes(b"x" * (engine_module.MAX_LOG_BYTES + 1))
-    async with Engine(tmp_path) as engine:
-        await engine.stop()
-    assert (tmp_path / "engine.log.1").stat().st_size > engine_module.MAX_LOG_BYTES
-    assert (tmp_path / "engine.log").stat().st_size < engine_module.MAX_LOG_BYTES
+    assert (stopped_engine / "engine.log.1").stat().st_size > launch.MAX_LOG_BYTES
+    assert (stopped_engine / "engine.log").stat().st_size < launch.MAX_LOG_BYTES
 
 
-async def test_a_foreign_process_with_the_childs_number_is_not_touched(tmp_path: Path) -> None:
-    async with Engine(tmp_path) as engine:
-        await engine.stop()
+async def test_a_foreign_process_with_the_childs_number_is_not_touched(
+    stopped_engine: Path,
+) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as foreign:
-        state = msgspec.structs.replace(saved(tmp_path), process=identify(foreign.pid))
-        (tmp_path / "engine.json").write_bytes(msgspec.json.encode(state))
-        async with Engine(tmp_path) as engine:
+        state = msgspec.structs.replace(saved(stopped_engine), process=identify(foreign.pid))
+        (stopped_engine / "engine.json").write_bytes(msgspec.json.encode(state))
+        async with Engine(stopped_engine) as engine:
             assert engine.pid not in (0, foreign.pid)
             await engine.stop()
         assert foreign.poll() is None
         foreign.communicate(b"\n")
 
 
-async def test_it_works_on_uvloop(tmp_path: Path) -> None:
+async def test_it_works_on_uvloop(stopped_engine: Path) -> None:
     script = (
         "import asyncio, sys, uvloop\n"
         "from pathlib import Path\n"
@@ -185,7 +180,7 @@ async def test_it_works_on_uvloop(tmp_path: Path) -> None:
         "        await engine.stop()\n"
         "uvloop.run(main())\n"
     )
-    argv = [sys.executable, "-W", "error", "-c", script, str(tmp_path)]
+    argv = [sys.executable, "-W", "error", "-c", script, str(stopped_engine)]
     result = await asyncio.to_thread(subprocess.run, argv, capture_output=True, check=False)
     assert (
         result.returncode,

@@ -131,7 +131,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 async def write_history(store: GitStore, builds: int) -> None:
     for number in range(1, builds + 1):
-        record = Record(f"builds/web/test/@000/000/{number}.json", b'{"number": %d}\n' % number)
+        record = Record(f"builds/web/test/@000/00/{number}.json", b'{"number": %d}\n' % number)
         await store.record([record], covers=number, at=AT)
 
 
@@ -327,11 +327,11 @@ async def test_history_can_be_cloned_fetched_and_read_by_job(site: Site) -> None
     clone = await site.clone()
     log = await clone.run("log", "--oneline", "origin/history", "--", "builds/web/test")
     assert len(log.splitlines()) == 3
-    await site.store.record([Record("builds/b/@000/000/1.json", b"{}\n")], covers=9, at=AT)
+    await site.store.record([Record("builds/b/@000/00/1.json", b"{}\n")], covers=9, at=AT)
     await clone.run("fetch", "-q")
     assert len((await clone.run("log", "--oneline", "origin/history")).splitlines()) == 4
     history = await site.clone("history", "--branch", "history")
-    assert (history.folder / "builds/web/test/@000/000/2.json").read_bytes() == b'{"number": 2}\n'
+    assert (history.folder / "builds/web/test/@000/00/2.json").read_bytes() == b'{"number": 2}\n'
     shallow = await site.clone("shallow", "--depth", "1", "--branch", "history")
     assert len((await shallow.run("log", "--oneline")).splitlines()) == 1
     await shallow.run("fsck", "--full")

@@ -64,7 +64,7 @@ async def test_a_name_that_git_cannot_write_is_written_as_far_as_it_can_be(
 
 
 async def test_history_says_what_ran(store: GitStore, path: Path) -> None:
-    await store.record([Record("builds/a/@000/000/1.json", b"{}\n")], covers=5, at=AT)
+    await store.record([Record("builds/a/@000/00/1.json", b"{}\n")], covers=5, at=AT)
     assert git(path, "log", "-1", "--format=%an <%ae> %aI%n%B", HISTORY).splitlines() == [
         "rota <rota@localhost> 2026-01-02T03:04:05+00:00",
         "history: 1 build",
@@ -79,7 +79,7 @@ async def test_history_says_what_ran(store: GitStore, path: Path) -> None:
 
 
 async def test_all_records_are_read_in_batches(store: GitStore) -> None:
-    records = [Record(f"builds/a/@000/{n // 1000:03}/{n}.json", b"%d" % n) for n in range(2500)]
+    records = [Record(f"builds/a/@000/{n // 100:02}/{n}.json", b"%d" % n) for n in range(2500)]
     await store.record(records, covers=1, at=AT)
     found = [data async for data in store.records()]
     assert sorted(map(int, found)) == list(range(2500))
@@ -208,13 +208,18 @@ def test_the_settings_of_a_new_store_are_the_defaults_when_their_signs_are_remov
 
 
 def test_it_works_on_uvloop_too(path: Path) -> None:
-    async def scenario() -> int:
+    async def scenario() -> tuple[int, int]:
         async with GitStore(path) as store:
             await write(store, {"jobs/a": b"x" * (1 << 20)})
             tree = await store.tree(await store.head())
-            return len((await store.blobs([tree["jobs/a"]]))[tree["jobs/a"]])
+            data = (await store.blobs([tree["jobs/a"]]))[tree["jobs/a"]]
+            with pytest.raises(NotFoundError):
+                await store.tree("1" * 40)
+            records = [Record(f"builds/a/{n}.json", b"%d" % n) for n in range(1200)]
+            await store.record(records, covers=1, at=AT)
+            return len(data), len([data async for data in store.records()])
 
-    assert uvloop.run(scenario()) == 1 << 20
+    assert uvloop.run(scenario()) == (1 << 20, 1200)
 
 
 async def test_without_git_the_error_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

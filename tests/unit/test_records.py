@@ -30,12 +30,12 @@ def make(number: int = 12, **fields: Any) -> Build:
     return Build(**(defaults | fields))
 
 
-def test_a_record_lies_in_a_folder_of_at_most_a_thousand() -> None:
-    assert records.record_path(make(12)) == "builds/web/test/@000/000/12.json"
-    assert records.record_path(make(999)) == "builds/web/test/@000/000/999.json"
-    assert records.record_path(make(1000)) == "builds/web/test/@000/001/1000.json"
-    assert records.record_path(make(1_234_567)) == "builds/web/test/@001/234/1234567.json"
-    assert records.record_path(make(10**10)) == "builds/web/test/@10000/000/10000000000.json"
+def test_a_record_lies_in_a_folder_of_at_most_a_hundred() -> None:
+    assert records.record_path(make(12)) == "builds/web/test/@000/00/12.json"
+    assert records.record_path(make(99)) == "builds/web/test/@000/00/99.json"
+    assert records.record_path(make(100)) == "builds/web/test/@000/01/100.json"
+    assert records.record_path(make(1_234_567)) == "builds/web/test/@123/45/1234567.json"
+    assert records.record_path(make(10**8)) == "builds/web/test/@10000/00/100000000.json"
 
 
 def test_a_folder_of_numbers_is_no_jobs_name() -> None:

@@ -10,6 +10,9 @@ from rota.ports.blobs import Blob
 from rota.ports.logs import LogKey
 
 
+NOTHING: tuple[bytes, ...] = ()
+
+
 class ShownLogs:
     """Hands each piece on, in order, and keeps none; reading finds nothing."""
 
@@ -33,13 +36,13 @@ class ShownLogs:
         self, key: LogKey, start: int = 0, stop: int | None = None
     ) -> AsyncGenerator[bytes]:
         """Yield nothing."""
-        return
-        yield b""
+        for piece in NOTHING:
+            yield piece
 
     async def follow(self, key: LogKey, start: int = 0) -> AsyncGenerator[bytes]:
         """Yield nothing."""
-        return
-        yield b""
+        for piece in NOTHING:
+            yield piece
 
     async def drop(self, key: LogKey) -> None:
         """Forget the count."""
@@ -59,8 +62,12 @@ class MeasuredBlobs:
 
     async def get(self, name: str) -> AsyncGenerator[bytes]:
         """Raise: there is never anything."""
-        raise NotFoundError(f"no {name!r}: `rota exec` keeps no artifacts")
-        yield b""
+        for piece in _nothing_of(name):
+            yield piece
 
     async def drop(self, name: str) -> None:
         """Do nothing."""
+
+
+def _nothing_of(name: str) -> tuple[bytes, ...]:
+    raise NotFoundError(f"no {name!r}: `rota exec` keeps no artifacts")

@@ -52,6 +52,7 @@ class Loop:
         self._journal_first = journal_first
         self._claiming: set[str] = set()
         self._is_sealing = False
+        self._sealed_at: float | None = None
         self._is_trimming = False
         self._is_live = False
         self._decision: asyncio.Handle | None = None
@@ -92,6 +93,7 @@ class Loop:
         event = entry.event
         if isinstance(event, HistorySealed):
             self._is_sealing = False
+            self._sealed_at = self._clock.monotonic()
             self._historian.seal(change.sealed, event.through, event.at)
         if change.build is not None and self._is_live:
             self._react(change.build)
@@ -127,6 +129,7 @@ class Loop:
             claiming=self._claiming | self._runner.active.keys(),
             takes_builds="disk" not in self._world.troubles,
             is_sealing=self._is_sealing,
+            since_seal_s=self._since_seal_s(),
             journal_first=self._journal_first,
             history_covered=self._historian.covered,
         )
@@ -140,6 +143,9 @@ class Loop:
             # Never sooner than 10 ms: a clock that runs backwards must not spin the loop.
             delay = max(0.01, (decision.wake_at - now).total_seconds())
             self._alarm = asyncio.get_running_loop().call_later(delay, self.decide_soon)
+
+    def _since_seal_s(self) -> float | None:
+        return None if self._sealed_at is None else self._clock.monotonic() - self._sealed_at
 
     def _act(self, effect: Effect) -> None:
         match effect:
@@ -166,16 +172,10 @@ class Loop:
             build=claim.build,
             attempt=claim.attempt,
         )
-        try:
-            await self._journal.append(event, expect=claim.expect)
-        except StaleError:
-            self._claiming.discard(claim.build)
-        except UnavailableError as error:
-            # It may have been written all the same: then folding it starts the build.
-            logger.warning("cannot claim %s: %s", claim.build, error.message)
-            await asyncio.sleep(0.2)
-            self._claiming.discard(claim.build)
-            self.decide_soon()
+        # The slot stays taken until an event of the build is folded, this one or the one that came
+        # first: an answer that was lost must not let a further build in.
+        with contextlib.suppress(StaleError):
+            await persist("claim", lambda: self._journal.append(event, expect=claim.expect))
 
     async def _seal(self, seal: Seal) -> None:
         event = HistorySealed(

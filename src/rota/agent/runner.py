@@ -186,16 +186,12 @@ class Runner:
         )
         if scanner is None:
             return fact
-        masks = scanner.masks
         return replace(
             fact,
             signal=ended.signal,
             log_bytes=log_bytes,
             usage=ended.usage,
-            annotations=tuple(
-                replace(note, message=masks.apply(note.message.encode()).decode(errors="replace"))
-                for note in scanner.annotations
-            ),
+            annotations=scanner.shown_annotations(),
         )
 
     def _finished(

@@ -60,7 +60,7 @@ ROUTES: dict[str, Route] = {
             "job": "the job's name, its path under jobs/",
             "script": "the whole script, header included",
             "message": "the commit's message",
-            "if_match": "change only if the definition's ETag is this; * if there is any",
+            "if_match": "change only if the definition's ETag is among these; * if there is any",
             "if_none_match": "* to change only if there is none",
         },
     ),
@@ -71,7 +71,7 @@ ROUTES: dict[str, Route] = {
         {
             "job": "the job's name, its path under jobs/",
             "message": "the commit's message",
-            "if_match": "remove only if the ETag is this",
+            "if_match": "remove only if the ETag is among these",
         },
     ),
     "pause": Route(
@@ -108,7 +108,7 @@ ROUTES: dict[str, Route] = {
             "job": "the job's name, its path under jobs/",
             "params": "the job's declared parameters",
             "priority": "-100 to 100, instead of the job's own",
-            "key": "idempotency key: the same key gives the same build",
+            "key": "idempotency key: the same key gives the same build, and other parameters with it are refused; it is the caller's own, for this job",
         },
     ),
     "builds": Route(
@@ -140,11 +140,11 @@ ROUTES: dict[str, Route] = {
             "build": "job#number, a job's name (its latest build), or an id's prefix",
             "attempt": "which attempt; 0 is the last",
             "offset": "start at this byte",
-            "limit": "at most so many bytes; 0 is all",
+            "limit": "at most so many bytes of the log; 0 is all",
             "tail": "start so many lines before the end; -1 is the start",
             "line": "start at this line, from 1; 0 is the start",
             "grep": "only lines that match this regular expression",
-            "follow": "go on until the build has finished",
+            "follow": "go on until the attempt is over",
         },
     ),
     "cancel": Route(
@@ -216,7 +216,7 @@ ROUTES: dict[str, Route] = {
         "read the journal, or follow it as server-sent events",
         {
             "after": "only after this journal sequence; 0 is from the start",
-            "kind": "only kinds that match this glob, such as build.*",
+            "kind": "only kinds that match this glob, such as build.*; one of your own counts as custom.TYPE too",
             "limit": "at most so many",
             "follow": "go on with new events",
         },

@@ -16,8 +16,8 @@ import msgspec
 from rota.core.fold import Cluster
 from rota.core.labels import satisfies
 
-#: Commits of the history are at least this far apart, however many builds finish.
-SEAL_EVERY = timedelta(seconds=1)
+#: Seals, and so commits of the history, are this many seconds apart, however many builds finish.
+SEAL_EVERY_S = 1.0
 #: Events kept behind the history, so that followers can come back after a break.
 KEEP_EVENTS = 20_000
 #: Trimming is cheap but not free: do it in steps of this many events.
@@ -58,6 +58,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     claiming: Set[str] = frozenset()
     takes_builds: bool = True
     is_sealing: bool = False
+    #: Seconds since it folded the last seal, by a clock that never goes back; ``None``: it has not.
+    since_seal_s: float | None = None
     journal_first: int = 1
     history_covered: int = 0
 
@@ -121,12 +123,12 @@ def _leaders_duties(
 ) -> Iterator[Effect]:
     picture = cluster.picture
     if cluster.unsealed and not view.is_sealing:
-        # A clock set back must not stop sealing: wait no longer than one period in any case.
-        due = min(picture.sealed_at + SEAL_EVERY, now + SEAL_EVERY)
-        if due <= now:
+        # Not by `sealed_at`: a clock that is set, or another agent's, would stop or hurry it.
+        left_s = 0.0 if view.since_seal_s is None else SEAL_EVERY_S - view.since_seal_s
+        if left_s <= 0:
             yield Seal(through=picture.seq, expect=picture.sealed_seq)
         else:
-            wakes.append(due)
+            wakes.append(now + timedelta(seconds=left_s))
     before = trim_floor(cluster, view.history_covered) - KEEP_EVENTS
     if before - view.journal_first >= TRIM_STEP:
         yield Trim(before=before)
@@ -135,9 +137,8 @@ def _leaders_duties(
 def trim_floor(cluster: Cluster, covered: int) -> int:
     """Return the sequence below which the journal says nothing that is not elsewhere.
 
-    Everything below is folded, and of builds that ``history`` has on disk (up to ``covered``).
+    Everything below is folded, and of builds that ``history`` has on disk (up to ``covered``). The
+    history may name a sequence that is still to come, where the journal was begun anew.
     """
-    oldest_live = min(
-        (build.requested_seq for build in cluster.picture.builds.values()), default=covered
-    )
-    return min(oldest_live, covered)
+    sealed = min(covered, cluster.picture.sealed_through)
+    return min(cluster.requests[0], sealed) if cluster.requests else sealed

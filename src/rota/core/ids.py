@@ -27,6 +27,7 @@ MIN_PREFIX = 4
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _AGENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _ID = re.compile(rf"[{ID_ALPHABET}]{{{MIN_PREFIX},{ID_LENGTH}}}")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _FULL_ID = re.compile(rf"[{ID_ALPHABET}]{{{ID_LENGTH}}}")
 
 
@@ -100,11 +101,11 @@ def parse_build_ref(text: str) -> BuildRef:
     """
     job, hash_sign, number = text.partition("#")
     if hash_sign:
-        if not number.isascii() or not number.isdigit() or job_name_fault(job) is not None:
+        if not _NUMBER.fullmatch(number) or job_name_fault(job) is not None:
             raise InputError(
                 f"bad build {text!r}", hint="write it as job#number, such as web/test#7"
             )
-        return BuildRef(job=job, number=int(number[:18]))
+        return BuildRef(job=job, number=int(number))
     prefix = text if _ID.fullmatch(text) else None
     if job_name_fault(text) is not None:
         raise InputError(f"bad build {text!r}", hint="job#number, a job's name, or an id's prefix")

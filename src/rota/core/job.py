@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 Int = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""What JSON can carry both ways: a larger number could be read, but not written again."""
+"""What fits into 64 bits: a larger number no index and hardly any other program could take."""
 ParamValue = str | Int | float | bool
 
 

@@ -1,9 +1,9 @@
 """What stands on ``history`` about a finished build: where, and in which bytes.
 
 A record is the build itself as JSON, one field a line and sorted, so that ``git diff`` between two
-attempts shows what differed. The path keeps every folder below about a thousand entries, which
-keeps the cost of adding a record flat however many there are: a commit rewrites only the folders
-on the way to its files.
+attempts shows what differed. A commit rewrites each folder on the way to its files, so the path
+keeps folders below a hundred entries: with a thousand in each, adding a record costs three times
+as much once they are full.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _decoder = msgspec.json.Decoder(Build)
 def record_path(build: Build) -> str:
     """Return the path of the build's record on ``history``.
 
-    ``web/test#1234567`` lies at ``builds/web/test/@001/234/1234567.json``. A segment of a job's
+    ``web/test#1234567`` lies at ``builds/web/test/@123/45/1234567.json``. A segment of a job's
     name cannot start with ``@``, so the folders of numbers never meet the folder of another job.
     """
-    millions, thousands = build.number // 1_000_000, build.number // 1000 % 1000
-    return f"{FOLDER}/{build.job}/@{millions:03}/{thousands:03}/{build.number}.json"
+    number = build.number
+    return f"{FOLDER}/{build.job}/@{number // 10_000:03}/{number // 100 % 100:02}/{number}.json"
 
 
 def encode(build: Build) -> bytes:

@@ -4,26 +4,40 @@ The syntax is the one that build tools already print for GitHub Actions (Workflo
 Docs). A :class:`Scanner` reads a log once, piece by piece, in constant memory whatever the lines'
 lengths, and says how far the log may be shown: never past something that may turn out a secret.
 
-A masked value is replaced by asterisks of the same length, so that byte offsets stay true.
+A masked value is replaced by asterisks of the same length, so that byte offsets stay true. What
+cannot be masked for its size hides the whole log: a secret is never shown for want of room.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import msgspec
+from msgspec.structs import replace
 
 from rota.core.build import Annotation
 
 MAX_ANNOTATIONS = 50
+#: A command of more bytes is text. Fifty annotations must fit into one event, escaped as JSON.
 MAX_COMMAND = 8192
 MAX_MESSAGE = 1000
+MAX_PLACE = 200
 #: Shorter values would mask every second word and hide nothing.
 MIN_MASK = 3
+#: Bytes of one value, as its command has it; values; bytes of all values.
+MAX_MASK = 16 * 1024
+MAX_MASKS = 500
+MAX_MASKS_BYTES = 256 * 1024
 LEVELS = ("error", "warning", "notice")
+HIDDEN = "the log is hidden: there is more to mask than can be kept in mind"
 
 _COMMAND = re.compile(rb"::([A-Za-z][A-Za-z-]*)(?: ([^\r\n]*?))?::(.*)", re.DOTALL)
-_MASK_PREFIX = b"::add-mask::"
+_MASK = re.compile(rb"::add-mask(?: [^\r\n]*?)?::(.*)", re.DOTALL | re.IGNORECASE)
+_NEXT = re.compile(rb"\n::(?i:add-mask|error|warning|notice)")
+_NEXT_MASK = re.compile(rb"\n::(?i:add-mask)")
+_MASK_HEAD = b"::add-mask"
+_ALL_HIDDEN = bytes(byte if byte in b"\r\n" else ord("*") for byte in range(256))
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -53,46 +67,91 @@ def parse_command(line: bytes) -> Command | None:
 
 
 def _unescape(raw: bytes, *, inside: bool) -> str:
-    text = raw.decode("utf-8", "replace").replace("%0D", "\r").replace("%0A", "\n")
     if inside:
-        text = text.replace("%3A", ":").replace("%2C", ",")
-    return text.replace("%25", "%")
+        raw = raw.replace(b"%3A", b":").replace(b"%2C", b",")
+    return _unescape_data(raw).decode("utf-8", "replace")
+
+
+def _unescape_data(raw: bytes) -> bytes:
+    return raw.replace(b"%0D", b"\r").replace(b"%0A", b"\n").replace(b"%25", b"%")
 
 
 class Masks:
     """Values that must not be shown."""
 
     def __init__(self) -> None:
-        self._values: set[bytes] = set()
-        self._pattern: re.Pattern[bytes] | None = None
+        self._periods: dict[bytes, int] = {}
+        self._size = 0
         self.longest = 0
+        self.hides_all = False
 
     def __bool__(self) -> bool:
-        return bool(self._values)
+        return self.hides_all or bool(self._periods)
 
     def add(self, value: bytes) -> None:
         """Mask ``value`` from now on; each line of it, if it has several."""
-        for line in value.splitlines():
-            if len(line.strip()) >= MIN_MASK and line not in self._values:
-                self._values.add(line)
-                self.longest = max(self.longest, len(line))
-                ordered = sorted(self._values, key=len, reverse=True)
-                self._pattern = re.compile(b"|".join(map(re.escape, ordered)))
+        for line in map(bytes.strip, value.splitlines()):
+            if len(line) < MIN_MASK or line in self._periods:
+                continue
+            self._size += len(line)
+            if len(self._periods) >= MAX_MASKS or self._size > MAX_MASKS_BYTES:
+                self.hides_all = True
+                return
+            self._periods[line] = _period(line)
+            self.longest = max(self.longest, len(line))
 
     def apply(self, data: bytes) -> bytes:
-        """Return ``data`` with all values in it replaced, length kept."""
-        if self._pattern is None:
-            return data
-        return self._pattern.sub(lambda match: b"*" * len(match[0]), data)
+        """Return ``data`` with every byte hidden that belongs to a value; length kept.
+
+        Whether a byte is hidden depends on nothing but the values around it, so a log may be cut
+        anywhere, as long as each piece is looked at together with ``longest`` bytes on both sides.
+        """
+        if self.hides_all:
+            return data.translate(_ALL_HIDDEN)
+        hidden: bytearray | None = None
+        for value, period in self._periods.items():
+            for start, stop in _spans(data, value, period):
+                hidden = hidden or bytearray(data)
+                hidden[start:stop] = b"*" * (stop - start)
+        return data if hidden is None else bytes(hidden)
 
     def open_tail(self, data: bytes) -> int:
         """Return how many bytes at the end of ``data`` may be the beginning of a value."""
-        reach = min(self.longest - 1, len(data))
-        for length in range(reach, 0, -1):
-            tail = data[-length:]
-            if any(value.startswith(tail) and value != tail for value in self._values):
-                return length
-        return 0
+        line = data[max(data.rfind(b"\n"), data.rfind(b"\r")) + 1 :]  # no value has a line's end
+        return max((_open_tail(line, value) for value in self._periods), default=0) if line else 0
+
+
+def _spans(data: bytes, value: bytes, period: int) -> Iterator[tuple[int, int]]:
+    """Yield where ``value`` is in ``data``, overlapping repetitions as one. Cost: linear."""
+    repetition = value[-period:]
+    start = data.find(value)
+    while start >= 0:
+        stop = start + len(value)
+        while data.startswith(repetition, stop):
+            stop += period
+        yield start, stop
+        start = data.find(value, stop - len(value) + 1)
+
+
+def _period(value: bytes) -> int:
+    """Return by how many bytes ``value`` must be shifted, at least, to agree with itself."""
+    borders = [0] * len(value)  # of each prefix: its longest proper prefix that also ends it
+    border = 0
+    for index in range(1, len(value)):
+        while border and value[index] != value[border]:
+            border = borders[border - 1]
+        border += value[index] == value[border]
+        borders[index] = border
+    return len(value) - border
+
+
+def _open_tail(line: bytes, value: bytes) -> int:
+    start = max(0, len(line) - len(value) + 1)
+    while (start := line.find(value[:1], start)) >= 0:
+        if value.startswith(line[start:]):
+            return len(line) - start
+        start += 1
+    return 0
 
 
 class Scanner:
@@ -106,110 +165,139 @@ class Scanner:
         self.annotations: list[Annotation] = []
         self.end = 0
         self.safe_end = 0
-        self._line_start = True
-        self._partial: bytearray | None = None  # an unfinished line that starts like a command
+        self._line: bytes | None = b""  # the unfinished line if it may be a command; None: text
         self._recent = b""  # the last bytes, as far back as a masked value may reach
+        self._hidden_at: int | None = None
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the log."""
         start = self.end
         self.end += len(data)
-        if self._partial is None and self._line_start is False and b"::" not in data:
-            # The common case: no command can begin here. Only the last line's start matters.
-            newline = data.rfind(b"\n")
-            if newline >= 0:
-                self._begin_line(data[newline + 1 : newline + 1 + MAX_COMMAND])
-        else:
-            self._lines(data, start)
+        position = self._end_line(data, start)
+        if position is not None:
+            self._lines(data, start, position)
         self._settle(data)
 
     def finish(self) -> None:
         """The log is whole: an unfinished last line is a line."""
-        if self._partial:
-            self._command(bytes(self._partial), self.end - len(self._partial))
-            self._partial = None
+        if self._line:
+            self._command(self._line, self.end - len(self._line))
+        self._line = None
         self.safe_end = self.end
 
-    def _lines(self, data: bytes, start: int) -> None:
-        position = 0
-        if self._partial is not None:
-            newline = data.find(b"\n")
-            piece = data if newline < 0 else data[:newline]
-            line_at = start - len(self._partial)
-            self._partial += piece[: MAX_COMMAND - len(self._partial)]
-            if not self._may_be_command() or len(self._partial) >= MAX_COMMAND:
-                self._partial, self._line_start = None, False
-            if newline < 0:
-                return
-            if self._partial is not None:
-                self._command(bytes(self._partial), line_at)
-            self._partial, position = None, newline + 1
-        elif not self._line_start:
-            newline = data.find(b"\n")
-            if newline < 0:
-                return
-            position = newline + 1
-        self._from_line_start(data, start, position)
+    def shown_annotations(self) -> tuple[Annotation, ...]:
+        """Return the annotations as they may be shown, and what there is to say of the log."""
+        shown = tuple(
+            replace(
+                note,
+                message=self._masked(note.message),
+                title=self._masked(note.title),
+                file=self._masked(note.file),
+            )
+            for note in self.annotations
+        )
+        if self._hidden_at is None:
+            return shown
+        return (*shown, Annotation(level="warning", message=HIDDEN, offset=self._hidden_at))
 
-    def _from_line_start(self, data: bytes, start: int, position: int) -> None:
-        while True:
-            if data.startswith(b"::", position):
-                newline = data.find(b"\n", position)
-                if newline < 0:
-                    break
-                if newline - position <= MAX_COMMAND:
-                    self._command(data[position:newline], start + position)
-                position = newline + 1
-                continue
-            following = data.find(b"\n::", position)
-            if following < 0:
-                position = max(data.rfind(b"\n") + 1, position)
+    def _masked(self, text: str) -> str:
+        return self.masks.apply(text.encode()).decode("utf-8", "replace")
+
+    def _end_line(self, data: bytes, start: int) -> int | None:
+        """Finish the line that was begun before; return where the next begins, if it does."""
+        if self._line == b"":
+            return 0
+        newline = data.find(b"\n")
+        if self._line is not None:
+            offset = start - len(self._line)
+            line = self._line + data[: MAX_MASK + 1 if newline < 0 else min(newline, MAX_MASK + 1)]
+            if newline < 0:
+                self._begin_line(line, offset)
+            else:
+                self._command(line, offset)
+        return None if newline < 0 else newline + 1
+
+    def _lines(self, data: bytes, start: int, position: int) -> None:
+        """Take the lines from ``position`` on, where one begins."""
+        at = position if data.startswith(b"::", position) else self._next(data, position)
+        while at is not None:
+            newline = data.find(b"\n", at)
+            if newline < 0:
                 break
-            position = following + 1
-        self._begin_line(data[position : position + MAX_COMMAND])
+            self._command(data[at : min(newline, at + MAX_MASK + 1)], start + at)
+            at = self._next(data, newline)
+        if at is None:
+            at = max(position, data.rfind(b"\n") + 1)
+        self._begin_line(data[at : at + MAX_MASK + 1], start + at)
 
-    def _begin_line(self, line: bytes) -> None:
-        """Note the unfinished line at the end: empty, the beginning of a command, or text."""
-        self._line_start = not line
-        self._partial = None
-        if line:
-            self._partial = bytearray(line)
-            if not self._may_be_command() or len(line) >= MAX_COMMAND:
-                self._partial = None
+    def _next(self, data: bytes, position: int) -> int | None:
+        """Return where the next command begins that matters, in a line after ``position``."""
+        # Three looks, each slower than the one before and seldom needed after it.
+        if data.find(b"::", position) < 0 or (newline := data.find(b"\n::", position)) < 0:
+            return None
+        wanted = _NEXT if len(self.annotations) < MAX_ANNOTATIONS else _NEXT_MASK
+        match = wanted.search(data, newline)
+        return None if match is None else match.start() + 1
 
-    def _may_be_command(self) -> bool:
-        return self._partial is not None and bytes(self._partial[:2]) in (b":", b"::")
+    def _begin_line(self, line: bytes, offset: int) -> None:
+        """Keep the unfinished line at the end, if it may be a command."""
+        may_be_command = b"::".startswith(line[:2]) and not self._is_too_long(line, offset)
+        self._line = line if may_be_command else None
+
+    def _is_too_long(self, line: bytes, offset: int) -> bool:
+        if not _may_be_mask(line):
+            return len(line) > MAX_COMMAND
+        if len(line) > MAX_MASK:
+            self.masks.hides_all = True
+            self._note_hidden(offset)
+        return len(line) > MAX_MASK
+
+    def _note_hidden(self, offset: int) -> None:
+        if self.masks.hides_all and self._hidden_at is None:
+            self._hidden_at = offset
 
     def _settle(self, data: bytes) -> None:
         """Work out how far the log may be shown."""
         self.safe_end = self.end
-        if self._partial is not None:
-            head = bytes(self._partial[: len(_MASK_PREFIX)])
-            if _MASK_PREFIX.startswith(head):
-                self.safe_end = self.end - len(self._partial)
-        if self.masks:
-            reach = self.masks.longest
+        if self._line and _may_be_mask(self._line):
+            self.safe_end -= len(self._line)
+        reach = self.masks.longest
+        if reach:
             self._recent = (self._recent + data[-reach:])[-reach:]
             self.safe_end = min(self.safe_end, self.end - self.masks.open_tail(self._recent))
 
     def _command(self, line: bytes, offset: int) -> None:
-        command = parse_command(line.rstrip(b"\r"))
-        if command is None:
+        if self._is_too_long(line, offset):
             return
-        if command.name == "add-mask":
-            self.masks.add(command.message.encode())
-        elif command.name in LEVELS and len(self.annotations) < MAX_ANNOTATIONS:
-            place = command.properties
-            line_number = place.get("line", "")
-            self.annotations.append(
-                Annotation(
-                    level=command.name,
-                    message=command.message[:MAX_MESSAGE],
-                    title=place.get("title", "")[:MAX_MESSAGE],
-                    file=place.get("file", "")[:MAX_MESSAGE],
-                    line=int(line_number[:9])
-                    if line_number.isascii() and line_number.isdigit()
-                    else 0,
-                    offset=offset,
-                )
+        line = line.rstrip(b"\r")
+        mask = _MASK.match(line)
+        if mask is not None:
+            # As it stands in this line, too, which is shown like any other.
+            self.masks.add(mask[1])
+            self.masks.add(_unescape_data(mask[1]))
+            self._note_hidden(offset)
+        elif len(self.annotations) < MAX_ANNOTATIONS and (command := parse_command(line)):
+            self._annotate(command, offset)
+
+    def _annotate(self, command: Command, offset: int) -> None:
+        if command.name not in LEVELS:
+            return
+        place = command.properties
+        number = place.get("line", "")
+        # Masked before it is cut: half a value would not be known for one.
+        self.annotations.append(
+            Annotation(
+                level=command.name,
+                message=self._masked(command.message)[:MAX_MESSAGE],
+                title=self._masked(place.get("title", ""))[:MAX_PLACE],
+                file=self._masked(place.get("file", ""))[:MAX_PLACE],
+                line=int(number)
+                if number.isascii() and number.isdigit() and len(number) < 10
+                else 0,
+                offset=offset,
             )
+        )
+
+
+def _may_be_mask(line: bytes) -> bool:
+    return _MASK_HEAD.startswith(line[: len(_MASK_HEAD)].lower())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import os
 import pwd
@@ -78,11 +77,12 @@ def _token(header: str) -> tuple[str, bytes] | None:
     """Return user and token of a Bearer or (for git) Basic credential."""
     scheme, _, value = header.partition(" ")
     if scheme.lower() == "bearer" and value:
-        return "", value.strip().encode()
+        # aiohttp keeps what is not UTF-8 as halves of characters; here they are bytes again.
+        return "", value.strip().encode("utf-8", "surrogateescape")
     if scheme.lower() == "basic":
         try:
-            user, _, password = base64.b64decode(value, validate=True).partition(b":")
-        except binascii.Error:
+            user, _, password = base64.b64decode(value.strip(), validate=True).partition(b":")
+        except ValueError:
             return None
         # Basic names a user, but the token alone is believed: there is one for all of TCP so far.
         del user

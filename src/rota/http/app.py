@@ -6,21 +6,25 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from msgspec.structs import replace
 
-from rota.errors import InputError, InvariantError, RotaError
+from rota.errors import ExecutionError, InputError, InvariantError, RotaError
 from rota.http import openapi, problems, sse
 from rota.http.access import Authenticate
-from rota.http.arguments import MAX_BODY, arguments
+from rota.http.arguments import MAX_BODY, arguments, header_text, refuse_encoded
 from rota.ports.git_http import GitHttp
-from rota.service import artifacts, events, logs
+from rota.ports.journal import Entry
+from rota.service import artifacts, builds, events, jobs, logs
 from rota.service import messages as m
 from rota.service.context import Principal, Service
+from rota.service.etags import is_among
 from rota.service.handlers import HANDLERS
 from rota.service.verbs import VERBS, Role, Verb
 
@@ -29,6 +33,8 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
+
+LAST_EVENT_ID = "Last-Event-ID"
 
 #: A job's name has slashes; a build is one segment, percent-encoded where it has any.
 _PATTERNS = {"job": r"{job:[^{}]+}", "path": r"{path:.+}"}
@@ -40,11 +46,45 @@ def make_app(service: Service, authenticate: Authenticate, git: GitHttp) -> web.
     # aiohttp takes the first route that fits: longer paths before `/v1/jobs/{job}` itself.
     for verb in sorted(VERBS, key=lambda verb: -verb.path.count("/")):
         path = re.sub(r"{(\w+)}", lambda match: _PATTERNS.get(match[1], match[0]), verb.path)
-        app.router.add_route(verb.method, path, _route(service, verb))
+        add = app.router.add_get if verb.method == "GET" else partial(_add, app, verb.method)
+        add(path, _route(service, verb))
     app.router.add_get("/openapi.json", _openapi)
     app.router.add_get("/health", _health)
     app.router.add_route("*", "/store.git/{tail:.*}", _git_route(git))
     return app
+
+
+def make_runner(app: web.Application) -> web.AppRunner:
+    """Return what serves the application, with the settings that it counts on."""
+    # A caller that went away ends its stream at once; what changes something is shielded.
+    return web.AppRunner(
+        app,
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=1.0,
+        keepalive_timeout=75.0,
+        logger=_protocol_logger(),
+    )
+
+
+def _add(app: web.Application, method: str, path: str, handler: Handler) -> None:
+    app.router.add_route(method, path, handler)
+
+
+def _protocol_logger() -> logging.Logger:
+    """Return a logger for malformed requests, whose errors quote the request, token and all."""
+    protocol = logging.getLogger(f"{__name__}.protocol")
+    if not protocol.filters:
+        protocol.addFilter(_without_quotes)
+    return protocol
+
+
+def _without_quotes(record: logging.LogRecord) -> bool:
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.msg = f"a malformed request from {record.args}: {record.exc_info[0].__name__}"
+        record.args, record.exc_info, record.levelno = None, None, logging.INFO
+        record.levelname = "INFO"
+    return True
 
 
 def _middleware(authenticate: Authenticate) -> Any:
@@ -58,16 +98,30 @@ def _middleware(authenticate: Authenticate) -> Any:
             # What changes something is brought to its end, also when the caller has gone.
             return await asyncio.shield(handler(request))
         except RotaError as error:
+            if isinstance(error, (InvariantError, ExecutionError)):
+                logger.exception("%s %s", request.method, request.path)
             return problems.respond(error)
         except web.HTTPException as error:
+            if request.method == "OPTIONS" and isinstance(error, web.HTTPMethodNotAllowed):
+                return _options(error)
             return problems.respond_http(request, error)
+        except Exception:
+            if request.transport is None or request.transport.is_closing():
+                return web.Response()  # the caller has gone, and with it the body we were reading
+            logger.exception("%s %s", request.method, request.path)
+            return problems.respond_unexpected()
 
     return errors_as_problems
 
 
+def _options(error: web.HTTPMethodNotAllowed) -> web.Response:
+    allowed = ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))
+    return web.Response(status=204, headers={"Allow": allowed})
+
+
 def _route(service: Service, verb: Verb) -> Handler:
-    answer, handle = _STREAMS.get(verb.name), HANDLERS.get(verb.name)
-    if answer is None and handle is None:
+    answer = _ANSWERS.get(verb.name)
+    if answer is None and verb.name not in HANDLERS:
         raise InvariantError(f"the verb {verb.name} has no handler")
 
     async def respond(request: web.Request) -> web.StreamResponse:
@@ -76,71 +130,117 @@ def _route(service: Service, verb: Verb) -> Handler:
         wanted = await arguments(verb, request)
         if answer is not None:
             return await answer(service, request, wanted, who)
-        assert handle is not None
-        return _with_etag(_json(await handle(service, wanted, who), verb.status), verb, request)
+        return _json(await HANDLERS[verb.name](service, wanted, who), verb.status)
 
     respond.__doc__ = verb.summary
     return respond
 
 
-def _json(reply: object, status: int = 200) -> web.Response:
+def _json(
+    reply: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
     return web.Response(
-        body=msgspec.json.encode(reply), status=status, content_type="application/json"
+        body=msgspec.json.encode(reply),
+        status=status,
+        content_type="application/json",
+        headers=headers,
     )
 
 
-def _with_etag(response: web.Response, verb: Verb, request: web.Request) -> web.Response:
-    if verb.name in ("job", "put") and isinstance(response.body, bytes):
-        etag = msgspec.json.decode(response.body, type=_Tagged).etag
-        if etag is not None:
-            response.headers["ETag"] = f'"{etag}"'
-        if verb.name == "job" and request.headers.get("If-None-Match", "").strip('"') == etag:
-            return web.Response(status=304, headers={"ETag": f'"{etag}"'})
-    return response
-
-
-class _Tagged(msgspec.Struct):
-    etag: str | None = None
-
-
 async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
-    async for chunk, _ in request.content.iter_chunks():
-        yield chunk
+    refuse_encoded(request)
+    size = 0
+    try:
+        async for chunk, _ in request.content.iter_chunks():
+            size += len(chunk)
+            yield chunk
+    except (ConnectionError, web.RequestPayloadError, HttpProcessingError) as error:
+        raise InputError(
+            f"the body broke off after {size} bytes", hint="nothing was changed; send it again"
+        ) from error
 
 
-# -- answers that stream ------------------------------------------------------------------------
+def _next(request: web.Request, **changes: int) -> dict[str, str]:
+    """Return the header that names the next page (RFC 8288)."""
+    query = {**request.query, **{name: str(value) for name, value in changes.items()}}
+    return {"Link": f'<{request.rel_url.with_query(query)}>; rel="next"'}
+
+
+# -- answers that are more than their JSON ------------------------------------------------------
+
+
+async def _job(
+    service: Service, request: web.Request, wanted: m.JobRequest, who: Principal
+) -> web.StreamResponse:
+    view = await jobs.job(service, wanted, who)
+    etag = {"ETag": f'"{view.etag}"'}
+    known = header_text(request, "If-None-Match")
+    if known and is_among(view.etag, known, weak=True):
+        return web.Response(status=304, headers=etag)
+    return _json(view, headers=etag)
+
+
+async def _put(
+    service: Service, request: web.Request, wanted: m.PutJobRequest, who: Principal
+) -> web.StreamResponse:
+    done = await jobs.put(service, wanted, who)
+    return _json(done, headers={"ETag": f'"{done.etag}"'} if done.etag else None)
+
+
+async def _builds(
+    service: Service, request: web.Request, wanted: m.BuildsRequest, who: Principal
+) -> web.StreamResponse:
+    found = await builds.builds(service, replace(wanted, limit=wanted.limit + 1), who)
+    page = found[: wanted.limit]
+    more = _next(request, before=page[-1].requested_seq) if len(found) > len(page) else None
+    return _json(page, headers=more)
 
 
 async def _log(
     service: Service, request: web.Request, wanted: m.LogRequest, who: Principal
 ) -> web.StreamResponse:
     as_events = sse.is_wanted(request)
-    last = request.headers.get("Last-Event-ID")
-    if as_events and last is not None:
+    last = header_text(request, LAST_EVENT_ID)
+    if as_events and last:
         wanted = replace(wanted, offset=_number(last), tail=-1, line=0)
     start, pieces = await logs.log(service, wanted, who)
-    async with contextlib.aclosing(pieces):
-        if as_events:
-            return await sse.stream(request, sse.log_events(start, pieces))
-        response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
-        if start >= 0:
-            response.headers["Rota-Log-Offset"] = str(start)
-        return await sse.send(request, response, pieces)
+    if as_events:
+        return await sse.stream(request, sse.log_events(start, pieces))
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": "text/plain; charset=utf-8",
+            # What a build prints is never shown as a page of ours.
+            "X-Content-Type-Options": "nosniff",
+        }
+    )
+    if start >= 0:
+        response.headers["Rota-Log-Offset"] = str(start)
+    return await sse.send(request, response, pieces)
 
 
 async def _events(
     service: Service, request: web.Request, wanted: m.EventsRequest, who: Principal
 ) -> web.StreamResponse:
-    last = request.headers.get("Last-Event-ID")
-    if last is not None:
+    last = header_text(request, LAST_EVENT_ID)
+    if last:
         wanted = replace(wanted, after=_number(last))
-    follows = wanted.follow or sse.is_wanted(request)
-    entries = await events.events(service, replace(wanted, follow=follows), who)
+    if wanted.follow or sse.is_wanted(request):
+        return await sse.stream(request, sse.journal_events(events.follow(service, wanted)))
+    first, _ = await service.journal.bounds()
+    response = web.StreamResponse(
+        headers={"Content-Type": "application/json", "Rota-First-Event": str(first)}
+    )
+    return await sse.send(request, response, _array(events.past(service, wanted)))
+
+
+async def _array(entries: AsyncGenerator[Entry]) -> AsyncGenerator[bytes]:
+    """Yield a JSON array bit by bit: ten thousand events may be large."""
+    before = b"["
     async with contextlib.aclosing(entries):
-        if follows:
-            return await sse.stream(request, sse.journal_events(entries))
-        body = b"[" + b",".join([events.show(entry) async for entry in entries]) + b"]"
-        return web.Response(body=body, content_type="application/json")
+        async for entry in entries:
+            yield before + events.show(entry)
+            before = b","
+    yield b"[]" if before == b"[" else b"]"
 
 
 async def _artifact(
@@ -153,12 +253,12 @@ async def _artifact(
             # What a build left is never shown as a page of ours.
             "Content-Disposition": "attachment",
             "X-Content-Type-Options": "nosniff",
+            "Accept-Ranges": "none",
             "ETag": f'"{kept.sha256}"',
         }
     )
     response.content_length = kept.size
-    async with contextlib.aclosing(pieces):
-        return await sse.send(request, response, pieces)
+    return await sse.send(request, response, pieces)
 
 
 async def _keep(
@@ -167,7 +267,11 @@ async def _keep(
     return _json(await artifacts.keep(service, wanted, who, _chunks(request)), 201)
 
 
-_STREAMS: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
+#: Verbs whose answer has headers of its own, or is no JSON, or is not one value.
+_ANSWERS: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
+    "job": _job,
+    "put": _put,
+    "builds": _builds,
     "log": _log,
     "events": _events,
     "artifact": _artifact,
@@ -196,13 +300,12 @@ def _git_route(git: GitHttp) -> Handler:
             request.method, path, request.query_string, request.headers, _chunks(request), who.name
         )
         response = web.StreamResponse(status=reply.status, headers=reply.headers)
-        async with contextlib.aclosing(reply.body) as body:
-            return await sse.send(request, response, body)
+        return await sse.send(request, response, reply.body)
 
     return respond
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise InputError(f"bad Last-Event-ID {text!r}", hint="a number, as the stream gave it")
-    return int(text[:18])
+    if not text.isascii() or not text.isdigit() or int(text[:20]) > m.MAX_NUMBER:
+        raise InputError(f"bad {LAST_EVENT_ID} {text!r}", hint="a number, as the stream gave it")
+    return int(text)

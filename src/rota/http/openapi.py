@@ -9,11 +9,32 @@ from typing import Any
 import msgspec
 
 import rota
+from rota.http.arguments import HEADERS, KEY_HEADER
 from rota.http.problems import ProblemDetails
-from rota.service.messages import PutJobRequest, RunRequest
+from rota.service.messages import PutJobRequest
 from rota.service.verbs import VERBS, Verb
 
 _REF = "#/components/schemas/{name}"
+
+_LAST_EVENT_ID = {
+    "Last-Event-ID": "with Accept: text/event-stream, go on after the event of this id"
+}
+#: Headers that are no argument of the verb, or are one by another name.
+_MORE_HEADERS: dict[str, dict[str, str]] = {
+    "job": {"If-None-Match": "answer 304 if the ETag is among these"},
+    "run": {KEY_HEADER: "the same as `key` in the body; give one of them"},
+    "log": _LAST_EVENT_ID,
+    "events": _LAST_EVENT_ID,
+}
+#: Headers of the good answer.
+_ANSWER_HEADERS: dict[str, dict[str, str]] = {
+    "job": {"ETag": "for If-Match"},
+    "put": {"ETag": "for If-Match"},
+    "builds": {"Link": 'rel="next": the page of older builds, if there is one'},
+    "log": {"Rota-Log-Offset": "the byte at which the answer starts; not with `grep`"},
+    "events": {"Rota-First-Event": "the oldest event that is still kept"},
+    "artifact": {"ETag": "the hex SHA-256 of its bytes"},
+}
 
 
 @functools.cache
@@ -27,7 +48,9 @@ def describe() -> dict[str, Any]:
     kinds: list[Any] = [verb.request for verb in VERBS]
     kinds += [verb.reply for verb in VERBS if verb.reply is not bytes]
     kinds.append(ProblemDetails)
-    schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
+    schemas, components = msgspec.json.schema_components(
+        kinds, schema_hook=_any_value, ref_template=_REF
+    )
     replies = dict(zip([id(kind) for kind in kinds], schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for verb in VERBS:
@@ -49,20 +72,28 @@ def describe() -> dict[str, Any]:
     }
 
 
+def _any_value(kind: type) -> dict[str, Any]:
+    """Return the schema of a field that may hold any JSON value."""
+    if kind is object:
+        return {"description": "any JSON value"}
+    raise NotImplementedError(kind)
+
+
 def _operation(verb: Verb, components: dict[str, Any], replies: dict[int, Any]) -> dict[str, Any]:
     schema = components[verb.request.__name__]
     fields: dict[str, Any] = schema.get("properties", {})
     in_path = re.findall(r"{(\w+)}", verb.path)
-    in_headers = {"if_match": "If-Match", "if_none_match": "If-None-Match"}
-    if verb.request is RunRequest:
-        in_headers["key"] = "Idempotency-Key"
-    rest = [name for name in fields if name not in in_path and name not in in_headers]
+    rest = [name for name in fields if name not in in_path and name not in HEADERS]
     in_query = verb.method in ("GET", "DELETE") or verb.stream
     parameters = [_parameter(name, "path", fields[name]) for name in in_path]
     parameters += [
         _parameter(header, "header", fields[name])
-        for name, header in in_headers.items()
+        for name, header in HEADERS.items()
         if name in fields
+    ]
+    parameters += [
+        {"name": name, "in": "header", "schema": {"type": "string"}, "description": text}
+        for name, text in _MORE_HEADERS.get(verb.name, {}).items()
     ]
     if in_query:
         parameters += [_parameter(name, "query", fields[name]) for name in rest]
@@ -71,7 +102,7 @@ def _operation(verb: Verb, components: dict[str, Any], replies: dict[int, Any]) 
         "summary": verb.summary,
         "parameters": parameters,
         "responses": {
-            str(verb.status): {"description": "done", "content": _content(verb, replies)},
+            str(verb.status): _good(verb, replies),
             "default": {
                 "description": "an error, as problem details (RFC 9457)",
                 "content": {"application/problem+json": {"schema": replies[id(ProblemDetails)]}},
@@ -82,6 +113,17 @@ def _operation(verb: Verb, components: dict[str, Any], replies: dict[int, Any]) 
     if body is not None:
         operation["requestBody"] = body
     return operation
+
+
+def _good(verb: Verb, replies: dict[int, Any]) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": "done", "content": _content(verb, replies)}
+    headers = _ANSWER_HEADERS.get(verb.name, {})
+    if headers:
+        response["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}}
+            for name, text in headers.items()
+        }
+    return response
 
 
 def _parameter(name: str, place: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from rota.errors import (
     ConflictError,
     DeniedError,
     InputError,
+    InvariantError,
     NotFoundError,
     RotaError,
     StaleError,
     UnavailableError,
 )
+from rota.service.messages import ProblemView
 
 #: The first class that an error is an instance of gives its status.
 STATUSES: tuple[tuple[type[RotaError], int, str], ...] = (
@@ -38,7 +40,7 @@ class ProblemDetails(msgspec.Struct, kw_only=True, omit_defaults=True):
     detail: str
     code: str
     hint: str | None = None
-    problems: tuple[object, ...] = ()
+    problems: tuple[ProblemView | str, ...] = ()
 
 
 def details(error: RotaError) -> ProblemDetails:
@@ -53,11 +55,16 @@ def details(error: RotaError) -> ProblemDetails:
         type=f"urn:rota:error:{error.code}",
         title=title,
         status=status,
-        detail=error.message,
+        detail=_printable(error.message),
         code=error.code,
-        hint=error.hint,
-        problems=tuple(str(p) if isinstance(p, str) else p for p in problems),
+        hint=_printable(error.hint) if error.hint else None,
+        problems=tuple(map(_view, problems)),
     )
+
+
+def encode(body: ProblemDetails) -> bytes:
+    """Return problem details as JSON."""
+    return msgspec.json.encode(body)
 
 
 def respond(error: RotaError) -> web.Response:
@@ -66,32 +73,48 @@ def respond(error: RotaError) -> web.Response:
     headers = {"WWW-Authenticate": 'Bearer, Basic realm="rota"'} if body.status == 401 else {}
     if body.status == 503:
         headers["Retry-After"] = "1"
-    return web.Response(
-        body=msgspec.json.encode(body, enc_hook=_plain),
-        status=body.status,
-        content_type=MEDIA_TYPE,
-        headers=headers,
-    )
+    return _response(body, headers)
 
 
 def respond_http(request: web.Request, error: web.HTTPException) -> web.Response:
     """Return the answer for what the framework itself refuses: no such route, method, size."""
     allowed = error.headers.get("Allow")
+    what = f"{request.method} {request.path}: {error.reason.lower()}"
+    hint = f"allowed are: {allowed}" if allowed else "all routes: GET /openapi.json"
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        what, hint = f"{what}: {error.text}", "what is large goes into an artifact or a repository"
     body = ProblemDetails(
         type=f"urn:rota:error:http.{error.status}",
         title=error.reason,
         status=error.status,
-        detail=f"{request.method} {request.path}: {error.reason.lower()}",
+        detail=_printable(what),
         code=f"http.{error.status}",
-        hint=f"allowed are: {allowed}" if allowed else "all routes: GET /openapi.json",
+        hint=hint,
     )
+    return _response(body, {"Allow": allowed} if allowed else {})
+
+
+def respond_unexpected() -> web.Response:
+    """Return the answer for a fault of ours; what it was stands in the agent's own log alone."""
+    error = InvariantError(
+        "the agent met a fault of its own; nothing more is known here",
+        hint="the agent's log (agent.log in its data folder) has the traceback",
+    )
+    return _response(details(error), {})
+
+
+def _response(body: ProblemDetails, headers: dict[str, str]) -> web.Response:
     return web.Response(
-        body=msgspec.json.encode(body),
-        status=error.status,
-        content_type=MEDIA_TYPE,
-        headers={"Allow": allowed} if allowed else {},
+        body=encode(body), status=body.status, content_type=MEDIA_TYPE, headers=headers
     )
 
 
-def _plain(value: object) -> object:
-    return msgspec.structs.asdict(value) if isinstance(value, Problem) else str(value)
+def _view(problem: object) -> ProblemView | str:
+    if isinstance(problem, Problem):
+        return ProblemView(**msgspec.structs.asdict(problem))
+    return problem if isinstance(problem, ProblemView) else _printable(str(problem))
+
+
+def _printable(text: str) -> str:
+    """Return ``text`` without what JSON cannot hold: halves of characters, from headers."""
+    return text.encode("utf-8", "replace").decode()

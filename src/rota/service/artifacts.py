@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from rota.core.build import Artifact
+from rota.core.build import Artifact, Build
 from rota.core.events import ArtifactKept
 from rota.core.states import State
 from rota.errors import ConflictError, InputError, NotFoundError, StaleError, UnavailableError
 from rota.service import messages as m
-from rota.service.builds import find_build
+from rota.service.builds import build, find_build
 from rota.service.context import Principal, Service
 
 MAX_PATH = 500
@@ -18,8 +21,8 @@ TRIES = 20
 
 
 async def artifacts(service: Service, request: m.BuildRequest, who: Principal) -> list[Artifact]:
-    """List what a build left."""
-    found = find_build(service.world, request.build)
+    """List what a build left; with ``wait``, once it has finished or the time is over."""
+    found = await build(service, request, who)
     return sorted(found.artifacts, key=lambda artifact: artifact.path)
 
 
@@ -30,11 +33,30 @@ async def artifact(
     found = find_build(service.world, request.build)
     for kept in found.artifacts:
         if kept.path == request.path:
-            return kept, service.blobs.get(blob_name(found.id, kept.path))
+            return kept, _whole(kept, service.blobs.get(blob_name(found.id, kept.path)))
     raise NotFoundError(
         f"{found.ref} left no {request.path!r}",
         hint=f"see what it left: rota artifacts {found.ref!r}",
     )
+
+
+async def _whole(kept: Artifact, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield the bytes of ``kept`` and of no other upload of that path."""
+    digest, size = hashlib.sha256(), 0
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
+            digest.update(piece)
+            size += len(piece)
+            if size < kept.size:
+                yield piece
+                continue
+            # The last piece goes out once all is known to be right; what is longer is not.
+            if size == kept.size and digest.hexdigest() == kept.sha256:
+                yield piece
+                return
+            break
+    if size or kept.size:
+        raise UnavailableError(f"{kept.path!r} was replaced while it was read; try again")
 
 
 async def keep(
@@ -43,31 +65,55 @@ async def keep(
     """Store a file as an artifact of a build that runs."""
     path = check_path(request.path)
     found = find_build(service.world, request.build)
-    if found.state is not State.RUNNING:
-        raise ConflictError(f"{found.ref} is {found.state}; only a running build keeps artifacts")
-    if len(found.artifacts) >= MAX_ARTIFACTS:
-        raise ConflictError(
-            f"{found.ref} keeps {MAX_ARTIFACTS} artifacts already, which is the limit",
-            hint="pack them: tar -czf all.tar.gz … && rota artifacts put all.tar.gz",
-        )
-    blob = await service.blobs.put(blob_name(found.id, path), data)
-    kept = Artifact(path=path, size=blob.size, sha256=blob.sha256)
+    _refuse_unless_room(found, path)
+    name = blob_name(found.id, path)
+    async with service.keeping.setdefault(name, asyncio.Lock()):
+        blob = await service.blobs.put(name, data)
+        kept = Artifact(path=path, size=blob.size, sha256=blob.sha256)
+        try:
+            await _record(service, found, kept, who)
+        except ConflictError:
+            if not _has(service.world.find(found.id) or found, path):
+                await service.blobs.drop(name)
+            raise
+    return kept
+
+
+async def _record(service: Service, build: Build, kept: Artifact, who: Principal) -> None:
     for _ in range(TRIES):
-        now = service.world.find(found.id) or found
+        now = service.world.find(build.id) or build
+        _refuse_unless_room(now, kept.path)
         event = ArtifactKept(
             at=service.clock.now(),
             by=who.name,
             agent=service.me.name,
-            build=found.id,
+            build=build.id,
             artifact=kept,
         )
         try:
             await service.write(event, expect=now.last_seq)
         except StaleError:
-            await service.world.changed(found.id, 0.2)
+            await service.world.changed(build.id, 0.2)
             continue
-        return kept
-    raise UnavailableError(f"{found.ref} changes too fast; try again")
+        return
+    raise UnavailableError(f"{build.ref} changes too fast; try again")
+
+
+def _refuse_unless_room(build: Build, path: str) -> None:
+    if build.state is not State.RUNNING:
+        raise ConflictError(
+            f"{build.ref} is {build.state}; only a running build keeps artifacts",
+            hint="put them from within its script: rota artifacts put FILE",
+        )
+    if len(build.artifacts) >= MAX_ARTIFACTS and not _has(build, path):
+        raise ConflictError(
+            f"{build.ref} keeps {MAX_ARTIFACTS} artifacts already, which is the limit",
+            hint="pack them: tar -czf all.tar.gz … && rota artifacts put all.tar.gz",
+        )
+
+
+def _has(build: Build, path: str) -> bool:
+    return any(artifact.path == path for artifact in build.artifacts)
 
 
 def blob_name(build_id: str, path: str) -> str:
@@ -90,6 +136,7 @@ def check_path(path: str) -> str:
         )
     if len(plain) > MAX_PATH:
         raise InputError(
-            f"the artifact's path has {len(plain)} characters, the limit is {MAX_PATH}"
+            f"the artifact's path has {len(plain)} characters, the limit is {MAX_PATH}",
+            hint="a shorter one",
         )
     return plain

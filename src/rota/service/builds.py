@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import itertools
 import secrets
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
@@ -12,9 +13,10 @@ from rota.core.build import Build, Trigger
 from rota.core.definitions import Definition
 from rota.core.events import BuildCancelled, BuildRequested, BuildRetried
 from rota.core.ids import ID_ALPHABET, ID_LENGTH, parse_build_ref, parse_job_name
+from rota.core.job import ParamValue, Spec
 from rota.core.params import resolve_params
 from rota.core.problem import nearest
-from rota.core.states import State
+from rota.core.states import Result, State
 from rota.errors import ConflictError, InputError, NotFoundError, StaleError, UnavailableError
 from rota.service import messages as m
 from rota.service.context import Principal, Service
@@ -28,29 +30,24 @@ LIVE_STATES = (State.HELD, State.QUEUED, State.RUNNING)
 
 
 async def run(service: Service, request: m.RunRequest, who: Principal) -> Build:
-    """Request a build. The same idempotency key gives the same build, however often."""
-    definition = find_definition(service.world, request.job)
-    build_id = new_id(who.name, request.job, request.key)
+    """Request a build.
+
+    The same idempotency key gives the same build, however often and however fast; with other
+    parameters it is refused, since one of the two callers would get what it did not ask for.
+    """
+    build_id = new_id(who.name, parse_job_name(request.job), request.key)
     if request.key and (known := service.world.find(build_id)) is not None:
-        return known
+        return _same_request(service, request, known)
+    definition = find_definition(service.world, request.job)
     _refuse_if_not_now(service, definition)
-    params, problems = resolve_params(definition.job.params, request.params)
-    if problems:
-        raise InputError(
-            f"{request.job} cannot take these parameters",
-            problems=problems,
-            hint=f"see what it takes: rota show {request.job}",
-        )
-    spec = definition.job.spec
-    if spec.timeout_s is None:
-        spec = replace(spec, timeout_s=service.world.definitions.settings.timeout_s)
+    params, spec = _asked(service, definition, request)
     event = BuildRequested(
         at=service.clock.now(),
         by=who.name,
         agent=service.me.name,
         build=build_id,
         job=definition.job.name,
-        spec=spec if request.priority is None else replace(spec, priority=request.priority),
+        spec=spec,
         params=params,
         trigger=Trigger(
             kind="build" if who.build else "manual", by=who.name, source=who.build, key=request.key
@@ -62,31 +59,80 @@ async def run(service: Service, request: m.RunRequest, who: Principal) -> Build:
         await service.write(event, expect=0)
     except StaleError:
         # The same key, a moment ago: whoever was first wrote the build that both are told of.
-        await service.world.changed(build_id, 0.1)
-    build = service.world.find(build_id)
-    if build is None:
-        raise UnavailableError(f"build {build_id} was requested, but is not here yet")
-    return build
+        return _same_request(service, request, await _appeared(service, build_id))
+    return await _appeared(service, build_id)
+
+
+def _asked(
+    service: Service, definition: Definition, request: m.RunRequest
+) -> tuple[dict[str, ParamValue], Spec]:
+    """Return the parameters and settings that a request comes to.
+
+    Raises:
+        InputError: the job does not take these parameters; all that is wrong with them.
+    """
+    params, problems = resolve_params(definition.job.params, request.params)
+    if problems:
+        raise InputError(
+            f"{request.job} cannot take these parameters",
+            problems=problems,
+            hint=f"see what it takes: rota show {request.job}",
+        )
+    spec = definition.job.spec
+    if spec.timeout_s is None:
+        spec = replace(spec, timeout_s=service.world.definitions.settings.timeout_s)
+    return params, spec if request.priority is None else replace(spec, priority=request.priority)
+
+
+def _same_request(service: Service, request: m.RunRequest, known: Build) -> Build:
+    """Return the build that a key stands for.
+
+    Raises:
+        ConflictError: it was requested with other parameters. Where the job has changed since,
+            that cannot be told, and is not.
+    """
+    definition = service.world.definitions.jobs.get(request.job)
+    if definition is None or definition.blob != known.script:
+        return known
+    params, spec = _asked(service, definition, request)
+    if params != known.params or spec.priority != known.spec.priority:
+        raise ConflictError(
+            f"the idempotency key {request.key!r} stands for {known.ref}, which was requested"
+            " with other parameters",
+            hint="a key is for one request and its repetitions: take a new one",
+        )
+    return known
+
+
+async def _appeared(service: Service, build_id: str) -> Build:
+    """Return a build that was written a moment ago, once this agent has folded it."""
+    for _ in range(TRIES):
+        build = service.world.find(build_id)
+        if build is not None:
+            return build
+        await service.world.changed(build_id, 0.5)
+    raise UnavailableError(
+        f"build {build_id} was requested, but is not here yet", hint="look again: rota ps"
+    )
 
 
 async def builds(service: Service, request: m.BuildsRequest, who: Principal) -> list[Build]:
     """List builds, newest first: those in memory and those in the index."""
     wanted = _states(request.state)
-    live = sorted(
-        (build for build in service.world.live() if _matches(build, request, wanted)),
-        key=lambda build: -build.requested_seq,
-    )
-    found = live[: request.limit]
-    if State.FINISHED in wanted and len(found) < request.limit:
+    _check_result(request.result)
+    _refuse_unknown_job(service.world, request.job)
+    live = [build for build in service.world.live() if _matches(build, request, wanted)]
+    past: Sequence[Build] = ()
+    if State.FINISHED in wanted:
         past = service.world.past(
             job=request.job or None,
             result=request.result or None,
             before=request.before,
             limit=request.limit,
         )
-        both = {build.id: build for build in itertools.chain(past, live)}
-        found = sorted(both.values(), key=lambda build: -build.requested_seq)
-    return found[: request.limit]
+    # Both, also where the live ones alone would do: an old one may wait among newer ones that ran.
+    both = {build.id: build for build in (*past, *live)}
+    return sorted(both.values(), key=lambda build: -build.requested_seq)[: request.limit]
 
 
 async def build(service: Service, request: m.BuildRequest, who: Principal) -> Build:
@@ -98,11 +144,19 @@ async def build(service: Service, request: m.BuildRequest, who: Principal) -> Bu
 
 
 async def cancel(service: Service, request: m.CancelRequest, who: Principal) -> Build:
-    """Cancel a build. One that is over is left as it is, and said so."""
+    """Cancel a build; asking again while it is being ended changes nothing.
+
+    Raises:
+        ConflictError: it is over.
+    """
     found = find_build(service.world, request.build)
     for _ in range(TRIES):
         if found.state is State.FINISHED:
-            raise ConflictError(f"{found.ref} is over: {found.result}")
+            raise ConflictError(
+                f"{found.ref} is over: {found.result}", hint=f"see how: rota why {found.ref!r}"
+            )
+        if found.cancelled_by is not None:
+            return found
         event = BuildCancelled(
             at=service.clock.now(),
             by=who.name,
@@ -120,20 +174,29 @@ async def cancel(service: Service, request: m.CancelRequest, who: Principal) -> 
 
 
 async def retry(service: Service, request: m.RetryRequest, who: Principal) -> Build:
-    """Queue a finished build again, as its next attempt, with the same script and parameters."""
+    """Queue a finished build again, as its next attempt, with the same script and parameters.
+
+    Raises:
+        ConflictError: it has not finished; also where somebody else was faster to try it again.
+    """
     found = find_build(service.world, request.build)
-    if found.state is not State.FINISHED:
-        raise ConflictError(
-            f"{found.ref} is {found.state}; only a finished build can be tried again",
-            hint=f"cancel it first: rota cancel {found.ref!r}",
+    for _ in range(TRIES):
+        if found.state is not State.FINISHED:
+            raise ConflictError(
+                f"{found.ref} is {found.state}; only a finished build can be tried again",
+                hint=f"cancel it first: rota cancel {found.ref!r}",
+            )
+        event = BuildRetried(
+            at=service.clock.now(), by=who.name, agent=service.me.name, build=found.id, record=found
         )
-    event = BuildRetried(
-        at=service.clock.now(), by=who.name, agent=service.me.name, build=found.id, record=found
-    )
-    # A build that left memory has no event in reach to compare with; the fold is the judge then.
-    live = found.id in service.world.cluster.picture.builds
-    await service.write(event, expect=found.last_seq if live else None)
-    return service.world.find(found.id) or found
+        # Of one that left memory the journal has nothing any more (0), or its last event still.
+        is_live = found.id in service.world.cluster.picture.builds
+        for expect in (found.last_seq,) if is_live else (0, found.last_seq):
+            with contextlib.suppress(StaleError):
+                await service.write(event, expect=expect)
+                return service.world.find(found.id) or found
+        found = await _newer(service, found)
+    raise UnavailableError(f"{found.ref} changes too fast; try again")
 
 
 async def send(service: Service, request: m.SendRequest, who: Principal) -> m.Sent:
@@ -154,8 +217,9 @@ async def send(service: Service, request: m.SendRequest, who: Principal) -> m.Se
 
 
 async def why(service: Service, request: m.BuildRequest, who: Principal) -> m.Why:
-    """Say what a build waits for, or how it ended."""
-    return explain(service.world, find_build(service.world, request.build), service.clock.now())
+    """Say what a build waits for, or how it ended; with ``wait``, once it has or time is over."""
+    found = await build(service, request, who)
+    return explain(service.world, found, service.clock.now())
 
 
 def new_id(who: str, job: str, key: str) -> str:
@@ -205,7 +269,10 @@ def find_build(world: World, text: str) -> Build:
     if ref.prefix is not None:
         matches = world.find_prefix(ref.prefix)
         if len(matches) > 1:
-            raise InputError(f"several builds have an id that starts with {text!r}")
+            raise InputError(
+                f"several builds have an id that starts with {text!r}",
+                hint=f"more of it: {' or '.join(build.id for build in matches)}",
+            )
         if matches:
             return matches[0]
     if ref.job in world.definitions.jobs:
@@ -246,8 +313,21 @@ def _states(text: str) -> tuple[State, ...]:
     except ValueError:
         known = [*State, "live"]
         raise InputError(
-            f"no state {text!r}", hint=nearest(text, known) or "one of " + ", ".join(known)
+            f"no state {text!r}", hint=nearest(text, map(str, known)) or "one of " + ", ".join(known)
         ) from None
+
+
+def _check_result(text: str) -> None:
+    if text and text not in set(Result):
+        raise InputError(
+            f"no result {text!r}", hint=nearest(text, map(str, Result)) or "one of " + ", ".join(Result)
+        )
+
+
+def _refuse_unknown_job(world: World, name: str) -> None:
+    """Refuse a name that no job has or had: an empty list would hide the mistake."""
+    if name and not world.last_number(name):
+        find_definition(world, name)
 
 
 def _matches(build: Build, request: m.BuildsRequest, wanted: tuple[State, ...]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +18,7 @@ from rota.ports.clock import Clock
 from rota.ports.journal import Journal
 from rota.ports.logs import Logs
 from rota.ports.store import Store
+from rota.service.search import Searches
 from rota.service.verbs import Role
 from rota.service.world import World
 
@@ -77,6 +80,13 @@ class Service:
     reload: Callable[[str], Awaitable[None]]  # definitions follow `main`; takes who moved it
     stop: Callable[[], None]
     url: str = ""
+    searches: Searches = dataclasses.field(default_factory=Searches)
+    #: Commits of this agent take turns; only those of others (a push) can still be in the way.
+    committing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
+    #: Uploads of one artifact take turns, so that its bytes and its record are of the same one.
+    keeping: weakref.WeakValueDictionary[str, asyncio.Lock] = dataclasses.field(
+        default_factory=weakref.WeakValueDictionary
+    )
 
     async def write(self, event: Event, *, expect: int | None = None) -> int:
         """Append an event and return its sequence once this agent has folded it.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import re
+from collections import deque
 from collections.abc import AsyncGenerator
 
 import msgspec
@@ -16,30 +18,63 @@ from rota.service.context import Principal, Service
 from rota.service.world import wire_event
 
 MAX_DATA = 64 * 1024
+#: How far back the last events of a rare kind are looked for, in multiples of how many are wanted.
+MAX_REACH = 100
+
+_LINE_ENDS = re.compile(r"[\r\n\0]")
 
 
-async def events(
-    service: Service, request: m.EventsRequest, who: Principal
-) -> AsyncGenerator[Entry]:
-    """Return the events that match: the last ``limit`` ones, or those after a sequence.
+class Gap(msgspec.Struct, frozen=True, tag_field="kind", tag="gap"):
+    """The events between ``after`` and ``first`` are no longer kept: a follower missed them."""
 
-    With ``follow`` it goes on with new ones and has no limit; without ``after`` it then begins
-    with what comes next.
-    """
-    if request.follow:
-        start = service.world.seq if request.after is None else request.after
-        return _matching(service.world.entries(start, follow=True), request.kind, None)
-    if request.after is not None:
-        past = service.world.entries(request.after, follow=False)
-        return _matching(past, request.kind, request.limit)
-    return _last(service, request)
+    after: int
+    first: int
+
+
+async def follow(service: Service, request: m.EventsRequest) -> AsyncGenerator[Entry | Gap]:
+    """Yield the matching events after a sequence, or from now on, and go on without end."""
+    last = service.world.seq if request.after is None else request.after
+    async with contextlib.aclosing(service.world.entries(last, follow=True)) as entries:
+        async for entry in entries:
+            # Sequences may have holes; whether one is a loss, the journal's beginning tells.
+            if entry.seq > last + 1:
+                first, _ = await service.journal.bounds()
+                if first > last + 1:
+                    yield Gap(after=last, first=min(first, entry.seq))
+            last = entry.seq
+            if _matches(entry, request.kind):
+                yield entry
+
+
+async def past(service: Service, request: m.EventsRequest) -> AsyncGenerator[Entry]:
+    """Yield the matching events: ``limit`` of them after a sequence, or the last ``limit``."""
+    if request.after is None:
+        for entry in await _last(service, request):
+            yield entry
+        return
+    count = 0
+    async with contextlib.aclosing(service.world.entries(request.after, follow=False)) as entries:
+        async for entry in entries:
+            if _matches(entry, request.kind):
+                yield entry
+                count += 1
+                if count == request.limit:
+                    return
 
 
 async def emit(service: Service, request: m.EmitRequest, who: Principal) -> m.Emission:
     """Write an event of the users' own."""
-    size = len(msgspec.json.encode(request.data))
+    try:
+        size = len(msgspec.json.encode(request.data))
+    except OverflowError as error:
+        raise InputError(
+            "the event's data has an integer of more than 64 bits", hint="write it as a string"
+        ) from error
     if size > MAX_DATA:
-        raise InputError(f"the event's data has {size} bytes, the limit is {MAX_DATA}")
+        raise InputError(
+            f"the event's data has {size} bytes, the limit is {MAX_DATA}",
+            hint="keep large data as an artifact, and name it in the event",
+        )
     event = Emitted(
         at=service.clock.now(),
         by=who.name,
@@ -51,36 +86,32 @@ async def emit(service: Service, request: m.EmitRequest, who: Principal) -> m.Em
 
 
 def show(entry: Entry) -> bytes:
-    """Return an event as one JSON object."""
+    """Return an event as one JSON object, in one line."""
     return wire_event(entry)
 
 
-async def _matching(
-    entries: AsyncGenerator[Entry], kind: str, limit: int | None
-) -> AsyncGenerator[Entry]:
-    count = 0
-    async with contextlib.aclosing(entries):
-        async for entry in entries:
-            if kind == "*" or fnmatch.fnmatchcase(kind_of(entry.event), kind):
-                yield entry
-                count += 1
-                if count == limit:
-                    return
+def kind_shown(entry: Entry) -> str:
+    """Return an event's kind in one line, whoever wrote it."""
+    return _LINE_ENDS.sub(" ", kind_of(entry.event))
 
 
-async def _last(service: Service, request: m.EventsRequest) -> AsyncGenerator[Entry]:
-    """Yield the last ``limit`` matching events, looking back further until there are enough."""
+def _matches(entry: Entry, glob: str) -> bool:
+    event = entry.event
+    if glob == "*" or fnmatch.fnmatchcase(kind_of(event), glob):
+        return True
+    return isinstance(event, Emitted) and fnmatch.fnmatchcase(f"custom.{event.type}", glob)
+
+
+async def _last(service: Service, request: m.EventsRequest) -> deque[Entry]:
+    """Return the last ``limit`` matching events, looking back further until there are enough."""
     reach = request.limit
     while True:
         start = max(0, service.world.seq - reach)
-        found = [
-            entry
-            async for entry in _matching(
-                service.world.entries(start, follow=False), request.kind, None
-            )
-        ]
-        if len(found) >= request.limit or start == 0 or reach > 100 * request.limit:
-            break
+        found: deque[Entry] = deque(maxlen=request.limit)
+        async with contextlib.aclosing(service.world.entries(start, follow=False)) as entries:
+            async for entry in entries:
+                if _matches(entry, request.kind):
+                    found.append(entry)
+        if len(found) >= request.limit or start == 0 or reach >= MAX_REACH * request.limit:
+            return found
         reach *= 10
-    for entry in found[-request.limit :]:
-        yield entry

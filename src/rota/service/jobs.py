@@ -8,14 +8,22 @@ from collections.abc import Callable
 
 import msgspec
 
-from rota.core.definitions import JOBS, PAUSED, Definition, Paused, encode_paused
-from rota.core.header import MAX_SCRIPT_BYTES, parse_header
+from rota.core.definitions import (
+    JOBS,
+    PAUSED,
+    Definition,
+    Paused,
+    check_file,
+    clashes,
+    encode_paused,
+)
 from rota.core.ids import parse_job_name
 from rota.errors import ConflictError, InputError, NotFoundError, StaleError, UnavailableError
 from rota.ports.store import Author
 from rota.service import messages as m
 from rota.service.builds import find_definition
 from rota.service.context import Principal, Service
+from rota.service.etags import is_among
 from rota.service.world import World
 
 #: A commit that lost the race to another one looks again and repeats, this often at most.
@@ -57,6 +65,8 @@ async def job(service: Service, request: m.JobRequest, who: Principal) -> m.JobV
 async def put(service: Service, request: m.PutJobRequest, who: Principal) -> m.Committed:
     """Add or change a job. The same text again changes nothing and makes no commit."""
     name = parse_job_name(request.job)
+    if not request.script:
+        raise InputError("the script is empty", hint="send it as the body: curl -T FILE …")
     checked = await check(service, m.CheckRequest(job=name, script=request.script), who)
     if not checked.ok:
         raise InputError(f"{name} was not taken", problems=checked.problems)
@@ -65,7 +75,7 @@ async def put(service: Service, request: m.PutJobRequest, who: Principal) -> m.C
     def change(world: World) -> dict[str, bytes | None]:
         now = world.definitions.jobs.get(name)
         _precondition(name, now, request.if_match, request.if_none_match)
-        _refuse_folder_clash(world, name)
+        _refuse_clash(world, name)
         return {JOBS + name: data}
 
     verb = "change" if name in service.world.definitions.jobs else "add"
@@ -115,12 +125,11 @@ async def resume(service: Service, request: m.JobRequest, who: Principal) -> m.C
 
 async def check(service: Service, request: m.CheckRequest, who: Principal) -> m.Checked:
     """Check a script's header."""
-    name = parse_job_name(request.job)
-    size = len(request.script.encode("utf-8", "surrogatepass"))
-    if size > MAX_SCRIPT_BYTES:
-        raise InputError(f"the script has {size} bytes, the limit is {MAX_SCRIPT_BYTES}")
-    _, problems = parse_header(request.script, name=name, path=JOBS + name)
-    views = tuple(m.ProblemView(**msgspec.structs.asdict(problem)) for problem in problems)
+    path = JOBS + parse_job_name(request.job)
+    views = tuple(
+        m.ProblemView(**msgspec.structs.asdict(problem))
+        for problem in check_file(path, request.script.encode())
+    )
     return m.Checked(ok=not views, problems=views)
 
 
@@ -132,21 +141,24 @@ async def _commit(
     who: Principal,
 ) -> m.Committed:
     """Make the commit that ``change`` asks for, on whatever ``main`` is by then."""
+    if "\0" in message:
+        raise InputError("the text for the record has a NUL character, which git does not keep")
     author = Author(name=who.name, email=f"{who.name}@{service.me.name}")
-    for _ in range(TRIES):
-        base = service.world.commit
-        changes = change(service.world)
-        if await _changes_nothing(service, base, changes):
-            return _committed(service, name, changed=False)
-        try:
-            await service.store.commit(
-                changes, base=base, author=author, message=message, at=service.clock.now()
-            )
-        except StaleError:
+    async with service.committing:
+        for _ in range(TRIES):
+            base = service.world.commit
+            changes = change(service.world)
+            if await _changes_nothing(service, base, changes):
+                return _committed(service, name, changed=False)
+            try:
+                await service.store.commit(
+                    changes, base=base, author=author, message=message, at=service.clock.now()
+                )
+            except StaleError:
+                await service.reload(who.name)
+                continue
             await service.reload(who.name)
-            continue
-        await service.reload(who.name)
-        return _committed(service, name, changed=True)
+            return _committed(service, name, changed=True)
     raise UnavailableError("main moves too fast; try again")
 
 
@@ -175,9 +187,9 @@ def _committed(service: Service, name: str, *, changed: bool) -> m.Committed:
 
 def _precondition(name: str, now: Definition | None, if_match: str, if_none_match: str) -> None:
     etag = now.blob if now is not None else None
-    if if_none_match and etag is not None and if_none_match in ("*", etag):
-        raise ConflictError(f"there is a job {name} already", hint=f"change it: rota edit {name}")
-    if not if_match or (if_match == "*" and etag is not None) or if_match == etag:
+    if if_none_match and is_among(etag, if_none_match, weak=True):
+        raise StaleError(f"there is a job {name} already", hint=f"change it: rota edit {name}")
+    if not if_match or is_among(etag, if_match, weak=False):
         return
     if etag is None:
         raise NotFoundError(f"no job {name!r}", hint="without If-Match it would be added")
@@ -187,14 +199,21 @@ def _precondition(name: str, now: Definition | None, if_match: str, if_none_matc
     )
 
 
-def _refuse_folder_clash(world: World, name: str) -> None:
+def _refuse_clash(world: World, name: str) -> None:
+    """Refuse a name that is another job's folder, or that only case tells from another job's."""
     parts = name.split("/")
     for parent in itertools.accumulate(parts[:-1], lambda a, b: f"{a}/{b}"):
         if parent in world.definitions.jobs:
-            raise ConflictError(f"{parent} is a job, so it cannot be the folder of {name}")
+            raise ConflictError(
+                f"{parent} is a job, so it cannot be the folder of {name}", hint="another name"
+            )
     inside = next((other for other in world.definitions.jobs if other.startswith(name + "/")), None)
     if inside is not None:
-        raise ConflictError(f"{name} is the folder of {inside}, so it cannot be a job")
+        raise ConflictError(
+            f"{name} is the folder of {inside}, so it cannot be a job", hint="another name"
+        )
+    for problem in clashes([JOBS + name], world.definitions.files):
+        raise ConflictError(f"{name} was not taken: {problem.message}", hint="another name")
 
 
 def _paused(definition: Definition) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
@@ -20,7 +21,9 @@ class LiveLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb", buffering=0)
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Readers may outlive the attempt: the last one to let go of this object closes the file.
+        weakref.finalize(self, os.close, self._fd)
         self.scanner = Scanner()
         self.is_whole = False
         self._readers: set[asyncio.Future[None]] = set()
@@ -32,7 +35,7 @@ class LiveLog:
 
     def pread(self, size: int, offset: int) -> bytes:
         """Return the file's bytes as written, unmasked: for the shipper alone."""
-        return os.pread(self._file.fileno(), size, offset)
+        return os.pread(self._fd, size, offset)
 
     def scan(self, data: bytes) -> None:
         """Take note of the next bytes, and wake the readers."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
@@ -17,8 +16,6 @@ from rota.service.context import Principal, Service
 from rota.service.world import World
 
 BLOCK = 256 * 1024
-#: A line longer than this is matched by its beginning alone, and shown so.
-MAX_GREP_LINE = 64 * 1024
 
 
 class Source(Protocol):
@@ -45,30 +42,37 @@ async def log(
     The offset is -1 for a filtered answer, which has no place in the log.
     """
     build = find_build(service.world, request.build)
-    pattern = _pattern(request.grep)
+    _refuse_two_starts(request)
     source = _Attempt(service.world, service.logs, build.id, _attempt(build, request))
     start = await _start(source, request)
     pieces = source.follow(start) if request.follow else source.read(start, await source.end())
     if request.limit:
         pieces = _limited(pieces, request.limit)
-    if pattern is not None:
-        return -1, _matching(pieces, pattern)
+    if request.grep:
+        return -1, service.searches.matching(request.grep, pieces)
     return start, pieces
 
 
-def _pattern(text: str) -> re.Pattern[bytes] | None:
-    if not text:
-        return None
-    try:
-        return re.compile(text.encode())
-    except re.error as error:
-        raise InputError(f"bad regular expression {text!r}: {error}") from error
+def _refuse_two_starts(request: m.LogRequest) -> None:
+    starts = {
+        "offset": request.offset > 0,
+        "tail": request.tail >= 0,
+        "line": request.line > 0,
+    }
+    given = [name for name, is_given in starts.items() if is_given]
+    if len(given) > 1:
+        raise InputError(
+            f"{' and '.join(given)} are given, and each says where to start", hint="give one"
+        )
 
 
 def _attempt(build: Build, request: m.LogRequest) -> int:
     ahead = 1 if request.follow and build.state in (State.HELD, State.QUEUED) else 0
     if request.attempt > build.attempt + ahead:
-        raise NotFoundError(f"{build.ref} has no attempt {request.attempt}, only {build.attempt}")
+        raise NotFoundError(
+            f"{build.ref} has no attempt {request.attempt}, only {build.attempt}",
+            hint="without `attempt` it is the last one",
+        )
     return request.attempt or build.attempt + ahead
 
 
@@ -170,32 +174,9 @@ async def _line_offset(source: Source, line: int) -> int:
 
 
 async def _limited(pieces: AsyncGenerator[bytes], limit: int) -> AsyncGenerator[bytes]:
-    async for piece in pieces:
-        yield piece[:limit]
-        limit -= len(piece)
-        if limit <= 0:
-            return
-
-
-async def _matching(
-    pieces: AsyncGenerator[bytes], pattern: re.Pattern[bytes]
-) -> AsyncGenerator[bytes]:
-    """Yield the lines that match, each with its line end."""
-    rest = b""
-    skipping = False
-    async for piece in pieces:
-        lines = (rest + piece).split(b"\n")
-        rest = lines.pop()
-        if skipping and lines:
-            lines, skipping = lines[1:], False
-        found = [line for line in lines if pattern.search(line[:MAX_GREP_LINE])]
-        if found:
-            yield b"\n".join(found) + b"\n"
-        if skipping:
-            rest = b""
-        elif len(rest) > MAX_GREP_LINE:
-            if pattern.search(rest[:MAX_GREP_LINE]):
-                yield rest[:MAX_GREP_LINE] + b"\n"
-            rest, skipping = b"", True
-    if rest and not skipping and pattern.search(rest):
-        yield rest + b"\n"
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
+            yield piece[:limit]
+            limit -= len(piece)
+            if limit <= 0:
+                return

@@ -72,9 +72,7 @@ class PauseRequest(Request, frozen=True, kw_only=True):
     """A job to pause."""
 
     job: JobArg
-    reason: Annotated[
-        str, Meta(description="why, for whoever meets it", max_length=MAX_TEXT)
-    ] = ""
+    reason: Annotated[str, Meta(description="why, for whoever meets it", max_length=MAX_TEXT)] = ""
 
 
 class CheckRequest(Request, frozen=True, kw_only=True):

@@ -31,9 +31,7 @@ class Searches:
         self._limit_s = limit_s
         self._running = 0
 
-    async def matching(
-        self, pattern: str, pieces: AsyncGenerator[bytes]
-    ) -> AsyncGenerator[bytes]:
+    async def matching(self, pattern: str, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
         """Yield the lines of a log that match, each with its line end; a last one gets one.
 
         Cost: a process of about 20 ms and 10 MB, for as long as the search runs.

@@ -74,16 +74,22 @@ class World:
 
     def find_prefix(self, prefix: str) -> list[Build]:
         """Return up to two builds whose id starts with ``prefix``."""
-        live = [b for b in self.cluster.picture.builds.values() if b.id.startswith(prefix)][:2]
-        return live or list(self._index.by_prefix(prefix))
+        live = [b for b in self.cluster.picture.builds.values() if b.id.startswith(prefix)]
+        both = {b.id: b for b in (*self._index.by_prefix(prefix), *live[:2])}
+        return list(both.values())[:2]
 
     def past(
         self, *, job: str | None, result: str | None, before: int | None, limit: int
     ) -> Sequence[Build]:
-        """Return builds from the index, newest first, but for those that live again."""
-        found = self._index.latest(job=job, result=result, before=before, limit=limit)
+        """Return ``limit`` builds from the index, newest first, without those that live again."""
         live = self.cluster.picture.builds
-        return [build for build in found if build.id not in live]
+        past: list[Build] = []
+        while True:
+            found = self._index.latest(job=job, result=result, before=before, limit=limit)
+            past += (build for build in found if build.id not in live)
+            if len(past) >= limit or len(found) < limit:
+                return past[:limit]
+            before = found[-1].requested_seq
 
     def last_number(self, job: str) -> int:
         """Return the number of the job's latest build; 0 if there is none."""
@@ -171,18 +177,16 @@ class World:
 
 
 def wire_event(entry: Entry) -> bytes:
-    """Return an event as REST shows it: its JSON object with ``seq`` in front."""
+    """Return an event as REST shows it: one line, its JSON object with ``seq`` in front."""
     raw = encode(entry.event)
-    if isinstance(entry.event, Unknown) and not _is_object(raw):
-        return msgspec.json.encode({"seq": entry.seq, "kind": "?", "raw": raw.decode("latin-1")})
-    return b'{"seq":%d,' % entry.seq + raw.lstrip()[1:]
-
-
-def _is_object(raw: bytes) -> bool:
+    if not isinstance(entry.event, Unknown):
+        return b'{"seq":%d,' % entry.seq + raw[1:]
+    # Not from our codec: it may have line ends, a `seq` of its own, or be no JSON at all.
     try:
-        return bool(msgspec.json.decode(raw, type=dict[str, object]))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return False
+        fields = msgspec.json.decode(raw, type=dict[str, object])
+        return msgspec.json.encode({**fields, "seq": entry.seq})
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError):
+        return msgspec.json.encode({"seq": entry.seq, "kind": "?", "raw": raw.decode("latin-1")})
 
 
 def _wake(waiters: set[asyncio.Future[None]]) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
 from typing import TypeAlias
 
-from rota.adapters.git.process import Git, words
+from rota.adapters.git.process import Git, feed, words
 from rota.errors import RotaError, UnavailableError
 
 Head: TypeAlias = tuple[int, dict[str, str]]
@@ -97,18 +96,12 @@ class Call:
         """
         assert process.stdin is not None
         try:
-            await self._pass(process.stdin, self._first)
+            await feed(process.stdin, self._first)
             async for piece in self._body:
-                await self._pass(process.stdin, piece)
+                self._moved()
+                await feed(process.stdin, piece)
         finally:
             process.stdin.close()
-
-    async def _pass(self, stdin: asyncio.StreamWriter, piece: bytes) -> None:
-        self._moved()
-        if not stdin.is_closing():
-            with contextlib.suppress(ConnectionError):
-                stdin.write(piece)
-                await stdin.drain()
 
     async def _read(self, process: Process) -> None:
         assert process.stdout is not None

@@ -93,20 +93,19 @@ class Git:
         return out
 
     @contextlib.asynccontextmanager
-    async def lines(self, *args: str) -> AsyncIterator[asyncio.StreamReader]:
-        """Run ``git ARGS`` and hand out its output as it comes; it is to be read to its end.
+    async def talk(self, *args: str) -> AsyncIterator[Process]:
+        """Run ``git ARGS`` to be talked to; when the block is done, its output must be at an end.
 
         Leaving the block early, by an error, ends the process. How long the block takes is its
         own affair: a full pipe makes git wait.
 
         Raises:
-            GitFailedError: it ended with an error, so that the output is not all.
+            GitFailedError: it ended with an error, so that its output is not all.
         """
         async with self.start("git", *args, env=self._env) as process:
-            assert process.stdout is not None
-            yield process.stdout
+            yield process
             async with asyncio.timeout(TIMEOUT_S):
-                _, err = await process.communicate()
+                _, err = await converse(process)
             if process.returncode:
                 raise GitFailedError(words(err) or f"git {args[0]} ended by {process.returncode}")
 
@@ -154,6 +153,34 @@ async def _communicate(process: Process, data: bytes) -> tuple[bytes, bytes]:
     elif process.stdin is not None:
         process.stdin.close()
     return await process.communicate()
+
+
+async def feed(stdin: asyncio.StreamWriter | None, data: bytes) -> None:
+    """Write to a process that may be gone, which is no error: its end tells why."""
+    if stdin is not None and not stdin.is_closing():
+        with contextlib.suppress(ConnectionError):
+            stdin.write(data)
+            await stdin.drain()
+
+
+async def converse(process: Process, data: bytes = b"") -> tuple[bytes, bytes]:
+    """Give a process the last of its input, and return what it still prints and says.
+
+    Like ``Process.communicate``, which some event loops cannot do once the process is gone.
+    """
+    assert process.stdout is not None
+    assert process.stderr is not None
+    _, out, err = await asyncio.gather(
+        _feed_last(process, data), process.stdout.read(), process.stderr.read()
+    )
+    await process.wait()
+    return out, err
+
+
+async def _feed_last(process: Process, data: bytes) -> None:
+    await feed(process.stdin, data)
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def words(stderr: bytes) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Self
 from rota.adapters.git import repository
 from rota.adapters.git.cache import BlobCache
 from rota.adapters.git.housekeeping import Housekeeping
-from rota.adapters.git.process import Git, GitFailedError
+from rota.adapters.git.process import TIMEOUT_S, Git, GitFailedError, feed
 from rota.adapters.git.stream import COMMAND, ROTA, commit_stream, decode_path
 from rota.adapters.git.tasks import Tasks
 from rota.core import records as record
@@ -25,8 +26,8 @@ from rota.ports.store import HISTORY, MAIN, Author, Record
 
 log = logging.getLogger(__name__)
 
-#: So many records are in memory at once while all are read.
-BATCH = 1000
+#: So many records are asked for at once while all are read: their names fit into a pipe.
+BATCH = 500
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
@@ -167,12 +168,11 @@ class GitStore:
             return
         args = ("ls-tree", "-r", "-z", "--full-tree", head, f"{record.FOLDER}/")
         try:
-            async with self.git.lines(*args) as lines:
-                async for hashes in _batches(lines):
-                    found = await self._read(dict.fromkeys(hashes))
-                    for blob in hashes:
-                        yield found[blob]
-        except GitFailedError as error:
+            async with self.git.talk(*args) as listing, self.git.talk("cat-file", "--batch") as cat:
+                async for hashes in _batches(listing):
+                    for data in await _ask(cat, hashes):
+                        yield data
+        except (GitFailedError, asyncio.IncompleteReadError) as error:
             raise UnavailableError(f"git could not read {self.path}: {error}") from error
 
     def moved(self) -> None:
@@ -266,32 +266,45 @@ def _parse_batch(out: bytes, hashes: Iterable[str]) -> dict[str, bytes]:
     at = 0
     for blob in hashes:
         end = out.index(b"\n", at)
-        about = out[at:end].split(b" ")
-        if about[1] != b"blob":
-            raise NotFoundError(f"no blob {blob}")
-        at = end + 1 + int(about[2])
-        found[blob] = out[end + 1 : at]
-        at += 1
+        size = _size(out[at:end], blob)
+        found[blob] = out[end + 1 : end + 1 + size]
+        at = end + 2 + size
     return found
 
 
-async def _batches(lines: asyncio.StreamReader) -> AsyncIterator[list[str]]:
+def _size(head: bytes, blob: str) -> int:
+    """Return the size that cat-file's answer names."""
+    kind, _, size = head.partition(b" ")[2].partition(b" ")
+    if kind != b"blob":
+        raise NotFoundError(f"no blob {blob}")
+    return int(size)
+
+
+async def _ask(cat: Process, hashes: Sequence[str]) -> list[bytes]:
+    """Return the blobs, asked of a cat-file that runs; as many as a pipe holds the names of."""
+    assert cat.stdout is not None
+    answers = []
+    async with asyncio.timeout(TIMEOUT_S):
+        await feed(cat.stdin, "\n".join([*hashes, ""]).encode())
+        for blob in hashes:
+            size = _size((await cat.stdout.readuntil())[:-1], blob)
+            answers.append((await cat.stdout.readexactly(size + 1))[:-1])
+    return answers
+
+
+async def _batches(listing: Process) -> AsyncIterator[list[str]]:
     """Yield the blobs' hashes of a tree's listing, so many at a time."""
+    assert listing.stdout is not None
     batch: list[str] = []
-    async for entry in _entries(lines):
-        about, _, _ = entry.partition(b"\t")
-        if about.startswith(b"100"):
-            batch.append(about[-40:].decode())
-        if len(batch) >= BATCH:
-            yield batch
-            batch = []
+    rest = b""
+    while chunk := await listing.stdout.read(1 << 16):
+        *entries, rest = (rest + chunk).split(b"\0")
+        for entry in entries:
+            about, _, _ = entry.partition(b"\t")
+            if about.startswith(b"100"):
+                batch.append(about[-40:].decode())
+            if len(batch) >= BATCH:
+                yield batch
+                batch = []
     if batch:
         yield batch
-
-
-async def _entries(lines: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    rest = b""
-    while chunk := await lines.read(1 << 16):
-        *whole, rest = (rest + chunk).split(b"\0")
-        for entry in whole:
-            yield entry

@@ -13,7 +13,15 @@ from datetime import datetime
 
 from rota.ports.store import Author
 
-COMMAND = ("fast-import", "--quiet", "--done", "--date-format=raw")
+#: Folders hardly compress; repacking makes deltas of them, later and with nobody waiting.
+COMMAND = (
+    "-c",
+    "pack.compression=0",
+    "fast-import",
+    "--quiet",
+    "--done",
+    "--date-format=raw",
+)
 ROTA = Author(name="rota", email="rota@localhost")
 
 _ESCAPES = {b: f"\\{b:03o}".encode() for b in range(256) if b < 32 or b in b'"\\' or b >= 127}

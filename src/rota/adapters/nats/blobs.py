@@ -6,6 +6,7 @@ The label is written last and replaces the former one: an upload that broke off 
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from rota.adapters.nats.client import Client
+
+log = logging.getLogger(__name__)
 
 DAY_NS = 86_400 * 10**9
 PIECE_BYTES = 512 << 10
@@ -54,18 +57,23 @@ class NatsBlobs:
     async def put(self, name: str, data: AsyncIterator[bytes]) -> Blob:
         """Store ``data``; one round trip for each half mebibyte."""
         stem, upload = _stem(name), secrets.token_hex(8)
-        label = None
         try:
             label = await self._upload(name, f"{stem}.{upload}", upload, data)
-            former = await self._label(name)
-            body = msgspec.json.encode(label)
-            await self._stream.publish(f"{stem}.label".encode(), body, upload.encode(), None)
         except BaseException:
-            await self._stream.purge(subject=f"{stem}.{upload}.*")
+            await self._forget(f"{stem}.{upload}.*")
             raise
+        former, body = await self._label(name), msgspec.json.encode(label)
+        await self._stream.publish(f"{stem}.label".encode(), body, upload.encode(), None)
         if former is not None:
-            await self._stream.purge(subject=f"{stem}.{former.upload}.*")
+            await self._forget(f"{stem}.{former.upload}.*")
         return label.blob
+
+    async def _forget(self, pattern: str) -> None:
+        """Give back the space of pieces that no label names."""
+        try:
+            await self._stream.purge(subject=pattern)
+        except UnavailableError as error:
+            log.warning("pieces of a blob are left behind as %s: %s", pattern, error.message)
 
     async def _upload(
         self, name: str, stem: str, upload: str, data: AsyncIterator[bytes]

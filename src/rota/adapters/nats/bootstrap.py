@@ -31,8 +31,9 @@ LOOK_S = 0.01
 GRACE_S = 5.0
 ASK_S = 0.04
 CONNECT_S = 1.0
-#: The Go runtime's own words for "give memory back early, and do not plan with more than this".
-MEMORY = {"GOMEMLIMIT": "64MiB", "GOGC": "50"}
+#: The Go runtime collects at 1.3 times of what lives, not at twice. No GOMEMLIMIT: once the index of
+#: many thousand subjects reaches it, the collector never rests.
+MEMORY = {"GOGC": "30"}
 
 
 class Failure(msgspec.Struct):

@@ -10,22 +10,12 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Self
 
-import msgspec
-
 from rota.adapters.nats import monitor
 from rota.adapters.nats.beside import beside
-from rota.adapters.nats.bootstrap import GRACE_S, end_strays, first_boot, restart
-from rota.adapters.nats.child import Child, is_ours
+from rota.adapters.nats.bootstrap import GRACE_S
 from rota.adapters.nats.client import Address, Client
-from rota.adapters.nats.config import (
-    HOST,
-    Folder,
-    State,
-    are_free,
-    free_bytes,
-    free_ports,
-    new_state,
-)
+from rota.adapters.nats.config import HOST, Folder, free_bytes
+from rota.adapters.nats.launch import PATIENCE_S, Launcher
 from rota.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -33,18 +23,15 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from rota.adapters.nats.child import Child
+
 log = logging.getLogger(__name__)
 
-#: How long a start may take, per try: an election that went wrong takes longer than starting anew.
-#: A large store is read before the server answers.
-BOOT_PATIENCE_S = (2.0, 4.0, 10.0, 30.0)
-PATIENCE_S = (5.0, 20.0, 60.0)
 TICK_S = 3.0
 #: A server that answers none of so many ticks in a row hangs.
 HUNG_TICKS = 3
 BACKOFF_S = (0.1, 10.0)
 HEALTHY_S = 60.0
-MAX_LOG_BYTES = 1 << 20
 #: Below this the disk counts as full; above twice of it the engine is started anew.
 SCARCE_BYTES = 16 << 20
 
@@ -57,8 +44,7 @@ class Engine:
     """
 
     def __init__(self, home: Path) -> None:
-        self._folder = Folder(home.absolute())
-        self._state: State | None = None
+        self._launcher = Launcher(Folder(home.absolute()))
         self._child: Child | None = None
         self._watching: AbstractAsyncContextManager[asyncio.Task[None]] | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -67,7 +53,6 @@ class Engine:
         self._heal_wanted = False
         self._complaints = 0
         self._scarce = False
-        self._log_start = 0
         self.trouble: str | None = None
         """What is wrong, in words for the status page; ``None`` if nothing is."""
 
@@ -83,17 +68,12 @@ class Engine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if self._watching is not None:
-                await self._watching.__aexit__(None, None, None)
-        finally:
-            if self._child is not None:
-                self._child.release()
+        await self.release()
 
     @property
     def name(self) -> str:
         """The server's name, unique for ever."""
-        return self._known().name
+        return self._launcher.state.name
 
     @property
     def pid(self) -> int:
@@ -103,7 +83,7 @@ class Engine:
     @property
     def log(self) -> Path:
         """Where the child's own words are."""
-        return self._folder.log
+        return self._launcher.folder.log
 
     def connect(self, name: str = "rota") -> Client:
         """Return a client for the journal, the logs and the blobs; use it as a context manager.
@@ -112,7 +92,7 @@ class Engine:
         """
         return Client(
             self._servers,
-            self._known().passwords.rota_login,
+            self._launcher.state.passwords.rota_login,
             name=name,
             trouble=lambda: self.trouble,
             complain=self._complain,
@@ -124,18 +104,19 @@ class Engine:
         Raises:
             UnavailableError: no child could be brought to answer; the hint has its last words.
         """
-        if self.pid:
-            return
+        if not self.pid:
+            self._child = await self._launcher.begin()
+            self._well.set()
+
+    async def release(self) -> None:
+        """Stop watching the child and let it live on. Safe to call twice."""
+        watching, self._watching = self._watching, None
         try:
-            self._folder.create()
-        except OSError as error:
-            raise self._unwritable(error) from error
-        state = self._folder.load() or new_state()
-        self._state = state
-        if not await self._take_over(state):
-            await end_strays(self._folder)
-            await self._launch()
-        self._well.set()
+            if watching is not None:
+                await watching.__aexit__(None, None, None)
+        finally:
+            if self._child is not None:
+                self._child.release()
 
     async def stop(self) -> None:
         """End the child and stop watching it. Safe to call twice."""
@@ -163,89 +144,12 @@ class Engine:
         except TimeoutError:
             raise UnavailableError("the engine could not be healed", hint=self.trouble) from None
 
-    def _known(self) -> State:
-        if self._state is None:
-            raise UnavailableError("the engine was not started")
-        return self._state
-
     def _servers(self) -> tuple[Address, ...]:
-        return (Address(HOST, self._known().ports.client),)
+        return (Address(HOST, self._launcher.state.ports.client),)
 
     def _complain(self) -> None:
         """A client got no confirmation in time."""
         self._complaints += 1
-
-    # Starting
-
-    async def _take_over(self, state: State) -> bool:
-        """Adopt the child of a former daemon; end it if it is ours but hangs."""
-        if state.process is None or not is_ours(state.process, self._folder.conf):
-            return False
-        child = Child(state.process)
-        for _ in range(HUNG_TICKS):
-            if await monitor.server_name(state.ports.monitor, TICK_S) == state.name:
-                self._child = child
-                return True
-            if child.gone.done():
-                return False
-        await child.end(GRACE_S)
-        return False
-
-    async def _launch(self) -> None:
-        """Bring a child up, trying again with more patience."""
-        failure = UnavailableError("the engine did not start")
-        booted = self._known().booted
-        begin = restart if booted else first_boot
-        for patience_s in PATIENCE_S if booted else BOOT_PATIENCE_S:
-            try:
-                state = self._prepared()
-                child = await begin(state, self._folder, patience_s)
-                self._save(msgspec.structs.replace(state, booted=True, process=child.pid))
-            except UnavailableError as error:
-                failure = error
-                log.warning("the engine did not start: %s", error.message)
-                continue
-            except OSError as error:
-                raise self._unwritable(error) from error
-            self._child = child
-            return
-        raise UnavailableError(failure.message, hint=failure.hint or self._last_words())
-
-    def _unwritable(self, error: OSError) -> UnavailableError:
-        return UnavailableError(f"cannot write in {self._folder.home}: {error.strerror}")
-
-    def _prepared(self) -> State:
-        """Return the state to start with: ports that are free, and an empty store if never booted."""
-        self._rotate_log()
-        state = self._known()
-        if not state.booted:
-            self._folder.wipe()
-            state = new_state()
-        elif not are_free(state.ports):
-            state = msgspec.structs.replace(state, ports=free_ports())
-        self._save(msgspec.structs.replace(state, process=None))
-        return self._known()
-
-    def _save(self, state: State) -> None:
-        self._folder.save(state)
-        self._state = state
-
-    def _rotate_log(self) -> None:
-        path = self._folder.log
-        size = path.stat().st_size if path.exists() else 0
-        if size > MAX_LOG_BYTES:
-            path.replace(path.with_name("engine.log.1"))
-            size = 0
-        self._log_start = size
-
-    def _last_words(self, lines: int = 5) -> str:
-        try:
-            words = self._folder.log.read_text(errors="replace").splitlines()
-        except FileNotFoundError:
-            return f"see {self._folder.log}"
-        return "\n".join([f"the last lines of {self._folder.log}:", *words[-lines:]])
-
-    # Watching
 
     async def _watch(self) -> None:
         """Keep a child running, for ever."""
@@ -267,7 +171,7 @@ class Engine:
 
     async def _revive(self) -> None:
         try:
-            await self._launch()
+            self._child = await self._launcher.launch()
         except UnavailableError as error:
             self.trouble = f"the engine does not start: {error.message}"
             return
@@ -291,7 +195,7 @@ class Engine:
                 return "it is being healed"
             if reason := self._cured_disk():
                 return reason
-            if await monitor.is_alive(self._known().ports.monitor, TICK_S):
+            if await monitor.is_alive(self._launcher.state.ports.monitor, TICK_S):
                 silent = 0
             else:
                 silent += 1
@@ -311,12 +215,12 @@ class Engine:
 
     def _cured_disk(self) -> str | None:
         """Note a full disk; say so once it has room again and the server must be started anew."""
-        free = free_bytes(self._folder.home)
+        free = free_bytes(self._launcher.folder.home)
         if free < SCARCE_BYTES:
             self._scarce = True
             self.trouble = (
                 f"the disk is full: {free >> 20} MiB are left where the engine writes "
-                f"({self._folder.home}), it needs {2 * SCARCE_BYTES >> 20} MiB"
+                f"({self._launcher.folder.home}), it needs {2 * SCARCE_BYTES >> 20} MiB"
             )
         elif self._scarce and free >= 2 * SCARCE_BYTES:
             return "its disk was full and has room again"
@@ -329,6 +233,6 @@ class Engine:
         if not self._complaints:
             return False
         self._complaints = 0
-        with self._folder.log.open("rb") as file:
-            file.seek(self._log_start)
-            return b"ritical write error" in file.read()
+        mark = b"[%d] " % self.pid
+        lines = self.log.read_bytes().splitlines()
+        return any(line.startswith(mark) and b"ritical write error" in line for line in lines)

@@ -170,16 +170,16 @@ class NatsLogs:
     ) -> AsyncGenerator[bytes, None]:
         """Yield the bytes from ``start`` up to ``stop``; see the port."""
         last = await self._last(key)
-        stop = min(last.end if last else 0, last.end if last and stop is None else stop or 0)
+        end = 0 if last is None else last.end
+        stop = end if stop is None else min(stop, end)
         if last is None or start >= stop:
             return
-        first = await self._find(key, start, last)
-        at = start
+        at, first = start, await self._find(key, start, last)
         async for batch in self._stream.scan(_pattern(b"log", key), first.seq, last.seq):
             for each in batch:
-                chunk = _chunk(each)
                 if at >= stop:
                     return
+                chunk = _chunk_at(each, at)
                 yield _cut(chunk, at, stop)
                 at = chunk.end
 
@@ -202,7 +202,7 @@ class NatsLogs:
         )
         async with aclosing(following):
             async for each in following:
-                chunk = _chunk(each)
+                chunk = _chunk_at(each, at)
                 if chunk.end > at:
                     yield _cut(chunk, at, chunk.end)
                     at = chunk.end
@@ -231,10 +231,7 @@ class NatsLogs:
             return last
         first = await self._chunk_from(pattern, 1)
         if start < first.offset:
-            raise NotFoundError(
-                f"the first {first.offset} bytes of the log are no longer kept",
-                hint=f"read it from byte {first.offset}",
-            )
+            raise _gone(first)
         low, high, turn = first, last, 0
         while not low.offset <= start < low.end:
             span = high.seq - low.seq
@@ -273,6 +270,21 @@ def _chunk(found: Stored) -> Chunk:
     if version != _VERSION:
         raise InvariantError(f"a log chunk of version {version}, this program knows {_VERSION}")
     return Chunk(found.seq, _offset(found), size, found.data)
+
+
+def _chunk_at(found: Stored, at: int) -> Chunk:
+    """Return a chunk that must not begin behind ``at``: the oldest are thrown away first."""
+    chunk = _chunk(found)
+    if chunk.offset > at:
+        raise _gone(chunk)
+    return chunk
+
+
+def _gone(chunk: Chunk) -> NotFoundError:
+    return NotFoundError(
+        f"the first {chunk.offset} bytes of the log are no longer kept",
+        hint=f"read it from byte {chunk.offset}",
+    )
 
 
 def _cut(chunk: Chunk, start: int, stop: int) -> bytes:

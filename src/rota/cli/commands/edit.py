@@ -71,24 +71,26 @@ def _edited(
     client: Client, args: Namespace, screen: Screen, draft: Path, now: dict[str, Any]
 ) -> int:
     """Edit ``draft`` until it is taken or given up; it is removed only where nothing is lost."""
+    original = now["script"].encode()
     while True:
         try:
             _open_editor(draft)
-            script = draft.read_bytes()
-            if script == now["script"].encode():
-                draft.unlink()
-                screen.line(f"{args.job} is so already")
-                return 0
-            answer = put(client, args.job, script, args.message, _if_match(now))
         except InputError as error:
+            raise _kept(error, draft, original) from error
+        script = draft.read_bytes()
+        if script == original:
+            draft.unlink()
+            screen.line(f"{args.job} is so already")
+            return 0
+        try:
+            answer = put(client, args.job, script, args.message, _if_match(now))
+        except (InputError, ConflictError) as error:
             if not _again(error, screen, draft):
-                raise _kept(error, draft) from error
-        except ConflictError as error:
-            if not _again(error, screen, draft):
-                raise _kept(error, draft) from error
-            now = _beside(client, args.job, draft, screen)
+                raise _kept(error, draft, original) from error
+            if isinstance(error, ConflictError):
+                now = _beside(client, args.job, draft, screen)
         except RotaError as error:
-            raise _kept(error, draft) from error
+            raise _kept(error, draft, original) from error
         else:
             draft.unlink()
             print_committed(answer, args, screen, "changed")
@@ -100,12 +102,12 @@ def _open_editor(draft: Path) -> None:
     try:
         status = subprocess.run([*command, str(draft)], check=False).returncode
     except OSError as error:
-        raise RotaError(
+        raise InputError(
             f"cannot start the editor {command[0]!r}: {error.strerror}",
             hint="set $EDITOR, or replace the script: rota edit NAME FILE",
         ) from error
     if status != 0:
-        raise RotaError(
+        raise InputError(
             f"the editor {command[0]!r} ended with status {status}; nothing was changed"
         )
 
@@ -135,8 +137,11 @@ def _beside(client: Client, job: str, draft: Path, screen: Screen) -> dict[str, 
     return now
 
 
-def _kept(error: RotaError, draft: Path) -> RotaError:
-    """Return the error with the news of where the text is."""
+def _kept(error: RotaError, draft: Path, original: bytes) -> RotaError:
+    """Return the error with the news of where the text is, if there is any that could be lost."""
+    if draft.read_bytes() == original:
+        draft.unlink()
+        return error
     tail = f"your text is in {draft}"
     error.hint = f"{error.hint}; {tail}" if error.hint else tail
     return error

@@ -28,7 +28,7 @@ def events(args: Namespace, screen: Screen) -> int:
     if not args.follow:
         answer = client.call("events", after=args.after, kind=args.kind, limit=args.limit)
         for event in answer.json():
-            _print(event, json.dumps(event, ensure_ascii=False), args, screen)
+            _print(event, _short(event), args, screen)
         return 0
     after = args.after
     if after is None:
@@ -52,26 +52,28 @@ def emit(args: Namespace, screen: Screen) -> int:
 
 def event_text(event: Mapping[str, Any], look: Look) -> str:
     """Return an event as one line: sequence, time, kind, and what else it says."""
-    kind = str(event.get("kind", ""))
-    name = event.get("type") if kind == "custom" else None
     at = str(event.get("at", ""))
-    if look.is_terminal and at:
-        at = datetime.fromisoformat(at).astimezone().strftime("%H:%M:%S")
+    tail = _details(event)
+    what = str(event.get("type" if event.get("kind") == "custom" else "kind", ""))
+    if not look.is_terminal:
+        return "  ".join(clean(part) for part in (event.get("seq", ""), at, what, tail))
+    head = f"{event.get('seq', ''):>6}"
+    clock = datetime.fromisoformat(at).astimezone().strftime("%H:%M:%S") if at else " " * 8
+    what = clean(what).ljust(KIND_WIDTH)
+    room = (look.width or 0) - len(head) - len(clock) - len(what) - 6
+    line = f"{head}  {paint(look, 'dim', clock)}  {paint(look, 'bold', what)}"
+    return f"{line}  {paint(look, 'dim', cut(look, clean(tail), room))}" if room > 0 else line
+
+
+def _details(event: Mapping[str, Any]) -> str:
+    skip = _COMMON | {"type"} if event.get("kind") == "custom" else _COMMON
     rest = [
         f"{key}={_short(value)}"
         for key, value in event.items()
-        if key not in _COMMON and value not in ("", {}, [], None)
+        if key not in skip and value not in ("", {}, [], None)
     ]
-    who = event.get("by") or event.get("agent") or ""
-    head = f"{event.get('seq', ''):>6}" if look.is_terminal else str(event.get("seq", ""))
-    what = clean(name or kind).ljust(KIND_WIDTH if look.is_terminal else 0)
-    text = f"{head}  {clean(at)}  {what}"
-    tail = clean(" ".join([*rest, *([f"by={who}"] if who else [])]))
-    if look.width is None:
-        return f"{text}  {tail}"
-    room = look.width - len(text) - 2
-    line = f"{head}  {paint(look, 'dim', clean(at))}  {paint(look, 'bold', what)}"
-    return f"{line}  {paint(look, 'dim', cut(look, tail, room))}" if room > 0 else line
+    who = event.get("by") or event.get("agent")
+    return " ".join([*rest, f"by={who}"] if who else rest)
 
 
 def _print(event: Mapping[str, Any], data: str, args: Namespace, screen: Screen) -> None:

@@ -129,8 +129,8 @@ def build_lines(build: dict[str, Any], look: Look) -> list[str]:
     params = " ".join(f"{name}={value}" for name, value in build["params"].items())
     rows = [
         ("build", result_line(build, look)),
-        ("id", build["id"]),
-        ("asked for", " ".join(filter(None, (ago(look, build["requested_at"]), asker(build))))),
+        ("id", clean(build["id"])),
+        ("asked for", clean(f"{ago(look, build['requested_at'])} {asker(build)}".strip())),
         ("started", ago(look, build.get("started_at"))),
         ("finished", ago(look, build.get("finished_at"))),
         ("agent", clean(build.get("agent") or "")),
@@ -138,7 +138,7 @@ def build_lines(build: dict[str, Any], look: Look) -> list[str]:
         ("held by", clean(", ".join(build.get("held") or ()))),
         ("parameters", clean(params)),
         ("log", size(build["log_bytes"]) if build.get("started_at") else ""),
-        *((note["level"], _annotation(note)) for note in build.get("annotations") or ()),
+        *((clean(note["level"]), _annotation(note)) for note in build.get("annotations") or ()),
         *(
             ("artifact", f"{clean(it['path'])}, {size(it['size'])}")
             for it in build.get("artifacts") or ()

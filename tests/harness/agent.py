@@ -1,0 +1,221 @@
+"""A whole agent in the test's own process: real service and HTTP, everything below in memory.
+
+What a script does is a :class:`Plan`; the log file, the Unix socket and the TCP port are real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import pytest
+from aiohttp import web
+from yarl import URL
+
+from rota.adapters.clocks import SystemClock
+from rota.adapters.inotify import InotifyWatcher
+from rota.adapters.memory import MemoryBlobs, MemoryJournal, MemoryLogs
+from rota.adapters.memory_store import MemoryIndex, MemoryStore
+from rota.adapters.scripted import Plan, ScriptedAttempt, ScriptedExecutor
+from rota.agent.agent import Agent, Ports, run_agent
+from rota.errors import NotFoundError
+from rota.http.access import Access
+from rota.http.app import make_app, make_runner
+from rota.ports.executor import Task
+from rota.ports.git_http import Reply as GitReply
+from rota.service.context import Myself, Principal, Service
+
+PATIENCE_S = 30.0
+TOKEN = "s3cret-t0ken-of-the-tests"
+
+
+class Reply(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+class NoGit:
+    """Git over HTTP where there is no git."""
+
+    async def handle(self, *_: Any) -> GitReply:
+        raise NotFoundError("there is no git here")
+
+
+class Here:
+    """The agent, and how a test speaks with it."""
+
+    def __init__(self, data: Path, slots: int) -> None:
+        self.data = data
+        self.socket = str(data / "rota.sock")
+        self.port = 0
+        self.plans: dict[str, Plan] = {}
+        self.journal = MemoryJournal()
+        self.logs = MemoryLogs()
+        self.blobs = MemoryBlobs()
+        self.store = MemoryStore()
+        self.executor = ScriptedExecutor(self._plan)
+        self.stopped = asyncio.Event()
+        self.me = Myself(
+            name="here", version="0", pid=os.getpid(), data=data, labels={"linux": ""}, slots=slots
+        )
+        self.agent: Agent
+        self.session: aiohttp.ClientSession
+        self.who: Callable[[web.Request], Principal] | None = None
+
+    @property
+    def service(self) -> Service:
+        return self.agent.service
+
+    def authenticate(self, request: web.Request) -> Principal:
+        return (self.who or Access(TOKEN).principal)(request)
+
+    def _plan(self, task: Task) -> Plan:
+        return self.plans.get(task.env["ROTA_JOB"], Plan())
+
+    async def ask(
+        self, method: str, target: str, *, body: object = None, **headers: str
+    ) -> Reply:
+        """Ask over the Unix socket; ``body`` is sent as JSON unless it is bytes or a generator."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.stream(method, target, body=body, headers=sent) as response:
+            return Reply(response.status, response.headers, await response.read())
+
+    def stream(
+        self, method: str, target: str, *, body: object = None, headers: Mapping[str, str] = {}
+    ) -> Any:
+        """Ask, and read the answer as it comes."""
+        url = URL(f"http://rota{target}", encoded=True)
+        if isinstance(body, bytes):
+            body = io.BytesIO(body)
+        if body is None or isinstance(body, io.BytesIO) or hasattr(body, "__aiter__"):
+            return self.session.request(method, url, data=body, headers=headers)
+        sent = {"Content-Type": "application/json", **headers}
+        return self.session.request(method, url, data=json.dumps(body).encode(), headers=sent)
+
+    async def raw(self, data: bytes) -> bytes:
+        """Send bytes to the socket, end the sending, and return all that comes back."""
+        reader, writer = await asyncio.open_unix_connection(self.socket)
+        try:
+            writer.write(data)
+            with contextlib.suppress(ConnectionError):
+                async with asyncio.timeout(PATIENCE_S):
+                    return await reader.read()
+            return b""
+        finally:
+            writer.close()
+
+    async def put(self, job: str, script: str = "#!/bin/sh\necho\n", plan: Plan = Plan()) -> str:
+        """Add a job and what its script does; return its ETag."""
+        self.plans[job] = plan
+        reply = await self.ask("PUT", f"/v1/jobs/{job}", body=script.encode())
+        assert reply.status == 200, reply.text
+        return str(reply.json()["etag"])
+
+    async def run(self, job: str, **body: object) -> dict[str, Any]:
+        """Request a build; return it as REST shows it."""
+        reply = await self.ask("POST", f"/v1/jobs/{job}/builds", body=body)
+        assert reply.status == 201, reply.text
+        return dict(reply.json())
+
+    async def finished(self, build: str) -> dict[str, Any]:
+        reply = await self.ask("GET", f"/v1/builds/{build}?wait=30")
+        assert reply.json()["state"] == "finished", reply.text
+        return dict(reply.json())
+
+    async def running(self, build: str) -> ScriptedAttempt:
+        """Return the present attempt of a build that hangs, once it runs here."""
+        await self.until(lambda: build in self.agent.runner.active)
+        active = self.agent.runner.active[build]
+        await self.until(lambda: active.running is not None and active.live is not None)
+        assert isinstance(active.running, ScriptedAttempt)
+        return active.running
+
+    async def until(self, is_so: Callable[[], object]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not is_so():
+                await asyncio.sleep(0.002)
+
+    async def seq(self) -> int:
+        """Return the journal's last sequence."""
+        return (await self.journal.bounds())[1]
+
+
+async def _serve(here: Here, begun: asyncio.Event, over: asyncio.Event) -> None:
+    """Run the agent from one task, as its task groups want it."""
+    async with contextlib.AsyncExitStack() as stack:
+        watcher = InotifyWatcher()
+        stack.callback(watcher.close)
+        ports = Ports(
+            journal=here.journal,
+            logs=here.logs,
+            blobs=here.blobs,
+            store=here.store,
+            index=MemoryIndex(),
+            executor=here.executor,
+            watcher=watcher,
+            clock=SystemClock(),
+        )
+        here.agent = await stack.enter_async_context(
+            run_agent(here.me, ports, stop=here.stopped.set, socket=here.socket)
+        )
+        tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        runner = make_runner(make_app(here.service, here.authenticate, NoGit()))
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.UnixSite(runner, here.socket).start()
+        here.port = tcp.getsockname()[1]
+        await web.SockSite(runner, tcp).start()
+        here.session = await stack.enter_async_context(
+            aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(here.socket, limit=0),
+                timeout=aiohttp.ClientTimeout(total=PATIENCE_S),
+                auto_decompress=False,
+            )
+        )
+        begun.set()
+        await over.wait()
+
+
+@contextlib.asynccontextmanager
+async def agent_here(slots: int = 4) -> AsyncIterator[Here]:
+    """An agent for as long as the context is open; what hangs is ended with it."""
+    begun, over = asyncio.Event(), asyncio.Event()
+    # Unix sockets want short paths.
+    with tempfile.TemporaryDirectory(prefix="rota-") as folder:
+        here = Here(Path(folder), slots)
+        serving = asyncio.create_task(_serve(here, begun, over))
+        waiting = asyncio.create_task(begun.wait())
+        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        try:
+            if not serving.done():
+                yield here
+        finally:
+            over.set()
+            await serving
+
+
+@pytest.fixture
+async def here() -> AsyncIterator[Here]:
+    """A new agent in this process."""
+    async with agent_here() as agent:
+        yield agent

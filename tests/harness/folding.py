@@ -1,0 +1,144 @@
+"""What must hold after every event that is folded, whatever it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import asdict
+
+from rota.core.build import Build
+from rota.core.events import (
+    ArtifactKept,
+    BuildCancelled,
+    BuildEvent,
+    BuildFinished,
+    BuildReleased,
+    BuildRequested,
+    BuildRetried,
+    BuildStarted,
+    Event,
+    HistorySealed,
+)
+from rota.core.fold import MAX_RETRY_DELAY_S, NOTHING, Change, Cluster, apply
+from rota.core.job import Reason
+from rota.core.states import TRANSITIONS, Move, State
+
+MOVES: dict[type[BuildEvent], tuple[Move, ...]] = {
+    BuildReleased: (Move.RELEASE,),
+    BuildStarted: (Move.CLAIM,),
+    BuildFinished: (Move.FINISH, Move.TRY_AGAIN),
+    BuildCancelled: (Move.CANCEL, Move.ASK_TO_STOP),
+    BuildRetried: (Move.RETRY,),
+}
+
+
+def indexes(cluster: Cluster) -> dict[str, Any]:
+    """The indexes of a cluster, in comparable form: order counts."""
+    return {
+        "queues": cluster.queues,
+        "running": {agent: list(ids) for agent, ids in cluster.running.items()},
+        "unsealed": list(cluster.unsealed),
+        "numbered": cluster.numbered,
+        "requests": cluster.requests,
+    }
+
+
+def derived(cluster: Cluster) -> dict[str, Any]:
+    """The same indexes, derived from nothing but the picture."""
+    builds = cluster.picture.builds.values()
+    queued = [build for build in builds if build.state is State.QUEUED]
+    by_event = sorted(builds, key=lambda build: build.last_seq)
+    running: dict[str, list[str]] = {}
+    for build in by_event:
+        if build.state is State.RUNNING:
+            running.setdefault(build.agent or "", []).append(build.id)
+    return {
+        "queues": {
+            labels: sorted(
+                (-build.spec.priority, build.requested_seq, build.id)
+                for build in queued
+                if build.spec.labels == labels
+            )
+            for labels in {build.spec.labels for build in queued}
+        },
+        "running": running,
+        "unsealed": [build.id for build in by_event if build.state is State.FINISHED],
+        "numbered": {(build.job, build.number): build.id for build in builds},
+        "requests": sorted(build.requested_seq for build in builds),
+    }
+
+
+def fold(cluster: Cluster, seq: int, event: Event) -> Change:
+    """Apply an event, and check all that is true of every event."""
+    before = dict(cluster.picture.builds)
+    is_news = seq > cluster.picture.seq
+    change = apply(cluster, seq, event)
+    after = cluster.picture.builds
+    assert indexes(cluster) == derived(cluster)
+    if not is_news:
+        assert change == NOTHING
+        assert after == before
+        return change
+    assert cluster.picture.seq == seq
+    for id_ in before.keys() | after.keys():
+        _check(seq, event, before.get(id_), after.get(id_))
+    left = [build for id_, build in before.items() if id_ not in after]
+    assert list(change.sealed) == sorted(left, key=lambda build: build.last_seq)
+    changed = [build for id_, build in after.items() if before.get(id_) != build]
+    assert changed == ([change.build] if change.build else [])
+    return change
+
+
+def _check(seq: int, event: Event, before: Build | None, after: Build | None) -> None:
+    if before == after:
+        return
+    if after is None:
+        assert before is not None
+        assert isinstance(event, HistorySealed)
+        assert before.state is State.FINISHED
+        assert before.last_seq <= event.through
+        return
+    assert isinstance(event, BuildEvent)
+    assert event.build == after.id
+    assert after.last_seq == seq
+    if before is None:
+        assert isinstance(event, BuildRequested | BuildRetried)
+        assert after.state in (State.HELD, State.QUEUED)
+        assert after.requested_seq <= seq
+        return
+    if _but_seq(before) == _but_seq(after):
+        return
+    if isinstance(event, ArtifactKept):
+        assert before.state is after.state
+        return
+    moves = [m for m in MOVES[type(event)] if TRANSITIONS.get((before.state, m)) is after.state]
+    assert moves, f"{event} moved a build from {before.state} to {after.state}"
+    if isinstance(event, BuildFinished):
+        _check_end(event, before, after)
+
+
+def _but_seq(build: Build) -> dict[str, Any]:
+    return {**asdict(build), "last_seq": 0}
+
+
+def _check_end(event: BuildFinished, before: Build, after: Build) -> None:
+    assert event.attempt == before.attempt == after.attempt
+    assert event.agent == before.agent or event.reason is Reason.LOST
+    if after.state is State.FINISHED:
+        assert (after.reason, after.result is None) == (event.reason, False)
+        assert after.former == before.former
+        return
+    retry = before.spec.retry
+    assert before.cancelled_by is None
+    assert event.reason in retry.on
+    assert before.attempt <= retry.times
+    assert len(after.former) == len(before.former) + 1
+    assert after.former[-1].attempt == before.attempt
+    assert after.former[-1].reason == event.reason
+    wait = min(max(retry.delay_s, 0) * 2 ** min(before.attempt - 1, 30), MAX_RETRY_DELAY_S)
+    if wait:
+        assert after.not_before is not None
+        assert abs((after.not_before - event.at).total_seconds() - wait) < 1e-3
+    else:
+        assert after.not_before is None
+    assert (after.result, after.agent, after.finished_at) == (None, None, None)

@@ -1,0 +1,82 @@
+"""The table of commands against the table of verbs: nothing that REST can do is missing."""
+
+import argparse
+import inspect
+import shlex
+from pathlib import Path
+
+import pytest
+
+from rota.cli import wire
+from rota.cli.main import build_parser, function_of
+from rota.cli.mirror import descriptions, wire_source
+from rota.cli.parser import command_parser
+from rota.cli.table import COMMANDS, GROUPS, field_text
+from rota.service.verbs import BY_NAME, VERBS
+
+
+def test_the_plain_copy_of_the_verbs_is_what_its_generator_writes() -> None:
+    text = Path(wire.__file__).read_text(encoding="utf-8")
+    assert text == wire_source(), "write it anew: python -m rota.cli.mirror"
+
+
+@pytest.mark.parametrize("verb", [verb.name for verb in VERBS])
+def test_each_verb_is_spoken_by_a_command(verb: str) -> None:
+    assert any(verb in command.verbs for command in COMMANDS)
+
+
+@pytest.mark.parametrize("verb", [verb.name for verb in VERBS])
+def test_each_field_of_a_verb_is_an_argument_or_filled_by_a_command(verb: str) -> None:
+    reached = {
+        field
+        for command in COMMANDS
+        for field in (*command.sets, *(field for arg in command.args for field in arg.fields))
+    }
+    wanted = {f"{verb}.{field}" for field in BY_NAME[verb].request.__struct_fields__}
+    assert wanted <= reached
+
+
+def test_commands_fill_no_field_that_no_verb_has() -> None:
+    known = {f"{verb.name}.{field}" for verb in VERBS for field in descriptions(verb.request)}
+    for command in COMMANDS:
+        fields = {*command.sets, *(field for arg in command.args for field in arg.fields)}
+        assert fields <= known, command.name
+        spoken = {field.partition(".")[0] for field in fields}
+        assert spoken <= set(command.verbs), command.name
+
+
+def test_arguments_without_own_words_take_their_help_from_the_verb() -> None:
+    for command in COMMANDS:
+        for arg in command.args:
+            if not arg.help:
+                verb, _, field = arg.fields[0].partition(".")
+                assert field_text(arg.fields[0]) == descriptions(BY_NAME[verb].request)[field]
+            assert arg.text, (command.name, arg.names)
+
+
+def test_each_command_has_a_function_a_group_and_an_example() -> None:
+    for command in COMMANDS:
+        assert len(inspect.signature(function_of(command)).parameters) == 2, command.name
+        assert command.summary
+        if not command.is_hidden:
+            assert command.group in GROUPS
+            assert command.examples, command.name
+
+
+def test_each_example_is_a_good_command_line() -> None:
+    for command in COMMANDS:
+        for example, _ in command.examples:
+            for part in example.replace('"$(', "").replace(')"', "").split("|"):
+                words = shlex.split(part.partition(">")[0].partition("<")[0].removeprefix("eval "))
+                found = next(it for it in COMMANDS if it.name == words[1])
+                command_parser(found).parse_intermixed_args(words[2:])
+
+
+def test_the_whole_parser_knows_all_commands_but_the_hidden() -> None:
+    parser = build_parser()
+    subparsers = next(
+        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    assert set(subparsers.choices) == {it.name for it in COMMANDS if not it.is_hidden}
+    for name, sub in subparsers.choices.items():
+        assert "examples:\n  rota " in sub.format_help() or name == "completion"
