@@ -43,6 +43,7 @@ from rota.core.build import Build
 from rota.core.header import decode_script
 from rota.core.ids import parse_agent_name
 from rota.core.labels import parse_agent_labels
+from rota.core.settings import Settings
 from rota.errors import ConflictError, InputError, UnavailableError
 from rota.http.access import Access
 from rota.http.app import make_app, make_runner
@@ -53,8 +54,6 @@ logger = logging.getLogger("rota")
 #: sun_path of unix(7) holds 108 bytes with the final NUL; a longer path goes through /proc.
 MAX_SOCKET_PATH = 107
 MAX_SLOTS = 1000
-#: Logs are the bulk of what an agent keeps; the oldest make room beyond this.
-LOG_BYTES = 20 * 1024**3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,7 +162,7 @@ async def _ports(
 ) -> Ports:
     client = await stack.enter_async_context(engine.connect("rota"))
     journal = NatsJournal(client)
-    logs = NatsLogs(client, max_bytes=LOG_BYTES)
+    logs = NatsLogs(client, max_bytes=_log_bytes(Settings(), data))
     blobs = NatsBlobs(client)
     for stream in (journal, logs, blobs):
         await stream.open()
@@ -171,9 +170,14 @@ async def _ports(
     stack.callback(index.close)
     watcher = InotifyWatcher()
     stack.callback(watcher.close)
+
+    async def keep_logs(settings: Settings) -> None:
+        await logs.limit(max_bytes=_log_bytes(settings, data), max_age_s=settings.logs.max_age_s)
+
     return Ports(
         journal=journal,
         logs=logs,
+        configure=keep_logs,
         blobs=blobs,
         store=store,
         index=index,
@@ -181,6 +185,12 @@ async def _ports(
         watcher=watcher,
         clock=SystemClock(),
     )
+
+
+def _log_bytes(settings: Settings, data: Path) -> int:
+    """Return how much logs may take: as the settings say, but no more than half of the disk."""
+    disk = os.statvfs(data)
+    return min(settings.logs.max_bytes, disk.f_blocks * disk.f_frsize // 2)
 
 
 def _myself(options: AgentOptions) -> Myself:

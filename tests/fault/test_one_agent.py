@@ -179,9 +179,11 @@ def test_every_finished_build_is_in_the_history_once_through_kills(here: Daemon)
 
 def test_a_hung_engine_is_replaced_and_the_build_is_recorded(here: Daemon) -> None:
     here.add("quick", "#!/bin/sh\necho done\n")
-    os.kill(here.engine_pid, signal.SIGSTOP)
-    wait_until("the engine is replaced", lambda: "ok" in here.ok("status"), 60)
-    here.ok("run", "quick", "--wait")
+    hung = here.engine_pid
+    os.kill(hung, signal.SIGSTOP)
+    wait_until("the engine is replaced", lambda: here.engine_pid not in (0, hung), 60)
+    wait_until("triggers are taken", lambda: here.run("run", "quick").returncode == 0)
+    here.until("quick#1", "finished")
     assert here.ok("log", "quick#1") == "done\n"
 
 
@@ -262,16 +264,16 @@ def test_large_and_odd_logs_arrive_byte_for_byte(
 
 
 def sha256_of_log(here: Daemon, ref: str) -> str:
-    process = subprocess.Popen(
+    digest = hashlib.sha256()
+    with subprocess.Popen(
         [str(ROTA), "log", ref],
         stdout=subprocess.PIPE,
         env={**os.environ, "ROTA_DATA": str(here.data)},
-    )
-    assert process.stdout is not None
-    digest = hashlib.sha256()
-    while piece := process.stdout.read(1 << 20):
-        digest.update(piece)
-    assert process.wait(60) == 0
+    ) as process:
+        assert process.stdout is not None
+        while piece := process.stdout.read(1 << 20):
+            digest.update(piece)
+    assert process.returncode == 0
     return digest.hexdigest()
 
 

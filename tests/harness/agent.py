@@ -35,6 +35,7 @@ from rota.ports.git_http import Reply as GitReply
 from rota.service.context import Myself, Principal, Service
 
 PATIENCE_S = 30.0
+PASSES = Plan()
 TOKEN = "s3cret-t0ken-of-the-tests"
 
 
@@ -91,9 +92,7 @@ class Here:
     def _plan(self, task: Task) -> Plan:
         return self.plans.get(task.env["ROTA_JOB"], Plan())
 
-    async def ask(
-        self, method: str, target: str, *, body: object = None, **headers: str
-    ) -> Reply:
+    async def ask(self, method: str, target: str, *, body: object = None, **headers: str) -> Reply:
         """Ask over the Unix socket; ``body`` is sent as JSON unless it is bytes or a generator."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.stream(method, target, body=body, headers=sent) as response:
@@ -123,7 +122,7 @@ class Here:
         finally:
             writer.close()
 
-    async def put(self, job: str, script: str = "#!/bin/sh\necho\n", plan: Plan = Plan()) -> str:
+    async def put(self, job: str, script: str = "#!/bin/sh\necho\n", plan: Plan = PASSES) -> str:
         """Add a job and what its script does; return its ETag."""
         self.plans[job] = plan
         reply = await self.ask("PUT", f"/v1/jobs/{job}", body=script.encode())

@@ -44,8 +44,10 @@ class Daemon:
 
     @property
     def engine_pid(self) -> int:
+        """The server's process id; 0 while there is none."""
         state = json.loads((self.data / "engine" / "engine.json").read_text())
-        return int(state["process"]["number"])
+        process = state.get("process")
+        return int(process["number"]) if process else 0
 
     def start(self) -> None:
         done = self.run("agent", *self._options, "--daemon")
@@ -93,7 +95,8 @@ class Daemon:
         wait_until("the daemon is gone", lambda: not is_alive(pid))
 
     def kill_engine(self) -> None:
-        os.kill(self.engine_pid, signal.SIGKILL)
+        pid = wait_until("there is an engine", lambda: self.engine_pid)
+        os.kill(pid, signal.SIGKILL)
 
     def end(self) -> None:
         """Stop it if it runs, cancel what it runs, and leave no process behind."""
@@ -106,7 +109,7 @@ class Daemon:
                 self.until(build["id"], "finished")
         self.run("stop")
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            wait_until("the engine is gone", lambda: not is_alive(self.engine_pid))
+            wait_until("the engine is gone", lambda: not self.engine_pid or not is_alive(self.engine_pid))
 
 
 def is_alive(pid: int) -> bool:

@@ -36,6 +36,7 @@ def indexes(cluster: Cluster) -> dict[str, Any]:
     """The indexes of a cluster, in comparable form: order counts."""
     return {
         "queues": cluster.queues,
+        "delayed": cluster.delayed,
         "running": {agent: list(ids) for agent, ids in cluster.running.items()},
         "unsealed": list(cluster.unsealed),
         "numbered": cluster.numbered,
@@ -46,21 +47,22 @@ def indexes(cluster: Cluster) -> dict[str, Any]:
 def derived(cluster: Cluster) -> dict[str, Any]:
     """The same indexes, derived from nothing but the picture."""
     builds = cluster.picture.builds.values()
-    queued = [build for build in builds if build.state is State.QUEUED]
+    queues: dict[str, list[Any]] = {}
+    delayed: dict[str, list[Any]] = {}
+    for build in builds:
+        item = (-build.spec.priority, build.requested_seq, build.id)
+        if build.state is State.QUEUED and build.not_before is None:
+            queues.setdefault(build.spec.labels, []).append(item)
+        elif build.state is State.QUEUED:
+            delayed.setdefault(build.spec.labels, []).append((build.not_before, item))
     by_event = sorted(builds, key=lambda build: build.last_seq)
     running: dict[str, list[str]] = {}
     for build in by_event:
         if build.state is State.RUNNING:
             running.setdefault(build.agent or "", []).append(build.id)
     return {
-        "queues": {
-            labels: sorted(
-                (-build.spec.priority, build.requested_seq, build.id)
-                for build in queued
-                if build.spec.labels == labels
-            )
-            for labels in {build.spec.labels for build in queued}
-        },
+        "queues": {labels: sorted(items) for labels, items in queues.items()},
+        "delayed": {labels: sorted(items) for labels, items in delayed.items()},
         "running": running,
         "unsealed": [build.id for build in by_event if build.state is State.FINISHED],
         "numbered": {(build.job, build.number): build.id for build in builds},

@@ -5,13 +5,13 @@ import re
 from datetime import UTC, datetime
 
 import pytest
+from tests.harness.agent import Here, agent_here
 
 from rota.adapters.scripted import Plan
 from rota.core.build import Build
 from rota.core.events import HistorySealed
 from rota.core.job import Reason
 from rota.core.states import Result, State
-from tests.harness.agent import Here, agent_here
 
 DECLARED = """#!/bin/sh
 # /// script
@@ -66,7 +66,14 @@ async def test_all_that_is_wrong_with_parameters_is_said_at_once_and_nothing_is_
     assert (reply.status, reply.json()["detail"]) == (400, "a cannot take these parameters")
     assert reply.json()["hint"] == "see what it takes: rota show a"
     assert len(reply.json()["problems"]) == 6
-    for said in ("'full'?", "count must be an integer", "dry must", "ratio must", "cuont", "who is"):
+    for said in (
+        "'full'?",
+        "count must be an integer",
+        "dry must",
+        "ratio must",
+        "cuont",
+        "who is",
+    ):
         assert said in "\n".join(reply.json()["problems"])
     assert await here.seq() == before
 
@@ -127,7 +134,9 @@ async def test_the_same_key_gives_the_same_build_in_header_or_body(here: Here) -
     empty = await here.ask("POST", "/v1/jobs/a/builds", Idempotency_Key="")
     assert empty.json()["detail"] == "the header Idempotency-Key is empty"
     await here.running(first.json()["id"])
-    assert len((await here.ask("GET", f"/v1/events?kind=build.requested&after={before}")).json()) == 0
+    assert (
+        len((await here.ask("GET", f"/v1/events?kind=build.requested&after={before}")).json()) == 0
+    )
 
 
 async def test_a_key_stands_for_its_build_also_when_that_is_history_paused_or_gone(

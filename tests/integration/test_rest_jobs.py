@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
+from tests.harness.agent import Here
 
 from rota.ports.store import MAIN
-from tests.harness.agent import Here
 
 SCRIPT = b"#!/bin/sh\necho one\n"
 FIVE_FAULTS = b"""#!/bin/sh
@@ -65,9 +65,7 @@ async def test_if_match_lets_pass_only_who_saw_the_present_text(
     here: Here, named: str, status: int
 ) -> None:
     etag = await here.put("a")
-    reply = await here.ask(
-        "PUT", "/v1/jobs/a", body=SCRIPT, If_Match=named.format(etag=etag)
-    )
+    reply = await here.ask("PUT", "/v1/jobs/a", body=SCRIPT, If_Match=named.format(etag=etag))
     assert reply.status == status
     if status == 412:
         assert reply.json()["code"] == "conflict.stale"
@@ -148,7 +146,20 @@ async def test_a_body_beyond_the_limit_is_refused_as_too_large(here: Here) -> No
 
 @pytest.mark.parametrize(
     "name",
-    ["a%20b", "a%0ab", "-a", ".a", "a/.b", "a//b", "a/", "%2e%2e/x", "a.lock", "a%00", "%C3%A4", "x" * 201],
+    [
+        "a%20b",
+        "a%0ab",
+        "-a",
+        ".a",
+        "a/.b",
+        "a//b",
+        "a/",
+        "%2e%2e/x",
+        "a.lock",
+        "a%00",
+        "%C3%A4",
+        "x" * 201,
+    ],
 )
 async def test_a_name_that_a_path_or_shell_would_need_quoted_is_refused(
     here: Here, name: str

@@ -59,7 +59,7 @@ def folded(steps: list[tuple[int, Event]]) -> Cluster:
     return cluster
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(STEPS)
 def test_any_events_in_any_order_are_folded_alike(steps: list[tuple[int, Event]]) -> None:
     one, other = folded(steps), folded([(step, decode(encode(event))) for step, event in steps])
@@ -252,4 +252,4 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(max_examples=120, stateful_step_count=40)
+TestLife.settings = settings(max_examples=80, stateful_step_count=40)

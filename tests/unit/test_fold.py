@@ -188,6 +188,8 @@ def test_a_policy_tries_again_after_twice_the_time() -> None:
             "",
             0,
         )
+        assert story.cluster.queue("") == [(0, 1, "a")]
+        assert (story.cluster.queues, story.cluster.queued()) == ({}, 1)
         assert (build.agent, build.started_at, build.usage) == (None, None, Usage())
     assert [(a.attempt, a.agent, a.exit_code, a.log_bytes) for a in story["a"].former] == [
         (1, "p", 1, 10),
@@ -195,6 +197,7 @@ def test_a_policy_tries_again_after_twice_the_time() -> None:
     ]
     story.start("a", 3)
     assert story["a"].not_before is None
+    assert story.cluster.delayed == {}
     story.finish("a", 3)
     assert story["a"].state is State.FINISHED
 

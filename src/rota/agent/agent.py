@@ -8,7 +8,7 @@ import dataclasses
 import logging
 import os
 import pwd
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 
 from rota.agent.definitions import Follower
@@ -20,6 +20,7 @@ from rota.agent.rebuild import restore
 from rota.agent.runner import Runner
 from rota.agent.workplace import Workplace, tmp, work
 from rota.core.events import AgentStarted, AgentStopped, LeaderElected
+from rota.core.settings import Settings
 from rota.core.surroundings import Place
 from rota.errors import RotaError, StaleError
 from rota.ports.blobs import Blobs
@@ -39,6 +40,10 @@ logger = logging.getLogger(__name__)
 STOP_S = 5.0
 
 
+async def no_settings(settings: Settings) -> None:
+    """Do nothing with the settings."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ports:
     """The world, as adapters see it."""
@@ -51,6 +56,8 @@ class Ports:
     executor: Executor
     watcher: Watcher
     clock: Clock
+    configure: Callable[[Settings], Awaitable[None]] = no_settings
+    """Told of the settings at the start and whenever they changed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +86,7 @@ async def run_agent(
     """
     world, first = await restore(ports.journal, ports.store, ports.index)
     historian = Historian(world, ports.store, ports.index, ports.clock)
-    follower = Follower(me.name, world, ports.store, ports.journal, ports.clock)
+    follower = Follower(me.name, world, ports.store, ports.journal, ports.clock, ports.configure)
     workplace = Workplace(me.data)
     await historian.begin()
     async with _ended_group() as group:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from rota.agent.patience import persist
 from rota.core.definitions import check, wanted
 from rota.core.events import StoreMoved
-from rota.errors import StaleError
+from rota.core.settings import Settings
+from rota.errors import StaleError, UnavailableError
 from rota.ports.clock import Clock
 from rota.ports.journal import Journal
 from rota.ports.store import MAIN, Store
@@ -21,10 +23,17 @@ class Follower:
     """Reads ``main`` into the world whenever it moved. Calls take their turns."""
 
     def __init__(
-        self, name: str, world: World, store: Store, journal: Journal, clock: Clock
+        self,
+        name: str,
+        world: World,
+        store: Store,
+        journal: Journal,
+        clock: Clock,
+        configure: Callable[[Settings], Awaitable[None]],
     ) -> None:
         self._name, self._world, self._store = name, world, store
         self._journal, self._clock = journal, clock
+        self._configure = configure
         self._turn = asyncio.Lock()
 
     async def pushed(self, old: str, new: str, principal: str) -> None:
@@ -44,7 +53,14 @@ class Follower:
             for problem in problems:
                 logger.warning("main: %s", problem)
             self._world.definitions, self._world.commit = definitions, commit
+            await self._take(definitions.settings)
             await self._announce(commit, by)
+
+    async def _take(self, settings: Settings) -> None:
+        try:
+            await self._configure(settings)
+        except UnavailableError as error:
+            logger.warning("the settings take effect later: %s", error.message)
 
     async def _announce(self, commit: str, by: str) -> None:
         known = self._world.cluster.picture.refs.get(MAIN, "")

@@ -7,6 +7,7 @@ given here again; what ``history`` covers already is left out by the store.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -14,10 +15,13 @@ from rota.agent.patience import persist
 from rota.core.build import Build
 from rota.core.fold import encode_picture
 from rota.core.records import encode, record_path
+from rota.errors import UnavailableError
 from rota.ports.clock import Clock
 from rota.ports.index import Index
 from rota.ports.store import Record, Store
 from rota.service.world import World
+
+logger = logging.getLogger(__name__)
 
 #: A snapshot spares the next start a replay: after so many events, or seconds, whichever is first.
 SNAPSHOT_EVENTS = 5000
@@ -30,6 +34,7 @@ class Historian:
     def __init__(self, world: World, store: Store, index: Index, clock: Clock) -> None:
         self._world, self._store, self._index, self._clock = world, store, index, clock
         self._sealed: asyncio.Queue[tuple[Sequence[Build], int, datetime]] = asyncio.Queue()
+        self._pending = 0
         self._snapshot_seq = world.seq
         self._snapshot_at = clock.monotonic()
         self.covered = 0
@@ -41,6 +46,7 @@ class Historian:
     def seal(self, builds: Sequence[Build], covers: int, at: datetime) -> None:
         """Take builds to record; returns at once."""
         if builds:
+            self._pending += 1
             self._sealed.put_nowait((builds, covers, at))
 
     async def run(self) -> None:
@@ -50,8 +56,8 @@ class Historian:
             records = [Record(record_path(build), encode(build)) for build in builds]
             await persist("history", lambda: self._store.record(records, covers=covers, at=at))  # noqa: B023 - awaited within the turn
             self.covered = max(self.covered, covers)
-            if self._sealed.empty():
-                self._snapshot_sometimes()
+            self._pending -= 1
+            self._snapshot_sometimes()
             self._sealed.task_done()
 
     async def settled(self) -> None:
@@ -59,12 +65,19 @@ class Historian:
         await self._sealed.join()
 
     def snapshot(self) -> None:
-        """Save the state, if all that left it is in the history."""
+        """Save the state, if all that left it is in the history and the index."""
         # Otherwise a start from this snapshot would never see those seals again.
-        if self._sealed.empty() and self._world.seq > self._snapshot_seq:
+        if self._pending or self._world.seq <= self._snapshot_seq:
+            return
+        if not self._world.index_sealed():
+            return
+        try:
             self._index.add((), snapshot=(self._world.seq, encode_picture(self._world.cluster)))
-            self._snapshot_seq = self._world.seq
-            self._snapshot_at = self._clock.monotonic()
+        except UnavailableError as error:
+            logger.warning("no snapshot: %s", error.message)
+            return
+        self._snapshot_seq = self._world.seq
+        self._snapshot_at = self._clock.monotonic()
 
     def _snapshot_sometimes(self) -> None:
         late = self._clock.monotonic() - self._snapshot_at >= SNAPSHOT_S

@@ -121,7 +121,7 @@ class Runner:
             self.world.live_logs.pop((active.build.id, active.build.attempt), None)
             self.active.pop(active.build.id, None)
             self.freed()
-        self._tidy(active, outcome, recorded=recorded)
+        await self._tidy(active, outcome, recorded=recorded)
 
     async def _outcome(self, active: Active, *, adopt: bool) -> BuildFinished:
         try:
@@ -265,15 +265,18 @@ class Runner:
                 continue
             return True
 
-    def _tidy(self, active: Active, outcome: BuildFinished, *, recorded: bool) -> None:
+    async def _tidy(self, active: Active, outcome: BuildFinished, *, recorded: bool) -> None:
         limit = self.world.definitions.settings.builds.keep_failed_workspaces
         passed = result_of(outcome.reason, outcome.exit_code) is Result.PASSED
         if not active.home.exists():
             return
         if passed or not recorded or limit == 0:
-            self.workplace.clean(active.home)
+            over = [active.home]
         else:
-            self.workplace.keep(active.home, limit)
+            over = self.workplace.keep(active.home, limit)
+        for home in over:
+            if not self.workplace.clean_bare(home):
+                await asyncio.to_thread(self.workplace.clean, home)
 
 
 def task_for(build: Build, home: Path, script: Path, place: Place, settings: Settings) -> Task:

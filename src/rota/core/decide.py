@@ -7,13 +7,15 @@ decided at, and the journal refuses those that came too late: deciding on a stal
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator, Mapping, Set
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
+from operator import itemgetter
 
 import msgspec
 
-from rota.core.fold import Cluster
+from rota.core.fold import Cluster, QueueItem
 from rota.core.labels import satisfies
 
 #: Seals, and so commits of the history, are this many seconds apart, however many builds finish.
@@ -75,7 +77,7 @@ def decide(cluster: Cluster, view: View, now: datetime) -> Decision:
     """Return what this agent should do at ``now``.
 
     Cost: the agent's free slots and the number of distinct label expressions; not the length of
-    the queues, but for retries that still wait at their head.
+    the queues, but for retries whose time has come: these it sorts.
     """
     effects: list[Effect] = []
     wakes: list[datetime] = []
@@ -88,34 +90,35 @@ def decide(cluster: Cluster, view: View, now: datetime) -> Decision:
 def _claims(cluster: Cluster, view: View, now: datetime, wakes: list[datetime]) -> Iterator[Claim]:
     mine = cluster.running.get(view.name, {})
     free = view.slots - len(mine.keys() | view.claiming)
-    if free <= 0 or not view.takes_builds or not cluster.queues:
+    if free <= 0 or not view.takes_builds:
         return
     best = sorted(
         item
-        for labels, queue in cluster.queues.items()
-        if satisfies(labels, view.labels)
-        for item in islice(_ready(cluster, queue, view, now, wakes), free)
+        for items in chain(_queues(cluster, view), _ripe(cluster, view, now, wakes))
+        for item in islice((item for item in items if item[2] not in view.claiming), free)
     )
     for _, _, build_id in best[:free]:
         build = cluster.picture.builds[build_id]
         yield Claim(build=build.id, attempt=build.attempt + 1, expect=build.last_seq)
 
 
-def _ready(
-    cluster: Cluster,
-    queue: list[tuple[int, int, str]],
-    view: View,
-    now: datetime,
-    wakes: list[datetime],
-) -> Iterator[tuple[int, int, str]]:
-    for item in queue:
-        if item[2] in view.claiming:
-            continue
-        not_before = cluster.picture.builds[item[2]].not_before
-        if not_before is not None and not_before > now:
-            wakes.append(not_before)
-            continue
-        yield item
+def _queues(cluster: Cluster, view: View) -> Iterator[list[QueueItem]]:
+    """Yield, sorted, what waits for agents like this one."""
+    for labels, queue in cluster.queues.items():
+        if satisfies(labels, view.labels):
+            yield queue
+
+
+def _ripe(
+    cluster: Cluster, view: View, now: datetime, wakes: list[datetime]
+) -> Iterator[list[QueueItem]]:
+    """Yield, sorted, the retries whose time has come; note when the next ones' will."""
+    for labels, delayed in cluster.delayed.items():
+        if satisfies(labels, view.labels):
+            ripe = bisect.bisect_right(delayed, now, key=itemgetter(0))
+            if ripe < len(delayed):
+                wakes.append(delayed[ripe][0])
+            yield sorted(item for _, item in delayed[:ripe])
 
 
 def _leaders_duties(

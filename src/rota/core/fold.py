@@ -14,6 +14,7 @@ from __future__ import annotations
 import bisect
 from datetime import datetime, timedelta
 from itertools import takewhile
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -47,6 +48,7 @@ MAX_COUNT = 2**53
 
 QueueItem = tuple[int, int, str]
 """(-priority, sequence of the request, build id): sorts by priority, then age."""
+_T = TypeVar("_T", QueueItem, tuple[datetime, QueueItem])
 
 
 class Agent(msgspec.Struct, frozen=True):
@@ -90,16 +92,18 @@ NOTHING = Change()
 class Cluster:
     """The folded state: a picture, and the indexes over it that decisions read.
 
-    ``queues`` has one sorted list for each label expression; ``running`` the builds of each agent;
+    ``queues`` has one sorted list for each label expression, and ``delayed`` another one of retries
+    that wait for their time, sorted by that; ``running`` has the builds of each agent;
     ``unsealed`` the finished builds that the history does not have yet, oldest first; ``requests``
     the sequences of all builds' requests, sorted.
     """
 
-    __slots__ = ("numbered", "picture", "queues", "requests", "running", "unsealed")
+    __slots__ = ("delayed", "numbered", "picture", "queues", "requests", "running", "unsealed")
 
     def __init__(self, picture: Picture | None = None) -> None:
         self.picture = picture or Picture()
         self.queues: dict[str, list[QueueItem]] = {}
+        self.delayed: dict[str, list[tuple[datetime, QueueItem]]] = {}
         self.running: dict[str, dict[str, None]] = {}
         self.unsealed: dict[str, None] = {}
         self.numbered: dict[tuple[str, int], str] = {}
@@ -108,8 +112,13 @@ class Cluster:
             _enter(self, build)
 
     def queued(self) -> int:
-        """Return how many builds wait in all queues."""
-        return sum(map(len, self.queues.values()))
+        """Return how many builds are queued, retries that wait for their time included."""
+        return sum(map(len, self.queues.values())) + sum(map(len, self.delayed.values()))
+
+    def queue(self, labels: str) -> list[QueueItem]:
+        """Return all that is queued for one label expression, sorted. Cost: its length."""
+        delayed = (item for _, item in self.delayed.get(labels, ()))
+        return sorted([*self.queues.get(labels, ()), *delayed])
 
 
 def encode_picture(cluster: Cluster) -> bytes:
@@ -376,7 +385,12 @@ def _enter(cluster: Cluster, build: Build) -> None:
     cluster.numbered[build.job, build.number] = build.id
     match build.state:
         case State.QUEUED:
-            bisect.insort(cluster.queues.setdefault(build.spec.labels, []), _item(build))
+            labels = build.spec.labels
+            if build.not_before is None:
+                bisect.insort(cluster.queues.setdefault(labels, []), _item(build))
+            else:
+                delayed = cluster.delayed.setdefault(labels, [])
+                bisect.insort(delayed, (build.not_before, _item(build)))
         case State.RUNNING:
             cluster.running.setdefault(build.agent or "", {})[build.id] = None
         case State.FINISHED:
@@ -389,12 +403,10 @@ def _leave(cluster: Cluster, build: Build) -> None:
     cluster.numbered.pop((build.job, build.number), None)
     match build.state:
         case State.QUEUED:
-            queue = cluster.queues.get(build.spec.labels, [])
-            place = bisect.bisect_left(queue, _item(build))
-            if place < len(queue) and queue[place][2] == build.id:
-                del queue[place]
-            if not queue:
-                cluster.queues.pop(build.spec.labels, None)
+            if build.not_before is None:
+                _take(cluster.queues, build.spec.labels, _item(build))
+            else:
+                _take(cluster.delayed, build.spec.labels, (build.not_before, _item(build)))
         case State.RUNNING:
             mine = cluster.running.get(build.agent or "", {})
             mine.pop(build.id, None)
@@ -404,3 +416,11 @@ def _leave(cluster: Cluster, build: Build) -> None:
             cluster.unsealed.pop(build.id, None)
         case State.HELD:
             pass
+
+
+def _take(queues: dict[str, list[_T]], labels: str, item: _T) -> None:
+    """Remove an item from a sorted queue; no empty queue is kept."""
+    queue = queues[labels]
+    del queue[bisect.bisect_left(queue, item)]
+    if not queue:
+        del queues[labels]

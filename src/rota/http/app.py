@@ -37,7 +37,7 @@ PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
 LAST_EVENT_ID = "Last-Event-ID"
 
 #: A job's name has slashes; a build is one segment, percent-encoded where it has any.
-_PATTERNS = {"job": r"{job:[^{}]+}", "path": r"{path:.+}"}
+_PATTERNS = {"job": r"{job:[^{}]+}", "path": r"{path:[\s\S]+}"}
 
 
 def make_app(service: Service, authenticate: Authenticate, git: GitHttp) -> web.Application:
@@ -88,15 +88,11 @@ def _without_quotes(record: logging.LogRecord) -> bool:
 
 
 def _middleware(authenticate: Authenticate) -> Any:
-    @web.middleware
-    async def errors_as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             if request.path not in ("/openapi.json", "/health"):
                 request[PRINCIPAL] = authenticate(request)
-            if request.method in ("GET", "HEAD"):
-                return await handler(request)
-            # What changes something is brought to its end, also when the caller has gone.
-            return await asyncio.shield(handler(request))
+            return await handler(request)
         except RotaError as error:
             if isinstance(error, (InvariantError, ExecutionError)):
                 logger.exception("%s %s", request.method, request.path)
@@ -110,6 +106,14 @@ def _middleware(authenticate: Authenticate) -> Any:
                 return web.Response()  # the caller has gone, and with it the body we were reading
             logger.exception("%s %s", request.method, request.path)
             return problems.respond_unexpected()
+
+    @web.middleware
+    async def errors_as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+        answering = answer(request, handler)
+        if request.method in ("GET", "HEAD"):
+            return await answering
+        # What changes something is brought to its end, also when the caller has gone.
+        return await asyncio.shield(answering)
 
     return errors_as_problems
 
@@ -151,7 +155,8 @@ async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
     refuse_encoded(request)
     size = 0
     try:
-        async for chunk, _ in request.content.iter_chunks():
+        # Not iter_chunks: where there is no body, aiohttp's reader of it (one for all) never ends.
+        async for chunk in request.content.iter_any():
             size += len(chunk)
             yield chunk
     except (ConnectionError, web.RequestPayloadError, HttpProcessingError) as error:

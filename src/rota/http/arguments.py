@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import typing
 from collections.abc import Collection
@@ -107,7 +108,7 @@ async def _given(verb: Verb, request: web.Request) -> tuple[dict[str, Any], bool
 
 
 def _query(request: web.Request, kind: type[Request]) -> dict[str, str]:
-    flags = {field.encode_name for field in msgspec.structs.fields(kind) if field.type is bool}
+    flags = _flags(kind)
     given: dict[str, str] = {}
     for name, value in request.query.items():
         if name in given:
@@ -115,6 +116,12 @@ def _query(request: web.Request, kind: type[Request]) -> dict[str, str]:
         # A bare `?follow` means yes.
         given[name] = value or ("true" if name in flags else "")
     return given
+
+
+@functools.cache
+def _flags(kind: type[Request]) -> frozenset[str]:
+    """Return the fields that are either on or off."""
+    return frozenset(name for name, kind in typing.get_type_hints(kind).items() if kind is bool)
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

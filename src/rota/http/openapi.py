@@ -16,15 +16,16 @@ from rota.service.verbs import VERBS, Verb
 
 _REF = "#/components/schemas/{name}"
 
-_LAST_EVENT_ID = {
-    "Last-Event-ID": "with Accept: text/event-stream, go on after the event of this id"
-}
+_GO_ON = "with Accept: text/event-stream, go on after the event of this id"
 #: Headers that are no argument of the verb, or are one by another name.
 _MORE_HEADERS: dict[str, dict[str, str]] = {
     "job": {"If-None-Match": "answer 304 if the ETag is among these"},
     "run": {KEY_HEADER: "the same as `key` in the body; give one of them"},
-    "log": _LAST_EVENT_ID,
-    "events": _LAST_EVENT_ID,
+    "log": {"Last-Event-ID": _GO_ON},
+    "events": {
+        "Last-Event-ID": f"{_GO_ON}; where some after it are no longer kept, an event `gap` comes"
+        " first and says which"
+    },
 }
 #: Headers of the good answer.
 _ANSWER_HEADERS: dict[str, dict[str, str]] = {

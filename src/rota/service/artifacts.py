@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -12,7 +11,7 @@ from rota.core.events import ArtifactKept
 from rota.core.states import State
 from rota.errors import ConflictError, InputError, NotFoundError, StaleError, UnavailableError
 from rota.service import messages as m
-from rota.service.builds import build, find_build
+from rota.service.builds import build, find_build, newer
 from rota.service.context import Principal, Service
 
 MAX_PATH = 500
@@ -67,7 +66,7 @@ async def keep(
     found = find_build(service.world, request.build)
     _refuse_unless_room(found, path)
     name = blob_name(found.id, path)
-    async with service.keeping.setdefault(name, asyncio.Lock()):
+    async with service.turn(name):
         blob = await service.blobs.put(name, data)
         kept = Artifact(path=path, size=blob.size, sha256=blob.sha256)
         try:
@@ -80,22 +79,23 @@ async def keep(
 
 
 async def _record(service: Service, build: Build, kept: Artifact, who: Principal) -> None:
-    for _ in range(TRIES):
-        now = service.world.find(build.id) or build
-        _refuse_unless_room(now, kept.path)
-        event = ArtifactKept(
-            at=service.clock.now(),
-            by=who.name,
-            agent=service.me.name,
-            build=build.id,
-            artifact=kept,
-        )
-        try:
-            await service.write(event, expect=now.last_seq)
-        except StaleError:
-            await service.world.changed(build.id, 0.2)
-            continue
-        return
+    async with service.turn(build.id):
+        for _ in range(TRIES):
+            build = service.world.find(build.id) or build
+            _refuse_unless_room(build, kept.path)
+            event = ArtifactKept(
+                at=service.clock.now(),
+                by=who.name,
+                agent=service.me.name,
+                build=build.id,
+                artifact=kept,
+            )
+            try:
+                await service.write(event, expect=build.last_seq)
+            except StaleError:
+                build = await newer(service, build)
+                continue
+            return
     raise UnavailableError(f"{build.ref} changes too fast; try again")
 
 

@@ -167,7 +167,7 @@ async def cancel(service: Service, request: m.CancelRequest, who: Principal) -> 
         try:
             await service.write(event, expect=found.last_seq)
         except StaleError:
-            found = await _newer(service, found)
+            found = await newer(service, found)
             continue
         return service.world.find(found.id) or found
     raise UnavailableError(f"{found.ref} changes too fast; try again")
@@ -195,7 +195,7 @@ async def retry(service: Service, request: m.RetryRequest, who: Principal) -> Bu
             with contextlib.suppress(StaleError):
                 await service.write(event, expect=expect)
                 return service.world.find(found.id) or found
-        found = await _newer(service, found)
+        found = await newer(service, found)
     raise UnavailableError(f"{found.ref} changes too fast; try again")
 
 
@@ -293,7 +293,7 @@ def _refuse_if_not_now(service: Service, definition: Definition) -> None:
         raise UnavailableError(full, hint="free some space; nothing was lost")
 
 
-async def _newer(service: Service, build: Build) -> Build:
+async def newer(service: Service, build: Build) -> Build:
     """Return a build once this agent knows more of it than ``build`` says."""
     for _ in range(TRIES):
         now = service.world.find(build.id) or build
@@ -313,14 +313,16 @@ def _states(text: str) -> tuple[State, ...]:
     except ValueError:
         known = [*State, "live"]
         raise InputError(
-            f"no state {text!r}", hint=nearest(text, map(str, known)) or "one of " + ", ".join(known)
+            f"no state {text!r}",
+            hint=nearest(text, map(str, known)) or "one of " + ", ".join(known),
         ) from None
 
 
 def _check_result(text: str) -> None:
     if text and text not in set(Result):
         raise InputError(
-            f"no result {text!r}", hint=nearest(text, map(str, Result)) or "one of " + ", ".join(Result)
+            f"no result {text!r}",
+            hint=nearest(text, map(str, Result)) or "one of " + ", ".join(Result),
         )
 
 

@@ -81,12 +81,18 @@ class Service:
     stop: Callable[[], None]
     url: str = ""
     searches: Searches = dataclasses.field(default_factory=Searches)
-    #: Commits of this agent take turns; only those of others (a push) can still be in the way.
-    committing: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
-    #: Uploads of one artifact take turns, so that its bytes and its record are of the same one.
-    keeping: weakref.WeakValueDictionary[str, asyncio.Lock] = dataclasses.field(
+    #: What must not be done twice at a time on this agent, by name: see :meth:`turn`.
+    turns: weakref.WeakValueDictionary[str, asyncio.Lock] = dataclasses.field(
         default_factory=weakref.WeakValueDictionary
     )
+
+    def turn(self, name: str) -> asyncio.Lock:
+        """Return the lock under which those who do the same on this agent take turns.
+
+        It spares them the races they would lose at the store or journal; those with other agents
+        remain, and are decided there.
+        """
+        return self.turns.setdefault(name, asyncio.Lock())
 
     async def write(self, event: Event, *, expect: int | None = None) -> int:
         """Append an event and return its sequence once this agent has folded it.

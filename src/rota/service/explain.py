@@ -68,7 +68,7 @@ def _queued(cluster: Cluster, build: Build, now: datetime, troubles: dict[str, s
         for agent in agents
         if (because := first_refusal(wanted, agent.labels)) is not None
     )
-    queue = cluster.queues.get(build.spec.labels, [])
+    queue = cluster.queue(build.spec.labels)
     place = next((n for n, item in enumerate(queue, 1) if item[2] == build.id), None)
     return Why(
         build=build.ref,

@@ -144,7 +144,7 @@ async def _commit(
     if "\0" in message:
         raise InputError("the text for the record has a NUL character, which git does not keep")
     author = Author(name=who.name, email=f"{who.name}@{service.me.name}")
-    async with service.committing:
+    async with service.turn("main"):
         for _ in range(TRIES):
             base = service.world.commit
             changes = change(service.world)

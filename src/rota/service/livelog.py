@@ -10,7 +10,8 @@ from pathlib import Path
 
 from rota.core.workflow import Scanner
 
-PIECE = 256 * 1024
+#: What each reader holds of a log: times three for what is on its way, times all readers.
+PIECE = 64 * 1024
 
 
 class LiveLog:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
@@ -19,10 +21,12 @@ from rota.core.definitions import Definitions
 from rota.core.events import Unknown
 from rota.core.fold import Change, Cluster, apply
 from rota.core.states import State
-from rota.errors import NotFoundError
+from rota.errors import NotFoundError, UnavailableError
 from rota.ports.index import Index
 from rota.ports.journal import Entry, Journal
 from rota.service.livelog import LiveLog
+
+logger = logging.getLogger(__name__)
 
 #: Events kept in memory for followers; older ones are read from the journal.
 RECENT = 4096
@@ -38,6 +42,7 @@ class World:
         self.live_logs: dict[tuple[str, int], LiveLog] = {}
         self.troubles: dict[str, str] = {}
         self._journal, self._index = journal, index
+        self._unindexed: dict[str, Build] = {}
         self._recent: deque[Entry] = deque(maxlen=RECENT)
         self._ticks: set[asyncio.Future[None]] = set()
         self._watchers: dict[str, set[asyncio.Future[None]]] = {}
@@ -52,29 +57,51 @@ class World:
         change = apply(self.cluster, entry.seq, entry.event)
         self._recent.append(entry)
         if change.sealed:
-            # In the same step as they leave memory: a build is always in one of the two places.
-            self._index.add(change.sealed)
+            # In the same step as they leave the cluster: a build is always in one of the places.
+            self._unindexed.update((build.id, build) for build in change.sealed)
+            self.index_sealed()
         _wake(self._ticks)
         if change.build is not None and self._watchers:
             _wake(self._watchers.get(change.build.id, set()))
         return change
 
+    def index_sealed(self) -> bool:
+        """Move sealed builds to the index; say whether it has them all.
+
+        What a full disk does not let it take stays here until a later call.
+        """
+        if self._unindexed:
+            try:
+                self._index.add(tuple(self._unindexed.values()))
+            except UnavailableError as error:
+                logger.warning("%d builds stay in memory: %s", len(self._unindexed), error.message)
+                return False
+            self._unindexed.clear()
+        return True
+
     # -- builds ---------------------------------------------------------------------------------
 
     def find(self, build_id: str) -> Build | None:
         """Return a build by its whole id, wherever it is."""
-        return self.cluster.picture.builds.get(build_id) or self._index.get(build_id)
+        return (
+            self.cluster.picture.builds.get(build_id)
+            or self._unindexed.get(build_id)
+            or self._index.get(build_id)
+        )
 
     def find_number(self, job: str, number: int) -> Build | None:
         """Return a build by job and number, wherever it is."""
         build_id = self.cluster.numbered.get((job, number))
         if build_id is not None:
             return self.cluster.picture.builds[build_id]
+        for build in self._unindexed.values():
+            if (build.job, build.number) == (job, number):
+                return build
         return self._index.by_number(job, number)
 
     def find_prefix(self, prefix: str) -> list[Build]:
         """Return up to two builds whose id starts with ``prefix``."""
-        live = [b for b in self.cluster.picture.builds.values() if b.id.startswith(prefix)]
+        live = [build for build in self.live() if build.id.startswith(prefix)]
         both = {b.id: b for b in (*self._index.by_prefix(prefix), *live[:2])}
         return list(both.values())[:2]
 
@@ -82,7 +109,7 @@ class World:
         self, *, job: str | None, result: str | None, before: int | None, limit: int
     ) -> Sequence[Build]:
         """Return ``limit`` builds from the index, newest first, without those that live again."""
-        live = self.cluster.picture.builds
+        live = self.cluster.picture.builds.keys() | self._unindexed.keys()
         past: list[Build] = []
         while True:
             found = self._index.latest(job=job, result=result, before=before, limit=limit)
@@ -96,8 +123,8 @@ class World:
         return self.cluster.picture.numbers.get(job, 0)
 
     def live(self) -> Iterable[Build]:
-        """Return the builds that are in memory: unfinished, or not yet in the history."""
-        return self.cluster.picture.builds.values()
+        """Return the builds that are in memory: unfinished, or not yet in the index."""
+        return itertools.chain(self.cluster.picture.builds.values(), self._unindexed.values())
 
     # -- waiting --------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from rota.adapters.nats.jetstream import Spec, Stored, Stream, subject_of
 from rota.errors import InputError, InvariantError, NotFoundError, StaleError
@@ -95,6 +96,17 @@ class NatsLogs:
             UnavailableError: the engine did not agree in time.
         """
         await self._stream.ensure(self._spec)
+
+    async def limit(self, *, max_bytes: int, max_age_s: float) -> None:
+        """Keep no more than this from now on; the oldest chunks go first.
+
+        Raises:
+            UnavailableError: the engine did not agree in time.
+        """
+        wanted = replace(self._spec, max_bytes=max_bytes, max_age=round(max_age_s * 1e9))
+        if wanted != self._spec:
+            self._spec = wanted
+            await self.open()
 
     async def append(self, key: LogKey, offset: int, data: bytes) -> int:
         """Add ``data`` at ``offset``; one round trip, and one more where we did not write before."""

@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rota.cli.screen import Screen
 from rota.cli.table import AT, COLOR, COMMANDS, DATA, JSON, Arg, Command, find
 from rota.errors import RotaError
+
+if TYPE_CHECKING:
+    # The screen knows answers, and so HTTP: 25 ms that completing a command's name need not wait.
+    from rota.cli.screen import Screen
 
 #: No longer than a person waits for the tab key.
 TIMEOUT_S = 2.0
