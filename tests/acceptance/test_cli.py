@@ -110,8 +110,9 @@ class Shell:
     def until(self, name: str, state: State) -> dict[str, Any]:
         """Wait until the latest build of a job is in a state."""
         deadline = time.monotonic() + PATIENCE_S
+        build: dict[str, Any] = {}
         while time.monotonic() < deadline:
-            build: dict[str, Any] = self.json("show", name)
+            build = self.json("show", name)
             if build.get("state") == state:
                 return build
         raise AssertionError((name, state, build))

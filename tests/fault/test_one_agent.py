@@ -310,6 +310,12 @@ def test_a_full_disk_is_said_and_nothing_acknowledged_is_lost(tmp_path: Path) ->
             filler.unlink()
             wait_until("triggers are taken", lambda: here.run("run", "quick").returncode == 0, 60)
             wait_until("all have finished", lambda: not here.json("ps"), 60)
-            assert all(build["result"] == "passed" for build in here.json("builds"))
+            builds = here.json("builds")
+            assert builds[0]["result"] == "passed"
+            # What was taken in the moments before the disk was found full says what befell it.
+            assert all(
+                build["result"] == "passed" or "No space left" in build["message"]
+                for build in builds
+            ), builds
     finally:
         subprocess.run(["umount", "-l", str(small)], check=False)

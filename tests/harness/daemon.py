@@ -109,7 +109,9 @@ class Daemon:
                 self.until(build["id"], "finished")
         self.run("stop")
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            wait_until("the engine is gone", lambda: not self.engine_pid or not is_alive(self.engine_pid))
+            wait_until(
+                "the engine is gone", lambda: not self.engine_pid or not is_alive(self.engine_pid)
+            )
 
 
 def is_alive(pid: int) -> bool:

@@ -9,7 +9,6 @@ from rota.errors import NotFoundError, StaleError
 from rota.ports.blobs import Blob
 from rota.ports.logs import LogKey
 
-
 NOTHING: tuple[bytes, ...] = ()
 
 
