@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness.daemon import is_alive
 
 from rota.core.states import Result, State
 
@@ -112,7 +113,7 @@ class Shell:
         deadline = time.monotonic() + PATIENCE_S
         build: dict[str, Any] = {}
         while time.monotonic() < deadline:
-            build = self.json("show", name)
+            build = next(iter(self.json("builds", name, "-n", "1")), {})
             if build.get("state") == state:
                 return build
         raise AssertionError((name, state, build))
@@ -216,7 +217,8 @@ def test_ctrl_c_only_stops_watching(shell: Shell) -> None:
     build = json.loads(shell.ok("show", "wait#1", "--wait", "30", "--json"))
     assert build["result"] == Result.CANCELLED
     again = shell.run("cancel", "wait#1")
-    assert (again.returncode, again.stderr) == (6, b"error: wait#1 is over: cancelled\n")
+    assert again.returncode == 6
+    assert again.stderr.startswith(b"error: wait#1 is over: cancelled\n\nhint: ")
 
 
 def test_a_failed_build_is_tried_again(shell: Shell) -> None:
@@ -366,8 +368,7 @@ def test_stopping_is_over_when_the_agent_is_gone(tmp_path: Path) -> None:
     second = shell.run("agent", "--daemon")
     assert second.returncode == 6
     assert shell.ok("stop").endswith("stopped\n")
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+    assert not is_alive(pid)
     gone = shell.run("stop")
     assert gone.returncode == 3
     assert gone.stderr.decode() == (

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.harness.daemon import Daemon
 
 ROOT = Path(__file__).parents[2]

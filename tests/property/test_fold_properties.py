@@ -160,7 +160,7 @@ class Life(RuleBasedStateMachine):
     def finish(
         self, data: st.DataObject, reason: Reason, code: int, off: int, foreign: bool
     ) -> None:
-        if build := self.pick(data, *State):
+        if build := self.pick(data, State.RUNNING) or self.pick(data, *State):
             event = BuildFinished(
                 at=moment(len(self.entries)),
                 agent="elsewhere" if foreign else build.agent or "",
