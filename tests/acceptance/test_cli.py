@@ -129,6 +129,10 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     try:
         yield shell
     finally:
+        # Builds outlive their agent by design; those of a test that failed must not.
+        for build in json.loads(shell.run("ps", "--json").stdout or b"[]"):
+            shell.run("cancel", build["id"])
+            shell.run("show", build["id"], "--wait", "20")
         shell.run("stop")
 
 
@@ -290,6 +294,7 @@ def test_a_job_is_paused_changed_and_removed(shell: Shell) -> None:
 def test_each_refusal_says_what_and_exits_so(
     shell: Shell, words: tuple[str, ...], status: int, error: str
 ) -> None:
+    shell.ok("run", "talk", "lines=1", "--wait")
     done = shell.run(*words)
     assert done.returncode == status
     assert done.stdout == b""

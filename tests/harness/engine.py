@@ -74,7 +74,7 @@ async def _stop(home: Path) -> None:
 
 async def forget_stream(client: Client, name: str) -> None:
     """Delete a stream, so that a test begins with nothing."""
-    await client.request(f"$JS.API.STREAM.DELETE.{name}".encode(), within_s=PATIENCE_S)
+    await client.request(f"$JS.API.STREAM.DELETE.{name}", within_s=PATIENCE_S)
 
 
 async def until(is_so: Callable[[], bool | Awaitable[bool]], within_s: float = PATIENCE_S) -> None:

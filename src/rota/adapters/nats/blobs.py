@@ -63,7 +63,7 @@ class NatsBlobs:
             await self._forget(f"{stem}.{upload}.*")
             raise
         former, body = await self._label(name), msgspec.json.encode(label)
-        await self._stream.publish(f"{stem}.label".encode(), body, upload.encode(), None)
+        await self._stream.publish(f"{stem}.label", body, upload, None)
         if former is not None:
             await self._forget(f"{stem}.{former.upload}.*")
         return label.blob
@@ -81,7 +81,7 @@ class NatsBlobs:
         size, pieces, digest = 0, 0, hashlib.sha256()
         async for piece in _pieces(data):
             subject, msg_id = f"{stem}.{pieces}", f"{upload}-{pieces}"
-            await self._stream.publish(subject.encode(), piece, msg_id.encode(), 0)
+            await self._stream.publish(subject, piece, msg_id, 0)
             digest.update(piece)
             size += len(piece)
             pieces += 1
@@ -92,7 +92,7 @@ class NatsBlobs:
         label = await self._label(name)
         if label is None:
             raise NotFoundError(f"nothing is stored as {name!r}")
-        pattern = f"{_stem(name)}.{label.upload}.*".encode()
+        pattern = f"{_stem(name)}.{label.upload}.*"
         seq, left = 1, label.pieces
         while left:
             batch = await self._stream.batch(pattern, seq, limit=left)
@@ -111,7 +111,7 @@ class NatsBlobs:
         return (await self._stream.bounds()).messages
 
     async def _label(self, name: str) -> _Label | None:
-        found = await self._stream.last(f"{_stem(name)}.label".encode())
+        found = await self._stream.last(f"{_stem(name)}.label")
         return None if found is None else msgspec.json.decode(found.data, type=_Label)
 
 

@@ -135,7 +135,7 @@ async def ask(state: State, login: Login, subject: str, body: object, try_s: flo
     async with Client(lambda: (address,), login, name="rota-boot") as client:
         try:
             await client.connected(CONNECT_S)
-            raw = await client.request(subject.encode(), msgspec.json.encode(body), within_s=try_s)
+            raw = await client.request(subject, msgspec.json.encode(body), within_s=try_s)
         except UnavailableError as error:
             return error.message
     try:

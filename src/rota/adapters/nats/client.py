@@ -1,7 +1,10 @@
 """The engine's client: one connection, kept for ever, with requests and feeds over it.
 
-Lean on purpose: a build costs a handful of round trips, and each is one write and one read callback
-here. A request that the connection lost, or that nobody answered, raises
+nats-py speaks the protocol. Reconnecting is done here, by a fresh client of nats-py for each
+connection: the addresses are asked for anew, an error that nats-py closes for good is only one more
+loss, and nothing that was meant for one connection is sent over the next.
+
+A request that the connection lost, or that nobody answered, raises
 :class:`~rota.errors.UnavailableError`; whether to try again is the caller's to know. A feed says
 with ``None`` that something may be missing, and the caller looks.
 """
@@ -12,24 +15,39 @@ import asyncio
 import logging
 import secrets
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 import msgspec
+from nats import errors
+from nats.aio.client import Client as Nats
 
 from rota.adapters.nats.beside import beside
-from rota.adapters.nats.wire import Message, Wire
-from rota.errors import UnavailableError
+from rota.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
+
+    from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
 
 log = logging.getLogger(__name__)
 
 CONNECT_S = 2.0
 RECONNECT_S = 0.1
-_REPLIES = b"1"
+CLOSE_S = 1.0
+#: How often a connection is asked for a sign of life, and how many questions may stay unanswered.
+PING_S = 3
+MAX_PINGS = 2
+#: What may wait for a server that reads slower than we write, before a request waits too.
+MAX_UNSENT_BYTES = 4 << 20
+UNSENT_LOOK_S = 0.01
+#: What a message's headers may take of the server's limit for a message.
+HEADERS_BYTES = 4 << 10
+#: A lost connection shows as any of these; uvloop has RuntimeError for it.
+_LOST = (errors.Error, OSError, RuntimeError)
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -37,6 +55,12 @@ class Address(msgspec.Struct, frozen=True):
 
     host: str
     port: int
+
+    @property
+    def url(self) -> str:
+        """The address as nats-py wants it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"nats://{host}:{self.port}"
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -49,21 +73,25 @@ class Login(msgspec.Struct, frozen=True):
 class _Call:
     """A request that waits for its answer, or for all of several."""
 
-    __slots__ = ("future", "is_last", "parts")
+    __slots__ = ("done", "is_last", "parts")
 
     def __init__(
         self,
-        future: asyncio.Future[list[Message]],
-        is_last: Callable[[Message], bool] | None,
+        done: asyncio.Future[UnavailableError | None],
+        is_last: Callable[[Msg], bool] | None,
     ) -> None:
-        self.future = future
+        self.done = done
         self.is_last = is_last
-        self.parts: list[Message] = []
+        self.parts: list[Msg] = []
 
-    def take(self, message: Message) -> None:
+    def take(self, message: Msg) -> None:
         self.parts.append(message)
-        if (self.is_last is None or self.is_last(message)) and not self.future.done():
-            self.future.set_result(self.parts)
+        if self.is_last is None or self.is_last(message):
+            self.end(None)
+
+    def end(self, error: UnavailableError | None) -> None:
+        if not self.done.done():
+            self.done.set_result(error)
 
 
 class Feed:
@@ -73,13 +101,18 @@ class Feed:
     with ``None``, as it is after a reconnect.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
-        self._queue: deque[Message | None] = deque()
+    def __init__(self, subject: str, limit_bytes: int) -> None:
+        self.subject = subject
+        self._queue: deque[Msg | None] = deque()
         self._limit = limit_bytes
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
 
-    def push(self, message: Message | None) -> None:
+    async def take(self, message: Msg) -> None:
+        """Add a message; nats-py wants it to be awaited."""
+        self.push(message)
+
+    def push(self, message: Msg | None) -> None:
         """Add a message; ``None`` for "something may be missing here"."""
         self._size += 0 if message is None else len(message.data) + 100
         if self._size > self._limit:
@@ -90,7 +123,7 @@ class Feed:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def next(self, patience_s: float) -> Message | None:
+    async def next(self, patience_s: float) -> Msg | None:
         """Return the next message, or ``None`` if the reader should look for what it missed.
 
         ``None`` comes also after ``patience_s`` of silence.
@@ -134,15 +167,13 @@ class Client:
         self._name = name
         self._trouble = trouble
         self.complain = complain
-        self._inbox = b"_INBOX.%b." % secrets.token_hex(8).encode()
-        self._calls: dict[bytes, _Call] = {}
-        self._handlers: dict[bytes, Callable[[Message], None]] = {_REPLIES: self._answer}
-        self._subjects: dict[bytes, bytes] = {_REPLIES: self._inbox + b"*"}
-        self._feeds: dict[Feed, bytes] = {}
-        self._wire: Wire | None = None
+        self._inbox = f"_INBOX.{secrets.token_hex(8)}."
+        self._calls: dict[str, _Call] = {}
+        self._feeds: dict[Feed, Subscription | None] = {}
+        self._nats: Nats | None = None
         self._why = ""
         self._up = asyncio.Event()
-        self._serial = 1
+        self._serial = 0
         self._running: AbstractAsyncContextManager[asyncio.Task[None]] | None = None
         self._loop: asyncio.AbstractEventLoop
 
@@ -164,7 +195,7 @@ class Client:
     @property
     def is_connected(self) -> bool:
         """Whether there is a connection right now."""
-        return self._wire is not None
+        return self._nats is not None
 
     @property
     def trouble(self) -> str | None:
@@ -177,7 +208,7 @@ class Client:
         Raises:
             UnavailableError: there is none ``within_s`` seconds.
         """
-        if self._wire is not None:
+        if self._nats is not None:
             return
         try:
             async with asyncio.timeout(within_s):
@@ -189,79 +220,99 @@ class Client:
             ) from None
 
     async def request(
-        self, subject: bytes, data: bytes = b"", headers: bytes = b"", *, within_s: float
-    ) -> Message:
+        self,
+        subject: str,
+        data: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        within_s: float,
+    ) -> Msg:
         """Return the answer to ``data``.
 
         Raises:
+            InputError: ``data`` is larger than the engine takes in one message.
             UnavailableError: no connection, or no answer, in time.
         """
         return (await self.request_many(subject, data, headers, within_s=within_s))[0]
 
     async def request_many(
         self,
-        subject: bytes,
+        subject: str,
         data: bytes = b"",
-        headers: bytes = b"",
+        headers: Mapping[str, str] | None = None,
         *,
         within_s: float,
-        is_last: Callable[[Message], bool] | None = None,
-    ) -> list[Message]:
+        is_last: Callable[[Msg], bool] | None = None,
+    ) -> list[Msg]:
         """Return the answers up to the one that ``is_last`` (without it, the first).
 
         Raises:
+            InputError: ``data`` is larger than the engine takes in one message.
             UnavailableError: no connection, or not all of them, in time.
         """
-        wire = self._wire
-        if wire is None or wire.paused:
-            wire = await self._writable(within_s)
-        token = b"%d" % self._serial
+        nats = self._nats
+        if nats is None or nats.pending_data_size > MAX_UNSENT_BYTES:
+            nats = await self._writable(within_s)
         self._serial += 1
-        future: asyncio.Future[list[Message]] = self._loop.create_future()
-        self._calls[token] = _Call(future, is_last)
-        timer = self._loop.call_later(within_s, _fail, future, within_s)
+        token = str(self._serial)
+        call = self._calls[token] = _Call(self._loop.create_future(), is_last)
+        timer = self._loop.call_later(within_s, _give_up, call, within_s)
         try:
-            wire.publish(subject, self._inbox + token, headers, data)
-            return await future
+            await self._publish(nats, subject, self._inbox + token, headers, data)
+            error = await call.done
         finally:
             timer.cancel()
             del self._calls[token]
+        if error is not None:
+            raise error
+        return call.parts
 
-    async def _writable(self, within_s: float) -> Wire:
+    async def _writable(self, within_s: float) -> Nats:
+        """Return the connection once it takes more bytes; nats-py has no call that waits for it."""
+        end = self._loop.time() + within_s
         await self.connected(within_s)
-        wire = self._wire
-        if wire is None:
-            raise UnavailableError("the connection to the engine was lost", hint=self.trouble)
-        if wire.paused:
-            await asyncio.wait([wire.ping()], timeout=within_s)
-            if wire.paused:
+        while self._nats is not None and self._nats.pending_data_size > MAX_UNSENT_BYTES:
+            if self._loop.time() >= end:
                 raise UnavailableError(
                     f"the engine takes no bytes for {within_s:.3g} s", hint=self.trouble
                 )
-        return wire
+            await asyncio.sleep(UNSENT_LOOK_S)
+        if self._nats is None:
+            raise self._lost()
+        return self._nats
 
-    def feed(self, subject: bytes, *, limit_bytes: int = 4 << 20) -> Feed:
-        """Return a feed of ``subject`` from now on; give it back with :meth:`close_feed`."""
-        self._serial += 1
-        sid = b"%d" % self._serial
-        feed = Feed(limit_bytes)
-        self._feeds[feed] = sid
-        self._handlers[sid] = feed.push
-        self._subjects[sid] = subject
-        if self._wire is not None:
-            self._wire.subscribe(subject, sid)
+    async def _publish(
+        self, nats: Nats, subject: str, reply: str, headers: Mapping[str, str] | None, data: bytes
+    ) -> None:
+        # A message over the limit makes the server hang up on everybody who shares the connection.
+        limit = nats.max_payload - HEADERS_BYTES
+        if len(data) > limit:
+            raise InputError(f"a message of {len(data)} bytes, the engine's limit is {limit}")
+        try:
+            await nats.publish(subject, data, reply, dict(headers) if headers else None)
+        except _LOST as error:
+            raise self._lost() from error
+
+    async def feed(self, subject: str, *, limit_bytes: int = 4 << 20) -> Feed:
+        """Return a feed of ``subject`` from now on; give it back with :meth:`close_feed`.
+
+        What is requested afterwards reaches the engine after it.
+        """
+        feed = Feed(subject, limit_bytes)
+        self._feeds[feed] = None
+        if self._nats is not None:
+            with suppress(*_LOST):  # the next connection subscribes
+                self._feeds[feed] = await _subscribe(self._nats, subject, feed.take)
         return feed
 
-    def close_feed(self, feed: Feed) -> None:
+    async def close_feed(self, feed: Feed) -> None:
         """End a feed. Safe to call twice."""
-        sid = self._feeds.pop(feed, None)
-        if sid is None:
-            return
-        del self._handlers[sid], self._subjects[sid]
-        if self._wire is not None:
-            self._wire.unsubscribe(sid)
+        subscription = self._feeds.pop(feed, None)
+        if subscription is not None:
+            with suppress(*_LOST):
+                await subscription.unsubscribe()
 
-    def _answer(self, message: Message) -> None:
+    async def _answer(self, message: Msg) -> None:
         call = self._calls.get(message.subject[len(self._inbox) :])
         if call is not None:
             call.take(message)
@@ -273,61 +324,95 @@ class Client:
             if servers:
                 await self._serve_once(servers[turn % len(servers)])
                 turn += 1
+            _heed_cancellation()
             await asyncio.sleep(RECONNECT_S)
 
     async def _serve_once(self, address: Address) -> None:
         """Connect, and stay until the connection is lost."""
-        wire = Wire(self._handlers)
+        nats, lost = Nats(), asyncio.Event()
         try:
             async with asyncio.timeout(CONNECT_S):
-                await self._loop.create_connection(lambda: wire, address.host, address.port)
-                await self._greet(wire)
-            if not wire.lost.done():
-                self._open(wire)
-            await wire.lost
-        except (OSError, TimeoutError) as error:
-            self._why = str(error) or "it did not answer"
-            log.debug("no connection to %s:%d: %s", address.host, address.port, self._why)
+                await self._connect(nats, address, lost)
+            _heed_cancellation()
+            await self._open(nats)
+            while nats.is_connected:
+                # nats-py says that it closed only once all it had was written; a dead host, or a
+                # hung one, never takes that.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PING_S):
+                        await lost.wait()
+        except (*_LOST, ValueError) as error:  # ValueError: what answers there speaks no NATS
+            await self._note(error)
         finally:
-            self._why = wire.error or self._why
-            self._close(wire)
+            self._close(nats)
+            await _end(nats)
 
-    async def _greet(self, wire: Wire) -> None:
-        await wire.greeted
-        hello = {
-            "user": self._login.user,
-            "pass": self._login.password,
-            "name": self._name,
-            "lang": "rota",
-            "version": "1",
-            "protocol": 1,
-            "verbose": False,
-            "pedantic": False,
-            "headers": True,
-            "no_responders": True,
-        }
-        wire.write(b"CONNECT " + msgspec.json.encode(hello) + b"\r\n")
-        await wire.ping()
+    async def _connect(self, nats: Nats, address: Address, lost: asyncio.Event) -> None:
+        async def closed() -> None:
+            lost.set()
 
-    def _open(self, wire: Wire) -> None:
-        for sid, subject in self._subjects.items():
-            wire.subscribe(subject, sid)
-        self._wire = wire
+        await nats.connect(
+            address.url,
+            name=self._name,
+            user=self._login.user,
+            password=self._login.password,
+            error_cb=self._note,
+            closed_cb=closed,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,  # of the first connect; none at all would mean for ever
+            reconnect_time_wait=0,
+            ping_interval=PING_S,
+            max_outstanding_pings=MAX_PINGS,
+            # Without limits of its own nats-py never waits while it takes a message to send, and
+            # so never loses a cancellation there; `_writable` is the limit.
+            pending_size=0,
+            flusher_queue_size=0,
+        )
+
+    async def _note(self, error: Exception) -> None:
+        self._why = str(error).removeprefix("nats: ").strip("'") or "it did not answer"
+        log.debug("the connection to the engine: %s", self._why)
+
+    async def _open(self, nats: Nats) -> None:
+        _ = await _subscribe(nats, f"{self._inbox}*", self._answer)
+        self._nats = nats
         self._up.set()
-        for feed in self._feeds:
+        for feed in tuple(self._feeds):
+            self._feeds[feed] = await _subscribe(nats, feed.subject, feed.take)
             feed.push(None)
 
-    def _close(self, wire: Wire) -> None:
-        wire.abort()
-        if self._wire is not wire:
+    def _close(self, nats: Nats) -> None:
+        if self._nats is not nats:
             return
-        self._wire = None
+        self._nats = None
         self._up.clear()
         for call in self._calls.values():
-            if not call.future.done():
-                call.future.set_exception(
-                    UnavailableError("the connection to the engine was lost", hint=self.trouble)
-                )
+            call.end(self._lost())
+
+    def _lost(self) -> UnavailableError:
+        return UnavailableError("the connection to the engine was lost", hint=self.trouble)
+
+
+async def _subscribe(
+    nats: Nats, subject: str, take: Callable[[Msg], Coroutine[None, None, None]]
+) -> Subscription:
+    """Subscribe without a limit at which nats-py drops messages: ``take`` is the one who knows."""
+    return await nats.subscribe(subject, cb=take, pending_msgs_limit=0, pending_bytes_limit=0)
+
+
+def _heed_cancellation() -> None:
+    """Raise a cancellation that was lost in nats-py: its `wait_for` drops one in Python 3.11."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+async def _end(nats: Nats) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await nats.close()
+    except (*_LOST, TimeoutError) as error:
+        log.debug("the connection to the engine did not end well: %s", error)
 
 
 def _release(waiter: asyncio.Future[None]) -> None:
@@ -335,6 +420,5 @@ def _release(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-def _fail(future: asyncio.Future[list[Message]], within_s: float) -> None:
-    if not future.done():
-        future.set_exception(UnavailableError(f"the engine did not answer within {within_s:.3g} s"))
+def _give_up(call: _Call, within_s: float) -> None:
+    call.end(UnavailableError(f"the engine did not answer within {within_s:.3g} s"))

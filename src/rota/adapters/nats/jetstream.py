@@ -18,10 +18,11 @@ import msgspec
 from rota.errors import StaleError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+
+    from nats.aio.msg import Msg
 
     from rota.adapters.nats.client import Client
-    from rota.adapters.nats.wire import Message
 
 T = TypeVar("T")
 
@@ -72,13 +73,13 @@ class Stored(msgspec.Struct, gc=False):
     """A message as it lies in a stream."""
 
     seq: int
-    headers: bytes
+    headers: Mapping[str, str]
     data: bytes
 
     @property
-    def subject(self) -> bytes:
+    def subject(self) -> str:
         """Where it was published."""
-        return text_in(self.headers, b"Nats-Subject: ")
+        return self.headers["Nats-Subject"]
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -108,7 +109,7 @@ class Stream:
     def __init__(self, client: Client, name: str) -> None:
         self.client = client
         self.name = name
-        self._direct = f"$JS.API.DIRECT.GET.{name}".encode()
+        self._direct = f"$JS.API.DIRECT.GET.{name}"
 
     async def ensure(self, spec: Spec, *, within_s: float = 15.0) -> None:
         """Create the stream, or give it the settings of ``spec``. Safe to call twice.
@@ -160,7 +161,7 @@ class Stream:
 
     async def _api(self, verb: str, body: bytes, within_s: float) -> _Info:
         """Ask the API; a server that is not ready yet is asked again."""
-        subject = f"$JS.API.STREAM.{verb}.{self.name}".encode()
+        subject = f"$JS.API.STREAM.{verb}.{self.name}"
 
         async def ask(try_s: float) -> _Info | None:
             raw = await self.client.request(subject, body, within_s=try_s)
@@ -169,7 +170,7 @@ class Stream:
 
         return await patiently(self.client, ask, within_s, try_s=max(TRY_S, within_s / 3))
 
-    async def publish(self, subject: bytes, data: bytes, msg_id: bytes, expect: int | None) -> int:
+    async def publish(self, subject: str, data: bytes, msg_id: str, expect: int | None) -> int:
         """Store ``data`` and return its sequence once it is on disk.
 
         An answer that got lost is asked for again, with the same ``msg_id``, so that nothing is
@@ -179,10 +180,9 @@ class Stream:
             StaleError: the last message of ``subject`` is not ``expect`` (0: there is none).
             UnavailableError: not confirmed within ``LIMIT_S``.
         """
-        headers = b"NATS/1.0\r\nNats-Msg-Id: %b\r\n" % msg_id
+        headers = {"Nats-Msg-Id": msg_id}
         if expect is not None:
-            headers += b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % expect
-        headers += b"\r\n"
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(expect)
         try:
             ack = await self._publish_once(subject, data, headers, TRY_S)
         except UnavailableError:
@@ -192,7 +192,7 @@ class Stream:
         return ack.seq if ack.error is None else self._refused(ack.error)
 
     async def _publish_once(
-        self, subject: bytes, data: bytes, headers: bytes, within_s: float
+        self, subject: str, data: bytes, headers: Mapping[str, str], within_s: float
     ) -> _Ack | None:
         """Return the answer; ``None`` if the server is not ready to give one."""
         raw = await self.client.request(subject, data, headers, within_s=within_s)
@@ -200,7 +200,12 @@ class Stream:
         return None if ack is None or _is_early(ack.error) else ack
 
     async def _publish_again(
-        self, subject: bytes, data: bytes, headers: bytes, msg_id: bytes, expect: int | None
+        self,
+        subject: str,
+        data: bytes,
+        headers: Mapping[str, str],
+        msg_id: str,
+        expect: int | None,
     ) -> int:
         async def ask(try_s: float) -> _Ack | None:
             return await self._publish_once(subject, data, headers, try_s)
@@ -218,7 +223,7 @@ class Stream:
         if expect is not None and ack.error.err_code in _WRONG_LAST:
             # Who won the compare-and-set is the first after `expect`: it may be our own first try.
             found = await self.next(subject, expect + 1)
-            if found is not None and text_in(found.headers, b"Nats-Msg-Id: ") == msg_id:
+            if found is not None and found.headers.get("Nats-Msg-Id") == msg_id:
                 return found.seq
         return self._refused(ack.error)
 
@@ -230,13 +235,13 @@ class Stream:
             f"the engine refuses to write: {failure.description}", hint=self.client.trouble
         )
 
-    async def next(self, subject: bytes, start: int) -> Stored | None:
+    async def next(self, subject: str, start: int) -> Stored | None:
         """Return the first message of ``subject`` (or a pattern) from sequence ``start`` on."""
-        return await self._get({"seq": max(start, 1), "next_by_subj": subject.decode()})
+        return await self._get({"seq": max(start, 1), "next_by_subj": subject})
 
-    async def last(self, subject: bytes) -> Stored | None:
+    async def last(self, subject: str) -> Stored | None:
         """Return the last message of ``subject`` (or a pattern)."""
-        return await self._get({"last_by_subj": subject.decode()})
+        return await self._get({"last_by_subj": subject})
 
     async def _get(self, wish: dict[str, object]) -> Stored | None:
         body = msgspec.json.encode(wish)
@@ -248,7 +253,7 @@ class Stream:
         found = await patiently(self.client, ask, LIMIT_S)
         return found[0] if found else None
 
-    async def batch(self, subject: bytes, start: int, limit: int = BATCH) -> list[Stored]:
+    async def batch(self, subject: str, start: int, limit: int = BATCH) -> list[Stored]:
         """Return the next messages of ``subject`` (or a pattern) from ``start`` on; maybe none.
 
         At most ``limit``, and not many more than ``BATCH_BYTES`` bytes. Cost: one round trip.
@@ -259,7 +264,7 @@ class Stream:
         body = msgspec.json.encode(
             {
                 "seq": max(start, 1),
-                "next_by_subj": subject.decode(),
+                "next_by_subj": subject,
                 "batch": limit,
                 "max_bytes": BATCH_BYTES,
             }
@@ -275,8 +280,8 @@ class Stream:
 
     async def follow(
         self,
-        subject: bytes,
-        live: bytes,
+        subject: str,
+        live: str,
         start: int,
         is_next: Callable[[Stored], bool],
         *,
@@ -287,7 +292,7 @@ class Stream:
         ``live`` is where they are published again once stored. ``is_next`` says whether a message
         is the very next one; if it is not, what lies between is read.
         """
-        feed = self.client.feed(live, limit_bytes=limit_bytes)
+        feed = await self.client.feed(live, limit_bytes=limit_bytes)
         try:
             while True:
                 async for each in self._catch_up(subject, start):
@@ -303,9 +308,9 @@ class Stream:
                     start = each.seq + 1
                     yield each
         finally:
-            self.client.close_feed(feed)
+            await self.client.close_feed(feed)
 
-    async def _catch_up(self, subject: bytes, start: int) -> AsyncGenerator[Stored, None]:
+    async def _catch_up(self, subject: str, start: int) -> AsyncGenerator[Stored, None]:
         """Yield all there is now, however long the engine takes to answer."""
         while True:
             try:
@@ -318,7 +323,7 @@ class Stream:
             if len(found) < BATCH and sum(len(each.data) for each in found) < BATCH_BYTES:
                 return
 
-    async def _await(self, subject: bytes, seq: int) -> None:
+    async def _await(self, subject: str, seq: int) -> None:
         """Wait until the server that answers us has ``seq`` too; a follower of it may lag."""
         for _ in range(round(LIMIT_S / RETRY_S)):
             try:
@@ -328,9 +333,7 @@ class Stream:
                 continue
             await asyncio.sleep(RETRY_S)
 
-    async def scan(
-        self, subject: bytes, start: int, last: int
-    ) -> AsyncGenerator[list[Stored], None]:
+    async def scan(self, subject: str, start: int, last: int) -> AsyncGenerator[list[Stored], None]:
         """Yield batches of ``subject`` from ``start`` up to the sequence ``last``."""
         while start <= last:
             found = await self.batch(subject, start)
@@ -367,13 +370,13 @@ async def patiently(
         await asyncio.sleep(RETRY_S)
 
 
-def _is_end(message: Message) -> bool:
+def _is_end(message: Msg) -> bool:
     """Whether it is a status (end of batch, not found, nobody there), not a stored message."""
-    return message.headers[8:9] == b" "
+    return message.headers is not None and "Status" in message.headers
 
 
-def _is_nobody(message: Message) -> bool:
-    return message.headers[8:12] == b" 503"
+def _is_nobody(message: Msg) -> bool:
+    return message.headers is not None and message.headers.get("Status") == "503"
 
 
 def _is_early(failure: Failure | None) -> bool:
@@ -381,24 +384,14 @@ def _is_early(failure: Failure | None) -> bool:
     return failure is not None and (failure.code == _UNAVAILABLE or failure.err_code == _NO_PEERS)
 
 
-def stored(message: Message) -> Stored:
+def stored(message: Msg) -> Stored:
     """Return a message of a stream that came by direct get, or was published again."""
-    return Stored(number_in(message.headers, b"Nats-Sequence: "), message.headers, message.data)
+    headers = message.headers or {}
+    return Stored(int(headers.get("Nats-Sequence", 0)), headers, message.data)
 
 
-def subject_of(key: str) -> bytes:
+def subject_of(key: str) -> str:
     """Return ``key`` as part of a subject, dots as they are, unsafe characters percent-encoded."""
     if _SAFE.fullmatch(key):
-        return key.encode()
-    return ".".join(quote(word, safe="/+=") or "%" for word in key.split(".")).encode()
-
-
-def text_in(headers: bytes, name: bytes) -> bytes:
-    """Return the value of the last header ``name`` (with colon and space); ``b""`` if none."""
-    at = headers.rfind(name)
-    return b"" if at < 0 else headers[at + len(name) : headers.find(b"\r", at)]
-
-
-def number_in(headers: bytes, name: bytes) -> int:
-    """Return a header's number, 0 if there is none."""
-    return int(text_in(headers, name) or b"0")
+        return key
+    return ".".join(quote(word, safe="/+=") or "%" for word in key.split("."))

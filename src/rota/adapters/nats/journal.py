@@ -23,8 +23,8 @@ STREAM = Spec(
     subjects=("rota.journal.>",),
     republish={"src": "rota.journal.>", "dest": "rota.live.journal.>"},
 )
-ALL = b"rota.journal.>"
-LIVE = b"rota.live.journal.>"
+ALL = "rota.journal.>"
+LIVE = "rota.live.journal.>"
 
 
 class NatsJournal:
@@ -32,7 +32,7 @@ class NatsJournal:
 
     def __init__(self, client: Client) -> None:
         self._stream = Stream(client, STREAM.name)
-        self._me = secrets.token_hex(6).encode()
+        self._me = secrets.token_hex(6)
         self._count = 0
 
     async def open(self) -> None:
@@ -52,8 +52,8 @@ class NatsJournal:
                 hint="keep large data as an artifact and name it in the event",
             )
         self._count += 1
-        subject = b"rota.journal." + subject_of(key_of(event))
-        return await self._stream.publish(subject, data, b"%b-%d" % (self._me, self._count), expect)
+        subject = "rota.journal." + subject_of(key_of(event))
+        return await self._stream.publish(subject, data, f"{self._me}-{self._count}", expect)
 
     async def read(self, *, after: int = 0, follow: bool = False) -> AsyncGenerator[Entry, None]:
         """Yield the events above ``after``; see the port."""

@@ -86,7 +86,7 @@ class NatsLogs:
         )
         self._tails: dict[LogKey, _Tail] = {}
         self._compressor = zstd.ZstdCompressor(LEVEL)
-        self._me = secrets.token_hex(6).encode()
+        self._me = secrets.token_hex(6)
         self._count = 0
 
     async def open(self) -> None:
@@ -119,8 +119,8 @@ class NatsLogs:
             payload = await self._pack(data)
             await self._await_turn(key, offset, before)
             self._count += 1
-            subject = b"%b.%d" % (_stem(b"log", key), offset)
-            msg_id = b"%b-%d" % (self._me, self._count)
+            subject = f"{_stem('log', key)}.{offset}"
+            msg_id = f"{self._me}-{self._count}"
             await self._stream.publish(subject, payload, msg_id, 0)
             written = True
         finally:
@@ -187,7 +187,7 @@ class NatsLogs:
         if last is None or start >= stop:
             return
         at, first = start, await self._find(key, start, last)
-        async for batch in self._stream.scan(_pattern(b"log", key), first.seq, last.seq):
+        async for batch in self._stream.scan(_pattern("log", key), first.seq, last.seq):
             for each in batch:
                 if at >= stop:
                     return
@@ -206,8 +206,8 @@ class NatsLogs:
         else:
             seq = (await self._find(key, start, last)).seq
         following = self._stream.follow(
-            _pattern(b"log", key),
-            _pattern(b"live.log", key),
+            _pattern("log", key),
+            _pattern("live.log", key),
             seq,
             lambda each: _offset(each) <= at,
             limit_bytes=FEED_BYTES,
@@ -222,10 +222,10 @@ class NatsLogs:
     async def drop(self, key: LogKey) -> None:
         """Forget a log."""
         self._tails.pop(key, None)
-        await self._stream.purge(subject=_pattern(b"log", key).decode())
+        await self._stream.purge(subject=_pattern("log", key))
 
     async def _last(self, key: LogKey) -> Chunk | None:
-        found = await self._stream.last(_pattern(b"log", key))
+        found = await self._stream.last(_pattern("log", key))
         return None if found is None else _chunk(found)
 
     async def _find(self, key: LogKey, start: int, last: Chunk) -> Chunk:
@@ -238,7 +238,7 @@ class NatsLogs:
         Raises:
             NotFoundError: that part of the log is no longer kept.
         """
-        pattern = _pattern(b"log", key)
+        pattern = _pattern("log", key)
         if start >= last.offset:
             return last
         first = await self._chunk_from(pattern, 1)
@@ -257,24 +257,24 @@ class NatsLogs:
                 high = msgspec.structs.replace(chunk, seq=guess)
         return low
 
-    async def _chunk_from(self, pattern: bytes, seq: int) -> Chunk:
+    async def _chunk_from(self, pattern: str, seq: int) -> Chunk:
         found = await self._stream.next(pattern, seq)
         if found is None:
             raise NotFoundError("the log is no longer kept")
         return _chunk(found)
 
 
-def _stem(kind: bytes, key: LogKey) -> bytes:
-    build = subject_of(key.build).replace(b".", b"%2E")
-    return b"rota.%b.%b.%d" % (kind, build, key.attempt)
+def _stem(kind: str, key: LogKey) -> str:
+    build = subject_of(key.build).replace(".", "%2E")
+    return f"rota.{kind}.{build}.{key.attempt}"
 
 
-def _pattern(kind: bytes, key: LogKey) -> bytes:
-    return _stem(kind, key) + b".*"
+def _pattern(kind: str, key: LogKey) -> str:
+    return f"{_stem(kind, key)}.*"
 
 
 def _offset(found: Stored) -> int:
-    return int(found.subject.rpartition(b".")[2])
+    return int(found.subject.rpartition(".")[2])
 
 
 def _chunk(found: Stored) -> Chunk:
