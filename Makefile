@@ -39,6 +39,7 @@ torture: $(STAMP) ## longer runs that break things
 
 docs: $(STAMP)   ## write what is generated into docs/
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m rota.cli.mirror
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -19,6 +19,7 @@ from rota.agent.patience import persist
 from rota.agent.rebuild import restore
 from rota.agent.runner import Runner
 from rota.agent.workplace import Workplace, tmp, work
+from rota.core.decide import expected
 from rota.core.events import AgentStarted, AgentStopped, LeaderElected
 from rota.core.settings import Settings
 from rota.core.surroundings import Place
@@ -135,7 +136,7 @@ async def run_agent(
         group.create_task(historian.run(), name="historian")
         await loop.caught_up()
         await follower.follow()
-        await _announce(me, world, ports, url)
+        await _announce(me, world, ports, url, first)
         loop.go_live()
         try:
             yield Agent(service=service, loop=loop, follower=follower, runner=runner)
@@ -169,7 +170,7 @@ async def background(task: Coroutine[None, None, None]) -> AsyncIterator[None]:
         yield
 
 
-async def _announce(me: Myself, world: World, ports: Ports, url: str) -> None:
+async def _announce(me: Myself, world: World, ports: Ports, url: str, first: int) -> None:
     """Say that this agent is up, and lead if nobody else does: alone, it always does."""
     up = AgentStarted(
         at=ports.clock.now(),
@@ -183,7 +184,7 @@ async def _announce(me: Myself, world: World, ports: Ports, url: str) -> None:
     await persist("start", lambda: ports.journal.append(up))
     if world.cluster.picture.leader != me.name:
         lead = LeaderElected(at=ports.clock.now(), by=me.name, agent=me.name)
-        expect = world.cluster.picture.leader_seq
+        expect = expected(world.cluster.picture.leader_seq, first)
         with contextlib.suppress(StaleError):
             await persist("lead", lambda: ports.journal.append(lead, expect=expect))
 

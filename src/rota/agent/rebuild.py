@@ -34,7 +34,9 @@ async def restore(journal: Journal, store: Store, index: Index) -> tuple[World, 
                 f"{cluster.picture.seq}: the engine's folder was replaced or rolled back",
                 hint="put the agent's folder `engine/` back as it was, from the same time",
             )
-        return World(journal, index, cluster), first
+        # A snapshot from before the journal's first event has a hole behind it: begin anew then.
+        if cluster.picture.seq >= first - 1:
+            return World(journal, index, cluster), first
     numbers = await _from_history(store, index, first)
     return World(journal, index, Cluster(Picture(numbers=numbers))), first
 

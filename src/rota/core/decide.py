@@ -129,12 +129,20 @@ def _leaders_duties(
         # Not by `sealed_at`: a clock that is set, or another agent's, would stop or hurry it.
         left_s = 0.0 if view.since_seal_s is None else SEAL_EVERY_S - view.since_seal_s
         if left_s <= 0:
-            yield Seal(through=picture.seq, expect=picture.sealed_seq)
+            yield Seal(through=picture.seq, expect=expected(picture.sealed_seq, view.journal_first))
         else:
             wakes.append(now + timedelta(seconds=left_s))
     before = trim_floor(cluster, view.history_covered) - KEEP_EVENTS
     if before - view.journal_first >= TRIM_STEP:
         yield Trim(before=before)
+
+
+def expected(seq: int, first: int) -> int:
+    """Return what an append must expect of a key whose last event was ``seq``.
+
+    Below ``first``, the journal's first event, it was trimmed: the key counts as having none.
+    """
+    return seq if seq >= first else 0
 
 
 def trim_floor(cluster: Cluster, covered: int) -> int:
