@@ -34,8 +34,8 @@ fmt: $(STAMP)    ## format, and mend what can be mended
 bench: $(STAMP)  ## the speed table, as ratios to a floor measured in the same run
 	$(BIN)/python -m bench
 
-torture: $(STAMP) ## longer runs that break things
-	$(BIN)/pytest tests/fault --torture
+torture: $(STAMP) ## the fault tests over and over: ROUNDS=10
+	@for round in $$(seq $${ROUNDS:-10}); do echo "round $$round"; $(BIN)/pytest -q tests/fault || exit 1; done
 
 docs: $(STAMP)   ## write what is generated into docs/
 	$(BIN)/python docs/generate.py
