@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterable
 from itertools import chain
 from typing import NamedTuple
@@ -17,6 +18,7 @@ _READ_BYTES = 1 << 14  # at a time; a shorter answer is the last of these files
 
 
 _LATE_LOOKS = 5
+_EXEC_LOOKS, _EXEC_LOOK_S = 20, 0.0005
 _IN_FORK = 4  # a pid is given out a little before its process can be seen
 
 
@@ -81,10 +83,26 @@ def snapshot(pids: Iterable[int]) -> list[Process]:
     for pid in pids:
         process = look(pid)
         if process is not None and process.state not in "ZX":
-            found.append(
-                process._replace(environ=read(f"/proc/{pid}/environ"), outputs=_outputs(pid))
-            )
+            environ = read(f"/proc/{pid}/environ") or _environ_after_exec(process)
+            found.append(process._replace(environ=environ, outputs=_outputs(pid)))
     return found
+
+
+def _environ_after_exec(process: Process) -> bytes:
+    """Return the environment of one that showed none, once it is past its execve(2).
+
+    In the middle of it, for a tenth of a millisecond or for as long as it is not given a processor,
+    the kernel shows an empty environment: by that alone a process would get away. Who sleeps, or
+    is another user's, has none to show, and is not waited for.
+    """
+    for _ in range(_EXEC_LOOKS):
+        now = look(process.pid)
+        if now is None or now.start != process.start or now.state not in "RD":
+            return read(f"/proc/{process.pid}/environ")
+        if environ := read(f"/proc/{process.pid}/environ"):
+            return environ
+        time.sleep(_EXEC_LOOK_S)
+    return b""
 
 
 def all_pids() -> list[int]:
