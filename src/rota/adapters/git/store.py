@@ -116,7 +116,7 @@ class GitStore:
                 it moved ``main``, this is said of what was written: read again, then decide.
             UnavailableError: git could not write; the message has git's words.
 
-        Cost: one process, 5 ms.
+        Cost: one process.
         """
         async with self._locks[MAIN]:
             self._expect(MAIN, base)
@@ -131,7 +131,8 @@ class GitStore:
     async def record(self, records: Sequence[Record], *, covers: int, at: datetime) -> str:
         """Write records to ``history`` in one commit that names ``covers``, and return its hash.
 
-        Cost: one process, 5 to 15 ms for 100 records, however many there are already.
+        Cost: one process; 11 to 19 ms of CPU for 100 records of 20 jobs, the more the fuller their
+        folders are.
         """
         async with self._locks[HISTORY]:
             parent = await self.head(HISTORY)
