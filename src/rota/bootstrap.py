@@ -5,54 +5,81 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import fcntl
 import getpass
 import logging
 import os
 import platform
 import re
-import secrets
 import signal
 import socket
+import ssl
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import uvloop
 from aiohttp import web
+from msgspec.structs import replace
 
 import rota
 from rota.adapters.clocks import SystemClock
 from rota.adapters.git import GitService, GitStore
+from rota.adapters.git.fetching import from_clone
 from rota.adapters.inotify import InotifyWatcher
 from rota.adapters.memory import MemoryJournal
 from rota.adapters.memory_store import MemoryIndex, MemoryStore
-from rota.adapters.nats import Engine
+from rota.adapters.nats import Bus, Engine
 from rota.adapters.nats.blobs import NatsBlobs
+from rota.adapters.nats.ensemble import NatsEnsemble
 from rota.adapters.nats.journal import NatsJournal
+from rota.adapters.nats.lease import NatsLease
 from rota.adapters.nats.logs import NatsLogs
+from rota.adapters.nats.presence import NatsPresence
+from rota.adapters.peers import HttpsPeers, HttpsStranger, own_address, server_context
+from rota.adapters.pki import TlsKeyring
 from rota.adapters.process import ProcessExecutor
 from rota.adapters.shown import MeasuredBlobs, ShownLogs
 from rota.adapters.sqlite_index import SqliteIndex
-from rota.agent.agent import Ports, background
+from rota.agent.agent import Agent, Ports, background
 from rota.agent.agent import run_agent as run_the_agent
 from rota.agent.health import run_health
+from rota.agent.joining import join, read_known, write_known
 from rota.agent.solo import run_solo
+from rota.core.address import Address
 from rota.core.build import Build
+from rota.core.events import kind_of
 from rota.core.header import decode_script
 from rota.core.ids import parse_agent_name
 from rota.core.labels import parse_agent_labels
 from rota.core.settings import Settings
-from rota.errors import ConflictError, InputError, UnavailableError
+from rota.daemon.folder import DataFolder, digest
+from rota.daemon.notify import notify, say_ready
+from rota.daemon.sockets import (
+    LOOPBACK,
+    address,
+    host_port,
+    peer_socket,
+    reachable_host,
+    tcp_socket,
+    unix_socket,
+)
+from rota.errors import ConflictError, DeniedError, InputError, UnavailableError
 from rota.http.access import Access
 from rota.http.app import make_app, make_runner
+from rota.http.peer import add_peer_routes
+from rota.ports.credentials import Credentials
+from rota.ports.journal import Entry
+from rota.ports.peers import Peer
+from rota.ports.store import Source
+from rota.service.admission import Gate
 from rota.service.context import Myself
+from rota.service.join_tokens import JoinTokens
+from rota.service.members import Known, known, member_of, tokens
 
 logger = logging.getLogger("rota")
 
-#: sun_path of unix(7) holds 108 bytes with the final NUL; a longer path goes through /proc.
-MAX_SOCKET_PATH = 107
 MAX_SLOTS = 1000
 
 
@@ -66,13 +93,15 @@ class AgentOptions:
     labels: str = ""
     slots: int | None = None
     join: str | None = None
+    from_clone: Path | None = None
     bus: str | None = None
     ready_fd: int | None = None
 
 
 def run_agent(options: AgentOptions) -> int:
     """Run an agent until it is told to stop; return the exit status."""
-    _refuse_unsupported(options)
+    if options.from_clone is not None and options.join is not None:
+        raise InputError("--from-clone begins a cluster of its own, --join enters another's")
     logging.basicConfig(
         level=os.environ.get("ROTA_LOG", "INFO").upper(),
         format="%(asctime)s %(levelname)-7s %(message)s",
@@ -80,14 +109,9 @@ def run_agent(options: AgentOptions) -> int:
     )
     options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     _close_on_exec(keep=2)
-    with _lock(options.data), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(options))
-
-
-def _refuse_unsupported(options: AgentOptions) -> None:
-    for flag, value in (("--join", options.join), ("--bus", options.bus)):
-        if value is not None:
-            raise InputError(f"{flag} is not supported by this version: it runs one agent")
+    folder = DataFolder(options.data)
+    with folder.held(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(options, folder))
 
 
 def _close_on_exec(keep: int) -> None:
@@ -98,7 +122,7 @@ def _close_on_exec(keep: int) -> None:
                 os.set_inheritable(int(entry.name), False)
 
 
-async def _serve(options: AgentOptions) -> int:
+async def _serve(options: AgentOptions, folder: DataFolder) -> int:
     stopping, serving = asyncio.Event(), asyncio.current_task()
     loop = asyncio.get_running_loop()
 
@@ -111,80 +135,362 @@ async def _serve(options: AgentOptions) -> int:
     ready = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    async with Engine(options.data / "engine") as engine:
-        try:
-            async with contextlib.AsyncExitStack() as stack:
-                await _run(options, engine, stack, stopping, ready)
-        except asyncio.CancelledError:
-            if not stopping.is_set():
-                raise
-            logger.info("told to stop before it was ready")
-        # Only here: a daemon that crashed leaves its engine alive, to be taken over.
-        await engine.stop()
+    try:
+        member = await _member(options, folder)
+        async with _engine(options, folder, member) as engine:
+            try:
+                async with contextlib.AsyncExitStack() as stack:
+                    await _bring_up(engine, member, options.data)
+                    daemon = _Daemon(options, folder, member, engine, stack)
+                    await daemon.run(stopping, ready)
+            except asyncio.CancelledError:
+                if not stopping.is_set():
+                    raise
+                logger.info("told to stop before it was ready")
+            # Only here: a daemon that crashed leaves its engine alive, to be taken over.
+            await engine.stop()
+    except asyncio.CancelledError:
+        if not stopping.is_set():
+            raise
+        logger.info("told to stop before it was ready")
     logger.info("stopped")
     return 0
 
 
-async def _run(
-    options: AgentOptions,
-    engine: Engine,
-    stack: contextlib.AsyncExitStack,
-    stopping: asyncio.Event,
-    ready: asyncio.Event,
-) -> None:
-    data, me = options.data, _myself(options)
-    store = await stack.enter_async_context(GitStore(data / "store.git"))
-    ports = await _ports(stack, engine, store, data)
-    tcp = stack.enter_context(_tcp_socket(options))
-    url = _url(tcp)
-    path = data / "rota.sock"
-    agent = await stack.enter_async_context(
-        run_the_agent(me, ports, stop=stopping.set, socket=str(path), url=url)
-    )
-    git = await stack.enter_async_context(GitService(store, agent.follower.pushed))
-    app = make_app(agent.service, Access(_token(data)).principal, git)
-    await _listen(stack, app, path, tcp)
-    await stack.enter_async_context(
-        background(
-            run_health(agent.service.world, data, lambda: engine.trouble, agent.loop.decide_soon)
+# -- who it is ----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Member:
+    """Who this agent is in its cluster, before anything of it runs.
+
+    ``host`` is where others reach it; ``source`` has the store, for one that has just joined.
+    """
+
+    name: str
+    host: str
+    keyring: TlsKeyring
+    credentials: Credentials
+    known: Known | None
+    source: Peer | None = None
+
+
+async def _member(options: AgentOptions, folder: DataFolder) -> _Member:
+    """Return who this agent is: a member for long, one that joins, or the first of a cluster."""
+    name = _name(options, folder)
+    keyring = TlsKeyring(options.data / "tls", SystemClock())
+    given = reachable_host(options.listen)
+    host = given or folder.read("host") or LOOPBACK
+    source = None
+    if options.join is not None:
+        joined = await join(
+            options.data,
+            options.join,
+            name,
+            [given] if given else [],
+            keyring=keyring,
+            stranger=HttpsStranger(),
+            connect=HttpsPeers,
         )
+        if joined.remark:
+            logger.warning("%s", joined.remark)
+        host, source = given or joined.address, joined.source
+    credentials = await asyncio.to_thread(keyring.found, name, [host])
+    await asyncio.to_thread(keyring.renew, name, [host])
+    folder.write("name", name)
+    folder.write("host", host)
+    return _Member(
+        name=name,
+        host=host,
+        keyring=keyring,
+        credentials=credentials,
+        known=read_known(options.data),
+        source=source,
     )
-    logger.info("%s is ready: %s, data in %s", me.name, url, data)
-    ready.set()
-    _say_ready(options.ready_fd)
-    await stopping.wait()
-    logger.info("stopping; builds that run go on: %d", len(agent.runner.active))
-    _notify("STOPPING=1")
 
 
-async def _ports(
-    stack: contextlib.AsyncExitStack, engine: Engine, store: GitStore, data: Path
-) -> Ports:
-    client = await stack.enter_async_context(engine.connect("rota"))
-    journal = NatsJournal(client)
-    logs = NatsLogs(client, max_bytes=_log_bytes(Settings(), data))
-    blobs = NatsBlobs(client)
-    for stream in (journal, logs, blobs):
-        await stream.open()
-    index = SqliteIndex(data / "index.db")
-    stack.callback(index.close)
-    watcher = InotifyWatcher()
-    stack.callback(watcher.close)
+def _name(options: AgentOptions, folder: DataFolder) -> str:
+    """Return what this agent is called: a member keeps its name."""
+    former = folder.read("name")
+    name = options.name or former or socket.gethostname().partition(".")[0] or "agent"
+    if former and name != former:
+        raise ConflictError(
+            f"{options.data} is the folder of an agent named {former}, not {name}",
+            hint="leave --name away, or give this one another folder: --data DIR",
+        )
+    return parse_agent_name(name)
 
-    async def keep_logs(settings: Settings) -> None:
-        await logs.limit(max_bytes=_log_bytes(settings, data), max_age_s=settings.logs.max_age_s)
 
-    return Ports(
-        journal=journal,
-        logs=logs,
-        configure=keep_logs,
-        blobs=blobs,
-        store=store,
-        index=index,
-        executor=ProcessExecutor(),
-        watcher=watcher,
-        clock=SystemClock(),
-    )
+# -- its engine ---------------------------------------------------------------------------------
+
+
+def _engine(options: AgentOptions, folder: DataFolder, member: _Member) -> Engine | Bus:
+    url = options.bus or folder.read("bus") or (member.known.bus if member.known else "")
+    if not url:
+        return Engine(options.data / "engine", member.credentials)
+    bus = Bus(url)
+    folder.write("bus", url)
+    return bus
+
+
+async def _bring_up(engine: Engine | Bus, member: _Member, data: Path) -> None:
+    """Start this agent's own server if it has one, or is the first; else know where others are."""
+    if isinstance(engine, Bus):
+        await engine.check()
+        return
+    known = member.known
+    if known is not None and known.voters and not engine.voters:
+        pins = {name: one.pin for name, one in known.members.items()}
+        await engine.know(tuple(known.voters.values()), pins)
+    if engine.server is not None and await _was_dismissed(engine.server.name, member):
+        logger.warning("its server was dismissed while it was away: %s", engine.server.name)
+        await engine.retire()
+    is_first = known is None or not known.voters
+    if engine.server is not None or is_first:
+        await engine.found(member.host)
+
+
+async def _was_dismissed(server: str, member: _Member) -> bool:
+    """Ask other members whether this agent's server is still appointed. Nobody knows: it is."""
+    known = member.known
+    if known is None:
+        return False
+    async with HttpsPeers(member.credentials) as peers:
+        for peer in known.peers(besides=member.name)[:3]:
+            try:
+                raw = await peers.request(peer, "GET", "/peer/voters", within_s=2.0)
+            except DeniedError as error:
+                raise ConflictError(
+                    f"{member.name} is no member of its cluster any more",
+                    hint="to join again: empty its data folder, then rota agent --join TOKEN",
+                ) from error
+            except UnavailableError:
+                continue
+            now = msgspec.json.decode(raw, type=Known)
+            if now.seq >= known.seq:
+                return all(voter.server != server for voter in now.voters.values())
+    return False
+
+
+# -- the daemon ---------------------------------------------------------------------------------
+
+
+class _Daemon:
+    """One agent, its ports and its sockets, for as long as it runs."""
+
+    def __init__(
+        self,
+        options: AgentOptions,
+        folder: DataFolder,
+        member: _Member,
+        engine: Engine | Bus,
+        stack: contextlib.AsyncExitStack,
+    ) -> None:
+        self._options, self._folder, self._member = options, folder, member
+        self._engine, self._stack = engine, stack
+        self._is_host_given = bool(reachable_host(options.listen))
+        self._peer: socket.socket | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._opening = asyncio.Lock()
+        self._agent: Agent
+        self._runner: web.AppRunner
+
+    async def run(self, stopping: asyncio.Event, ready: asyncio.Event) -> None:
+        """Run until ``stopping`` is set; set ``ready`` once builds are taken."""
+        options, folder, stack, data = self._options, self._folder, self._stack, self._options.data
+        if options.from_clone is not None:
+            await from_clone(options.from_clone, data / "store.git")
+        store = await stack.enter_async_context(GitStore(data / "store.git"))
+        if self._member.source is not None and not (data / "index.db").exists():
+            await store.fetch(self._source(self._member.source), force=True)
+        ports = await self._ports(store)
+        tcp = stack.enter_context(tcp_socket(options.listen, folder))
+        if self._is_open():
+            self._peer = stack.enter_context(peer_socket(self._member.host, folder))
+        me = self._myself(f"http://{address(tcp)}")
+        path = data / "rota.sock"
+        agent = self._agent = await stack.enter_async_context(
+            run_the_agent(me, ports, stop=stopping.set, socket=str(path))
+        )
+        await self._open_doors(store, tcp, path)
+        agent.loop.on_entry.append(self._remember)
+        await stack.enter_async_context(
+            background(
+                run_health(
+                    agent.service.world,
+                    data,
+                    lambda: self._engine.trouble,
+                    agent.loop.decide_soon,
+                )
+            )
+        )
+        logger.info("%s is ready: %s, data in %s", me.name, me.url, data)
+        ready.set()
+        say_ready(options.ready_fd)
+        await stopping.wait()
+        logger.info("stopping; builds that run go on: %d", len(agent.runner.active))
+        notify("STOPPING=1")
+
+    def _is_open(self) -> bool:
+        """Whether other agents reach this one already: it joined, or has made a token."""
+        return self._member.known is not None or bool(self._folder.read("peer"))
+
+    def _myself(self, url: str) -> Myself:
+        options = self._options
+        slots = options.slots if options.slots is not None else os.cpu_count() or 1
+        if not 0 <= slots <= MAX_SLOTS:
+            raise InputError(f"--slots is {slots}, it can be 0 to {MAX_SLOTS}")
+        return Myself(
+            name=self._member.name,
+            version=rota.__version__,
+            pid=os.getpid(),
+            data=options.data,
+            labels=_labels(self._member.name, options.labels),
+            slots=slots,
+            url=url,
+            peer=f"https://{address(self._peer)}" if self._peer is not None else "",
+            token=digest(self._folder.token()),
+            pin=self._member.credentials.pin,
+            host=self._member.host,
+        )
+
+    async def _ports(self, store: GitStore) -> Ports:
+        stack, engine, data = self._stack, self._engine, self._options.data
+        client = await stack.enter_async_context(engine.connect("rota"))
+        journal, lease = NatsJournal(client), NatsLease(client)
+        logs = NatsLogs(client, max_bytes=_log_bytes(Settings(), data))
+        blobs = NatsBlobs(client)
+        for stream in (journal, lease, logs, blobs):
+            try:
+                await stream.open()
+            except UnavailableError as error:
+                if not (data / "index.db").exists():
+                    raise
+                logger.warning("%s", error.message)  # no quorum: what is known is served
+                break
+        ensemble = None
+        if isinstance(engine, Engine):
+            system = await stack.enter_async_context(engine.connect("rota", system=True))
+            ensemble = NatsEnsemble(client, system)
+        index = SqliteIndex(data / "index.db")
+        stack.callback(index.close)
+        watcher = InotifyWatcher()
+        stack.callback(watcher.close)
+
+        async def keep_logs(settings: Settings) -> None:
+            limit = _log_bytes(settings, data)
+            await logs.limit(max_bytes=limit, max_age_s=settings.logs.max_age_s)
+
+        async def fetch(*, force: bool) -> None:
+            await self._fetch(store, force=force)
+
+        return Ports(
+            journal=journal,
+            logs=logs,
+            configure=keep_logs,
+            fetch=fetch,
+            blobs=blobs,
+            store=store,
+            index=index,
+            executor=ProcessExecutor(),
+            watcher=watcher,
+            clock=SystemClock(),
+            lease=lease,
+            presence=NatsPresence(client),
+            voting=engine if isinstance(engine, Engine) else None,
+            ensemble=ensemble,
+        )
+
+    def _source(self, peer: Peer) -> Source:
+        mine = self._member.credentials
+        return Source(
+            url=f"{peer.url}/store.git", cert=str(mine.cert), key=str(mine.key), pin=peer.pin
+        )
+
+    async def _fetch(self, store: GitStore, *, force: bool) -> None:
+        """Bring both branches from the first other member that answers."""
+        now = read_known(self._options.data)
+        found = now.peers(besides=self._member.name) if now is not None else []
+        fault = UnavailableError("no other agent is known whose store could be asked")
+        for peer in found:
+            try:
+                await store.fetch(self._source(peer), force=force)
+            except UnavailableError as error:
+                fault = error
+            else:
+                return
+        raise fault
+
+    # -- who may come in ------------------------------------------------------------------------
+
+    async def _open_doors(self, store: GitStore, tcp: socket.socket, path: Path) -> None:
+        service, data, stack = self._agent.service, self._options.data, self._stack
+        git = await stack.enter_async_context(GitService(store, self._agent.mover.pushed))
+        keyring = self._member.keyring
+        gate = Gate(
+            service,
+            keyring,
+            JoinTokens(data / "join-tokens.json", service.clock),
+            self._reachable,
+            bus=self._folder.read("bus"),
+        )
+        service.door, service.ca = gate, keyring.ca().decode()
+        service.peers = await stack.enter_async_context(HttpsPeers(self._member.credentials))
+        world = service.world
+        access = Access(
+            self._folder.token(),
+            tokens=lambda: tokens(world),
+            member_of=lambda pin: member_of(world, pin),
+        )
+        app = make_app(service, access.principal, git)
+        add_peer_routes(app, gate, self._agent.historian.state)
+        runner = self._runner = make_runner(app)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        unix = stack.enter_context(unix_socket(path))
+        for opened in (unix, tcp):
+            await web.SockSite(runner, opened, backlog=512).start()
+        if self._peer is not None:
+            await self._listen_to_peers(self._peer)
+
+    async def _listen_to_peers(self, opened: socket.socket) -> None:
+        self._tls = server_context(self._member.credentials)
+        await web.SockSite(self._runner, opened, ssl_context=self._tls, backlog=512).start()
+
+    async def _reachable(self) -> Sequence[Address]:
+        """Let other machines reach this agent, from its first join token on."""
+        async with self._opening:
+            if self._peer is None:
+                await self._open_up()
+            assert self._peer is not None
+            return (Address(*host_port(address(self._peer))),)
+
+    async def _open_up(self) -> None:
+        host = self._member.host
+        if not self._is_host_given and host == LOOPBACK:
+            host = own_address()
+        if host != self._member.host:
+            await asyncio.to_thread(self._member.keyring.renew, self._member.name, [host])
+            self._member = dataclasses.replace(self._member, host=host)
+            self._folder.write("host", host)
+        if isinstance(self._engine, Engine) and self._engine.server is not None:
+            await self._engine.move(host)
+        self._peer = self._stack.enter_context(peer_socket(host, self._folder))
+        await self._listen_to_peers(self._peer)
+        me = replace(self._agent.service.me, host=host, peer=f"https://{address(self._peer)}")
+        await self._agent.members.appear(me)
+
+    def _remember(self, entry: Entry) -> None:
+        """Write down what the next start must know of the others, when that changes."""
+        if kind_of(entry.event).partition(".")[0] in ("agent", "voter") and self._is_among_others():
+            found = known(self._agent.service.world, self._folder.read("bus"))
+            try:
+                write_known(self._options.data, found)
+            except UnavailableError as error:
+                logger.warning("%s", error.message)
+
+    def _is_among_others(self) -> bool:
+        return len(self._agent.service.world.cluster.picture.agents) > 1
 
 
 def _log_bytes(settings: Settings, data: Path) -> int:
@@ -193,20 +499,10 @@ def _log_bytes(settings: Settings, data: Path) -> int:
     return min(settings.logs.max_bytes, disk.f_blocks * disk.f_frsize // 2)
 
 
-def _myself(options: AgentOptions) -> Myself:
-    name = parse_agent_name(options.name or socket.gethostname().partition(".")[0] or "agent")
-    slots = options.slots if options.slots is not None else os.cpu_count() or 1
-    if not 0 <= slots <= MAX_SLOTS:
-        raise InputError(f"--slots is {slots}, it can be 0 to {MAX_SLOTS}")
-    given = parse_agent_labels(item for item in options.labels.split(",") if item.strip())
-    return Myself(
-        name=name,
-        version=rota.__version__,
-        pid=os.getpid(),
-        data=options.data,
-        labels={**_found_labels(name), **given},
-        slots=slots,
-    )
+def _labels(name: str, given: str) -> dict[str, str]:
+    """Return what the agent carries at its start: what it was given goes above what is found."""
+    items = (item for item in given.split(",") if item.strip())
+    return {**_found_labels(name), **parse_agent_labels(items)}
 
 
 def _found_labels(name: str) -> dict[str, str]:
@@ -260,7 +556,15 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
         watcher=watcher,
         clock=SystemClock(),
     )
-    me = _myself(AgentOptions(data=data, slots=1))
+    host = parse_agent_name(socket.gethostname().partition(".")[0] or "agent")
+    me = Myself(
+        name=host,
+        version=rota.__version__,
+        pid=os.getpid(),
+        data=data,
+        labels=_labels(host, ""),
+        slots=1,
+    )
     try:
         async with run_the_agent(me, ports, stop=interrupted.set) as agent:
             return await run_solo(
@@ -280,128 +584,3 @@ def _write_out(data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(1, view) :]
-
-
-# -- where it listens ---------------------------------------------------------------------------
-
-
-def _tcp_socket(options: AgentOptions) -> socket.socket:
-    """Return the listening TCP socket: as given, else the port of the last time, else a free one."""
-    remembered = options.data / "listen"
-    given = options.listen or _read(remembered)
-    host, port = _host_port(given) if given else ("127.0.0.1", 0)
-    try:
-        listening = _bound(host, port)
-    except OSError as error:
-        if options.listen:
-            raise UnavailableError(f"cannot listen on {given}: {error.strerror}") from error
-        listening = _bound("127.0.0.1", 0)
-    remembered.write_text(_url(listening).removeprefix("http://") + "\n")
-    return listening
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=512)
-
-
-def _host_port(text: str) -> tuple[str, int]:
-    host, colon, port = text.strip().rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        raise InputError(f"bad address {text!r}", hint="HOST:PORT, such as 127.0.0.1:8010")
-    return host.strip("[]") or "127.0.0.1", int(port)
-
-
-def _url(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-async def _listen(
-    stack: contextlib.AsyncExitStack, app: web.Application, path: Path, tcp: socket.socket
-) -> None:
-    runner = make_runner(app)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    unix = stack.enter_context(_unix_socket(path))
-    for opened in (unix, tcp):
-        await web.SockSite(runner, opened, backlog=512).start()
-
-
-@contextlib.contextmanager
-def _unix_socket(path: Path) -> Iterator[socket.socket]:
-    path.unlink(missing_ok=True)
-    listening = socket.socket(socket.AF_UNIX)
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        short = f"/proc/self/fd/{folder}/{path.name}"
-        listening.bind(str(path) if len(os.fsencode(path)) <= MAX_SOCKET_PATH else short)
-        path.chmod(0o600)
-    finally:
-        os.close(folder)
-    try:
-        yield listening
-    finally:
-        listening.close()
-        path.unlink(missing_ok=True)
-
-
-def _token(data: Path) -> str:
-    """Return the token that callers over TCP must show; made at the first start."""
-    path = data / "token"
-    known = _read(path)
-    if known:
-        return known
-    token = secrets.token_urlsafe(32)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token + "\n")
-    return token
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
-
-
-# -- who waits for it ---------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _lock(data: Path) -> Iterator[None]:
-    """Hold the data folder for this process, and write its id down."""
-    path = data / "agent.pid"
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise ConflictError(
-                f"an agent runs in {data} already, as process {file.read().strip() or '?'}",
-                hint="stop it: rota stop; or give this one another folder: --data DIR",
-            ) from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
-        file.truncate(0)
-
-
-def _say_ready(ready_fd: int | None) -> None:
-    _notify(f"READY=1\nMAINPID={os.getpid()}")
-    if ready_fd is not None:
-        with contextlib.suppress(OSError), os.fdopen(ready_fd, "w") as pipe:
-            pipe.write("ready\n")
-
-
-def _notify(text: str) -> None:
-    """Tell systemd, if it waits for us: sd_notify(3)."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.sendto(text.encode(), address)

@@ -8,6 +8,7 @@
     ├─ NotFoundError       no such thing
     ├─ ConflictError       the world has moved on, or forbids it now
     │  └─ StaleError       a compare-and-set lost: (key, expected)
+    │     └─ FencedError   a leader wrote after another one was elected
     ├─ UnavailableError    try again: the engine, the store or the disk cannot now
     ├─ ExecutionError      an attempt could not be run; never a job's own failure
     └─ InvariantError      cannot happen: a bug of ours
@@ -76,6 +77,12 @@ class StaleError(ConflictError):
     """A compare-and-set lost: somebody wrote first."""
 
     code = "conflict.stale"
+
+
+class FencedError(StaleError):
+    """A leader's write came after another election: its duty is somebody else's now."""
+
+    code = "conflict.fenced"
 
 
 class UnavailableError(RotaError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -100,3 +101,40 @@ async def test_replaced_and_broken_puts_leave_no_bytes_behind(client: Client) ->
     assert await blobs.pieces() == 2 + 1
     await blobs.drop(NAME)
     assert await blobs.pieces() == 0
+
+
+async def test_what_is_stored_can_be_found_without_its_bytes(blobs: Blobs) -> None:
+    assert await blobs.find(NAME) is None
+    blob = await blobs.put(NAME, stream(b""))
+    assert await blobs.find(NAME) == blob
+    await blobs.drop(NAME)
+    assert await blobs.find(NAME) is None
+
+
+@pytest.mark.nats
+async def test_tidying_takes_what_broke_off_and_nothing_else(client: Client) -> None:
+    await forget_stream(client, "BLOB")
+    blobs = NatsBlobs(client)
+    await blobs.open()
+    data = random.Random(1).randbytes(1_200_000)
+    for name in ("whole", "replaced", "empty"):
+        await blobs.put(name, stream(b"" if name == "empty" else data))
+    await blobs.put("replaced", stream(data[:600_000]))
+    there = await blobs.pieces()
+    for name in ("whole", "never"):
+        await _leave_pieces(blobs, name, 2)
+    assert await blobs.tidy(datetime(2020, 1, 1, tzinfo=UTC)) == 0
+    assert await blobs.pieces() == there + 4, "they may be under way"
+    assert await blobs.tidy(datetime(2100, 1, 1, tzinfo=UTC)) == 2
+    assert await blobs.pieces() == there
+    assert await blobs.tidy(datetime(2100, 1, 1, tzinfo=UTC)) == 0
+    assert await read(blobs, "whole") == data
+    assert await read(blobs, "replaced") == data[:600_000]
+    assert await read(blobs, "empty") == b""
+
+
+async def _leave_pieces(blobs: NatsBlobs, name: str, count: int) -> None:
+    """Write what an agent leaves that dies within an upload."""
+    stem = f"rota.blob.{hashlib.sha256(name.encode()).hexdigest()[:40]}.0123456789abcdef"
+    for number in range(count):
+        await blobs._stream.publish(f"{stem}.{number}", b"piece", f"{name}-{number}", 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from rota.adapters.memory_store import MemoryIndex
 from rota.adapters.sqlite_index import SqliteIndex
-from rota.core.build import Build, Trigger
+from rota.core.build import Artifact, Build, Trigger
+from rota.core.retention import Remains, Removed, Swept
 from rota.core.states import Result, State
 from rota.ports.index import Index
 
@@ -176,3 +177,51 @@ def test_two_may_have_the_file_open_and_the_reader_sees_what_was_written(tmp_pat
     assert seqs(reader.latest()) == [1]
     writer.close()
     reader.close()
+
+
+def ended(seq: int, job: str = "web/test", **fields: Any) -> Build:
+    return make(seq, job=job, attempt=1, finished_at=AT + timedelta(seconds=seq), **fields)
+
+
+FILE = Artifact("a", 7, "")
+
+
+def test_what_builds_left_is_newest_first_and_in_pages(index: Index) -> None:
+    assert list(index.remains(job="web/test")) == []
+    assert list(index.jobs_with_remains()) == []
+    index.add([ended(2, log_bytes=5), ended(3, artifacts=(FILE,)), ended(1), ended(4, "b")])
+    index.add([make(5), make(6, state=State.RUNNING, attempt=1)])
+    assert list(index.jobs_with_remains()) == ["b", "web/test"]
+    page = index.remains(job="web/test", limit=2)
+    second = AT + timedelta(seconds=2)
+    assert [left.build for left in page] == [f"{3:016}", f"{2:016}"]
+    assert page[1] == Remains(f"{2:016}", "web/test", second, 1, 5, 0, 0)
+    rest = index.remains(job="web/test", before=(second, f"{2:016}"))
+    assert [left.build for left in rest] == [f"{1:016}"]
+    assert [left.build for left in index.remains()] == [f"{3:016}"]
+
+
+def test_what_was_dropped_is_left_no_more_and_is_known(index: Index) -> None:
+    build = ended(1, artifacts=(FILE,), log_bytes=3)
+    index.add([build])
+    assert index.removed(build.id) == Removed()
+    for _ in range(2):
+        index.sweep([Swept(build.id, logs="keep.logs")], AT)
+        assert [(left.attempts, left.log_bytes, left.files) for left in index.remains()] == [
+            (0, 0, 1)
+        ]
+    index.sweep([Swept(build.id, artifacts="keep.builds")], AT + timedelta(days=1))
+    assert list(index.remains(job=build.job)) == []
+    assert list(index.jobs_with_remains()) == []
+    assert index.removed(build.id) == Removed(
+        logs="keep.logs", logs_at=AT, artifacts="keep.builds", artifacts_at=AT + timedelta(days=1)
+    )
+    index.clear()
+    assert index.removed(build.id) == Removed()
+
+
+def test_what_was_gone_before_is_left_no_more_and_nothing_is_known(index: Index) -> None:
+    index.add([ended(1)])
+    index.sweep([Swept(f"{1:016}", logs="keep.logs"), Swept("never seen", logs="x")], None)
+    assert list(index.jobs_with_remains()) == []
+    assert index.removed(f"{1:016}") == Removed()

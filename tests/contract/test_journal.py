@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.harness.engine import PATIENCE_S, forget_stream
+from tests.harness.engine import PATIENCE_S, forget_stream, running
 
 from rota.adapters.memory import MemoryJournal
 from rota.adapters.nats import NatsJournal
@@ -233,11 +233,9 @@ def test_the_twin_in_memory_answers_as_the_engine_does(
 async def _compare(calls: list[tuple[str, str]], home: object) -> None:
     from pathlib import Path
 
-    from rota.adapters.nats import Engine
-
     assert isinstance(home, Path)
     example = next(_numbers)
-    async with Engine(home) as engine, engine.connect() as client:
+    async with running(home) as engine, engine.connect() as client:
         nats, memory = NatsJournal(client), MemoryJournal()
         await nats.open()
         base = (await nats.bounds())[1]

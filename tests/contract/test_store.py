@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tests.harness.stores import ADA, AT, commit, pieces
 
 from rota.adapters.git import GitStore
 from rota.adapters.memory_store import MemoryStore
-from rota.errors import ConflictError, NotFoundError, StaleError
-from rota.ports.store import HISTORY, MAIN, Author, Record, Store
-
-ADA = Author(name="Ada", email="ada@example.org")
-AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+from rota.errors import ConflictError, NotFoundError, StaleError, UnavailableError
+from rota.ports.store import HISTORY, MAIN, Prepared, Record, Store
 
 
 @pytest.fixture(params=["memory", "git"])
@@ -27,10 +25,13 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             yield store
 
 
+@pytest.fixture(params=["memory", "git"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 async def write(store: Store, changes: Mapping[str, bytes | None], base: str = "") -> str:
-    return await store.commit(
-        changes, base=base or await store.head(), author=ADA, message="a change", at=AT
-    )
+    return await commit(store, changes, base=base or None, message="a change")
 
 
 async def content(store: Store, path: str) -> bytes:
@@ -93,9 +94,10 @@ async def test_a_folder_is_not_replaced_by_a_file_nor_a_file_by_a_folder(store: 
 async def test_a_commit_on_another_base_is_stale_and_changes_nothing(store: Store) -> None:
     base = await store.head()
     new = await write(store, {"jobs/a": b"1"})
-    for wrong in (base, "0" * 40):
-        with pytest.raises(StaleError, match=f"main is at {new}, not at {wrong}"):
-            await write(store, {"jobs/a": b"2"}, wrong)
+    with pytest.raises(StaleError, match=f"main is at {new}, not at {base}"):
+        await write(store, {"jobs/a": b"2"}, base)
+    with pytest.raises(NotFoundError, match="no commit 0000"):
+        await write(store, {"jobs/a": b"2"}, "0" * 40)
     assert await store.head() == new
     assert await content(store, "jobs/a") == b"1"
 
@@ -155,6 +157,101 @@ async def test_a_commit_without_records_still_covers(store: Store) -> None:
     assert (await store.head(HISTORY), await store.covered()) == (commit, 7)
 
 
+async def test_a_prepared_commit_is_on_no_branch_until_it_is_applied(store: Store) -> None:
+    base = await store.head()
+    made = await prepared(store, {"jobs/a": b"1"})
+    assert await store.head() == base
+    assert (await store.tree(made.commit)).keys() > (await store.tree(base)).keys()
+    assert (await prepared(store, {"jobs/a": b"1"})).commit == made.commit
+    for _ in range(2):
+        await store.apply(base, made.commit, pieces(made.pack))
+        assert await store.head() == made.commit
+
+
+async def prepared(store: Store, changes: Mapping[str, bytes | None]) -> Prepared:
+    return await store.prepare(
+        changes, base=await store.head(), author=ADA, message="a change\n\nbecause", at=AT
+    )
+
+
+async def test_an_older_move_leaves_main_where_it_is(store: Store) -> None:
+    base = await store.head()
+    first = await write(store, {"jobs/a": b"1"})
+    second = await write(store, {"jobs/a": b"2"})
+    for old, new in ((base, first), (first, second)):
+        await store.apply(old, new, pieces(b""))
+        assert await store.head() == second
+
+
+async def test_what_is_before_what_is_known(store: Store) -> None:
+    base = await store.head()
+    new = await write(store, {"jobs/a": b"1"})
+    other = (await store.prepare({}, base=base, author=ADA, message="other", at=AT)).commit
+    assert await store.contains(new, base)
+    assert await store.contains(new, new)
+    assert not await store.contains(base, new)
+    assert not await store.contains(other, new)
+    assert not await store.contains(new, "1" * 40)
+    assert not await store.contains("", base)
+
+
+async def test_the_subject_is_the_first_line_of_the_message(store: Store) -> None:
+    assert await store.subject((await prepared(store, {"jobs/a": b"1"})).commit) == "a change"
+    with pytest.raises(NotFoundError, match="no commit 1111"):
+        await store.subject("1" * 40)
+
+
+async def test_a_pack_brings_a_move_to_another_store(kind: str, tmp_path: Path) -> None:
+    async with made(kind, tmp_path / "one") as one, made(kind, tmp_path / "two") as two:
+        base = await one.head()
+        first = await prepared(one, {"jobs/a": b"1", "jobs/b": b"2"})
+        await one.apply(base, first.commit, pieces(first.pack))
+        second = await prepared(one, {"jobs/a": None, "jobs/c": bytes(range(256)) * 999})
+        await one.apply(first.commit, second.commit, pieces(second.pack))
+        await two.apply(base, first.commit, pieces(first.pack, 7))
+        assert await two.tree(first.commit) == await one.tree(first.commit)
+        await two.apply(first.commit, second.commit, one.pack(first.commit, second.commit))
+        assert await two.head() == await one.head()
+        tree = await two.tree(second.commit)
+        assert await two.blobs(tree.values()) == await one.blobs(tree.values())
+
+
+async def test_a_pack_of_several_commits_is_one_move(kind: str, tmp_path: Path) -> None:
+    async with made(kind, tmp_path / "one") as one, made(kind, tmp_path / "two") as two:
+        base = await one.head()
+        for number in range(3):
+            await write(one, {f"jobs/{number}": b"x" * number})
+        await two.apply(base, await one.head(), one.pack(base, await one.head()))
+        assert await two.head() == await one.head()
+        assert await two.contains(await two.head(), base)
+
+
+async def test_a_pack_that_is_damaged_or_missing_moves_nothing(kind: str, tmp_path: Path) -> None:
+    async with made(kind, tmp_path / "one") as one, made(kind, tmp_path / "two") as two:
+        base = await one.head()
+        new = await prepared(one, {"jobs/a": b"1"})
+        for pack in (b"", b"PACK", new.pack[:-5], b"\0" + new.pack):
+            with pytest.raises(UnavailableError):
+                await two.apply(base, new.commit, pieces(pack))
+            assert await two.head() == base
+        await two.apply(base, new.commit, pieces(new.pack))
+
+
+async def test_a_pack_that_breaks_off_moves_nothing(kind: str, tmp_path: Path) -> None:
+    async with made(kind, tmp_path / "one") as one, made(kind, tmp_path / "two") as two:
+        base = await one.head()
+        new = await prepared(one, {"jobs/a": b"1"})
+
+        async def broken() -> AsyncIterator[bytes]:
+            yield new.pack[:20]
+            raise NotFoundError("nothing is stored there")
+
+        with pytest.raises(NotFoundError):
+            await two.apply(base, new.commit, broken())
+        assert await two.head() == base
+        await two.apply(base, new.commit, pieces(new.pack))
+
+
 async def test_main_and_history_leave_each_other_alone(store: Store) -> None:
     main = await store.head()
     history = await store.record([Record("builds/a/1.json", b"1\n")], covers=1, at=AT)
@@ -163,7 +260,6 @@ async def test_main_and_history_leave_each_other_alone(store: Store) -> None:
     assert await store.head(HISTORY) == history
 
 
-@pytest.mark.parametrize("kind", ["memory", "git"])
 async def test_the_same_records_make_the_same_commits_anywhere(kind: str, tmp_path: Path) -> None:
     heads = []
     for name in ("one", "two"):

@@ -8,34 +8,36 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from tests.harness.engine import PATIENCE_S, forget_stream, until
+from tests.harness.engine import PATIENCE_S, forget_stream, running, until
 
 from rota.adapters.nats import Client, Engine, NatsBlobs, NatsJournal, NatsLogs, jetstream, launch
 from rota.adapters.nats import engine as engine_module
 from rota.adapters.nats.child import identify
-from rota.adapters.nats.config import State
+from rota.adapters.nats.config import Own, State
 from rota.core.events import EPOCH, BuildStarted, Emitted
 from rota.errors import StaleError, UnavailableError
 from rota.ports.logs import LogKey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.nats, pytest.mark.fault]
 
+ROOT = Path(__file__).parents[2]
 KEY = LogKey("0123456789abcdef", 1)
 #: Stands in for a daemon: it starts the engine, says so, and waits to be killed.
 DAEMON = """
 import asyncio, sys
 from pathlib import Path
-from rota.adapters.nats import Engine
+sys.path.insert(0, sys.argv[2])
+from tests.harness.engine import running
 async def main():
-    async with Engine(Path(sys.argv[1])) as engine:
+    async with running(Path(sys.argv[1])) as engine:
         print(engine.pid, flush=True)
         await asyncio.Event().wait()
 asyncio.run(main())
@@ -46,8 +48,10 @@ def started(build: str, attempt: int = 1) -> BuildStarted:
     return BuildStarted(at=EPOCH, build=build, attempt=attempt)
 
 
-def saved(home: Path) -> State:
-    return msgspec.json.decode((home / "engine.json").read_bytes(), type=State)
+def saved(home: Path) -> Own:
+    state = msgspec.json.decode((home / "engine.json").read_bytes(), type=State)
+    assert state.own is not None
+    return state.own
 
 
 @pytest.fixture
@@ -206,7 +210,7 @@ async def test_an_engine_that_does_not_confirm_is_named_in_words(
 
 
 async def test_a_child_that_hangs_is_replaced(stopped_engine: Path, quick: None) -> None:
-    async with Engine(stopped_engine) as engine, engine.connect() as client:
+    async with running(stopped_engine) as engine, engine.connect() as client:
         journal = NatsJournal(client)
         await journal.open()
         await journal.append(started("b"))
@@ -221,7 +225,7 @@ async def test_a_child_that_hangs_is_replaced(stopped_engine: Path, quick: None)
 async def test_a_child_that_dies_again_and_again_is_started_again_and_again(
     stopped_engine: Path, quick: None
 ) -> None:
-    async with Engine(stopped_engine) as engine:
+    async with running(stopped_engine) as engine:
         for _ in range(3):
             pid = engine.pid
             os.kill(pid, signal.SIGKILL)
@@ -232,7 +236,7 @@ async def test_a_child_that_dies_again_and_again_is_started_again_and_again(
 
 async def run_daemon(home: Path) -> int:
     """Start an engine in a daemon that is then killed; return the child's process id."""
-    argv = [sys.executable, "-c", DAEMON, str(home)]
+    argv = [sys.executable, "-c", DAEMON, str(home), str(ROOT)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as daemon:
         assert daemon.stdout is not None
         pid = int(await asyncio.to_thread(daemon.stdout.readline))
@@ -242,7 +246,7 @@ async def run_daemon(home: Path) -> int:
 
 async def test_a_child_outlives_its_daemon_and_is_taken_over(stopped_engine: Path) -> None:
     pid = await run_daemon(stopped_engine)
-    async with Engine(stopped_engine) as engine, engine.connect() as client:
+    async with running(stopped_engine) as engine, engine.connect() as client:
         assert engine.pid == pid
         journal = NatsJournal(client)
         await journal.open()
@@ -257,7 +261,7 @@ async def test_a_child_outlives_its_daemon_and_is_taken_over(stopped_engine: Pat
 async def test_a_child_that_hangs_is_not_taken_over(stopped_engine: Path, quick: None) -> None:
     pid = await run_daemon(stopped_engine)
     os.kill(pid, signal.SIGSTOP)
-    async with Engine(stopped_engine) as engine:
+    async with running(stopped_engine) as engine:
         assert engine.pid not in (0, pid)
         await engine.stop()
     assert identify(pid) is None
@@ -267,13 +271,13 @@ async def test_a_child_that_hangs_is_not_taken_over(stopped_engine: Path, quick:
 async def test_a_damaged_memory_of_the_engine_is_mended(
     stopped_engine: Path, damage: bytes
 ) -> None:
-    async with Engine(stopped_engine) as engine, engine.connect() as client:
+    async with running(stopped_engine) as engine, engine.connect() as client:
         name, pid = engine.name, engine.pid
         journal = NatsJournal(client)
         await journal.open()
         await journal.append(started("b"))
     (stopped_engine / "engine.json").write_bytes(damage)
-    async with Engine(stopped_engine) as engine, engine.connect() as client:
+    async with running(stopped_engine) as engine, engine.connect() as client:
         assert engine.name == name
         assert engine.pid != pid
         assert await NatsJournal(client).bounds() == (1, 1)
@@ -285,19 +289,20 @@ async def test_data_without_a_name_is_not_thrown_away(stopped_engine: Path) -> N
     (stopped_engine / "engine.json").unlink()
     (stopped_engine / "nats.conf").unlink()
     with pytest.raises(UnavailableError) as caught:
-        await Engine(stopped_engine).start()
+        async with running(stopped_engine):
+            pass
     assert caught.value.message == f"the engine's data in {stopped_engine}/js has lost its name"
     assert str(caught.value.hint).endswith(f"or move {stopped_engine} away to begin anew")
     assert (stopped_engine / "js").exists()
 
 
 async def test_a_first_boot_that_broke_off_begins_again(tmp_path: Path) -> None:
-    async with Engine(tmp_path) as engine:
+    async with running(tmp_path) as engine:
         await engine.stop()
-    state = msgspec.structs.replace(saved(tmp_path), booted=False)
-    (tmp_path / "engine.json").write_bytes(msgspec.json.encode(state))
-    async with Engine(tmp_path) as engine:
-        assert engine.name != state.name
+    own = msgspec.structs.replace(saved(tmp_path), booted=False)
+    (tmp_path / "engine.json").write_bytes(msgspec.json.encode(State(own=own)))
+    async with running(tmp_path) as engine:
+        assert engine.name != own.name
         await engine.stop()
 
 
@@ -307,7 +312,7 @@ async def test_a_port_that_somebody_took_is_given_up(stopped_engine: Path) -> No
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         squatter.bind(("127.0.0.1", old.client))
         squatter.listen()
-        async with Engine(stopped_engine) as engine, engine.connect() as client:
+        async with running(stopped_engine) as engine, engine.connect() as client:
             await client.connected(PATIENCE_S)
             assert saved(stopped_engine).ports.client != old.client
             await engine.stop()
@@ -329,7 +334,7 @@ async def test_a_full_disk_is_named_and_cured_by_room(
     small_disk: Path, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jetstream, "LIMIT_S", 2.0)
-    async with Engine(small_disk / "engine") as engine, engine.connect() as client:
+    async with running(small_disk / "engine") as engine, engine.connect() as client:
         journal = NatsJournal(client)
         await journal.open()
         written = [await journal.append(started("b", n)) for n in range(10)]
@@ -353,7 +358,7 @@ async def test_a_stream_that_gave_up_writing_is_cured(
 ) -> None:
     monkeypatch.setattr(jetstream, "LIMIT_S", 2.0)
     monkeypatch.setattr(engine_module, "SCARCE_BYTES", 0)  # the shortage came and went unseen
-    async with Engine(small_disk / "engine") as engine, engine.connect() as client:
+    async with running(small_disk / "engine") as engine, engine.connect() as client:
         journal = NatsJournal(client)
         await journal.open()
         pid = engine.pid
@@ -372,12 +377,13 @@ async def test_a_start_that_takes_too_long_is_begun_again(
     monkeypatch.setattr(launch, "BOOT_PATIENCE_S", (0.01, PATIENCE_S))
     monkeypatch.setattr(launch, "PATIENCE_S", (0.01, 0.01, PATIENCE_S))
     for _ in range(2):
-        async with Engine(tmp_path) as engine:
+        async with running(tmp_path) as engine:
             assert engine.pid != 0
             await engine.stop()
     monkeypatch.setattr(launch, "PATIENCE_S", (0.01,))
     with pytest.raises(UnavailableError) as caught:
-        await Engine(tmp_path).start()
+        async with running(tmp_path):
+            pass
     assert caught.value.message == "the engine did not answer within 0.01 s"
     assert str(caught.value.hint).startswith(f"the last lines of {tmp_path}/engine.log:")
 

@@ -64,19 +64,21 @@ class NoGit:
 class Here:
     """The agent, and how a test speaks with it."""
 
-    def __init__(self, data: Path, slots: int) -> None:
+    def __init__(
+        self, data: Path, slots: int, name: str = "here", journal: MemoryJournal | None = None
+    ) -> None:
         self.data = data
         self.socket = str(data / "rota.sock")
         self.port = 0
         self.plans: dict[str, Plan] = {}
-        self.journal = MemoryJournal()
+        self.journal = journal or MemoryJournal()
         self.logs = MemoryLogs()
         self.blobs = MemoryBlobs()
         self.store = MemoryStore()
         self.executor = ScriptedExecutor(self._plan)
         self.stopped = asyncio.Event()
         self.me = Myself(
-            name="here", version="0", pid=os.getpid(), data=data, labels={"linux": ""}, slots=slots
+            name=name, version="0", pid=os.getpid(), data=data, labels={"linux": ""}, slots=slots
         )
         self.agent: Agent
         self.session: aiohttp.ClientSession
@@ -195,12 +197,14 @@ async def _serve(here: Here, begun: asyncio.Event, over: asyncio.Event) -> None:
 
 
 @contextlib.asynccontextmanager
-async def agent_here(slots: int = 4) -> AsyncIterator[Here]:
+async def agent_here(
+    slots: int = 4, *, name: str = "here", journal: MemoryJournal | None = None
+) -> AsyncIterator[Here]:
     """An agent for as long as the context is open; what hangs is ended with it."""
     begun, over = asyncio.Event(), asyncio.Event()
     # Unix sockets want short paths.
     with tempfile.TemporaryDirectory(prefix="rota-") as folder:
-        here = Here(Path(folder), slots)
+        here = Here(Path(folder), slots, name, journal)
         serving = asyncio.create_task(_serve(here, begun, over))
         waiting = asyncio.create_task(begun.wait())
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)

@@ -58,6 +58,7 @@ def _of(info: inspect.Type, named: Strategies) -> st.SearchStrategy[Any]:
 _PLAIN: dict[type[inspect.Type], st.SearchStrategy[Any]] = {
     inspect.StrType: st.text(),
     inspect.BoolType: st.booleans(),
+    inspect.BytesType: st.binary(max_size=20),
     inspect.FloatType: st.floats(allow_nan=False, allow_infinity=False),
     inspect.NoneType: st.none(),
     inspect.DateTimeType: TIMES,

@@ -1,9 +1,12 @@
 """An agent that answers what a test wants, over a real socket, and breaks off where it wants."""
 
+import contextlib
+import io
 import json
 import os
 import socket
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +41,13 @@ STATUS: dict[str, Any] = {
     "data": "/var/lib/rota",
     "leader": "a1",
     "leader_since": "2026-01-02T03:04:05.000000Z",
+    "leader_why": "a2 stopped",
+    "members": 3,
+    "voters": ["a1", "a2", "a3"],
+    "tolerates": 1,
+    "stale_since": None,
+    "draining": False,
+    "peer": "https://10.0.0.1:7071",
     "started_at": "2026-01-02T03:04:05.000000Z",
     "seq": 41,
     "slots": 4,
@@ -70,13 +80,20 @@ class Asked(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """An answer. With ``break_at`` the connection breaks after so many bytes of the body."""
+    """An answer. With ``break_at`` the connection breaks after so many bytes of the body.
+
+    With ``cut_at`` it breaks after so many bytes of all of it, head and chunk sizes included; with
+    ``dies`` the agent is gone by then; with ``hangs`` nothing breaks, and nothing more comes.
+    """
 
     body: bytes = b"{}"
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     chunk: int = 0  # send in chunks of so many bytes, 0: with Content-Length
     break_at: int | None = None
+    cut_at: int | None = None
+    dies: bool = False
+    hangs: bool = False
 
 
 def answer(value: object, status: int = 200, **headers: str) -> Reply:
@@ -97,22 +114,29 @@ Responder = Callable[[Asked], Reply | None]
 
 
 class FakeAgent:
-    """Listens on a Unix socket, or on a TCP port; remembers what it was asked."""
+    """Listens on a Unix socket, or on a TCP port; remembers what it was asked.
 
-    def __init__(self, respond: Responder, path: Path | None = None) -> None:
+    With ``tls`` it speaks HTTPS.
+    """
+
+    def __init__(
+        self, respond: Responder, path: Path | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.respond = respond
         self.path = path
+        self.tls = tls
         self.asked: list[Asked] = []
+        self.hanging = threading.Event()  # set: it does nothing more, and connections stay
+        self.released = threading.Event()
         self._server: _UnixServer | _TcpServer | None = None
         self._thread: threading.Thread | None = None
+        self._url = ""
 
     @property
     def url(self) -> str:
-        """Where it listens."""
-        assert self._server is not None
-        if self.path is not None:
-            return f"unix:{self.path}"
-        return f"http://127.0.0.1:{self._server.socket.getsockname()[1]}"
+        """Where it listens, or did."""
+        assert self._url
+        return self._url
 
     def up(self) -> None:
         """Begin to listen."""
@@ -127,24 +151,42 @@ class FakeAgent:
                 self._server = _UnixServer(self.path.name, handler)
             finally:
                 os.chdir(here)
+        if self.tls is not None:
+            self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
+        if self.path is not None:
+            self._url = f"unix:{self.path}"
+        else:
+            scheme = "http" if self.tls is None else "https"
+            self._url = f"{scheme}://127.0.0.1:{self._server.socket.getsockname()[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
+
+    def die(self) -> None:
+        """Be gone for those who connect from now on; also from within an answer."""
+        assert self._server is not None
+        self._server.shutdown()
+        self._server.socket.close()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
 
     def down(self) -> None:
         """Stop to listen; the socket's file goes, too."""
         assert self._server is not None
         assert self._thread is not None
+        self.released.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(10)
         if self.path is not None:
-            self.path.unlink()
+            self.path.unlink(missing_ok=True)
 
 
 @contextmanager
-def fake_agent(respond: Responder, path: Path | None = None) -> Iterator[FakeAgent]:
+def fake_agent(
+    respond: Responder, path: Path | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[FakeAgent]:
     """Give an agent that is up, and take it down afterwards."""
-    agent = FakeAgent(respond, path)
+    agent = FakeAgent(respond, path, tls)
     agent.up()
     try:
         yield agent
@@ -171,6 +213,10 @@ def _handler(agent: FakeAgent) -> type[BaseHTTPRequestHandler]:
             pass
 
         def _answer(self) -> None:
+            if agent.hanging.is_set():
+                agent.released.wait(60)
+                self.close_connection = True
+                return
             target = urlsplit(self.path)
             asked = Asked(
                 self.command,
@@ -183,9 +229,26 @@ def _handler(agent: FakeAgent) -> type[BaseHTTPRequestHandler]:
             reply = agent.respond(asked)
             self.close_connection = True
             if reply is None:
-                self.connection.shutdown(socket.SHUT_RDWR)
-            else:
+                self._break()
+            elif reply.cut_at is None:
                 self._send(reply)
+            else:
+                self._send_part(reply, reply.cut_at)
+
+        def _send_part(self, reply: Reply, end: int) -> None:
+            raw = wire_bytes(self, reply)
+            with contextlib.suppress(OSError):
+                self.connection.sendall(raw[:end])
+            if reply.hangs:
+                agent.hanging.set()
+                agent.released.wait(60)
+            if reply.dies:
+                agent.die()
+            self._break()
+
+        def _break(self) -> None:
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)
 
         def _send(self, reply: Reply) -> None:
             self.send_response(reply.status)
@@ -204,7 +267,7 @@ def _handler(agent: FakeAgent) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if reply.chunk else piece)
             if reply.break_at is not None:
                 self.wfile.flush()
-                self.connection.shutdown(socket.SHUT_RDWR)
+                self._break()
             elif reply.chunk:
                 self.wfile.write(b"0\r\n\r\n")
 
@@ -214,6 +277,16 @@ def _handler(agent: FakeAgent) -> type[BaseHTTPRequestHandler]:
     for method in ("GET", "POST", "PUT", "DELETE"):
         setattr(Handler, f"do_{method}", Handler._answer)
     return Handler
+
+
+def wire_bytes(handler: Any, reply: Reply) -> bytes:
+    """Return all that an answer is on the wire."""
+    kept, handler.wfile = handler.wfile, io.BytesIO()
+    try:
+        handler._send(reply._replace(cut_at=None))
+        return bytes(handler.wfile.getvalue())
+    finally:
+        handler.wfile = kept
 
 
 def _cut(body: bytes, size: int) -> list[bytes]:

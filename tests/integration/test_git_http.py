@@ -7,60 +7,20 @@ import contextlib
 import gzip
 import os
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import aclosing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
+from tests.harness.git import Client, push, served
+from tests.harness.stores import AT, commit
 
 from rota.adapters.git import GitService, GitStore
-from rota.adapters.git.process import environment
-from rota.ports.store import Author, Record
+from rota.errors import StaleError
+from rota.ports.store import Record
 
-ADA = Author(name="Ada", email="ada@example.org")
-AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 BAD = b"# /// script\n# [tool.rota]\n# timout = 3\n# ///\n"
-
-
-class Client:
-    """A clone, and git run in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        who = {"name": "Bob", "email": "bob@example.org"}
-        self.env = environment({f"user.{key}": value for key, value in who.items()})
-        for role in ("AUTHOR", "COMMITTER"):
-            self.env.update({f"GIT_{role}_{key.upper()}": who[key] for key in who})
-
-    async def run(self, *args: str, check: bool = True) -> str:
-        process = await asyncio.create_subprocess_exec(
-            "git",
-            *args,
-            cwd=self.folder,
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        out, _ = await process.communicate()
-        if check:
-            assert process.returncode == 0, out.decode()
-        else:
-            assert process.returncode != 0, out.decode()
-        return out.decode()
-
-    async def commit(self, files: Mapping[str, bytes]) -> None:
-        for name, data in files.items():
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        await self.run("add", ".")
-        await self.run("commit", "-q", "-m", "a change")
-
-    async def refused(self, *args: str) -> str:
-        """Return what git says when a push is refused."""
-        return await self.run("push", *args, check=False)
 
 
 class Site:
@@ -79,30 +39,15 @@ class Site:
         client.folder = self.folder / name
         return client
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        path = "/" + request.match_info["path"]
-        reply = await self.service.handle(
-            request.method,
-            path,
-            request.query_string,
-            request.headers,
-            request.content.iter_any(),
-            "bob",
-        )
-        response = web.StreamResponse(status=reply.status, headers=reply.headers)
-        await response.prepare(request)
-        async with aclosing(reply.body) as body:
-            async for piece in body:
-                await response.write(piece)
-        await response.write_eof()
-        return response
-
 
 @contextlib.asynccontextmanager
 async def serving(folder: Path, idle_s: float = 30.0) -> AsyncIterator[Site]:
     told: list[tuple[str, str, str]] = []
 
     async def on_push(old: str, new: str, principal: str) -> None:
+        if old != await store.head() or not await store.contains(new, old):
+            raise StaleError("main has moved on")
+        await store.apply(old, new, store.pack(old, new))
         told.append((old, new, principal))
 
     async with (
@@ -111,16 +56,8 @@ async def serving(folder: Path, idle_s: float = 30.0) -> AsyncIterator[Site]:
     ):
         site = Site(store, service, folder)
         site.told = told
-        app = web.Application()
-        app.router.add_route("*", "/git/{path:.*}", site.answer)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        site.url = f"http://127.0.0.1:{runner.addresses[0][1]}/git"
-        try:
+        async with served(service) as site.url:
             yield site
-        finally:
-            await runner.cleanup()
 
 
 @pytest.fixture
@@ -141,13 +78,7 @@ async def test_a_new_store_can_be_cloned_at_once(site: Site) -> None:
 
 
 async def test_what_was_committed_here_is_executable_in_a_clone(site: Site) -> None:
-    await site.store.commit(
-        {"jobs/web/test": b"#!/bin/sh\n"},
-        base=await site.store.head(),
-        author=ADA,
-        message="add web/test",
-        at=AT,
-    )
+    await commit(site.store, {"jobs/web/test": b"#!/bin/sh\n"}, message="add web/test")
     clone = await site.clone()
     assert os.access(clone.folder / "jobs/web/test", os.X_OK)
     assert not os.access(clone.folder / "README.md", os.X_OK)
@@ -200,13 +131,7 @@ async def test_every_fault_of_a_push_is_shown_and_nothing_changes(site: Site) ->
 async def test_a_fault_that_was_there_does_not_stop_the_push_that_mends_another(
     site: Site,
 ) -> None:
-    await site.store.commit(
-        {"jobs/one": BAD, "jobs/two": BAD},
-        base=await site.store.head(),
-        author=ADA,
-        message="past the check",
-        at=AT,
-    )
+    await commit(site.store, {"jobs/one": BAD, "jobs/two": BAD}, message="past the check")
     clone = await site.clone()
     await clone.commit({"jobs/one": b"echo\n"})
     await clone.run("push", "-q")
@@ -292,29 +217,10 @@ async def test_of_two_pushes_at_once_one_wins(site: Site) -> None:
     assert site.told[0][1] == await site.store.head()
 
 
-async def push(clone: Client) -> tuple[int | None, str]:
-    process = await asyncio.create_subprocess_exec(
-        "git",
-        "push",
-        cwd=clone.folder,
-        env=clone.env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    out, _ = await process.communicate()
-    return process.returncode, out.decode()
-
-
 async def test_a_push_and_a_commit_here_do_not_lose_each_other(site: Site) -> None:
     clone = await site.clone()
     await clone.commit({"jobs/pushed": b"echo\n"})
-    await site.store.commit(
-        {"jobs/added": b"echo\n"},
-        base=await site.store.head(),
-        author=ADA,
-        message="add",
-        at=AT,
-    )
+    await commit(site.store, {"jobs/added": b"echo\n"}, message="add")
     assert "fetch first" in await clone.refused()
     await clone.run("pull", "-q", "--rebase")
     await clone.run("push", "-q")
@@ -385,13 +291,7 @@ async def test_what_is_not_the_smart_protocol_is_refused_before_git_sees_it(site
 
 async def test_a_fetch_whose_client_goes_away_leaves_no_process(tmp_path: Path) -> None:
     async with serving(tmp_path) as site:
-        await site.store.commit(
-            {"docs/data": os.urandom(4 << 20)},
-            base=await site.store.head(),
-            author=ADA,
-            message="big",
-            at=AT,
-        )
+        await commit(site.store, {"docs/data": os.urandom(4 << 20)}, message="big")
         head = await site.store.head()
         want = f"want {head}\n".encode()
         data = b"%04x%s00000009done\n" % (len(want) + 4, want)

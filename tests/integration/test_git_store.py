@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from tests.harness.stores import commit
 
 from rota.adapters.git import GitStore, housekeeping, repository
 from rota.adapters.git.cache import BlobCache
@@ -17,7 +18,6 @@ from rota.core import definitions
 from rota.errors import NotFoundError, UnavailableError
 from rota.ports.store import HISTORY, Author, Record
 
-ADA = Author(name="Ada", email="ada@example.org")
 AT = datetime(2026, 1, 2, 3, 4, 5, 999999, tzinfo=UTC)
 
 
@@ -39,7 +39,7 @@ def git(path: Path, *args: str) -> str:
 
 
 async def write(store: GitStore, changes: Mapping[str, bytes | None], message: str = "x") -> str:
-    return await store.commit(changes, base=await store.head(), author=ADA, message=message, at=AT)
+    return await commit(store, changes, message=message, at=AT)
 
 
 async def test_a_commit_says_who_when_and_what(store: GitStore, path: Path) -> None:
@@ -58,7 +58,7 @@ async def test_a_name_that_git_cannot_write_is_written_as_far_as_it_can_be(
     store: GitStore, path: Path
 ) -> None:
     author = Author(name="A <b>\n\ud800é", email="")
-    await store.commit({"x": b""}, base=await store.head(), author=author, message="", at=AT)
+    await commit(store, {"x": b""}, author=author, message="", at=AT)
     assert git(path, "log", "-1", "--format=%an|%ae", "main") == "A bé|\n"
     git(path, "fsck", "--strict")
 

@@ -15,6 +15,7 @@ from tests.harness.engine import PATIENCE_S, until
 
 from rota.adapters.nats import Address, Client, Engine, Login
 from rota.adapters.nats import client as client_module
+from rota.adapters.nats.config import ROTA
 from rota.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
@@ -217,19 +218,17 @@ async def test_what_speaks_no_nats_is_named(words: bytes, why: str) -> None:
 
 
 async def test_a_server_behind_others_that_are_gone_is_found(engine: Engine) -> None:
-    here = engine._servers()[0]
+    here = engine._addresses()[0]
     gone = [Address("127.0.0.1", 1), Address("::1", 1)]
-    login = engine._launcher.state.passwords.rota_login
-    async with Client(lambda: [*gone, here], login) as client:
+    async with Client(lambda: [*gone, here], ROTA, tls=engine._tls) as client:
         await client.connected(PATIENCE_S)
         await client.request("$JS.API.INFO", within_s=PATIENCE_S)
 
 
 async def test_a_server_that_moved_is_found_again(engine: Engine) -> None:
-    here = engine._servers()[0]
+    here = engine._addresses()[0]
     known = [Address("127.0.0.1", 1)]
-    login = engine._launcher.state.passwords.rota_login
-    async with Client(lambda: known, login) as client:
+    async with Client(lambda: known, ROTA, tls=engine._tls) as client:
         await until(lambda: bool(client._why))
         known[0] = here
         await client.connected(PATIENCE_S)
@@ -237,11 +236,10 @@ async def test_a_server_that_moved_is_found_again(engine: Engine) -> None:
 
 async def test_a_client_that_left_has_no_connection_and_no_task(engine: Engine) -> None:
     before = asyncio.all_tasks()
-    login = engine._launcher.state.passwords.rota_login
-    async with Client(engine._servers, login) as client:
+    async with Client(engine._addresses, ROTA, tls=engine._tls) as client:
         await client.connected(PATIENCE_S)
         _ = await client.feed("rota.test.live")
-    port = engine._servers()[0].port
+    port = engine._addresses()[0].port
     await until(lambda: asyncio.all_tasks() == before)
     open_ = [each.raddr[1:] for each in psutil.Process().net_connections()]
     assert (port,) not in open_

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import hashlib
 import logging
 from typing import Any
 
@@ -12,6 +13,7 @@ from aiohttp import web
 from tests.harness.agent import TOKEN, Here
 
 from rota.adapters.scripted import Plan
+from rota.http.access import Access
 from rota.service.context import Principal
 from rota.service.verbs import VERBS, Role, Verb
 
@@ -20,7 +22,7 @@ PROBLEM = "application/problem+json"
 
 
 def target(verb: Verb) -> str:
-    return verb.path.format(job="a", build="a", path="x")
+    return verb.path.format(job="a", build="a", path="x", agent="a", id="a")
 
 
 async def over_tcp(here: Here, path: str, **headers: str) -> Any:
@@ -83,6 +85,33 @@ async def test_the_token_opens_as_bearer_and_as_basic_password(here: Here) -> No
         url = f"http://127.0.0.1:{here.port}/v1/jobs/a/builds"
         async with session.post(url, json={}) as response:
             assert (await response.json())["trigger"]["by"] == "admin"
+
+
+async def test_a_token_of_any_other_agent_is_as_good_as_ours(here: Here) -> None:
+    others = ["other_agents", "still-another"]
+    digests = [hashlib.sha256(token.encode()).hexdigest() for token in others]
+    here.who = Access(TOKEN, tokens=lambda: digests).principal
+    for token in (TOKEN, *others):
+        given = f"Bearer {token}"
+        assert (await over_tcp(here, "/v1/status", Authorization=given))[0] == 200
+    # What is known of a token is not the token.
+    for wrong in (digests[0], "other_agent", ""):
+        given = basic("git", wrong)
+        assert (await over_tcp(here, "/v1/status", Authorization=given))[0] == 401
+    digests.clear()
+    given = f"Bearer {others[0]}"
+    assert (await over_tcp(here, "/v1/status", Authorization=given))[0] == 401
+
+
+@pytest.mark.parametrize("name", ["Rota-Principal", "X-Forwarded-Proto", "Forwarded"])
+async def test_headers_of_peers_open_nothing_without_a_certificate(here: Here, name: str) -> None:
+    value = "https" if name == "X-Forwarded-Proto" else "anna;ADMIN"
+    assert (await over_tcp(here, "/v1/status", **{name: value}))[0] == 401
+    for path in ("/peer/ca", "/peer/join"):
+        status, _, body = await over_tcp(here, path, **{name: value})
+        assert (status, b"not found" in body) == (404, True)
+    for path in ("/peer/voters", "/peer/snapshot"):
+        assert (await over_tcp(here, path, **{name: value}))[0] == 401
 
 
 async def test_health_and_the_document_are_open_and_nothing_else_is(here: Here) -> None:

@@ -36,6 +36,17 @@ JOB: dict[str, Any] = {
     "name": "web/test", "description": "unit tests", "params": {}, "spec": {}, "paused": None,
     "etag": "e1", "commit": "c1", "script": "echo hi\n", "last": None,
 }  # fmt: skip
+AGENT: dict[str, Any] = {
+    "name": "a1", "state": "up", "since": "2026-01-02T03:04:05.000000Z", "labels": {"linux": ""},
+    "slots": 4, "running": 2, "url": "http://127.0.0.1:7070", "peer": "https://10.0.0.1:7071",
+    "version": "0.1.0", "draining": False, "leaving": False, "is_leader": True, "is_voter": True,
+}  # fmt: skip
+OTHER = {**AGENT, "is_leader": False, "slots": 2}
+AGENTS = [
+    AGENT,
+    {**OTHER, "name": "a2", "draining": True, "is_voter": False, "running": 0, "labels": {}, "url": "http://127.0.0.1:7072"},
+    {**OTHER, "name": "a3", "state": "lost", "running": 1, "labels": {"gpu": "", "java": "17"}, "url": ""},
+]  # fmt: skip
 COMMITTED = {"job": "web/test", "commit": "0123456789abcdef", "etag": "e2", "changed": True}
 
 
@@ -366,7 +377,7 @@ def test_a_followed_build_prints_its_log_and_then_its_result(rota: Rota) -> None
 
 
 def test_a_retry_is_followed_from_its_new_attempt(rota: Rota) -> None:
-    again = {**BUILD, "attempt": 2}
+    again = {**BUILD, "attempt": 2, "log_bytes": 4}
     rota.routes["GET /v1/builds/web%2Ftest%237"] = answer(BUILD)
     rota.routes["POST /v1/builds/web%2Ftest%237/retry"] = answer({**QUEUED, "attempt": 1})
     rota.routes["GET /v1/builds/0123456789abcdef"] = answer(again)
@@ -453,8 +464,8 @@ def test_artifacts_are_listed_fetched_and_kept(
     )
     whole = Reply(b"abc")
     rota.routes["GET /v1/builds/a%231/artifacts/d/x"] = [whole._replace(break_at=1), whole, whole]
-    assert rota("artifacts", "a#1").out == "d/x  3  0f\n"
-    assert rota("artifacts", "list", "a#1").out == "d/x  3  0f\n"
+    assert rota("artifacts", "a#1").out == "d/x  3  0f  -\n"
+    assert rota("artifacts", "list", "a#1").out == "d/x  3  0f  -\n"
     assert rota("artifacts", "get", "a#1", "d/x").err == "x: 3 B\n"
     assert (tmp_path / "x").read_bytes() == b"abc"
     assert sorted(it.name for it in tmp_path.iterdir()) == ["rota.sock", "x"]
@@ -504,11 +515,13 @@ def test_an_event_is_emitted(rota: Rota) -> None:
 
 def test_a_status_is_told(rota: Rota) -> None:
     rota.routes["GET /v1/status"] = answer(STATUS)
-    rota.routes["GET /v1/agents"] = answer(
-        [{"name": "a1", "labels": {"linux": ""}, "slots": 4, "url": "http://a1", "up": True}]
-    )
+    rota.routes["GET /v1/agents"] = answer(AGENTS)
     assert rota("status").out.startswith("agent       a1, rota 0.1.0, pid 4242\n")
-    assert rota("agents").out == "a1  up  4  linux  http://a1\n"
+    assert rota("agents").out == (
+        "a1  up  leader  voter  2/4  linux  http://127.0.0.1:7070  2026-01-02T03:04:05.000000Z\n"
+        "a2  draining  -  -  0/2  -  http://127.0.0.1:7072  2026-01-02T03:04:05.000000Z\n"
+        "a3  lost  -  voter  1/2  gpu, java=17  -  2026-01-02T03:04:05.000000Z\n"
+    )
 
 
 def test_a_login_is_saved_for_its_owner_alone(

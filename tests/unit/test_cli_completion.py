@@ -37,7 +37,7 @@ def found(agent: FakeAgent, *words: str) -> list[str]:
 
 
 def test_commands_are_completed_but_the_hidden(agent: FakeAgent) -> None:
-    assert found(agent, "re") == ["resume", "retry"]
+    assert found(agent, "re") == ["recover", "resume", "retry"]
     assert set(found(agent, "")) == {it.name for it in COMMANDS if not it.is_hidden}
     assert found(agent, "--c") == ["--color"]
     assert agent.asked == []

@@ -15,7 +15,7 @@ from rota.cli.render import PLAIN
 from rota.cli.screen import Screen
 
 NOTHING = {
-    "data_folder": None, "name": None, "listen": None, "labels": None, "slots": None, "join": None,
+    "data_folder": None, "name": None, "listen": None, "labels": None, "slots": None, "join": None, "from_clone": None, "invite": False,
     "bus": None, "json": False, "install": None,
 }  # fmt: skip
 

@@ -171,16 +171,38 @@ def test_jobs_tell_their_last_build_or_that_they_are_paused() -> None:
 
 def test_a_status_fits_eighty_columns() -> None:
     lines = status_lines(STATUS, TERMINAL)
-    assert lines[:6] == [
+    assert lines[:9] == [
         "agent       a1, rota 0.1.0, pid 4242",
         "up          5 min ago",
-        "leader      itself, 5 min ago",
+        "leader      itself, 5 min ago, a2 stopped",
+        "cluster     3 agents, voters: a1, a2, a3",
+        "quorum      yes; 1 failure is tolerated now",
         "url         http://127.0.0.1:7070",
+        "peer        https://10.0.0.1:7071",
         "data        /var/lib/rota, 11.5 GiB free",
         "engine      ok",
     ]
     assert "builds      2 running of 4 slots, 3 queued, 0 held" in lines
     assert all(len(line) <= 80 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"tolerates": 0}, "quorum      yes; no failure is tolerated now"),
+        ({"tolerates": 2}, "quorum      yes; 2 failures are tolerated now"),
+        ({"tolerates": None}, "quorum      the engine is run by others"),
+        ({"tolerates": -1}, "quorum      none: builds that run go on, nothing can be written"),
+        ({"stale_since": "2026-01-02T03:08:05.000000Z"}, "quorum      none since 1 min ago: builds that run go on, nothing can be written"),
+        ({"leader": ""}, "leader      none, 5 min ago, a2 stopped"),
+        ({"leader": "a2", "leader_since": None, "leader_why": ""}, "leader      a2"),
+        ({"members": 1, "voters": []}, "cluster     1 agent"),
+        ({"draining": True}, "builds      2 running of 4 slots, takes no more, 3 queued, 0 held"),
+    ],
+)  # fmt: skip
+def test_a_status_says_who_leads_and_what_may_fail(changes: dict[str, Any], line: str) -> None:
+    lines = status_lines({**STATUS, **changes}, TERMINAL)
+    assert line in lines or line in " ".join(it.strip() for it in lines)
 
 
 def test_long_facts_are_wrapped_on_a_terminal_alone() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rota.cli import wire
+from rota.client import wire
 from rota.cli.main import build_parser, function_of
 from rota.cli.mirror import descriptions, wire_source
 from rota.cli.parser import command_parser

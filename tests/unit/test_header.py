@@ -7,7 +7,7 @@ from textwrap import dedent
 import pytest
 
 from rota.core.header import MAX_SCRIPT_BYTES, decode_script, parse_header
-from rota.core.job import Job, Param, Reason, Retry, Spec
+from rota.core.job import Job, Keep, Param, Reason, Retry, Spec
 
 FROM_THE_DESIGN = dedent("""\
     #!/usr/bin/env bash
@@ -74,6 +74,12 @@ def test_a_script_without_a_header_is_a_job_of_defaults(text: str) -> None:
         ('retry = { times = 3, delay = "1m" }', Spec(retry=Retry(times=3, delay_s=60.0))),
         ("retry.times = 20", Spec(retry=Retry(times=20))),
         ("priority = -100", Spec(priority=-100)),
+        ("exclusive = true", Spec(exclusive=True)),
+        (
+            "keep = { logs = '30d', artifacts = '7d', builds = 50, bytes = '1G' }",
+            Spec(keep=Keep(logs_s=30 * 86400.0, artifacts_s=7 * 86400.0, builds=50, bytes=1 << 30)),
+        ),
+        ("keep.builds = 1", Spec(keep=Keep(builds=1))),
         ('env = { A_1 = "x", PATH = "/bin" }', Spec(env={"A_1": "x", "PATH": "/bin"})),
         ("stdin = true", Spec(stdin=True)),
         ('artifacts = ["dist/*.whl", "**/a..b"]', Spec(artifacts=("dist/*.whl", "**/a..b"))),
@@ -134,7 +140,7 @@ def test_a_description_of_several_lines_is_what_the_comment_says() -> None:
             "zzz = 1",
             (
                 "j:4:3: unknown key zzz (known: description, labels, timeout, idle_timeout, grace, "
-                "retry, priority, params, env, stdin, artifacts)"
+                "retry, priority, params, env, stdin, artifacts, keep, exclusive)"
             ),
         ),
         ('"a b" = 1', "j:4:3: unknown key 'a b' (known: "),
@@ -210,6 +216,39 @@ def test_a_description_of_several_lines_is_what_the_comment_says() -> None:
         (
             "retry = { times = 1, dlay = '1s' }",
             ("j:4:24: unknown key retry.dlay (did you mean 'delay'?)"),
+        ),
+        (
+            "exclusive = 1",
+            ("j:4:15: exclusive must be a boolean, not an integer (such as exclusive = true)"),
+        ),
+        (
+            "keep = {}",
+            (
+                "j:4:10: keep is empty, so that it says nothing "
+                '(such as keep = { logs = "30d", builds = 50 })'
+            ),
+        ),
+        (
+            "keep = { log = '30d' }",
+            ("j:4:12: unknown key keep.log (did you mean 'logs'?)"),
+        ),
+        (
+            "keep = { builds = 0 }",
+            ("j:4:21: keep.builds must be between 1 and 1000000, not 0 (such as builds = 50)"),
+        ),
+        (
+            "keep = { logs = '30' }",
+            (
+                "j:4:19: keep.logs cannot be read: '30' has no unit, write 30s or 30m "
+                '(such as logs = "30d")'
+            ),
+        ),
+        (
+            "keep = { bytes = '1K' }",
+            (
+                "j:4:20: keep.bytes must be between 1048576 and 1152921504606846976 bytes, not 1024 "
+                '(such as bytes = "1G")'
+            ),
         ),
         (
             "priority = 101",

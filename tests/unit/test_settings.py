@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import pytest
 
-from rota.core.settings import Builds, Logs, Settings, parse_settings
+from rota.core.settings import Agents, Artifacts, Builds, Logs, Settings, parse_settings
 
 DAY = 86400.0
 
@@ -23,6 +23,9 @@ def test_an_empty_file_is_the_defaults() -> None:
     assert settings.timeout_s == 6 * 3600
     assert settings.logs == Logs(max_age_s=30 * DAY, max_bytes=20 << 30)
     assert settings.builds.keep_failed_workspaces == 5
+    assert settings.voters == 3
+    assert settings.artifacts == Artifacts(max_age_s=90 * DAY, max_bytes=50 << 30)
+    assert settings.agents == Agents(lost_after_s=8.0, stopped_after_s=60.0, replace_after_s=60.0)
 
 
 def test_each_key_is_read() -> None:
@@ -30,11 +33,19 @@ def test_each_key_is_read() -> None:
         path = ["/opt/bin", "/bin"]
         timeout = "2h"
         env = { LANG = "C.UTF-8" }
+        voters = 5
         [logs]
         max_age = "7d"
         max_bytes = "1.5G"
         [builds]
         keep_failed_workspaces = 0
+        [artifacts]
+        max_age = "2d"
+        max_bytes = "3M"
+        [agents]
+        lost_after = "2s"
+        stopped_after = "10m"
+        replace_after = "1d"
         """)
     settings = Settings(
         path=("/opt/bin", "/bin"),
@@ -42,6 +53,9 @@ def test_each_key_is_read() -> None:
         timeout_s=7200.0,
         logs=Logs(max_age_s=7 * DAY, max_bytes=3 << 29),
         builds=Builds(keep_failed_workspaces=0),
+        voters=5,
+        artifacts=Artifacts(max_age_s=2 * DAY, max_bytes=3 << 20),
+        agents=Agents(lost_after_s=2.0, stopped_after_s=600.0, replace_after_s=DAY),
     )
     assert parse_settings(text) == (settings, ())
     assert parse_settings(text.replace("\n", "\r\n")) == (settings, ())
@@ -59,7 +73,49 @@ def test_bytes_can_be_a_number() -> None:
     ("text", "fault"),
     [
         ("paths = []", "settings.toml:1:1: unknown key paths (did you mean 'path'?)"),
-        ("x = 1", "settings.toml:1:1: unknown key x (known: path, env, timeout, logs, builds)"),
+        (
+            "x = 1",
+            (
+                "settings.toml:1:1: unknown key x (known: path, env, timeout, voters, logs, "
+                "artifacts, builds, agents)"
+            ),
+        ),
+        (
+            "voters = 2",
+            (
+                "settings.toml:1:10: voters must be 1, 3 or 5, not 2 "
+                "(more than half of them must live: 3 survive the loss of one, 5 of two)"
+            ),
+        ),
+        (
+            "voters = '3'",
+            ("settings.toml:1:10: voters must be an integer, not a string (such as voters = 3)"),
+        ),
+        (
+            "[agents]\nlost_after = '1s'",
+            (
+                "settings.toml:2:14: agents.lost_after must be at least 2s, not '1s' "
+                '(such as lost_after = "8s")'
+            ),
+        ),
+        (
+            "[agents]\nstopped_after = '61m'",
+            (
+                "settings.toml:2:17: agents.stopped_after must be at most 1h, not '61m' "
+                '(such as stopped_after = "1m")'
+            ),
+        ),
+        (
+            "[agents]\nlost_afer = '9s'",
+            "settings.toml:2:1: unknown key agents.lost_afer (did you mean 'lost_after'?)",
+        ),
+        (
+            "[artifacts]\nmax_bytes = '1K'",
+            (
+                "settings.toml:2:13: artifacts.max_bytes must be between 1048576 and "
+                '1152921504606846976 bytes, not 1024 (such as max_bytes = "50G")'
+            ),
+        ),
         (
             "path = '/bin'",
             (

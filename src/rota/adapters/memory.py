@@ -1,27 +1,33 @@
-"""The journal, logs and blobs in memory: for tests, and for a look at rota without an engine.
+"""The journal, logs, blobs, presence and lease in memory: for tests, and for running no engine.
 
 They keep every promise of the ports but durability. What is written is encoded and read back, so
-that nobody shares an object by accident.
+that nobody shares an object by accident. Agents of one process that share a twin are a cluster.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rota.core.codec import decode, encode
-from rota.core.events import key_of
-from rota.errors import InputError, NotFoundError, StaleError
+from rota.core.events import LEADER, key_of
+from rota.errors import FencedError, InputError, InvariantError, NotFoundError, StaleError
 from rota.ports.blobs import Blob
 from rota.ports.journal import MAX_EVENT_BYTES, Entry
 from rota.ports.logs import MAX_CHUNK_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from datetime import datetime
 
     from rota.core.events import Event
+    from rota.ports.lease import Beat
     from rota.ports.logs import LogKey
+    from rota.ports.presence import Word
+
+T = TypeVar("T")
 
 
 class _News:
@@ -38,17 +44,41 @@ class _News:
         await self._event.wait()
 
 
-class MemoryJournal:
-    """See :class:`rota.ports.journal.Journal`."""
+class _Hearers(Generic[T]):
+    """Whoever listens right now gets what is said, and nobody what was said before."""
 
     def __init__(self) -> None:
-        self._first = 1
+        self._queues: set[asyncio.Queue[T]] = set()
+
+    def tell(self, what: T) -> None:
+        for queue in self._queues:
+            queue.put_nowait(what)
+
+    @contextmanager
+    def listen(self) -> Iterator[asyncio.Queue[T]]:
+        queue: asyncio.Queue[T] = asyncio.Queue()
+        self._queues.add(queue)
+        try:
+            yield queue
+        finally:
+            self._queues.discard(queue)
+
+
+class MemoryJournal:
+    """See :class:`rota.ports.journal.Journal`. Its first event gets the sequence ``first``."""
+
+    def __init__(self, first: int = 1) -> None:
+        self._first = first
         self._raw: list[bytes] = []
         self._last: dict[str, int] = {}
         self._news = _News()
 
-    async def append(self, event: Event, *, expect: int | None = None) -> int:
+    async def append(
+        self, event: Event, *, expect: int | None = None, fence: int | None = None
+    ) -> int:
         """Write ``event`` and return its sequence."""
+        if expect is not None and fence is not None:
+            raise InvariantError("an append has either an expectation or a fence")
         data, key = encode(event), key_of(event)
         if len(data) > MAX_EVENT_BYTES:
             raise InputError(
@@ -57,6 +87,8 @@ class MemoryJournal:
             )
         if expect is not None and expect != self._last.get(key, 0):
             raise StaleError("somebody else wrote first")
+        if fence is not None and fence != self._last.get(LEADER, 0):
+            raise FencedError("another leader was elected")
         self._raw.append(data)
         self._last[key] = last = self._end
         self._news.tell()
@@ -161,6 +193,51 @@ class MemoryBlobs:
         for at in range(0, len(whole), MAX_CHUNK_BYTES):
             yield whole[at : at + MAX_CHUNK_BYTES]
 
+    async def find(self, name: str) -> Blob | None:
+        """Return what is stored under ``name``."""
+        whole = self._blobs.get(name)
+        if whole is None:
+            return None
+        return Blob(name, len(whole), hashlib.sha256(whole).hexdigest())
+
     async def drop(self, name: str) -> None:
         """Forget it."""
         self._blobs.pop(name, None)
+
+    async def tidy(self, before: datetime) -> int:
+        """Do nothing: what broke off was never here."""
+        return 0
+
+
+class MemoryPresence:
+    """See :class:`rota.ports.presence.Presence`."""
+
+    def __init__(self) -> None:
+        self._hearers: _Hearers[Word] = _Hearers()
+
+    async def say(self, word: Word) -> None:
+        """Tell everybody who hears."""
+        self._hearers.tell(word)
+
+    async def hear(self) -> AsyncGenerator[Word, None]:
+        """Yield what agents say from now on, for ever."""
+        with self._hearers.listen() as words:
+            while True:
+                yield await words.get()
+
+
+class MemoryLease:
+    """See :class:`rota.ports.lease.Lease`."""
+
+    def __init__(self) -> None:
+        self._hearers: _Hearers[Beat] = _Hearers()
+
+    async def beat(self, beat: Beat, *, within_s: float) -> None:
+        """Take the beat."""
+        self._hearers.tell(beat)
+
+    async def follow(self) -> AsyncGenerator[Beat, None]:
+        """Yield beats as they come, for ever."""
+        with self._hearers.listen() as beats:
+            while True:
+                yield await beats.get()

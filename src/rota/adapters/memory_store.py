@@ -6,21 +6,29 @@ They keep the same promises except for lasting longer than the process.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import replace
 
 from rota.core import records as record
 from rota.core.build import Build
 from rota.core.definitions import blob_hash, folder_fault
-from rota.errors import ConflictError, NotFoundError, StaleError
-from rota.ports.store import HISTORY, MAIN, Author, Record
+from rota.core.retention import Remains, Removed, Swept, noted, remains_of
+from rota.errors import ConflictError, NotFoundError, StaleError, UnavailableError
+from rota.ports.store import HISTORY, MAIN, Author, Prepared, Record, Source
 
 
 class _Commit(msgspec.Struct, frozen=True):
+    parent: str
     files: dict[str, str]
     message: str
+
+
+class _Pack(msgspec.Struct, frozen=True):
+    commits: dict[str, tuple[str, dict[bytes, str], str]]
+    blobs: dict[str, bytes]
 
 
 class MemoryStore:
@@ -34,7 +42,8 @@ class MemoryStore:
         self._commits: dict[str, _Commit] = {}
         self._heads: dict[str, str] = {}
         self._covered = 0
-        self._add(MAIN, files or {"settings.toml": b""}, "a new store\n", "")
+        first = files or {"settings.toml": b""}
+        self._heads[MAIN] = self._add("", first, "a new store\n", "")
 
     async def head(self, ref: str = MAIN) -> str:
         """Return the hash of the ref's commit; ``""`` while there is none."""
@@ -59,7 +68,7 @@ class MemoryStore:
         except KeyError as error:
             raise NotFoundError(f"no blob {error}") from error
 
-    async def commit(
+    async def prepare(
         self,
         changes: Mapping[str, bytes | None],
         *,
@@ -67,13 +76,50 @@ class MemoryStore:
         author: Author,
         message: str,
         at: datetime,
-    ) -> str:
-        """Write files, move ``main`` from ``base`` and return the new hash."""
-        head = self._heads[MAIN]
-        if head != base:
-            raise StaleError(f"main is at {head}, not at {base or 'nothing'}")
+    ) -> Prepared:
+        """Write files as a commit on ``base``; no branch moves."""
         about = f"{author.name} <{author.email}> {int(at.timestamp())}"
-        return self._add(MAIN, changes, message, about)
+        commit = self._add(base, changes, message, about)
+        return Prepared(commit, b"".join([piece async for piece in self.pack(base, commit)]))
+
+    async def contains(self, commit: str, other: str) -> bool:
+        """Return whether ``other`` is ``commit`` or came before it."""
+        return other in self._line(commit)
+
+    async def subject(self, commit: str) -> str:
+        """Return the first line of the commit's message."""
+        self._files(commit)
+        return self._commits[commit].message.partition("\n")[0]
+
+    async def pack(self, old: str, new: str) -> AsyncGenerator[bytes]:
+        """Yield a pack of what ``new`` has and ``old`` lacks, for :meth:`apply`."""
+        known = {old, *self._line(old)}
+        added = {name: self._commits[name] for name in self._line(new) if name not in known}
+        if not added:
+            raise UnavailableError(f"there is no {new} beyond {old or 'nothing'}")
+        blobs = {blob: self._blobs[blob] for each in added.values() for blob in each.files.values()}
+        commits = {
+            name: (c.parent, {_raw(p): blob for p, blob in c.files.items()}, c.message)
+            for name, c in added.items()
+        }
+        yield msgspec.msgpack.encode(_Pack(commits, blobs))
+
+    async def apply(self, old: str, new: str, pack: AsyncIterable[bytes]) -> None:
+        """Bring the objects of a pack in and move ``main`` from ``old`` to ``new``."""
+        head = self._heads.get(MAIN, "")
+        if new in self._line(head):
+            return
+        if head != old:
+            raise StaleError(f"main is at {head or 'nothing'}, not at {old or 'nothing'}")
+        if new not in self._commits:
+            self._unpack(b"".join([piece async for piece in pack]))
+        if new not in self._commits:
+            raise UnavailableError(f"the pack does not hold {new}")
+        self._heads[MAIN] = new
+
+    async def fetch(self, source: Source, *, force: bool = False) -> None:
+        """Refuse: nobody else's memory can be read."""
+        raise UnavailableError(f"cannot fetch from {source.url}: this store is in memory")
 
     async def record(self, records: Sequence[Record], *, covers: int, at: datetime) -> str:
         """Write records to ``history`` in one commit that names ``covers``, and return its hash."""
@@ -81,8 +127,9 @@ class MemoryStore:
             return self._heads.get(HISTORY, "")
         text = record.message([r.data for r in records], covers)
         files = {r.path: r.data for r in records}
-        commit = self._add(HISTORY, files, text, str(int(at.timestamp())))
-        self._covered = covers
+        parent = self._heads.get(HISTORY, "")
+        commit = self._add(parent, files, text, str(int(at.timestamp())))
+        self._heads[HISTORY], self._covered = commit, covers
         return commit
 
     async def covered(self) -> int:
@@ -101,8 +148,27 @@ class MemoryStore:
             raise NotFoundError(f"no commit {commit}")
         return self._commits[commit].files
 
-    def _add(self, ref: str, changes: Mapping[str, bytes | None], message: str, about: str) -> str:
-        parent = self._heads.get(ref, "")
+    def _line(self, commit: str) -> list[str]:
+        """Return a commit and all before it."""
+        line = []
+        while commit in self._commits:
+            line.append(commit)
+            commit = self._commits[commit].parent
+        return line
+
+    def _unpack(self, pack: bytes) -> None:
+        try:
+            found = msgspec.msgpack.decode(pack, type=_Pack)
+        except msgspec.MsgspecError as error:
+            raise UnavailableError(f"the pack is damaged: {error}") from error
+        self._blobs.update(found.blobs)
+        for name, (parent, files, message) in found.commits.items():
+            paths = {raw.decode("utf-8", "surrogateescape"): blob for raw, blob in files.items()}
+            self._commits[name] = _Commit(parent, paths, message)
+
+    def _add(
+        self, parent: str, changes: Mapping[str, bytes | None], message: str, about: str
+    ) -> str:
         gone = {path for path, data in changes.items() if data is None}
         files = {path: blob for path, blob in self._files(parent).items() if path not in gone}
         written = {path: data for path, data in changes.items() if data is not None}
@@ -115,9 +181,12 @@ class MemoryStore:
             text.encode("utf-8", "surrogateescape"), usedforsecurity=False
         ).hexdigest()
         self._blobs.update({blob_hash(data): data for data in written.values()})
-        self._commits[commit] = _Commit(files, message)
-        self._heads[ref] = commit
+        self._commits[commit] = _Commit(parent, files, message)
         return commit
+
+
+def _raw(path: str) -> bytes:
+    return path.encode("utf-8", "surrogateescape")
 
 
 class MemoryIndex:
@@ -126,11 +195,15 @@ class MemoryIndex:
     def __init__(self) -> None:
         self._builds: dict[str, Build] = {}
         self._snapshot: tuple[int, bytes] | None = None
+        self._remains: dict[str, Remains] = {}
+        self._removed: dict[str, Removed] = {}
         self.is_new = True
 
     def add(self, builds: Sequence[Build], *, snapshot: tuple[int, bytes] | None = None) -> None:
         """Add or replace builds and the state at a journal sequence."""
         self._builds.update({build.id: build for build in builds})
+        left = filter(None, map(remains_of, builds))
+        self._remains.update({each.build: each for each in left})
         self._snapshot = snapshot or self._snapshot
 
     def snapshot(self) -> tuple[int, bytes] | None:
@@ -167,9 +240,48 @@ class MemoryIndex:
             and (before is None or build.requested_seq < before)
         ][: max(limit, 0)]
 
+    def jobs_with_remains(self) -> Sequence[str]:
+        """Return the jobs of which some build left something, sorted."""
+        return sorted({each.job for each in self._remains.values()})
+
+    def remains(
+        self,
+        *,
+        job: str | None = None,
+        before: tuple[datetime, str] | None = None,
+        limit: int = 500,
+    ) -> Sequence[Remains]:
+        """Return what builds left, newest end first; without a job, only what left artifacts."""
+        newest = sorted(self._remains.values(), key=_end, reverse=True)
+        return [
+            each
+            for each in newest
+            if (each.files > 0 if job is None else each.job == job)
+            and (before is None or _end(each) < before)
+        ][:limit]
+
+    def sweep(self, swept: Sequence[Swept], at: datetime | None) -> None:
+        """Take note that logs and artifacts were dropped at ``at``."""
+        for each in swept:
+            left = self._remains.pop(each.build, None)
+            if left is not None and each.logs:
+                left = replace(left, attempts=0, log_bytes=0)
+            if left is not None and each.artifacts:
+                left = replace(left, files=0, file_bytes=0)
+            if left is not None and (left.attempts or left.files):
+                self._remains[each.build] = left
+            if at is not None:
+                self._removed[each.build] = noted(self.removed(each.build), each, at)
+
+    def removed(self, build: str) -> Removed:
+        """Return what is known of what was dropped of a build."""
+        return self._removed.get(build, Removed())
+
     def clear(self) -> None:
         """Forget all, to be filled anew."""
         self._builds.clear()
+        self._remains.clear()
+        self._removed.clear()
         self._snapshot = None
 
     def close(self) -> None:
@@ -177,3 +289,7 @@ class MemoryIndex:
 
     def _newest(self) -> list[Build]:
         return sorted(self._builds.values(), key=lambda build: -build.requested_seq)
+
+
+def _end(left: Remains) -> tuple[datetime, str]:
+    return (left.finished_at, left.build)

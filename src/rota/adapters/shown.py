@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from datetime import datetime
 
 from rota.errors import NotFoundError, StaleError
 from rota.ports.blobs import Blob
@@ -64,8 +65,16 @@ class MeasuredBlobs:
         for piece in _nothing_of(name):
             yield piece
 
+    async def find(self, name: str) -> Blob | None:
+        """Return ``None``: nothing is kept."""
+        return None
+
     async def drop(self, name: str) -> None:
         """Do nothing."""
+
+    async def tidy(self, before: datetime) -> int:
+        """Do nothing."""
+        return 0
 
 
 def _nothing_of(name: str) -> tuple[bytes, ...]:

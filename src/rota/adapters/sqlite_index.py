@@ -10,17 +10,19 @@ import contextlib
 import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
 from rota.core.build import Build
+from rota.core.retention import Remains, Removed, Swept, noted, remains_of
 from rota.errors import UnavailableError
 
 log = logging.getLogger(__name__)
 
 #: Counts up with the tables below and with any change to ``Build`` that old bytes do not fit.
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = f"""
 CREATE TABLE builds (
@@ -36,6 +38,18 @@ CREATE INDEX by_seq ON builds (seq);
 CREATE INDEX by_job ON builds (job, seq);
 CREATE INDEX by_result ON builds (result, seq);
 CREATE INDEX by_job_result ON builds (job, result, seq);
+CREATE TABLE remains (
+    build TEXT PRIMARY KEY,
+    job TEXT NOT NULL,
+    finished INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    log_bytes INTEGER NOT NULL,
+    files INTEGER NOT NULL,
+    file_bytes INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX remains_by_job ON remains (job, finished, build);
+CREATE INDEX remains_with_files ON remains (finished, build) WHERE files > 0;
+CREATE TABLE removed (build TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE snapshot (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER, data BLOB);
 PRAGMA user_version = {VERSION};
 """
@@ -51,10 +65,30 @@ PRAGMA temp_store = MEMORY;
 """
 
 _ADD = "INSERT OR REPLACE INTO builds (id, job, number, seq, result, data) VALUES (?,?,?,?,?,?)"
+_LEFT = """
+INSERT OR REPLACE INTO remains (build, job, finished, attempts, log_bytes, files, file_bytes)
+VALUES (?,?,?,?,?,?,?)
+"""
+#: One step down the index a job, however many builds each has.
+_JOBS = """
+WITH RECURSIVE each (job) AS (
+    SELECT min(job) FROM remains
+    UNION ALL SELECT (SELECT min(job) FROM remains WHERE job > each.job) FROM each WHERE job NOTNULL
+)
+SELECT job FROM each WHERE job NOTNULL
+"""
+_NO_LOGS = "UPDATE remains SET attempts = 0, log_bytes = 0 WHERE build = ?"
+_NO_FILES = "UPDATE remains SET files = 0, file_bytes = 0 WHERE build = ?"
+_NOTHING = "DELETE FROM remains WHERE build = ? AND attempts = 0 AND files = 0"
+_REMOVED = "INSERT OR REPLACE INTO removed (build, data) VALUES (?,?)"
 _SNAPSHOT = "INSERT OR REPLACE INTO snapshot (one, seq, data) VALUES (1, ?, ?)"
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Build)
+_removed = msgspec.msgpack.Decoder(Removed)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class SqliteIndex:
@@ -72,13 +106,15 @@ class SqliteIndex:
     def add(self, builds: Sequence[Build], *, snapshot: tuple[int, bytes] | None = None) -> None:
         """Add or replace builds and, in the same transaction, the state at a journal sequence.
 
-        Cost: about 25 µs of CPU a build.
+        Cost: about 35 µs of CPU a build.
 
         Raises:
             UnavailableError: the file cannot be written; nothing of it was.
         """
         with self._translated(), self._transaction():
             self._db.executemany(_ADD, map(_row, builds))
+            left = filter(None, map(remains_of, builds))
+            self._db.executemany(_LEFT, map(_remains_row, left))
             if snapshot is not None:
                 self._db.execute(_SNAPSHOT, snapshot)
 
@@ -120,10 +156,70 @@ class SqliteIndex:
         conditions = " AND ".join(where) or "TRUE"
         return self._builds(f"{conditions} ORDER BY seq DESC", list(where.values()), limit)
 
+    def jobs_with_remains(self) -> Sequence[str]:
+        """Return the jobs of which some build left something, sorted."""
+        with self._translated():
+            return [job for (job,) in self._db.execute(_JOBS)]
+
+    def remains(
+        self,
+        *,
+        job: str | None = None,
+        before: tuple[datetime, str] | None = None,
+        limit: int = 500,
+    ) -> Sequence[Remains]:
+        """Return what builds left, newest end first; without a job, only what left artifacts.
+
+        Cost: about 3 µs a build returned.
+        """
+        given: dict[str, tuple[object, ...]] = {
+            "files > 0" if job is None else "job = ?": () if job is None else (job,)
+        }
+        if before is not None:
+            given["(finished, build) < (?, ?)"] = (_stamp(before[0]), before[1])
+        query = (
+            "SELECT build, job, finished, attempts, log_bytes, files, file_bytes FROM remains"  # noqa: S608  # our own texts
+            f" WHERE {' AND '.join(given)} ORDER BY finished DESC, build DESC LIMIT ?"
+        )
+        values = [value for values in given.values() for value in values]
+        with self._translated():
+            rows = self._db.execute(query, [*values, limit]).fetchall()
+        return [
+            Remains(build, job, _EPOCH + finished * _MICROSECOND, *counts)
+            for build, job, finished, *counts in rows
+        ]
+
+    def sweep(self, swept: Sequence[Swept], at: datetime | None) -> None:
+        """Take note that logs and artifacts were dropped at ``at``; safe to call twice.
+
+        Raises:
+            UnavailableError: the file cannot be written; nothing of it was.
+        """
+        with self._translated(), self._transaction():
+            self._db.executemany(_NO_LOGS, [(each.build,) for each in swept if each.logs])
+            self._db.executemany(_NO_FILES, [(each.build,) for each in swept if each.artifacts])
+            self._db.executemany(_NOTHING, [(each.build,) for each in swept])
+            if at is not None:
+                rows = [(it.build, noted(self._removed(it.build), it, at)) for it in swept]
+                encoded = [(build, _encoder.encode(data)) for build, data in rows]
+                self._db.executemany(_REMOVED, encoded)
+
+    def removed(self, build: str) -> Removed:
+        """Return what is known of what was dropped of a build."""
+        with self._translated():
+            return self._removed(build)
+
+    def _removed(self, build: str) -> Removed:
+        query = "SELECT data FROM removed WHERE build = ?"
+        row = self._db.execute(query, [build]).fetchone()
+        return Removed() if row is None else _removed.decode(row[0])
+
     def clear(self) -> None:
         """Forget all, to be filled anew."""
         with self._translated(), self._transaction():
             self._db.execute("DELETE FROM builds")
+            self._db.execute("DELETE FROM remains")
+            self._db.execute("DELETE FROM removed")
             self._db.execute("DELETE FROM snapshot")
         self.is_new = True
 
@@ -196,6 +292,22 @@ def _prepare(db: sqlite3.Connection) -> bool:
 def _row(build: Build) -> tuple[object, ...]:
     data = _encoder.encode(build)
     return (build.id, build.job, build.number, build.requested_seq, build.result, data)
+
+
+def _remains_row(left: Remains) -> tuple[object, ...]:
+    return (
+        left.build,
+        left.job,
+        _stamp(left.finished_at),
+        left.attempts,
+        left.log_bytes,
+        left.files,
+        left.file_bytes,
+    )
+
+
+def _stamp(at: datetime) -> int:
+    return (at - _EPOCH) // _MICROSECOND
 
 
 def _first(builds: Sequence[Build]) -> Build | None:

@@ -11,32 +11,52 @@ import pwd
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 
+from rota.agent.ballot import Ballot
 from rota.agent.definitions import Follower
+from rota.agent.duties import Duties, Duty
 from rota.agent.historian import Historian
+from rota.agent.leadership import Leadership
+from rota.agent.leaving import Leaving
 from rota.agent.leftovers import keep_artifacts
-from rota.agent.loop import Loop
+from rota.agent.loop import Loop, nobody
+from rota.agent.membership import Membership
+from rota.agent.mover import Fetch, Mover, nobody_to_fetch_from
 from rota.agent.patience import persist
 from rota.agent.rebuild import restore
+from rota.agent.roll import Roll
 from rota.agent.runner import Runner
 from rota.agent.workplace import Workplace, tmp, work
-from rota.core.decide import expected
-from rota.core.events import AgentStarted, AgentStopped, LeaderElected
+from rota.core.events import (
+    AgentJoined,
+    AgentLost,
+    AgentStarted,
+    AgentStopped,
+    LeaderElected,
+    LeaderResigned,
+)
 from rota.core.settings import Settings
 from rota.core.surroundings import Place
-from rota.errors import RotaError, StaleError
+from rota.errors import RotaError, UnavailableError
 from rota.ports.blobs import Blobs
 from rota.ports.clock import Clock
+from rota.ports.ensemble import Ensemble
 from rota.ports.executor import Executor
 from rota.ports.index import Index
-from rota.ports.journal import Journal
+from rota.ports.journal import Entry, Journal
+from rota.ports.lease import Lease
 from rota.ports.logs import Logs
+from rota.ports.presence import Presence
 from rota.ports.store import Store
+from rota.ports.voting import Voting
 from rota.ports.watcher import Watcher
+from rota.service.contact import Contact
 from rota.service.context import Myself, Service
 from rota.service.world import World
 
 logger = logging.getLogger(__name__)
 
+#: Without a quorum an agent waits so long before it serves what it last knew.
+BEGIN_S = 5.0
 #: What is under way at a stop (a commit of the history, the last event) gets so long.
 STOP_S = 5.0
 
@@ -59,6 +79,13 @@ class Ports:
     clock: Clock
     configure: Callable[[Settings], Awaitable[None]] = no_settings
     """Told of the settings at the start and whenever they changed."""
+    fetch: Fetch = nobody_to_fetch_from
+    """Brings both branches of the store from another agent."""
+    lease: Lease | None = None
+    presence: Presence | None = None
+    voting: Voting | None = None
+    ensemble: Ensemble | None = None
+    """What an agent among others needs; ``None`` for one that is alone for ever."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,8 +94,10 @@ class Agent:
 
     service: Service
     loop: Loop
-    follower: Follower
+    historian: Historian
+    mover: Mover
     runner: Runner
+    members: Members
 
 
 @contextlib.asynccontextmanager
@@ -78,23 +107,26 @@ async def run_agent(
     *,
     stop: Callable[[], None],
     socket: str = "",
-    url: str = "",
 ) -> AsyncIterator[Agent]:
     """Run an agent for as long as the context is open. It is ready when this yields.
 
     It has folded all the journal had, knows the definitions, and has found again what ran before.
     Leaving the context stops its tasks; the builds' processes go on.
     """
-    world, first = await restore(ports.journal, ports.store, ports.index)
+    given = await asyncio.to_thread(_snapshot, me.data)
+    bounds = await _bounds(ports.journal)
+    world = await restore(ports.journal, ports.store, ports.index, given, bounds=bounds)
+    world.contact = Contact(ports.clock)
     historian = Historian(world, ports.store, ports.index, ports.clock)
-    follower = Follower(me.name, world, ports.store, ports.journal, ports.clock, ports.configure)
+    follower = Follower(world, ports.store, ports.configure)
     workplace = Workplace(me.data)
     await historian.begin()
+    service: Service
     async with _ended_group() as group:
         runner = Runner(
             group=group,
             agent=me.name,
-            place=lambda home: _place(me, workplace, home, socket, url),
+            place=lambda home: _place(me, workplace, home, socket),
             workplace=workplace,
             world=world,
             journal=ports.journal,
@@ -115,9 +147,22 @@ async def run_agent(
             runner=runner,
             historian=historian,
             clock=ports.clock,
-            journal_first=first,
+            journal_first=bounds[0] if bounds else 1,
         )
         runner.freed = loop.decide_soon
+        mover = Mover(
+            name=me.name,
+            world=world,
+            store=ports.store,
+            journal=ports.journal,
+            blobs=ports.blobs,
+            clock=ports.clock,
+            append=lambda event, *, expect: service.append(event, expect=expect),
+            follow=follower.follow,
+            journal_first=lambda: loop.journal_first,
+            fetch=ports.fetch,
+        )
+        loop.on_entry.append(mover.folded)
         service = Service(
             me=me,
             world=world,
@@ -127,21 +172,167 @@ async def run_agent(
             store=ports.store,
             clock=ports.clock,
             attempts=runner,
-            reload=follower.follow,
+            main=mover,
             stop=stop,
-            url=url,
         )
-        _, last = await ports.journal.bounds()
-        group.create_task(loop.run(last), name="loop")
+        members = Members(service, ports, loop, group)
         group.create_task(historian.run(), name="historian")
-        await loop.caught_up()
-        await follower.follow()
-        await _announce(me, world, ports, url, first)
-        loop.go_live()
+        await follower.follow(await ports.store.head())
+
+        async def begin() -> None:
+            last = await _catch_up(ports.journal, world, bounds)
+            group.create_task(loop.run(last), name="loop")
+            await loop.caught_up()
+            group.create_task(mover.run(), name="mover")
+            await mover.begin()
+            await _announce(me, world, ports)
+            loop.go_live()
+            await members.begin(stop)
+
+        begun = group.create_task(begin(), name="begin")
+        _, late = await asyncio.wait([begun], timeout=BEGIN_S if bounds is None else None)
+        if late:
+            logger.warning("no quorum of the voters: what was last known is served, and no more")
+        elif begun.exception() is not None:
+            await begun
         try:
-            yield Agent(service=service, loop=loop, follower=follower, runner=runner)
+            yield Agent(
+                service=service,
+                loop=loop,
+                historian=historian,
+                mover=mover,
+                runner=runner,
+                members=members,
+            )
         finally:
-            await _leave(me, ports, historian)
+            await _leave(me, ports, historian, members.leadership)
+
+
+class Members:
+    """What makes an agent one among others: the lease, the roll, its part in the engine."""
+
+    def __init__(
+        self, service: Service, ports: Ports, loop: Loop, group: asyncio.TaskGroup
+    ) -> None:
+        me, world = service.me, service.world
+        self._me, self._world, self._ports, self._group = me, world, ports, group
+        self._service, self._loop = service, loop
+        self.leadership = Leadership(
+            name=me.name,
+            world=world,
+            journal=ports.journal,
+            lease=ports.lease,
+            clock=ports.clock,
+            journal_first=lambda: loop.journal_first,
+            changed=self._led,
+        )
+        self._wakes: list[Callable[[], None]] = []
+        works: list[Duty] = [self._watch_silence]
+        silent = nobody
+        if ports.presence is not None:
+            roll = Roll(me.name, world, ports.presence, ports.clock)
+            group.create_task(roll.speak(), name="presence")
+            works.append(roll.listen)
+            silent = roll.silent
+            loop.on_entry.append(lambda entry: roll.noted(entry.event.agent))
+        if ports.ensemble is not None:
+            membership = Membership(
+                name=me.name,
+                world=world,
+                journal=ports.journal,
+                ensemble=ports.ensemble,
+                clock=ports.clock,
+                silent=silent,
+                journal_first=lambda: loop.journal_first,
+            )
+            works.append(membership.run)
+        self._duties = Duties(self.leadership, works)
+        loop.lead_by(lambda: self.leadership.leads, silent)
+        loop.on_entry.append(self._folded)
+
+    async def begin(self, stop: Callable[[], None]) -> None:
+        """Take part from now on; an agent that is alone leads when this returns."""
+        me, world, ports, group = self._me, self._world, self._ports, self._group
+        leaving = Leaving(
+            name=me.name,
+            world=world,
+            journal=ports.journal,
+            clock=ports.clock,
+            leadership=self.leadership,
+            stop=stop,
+        )
+        self._wakes.append(leaving.changed)
+        group.create_task(leaving.run(), name="leaving")
+        if ports.voting is not None:
+            ballot = Ballot(
+                name=me.name,
+                host=lambda: self._me.host,
+                world=world,
+                journal=ports.journal,
+                voting=ports.voting,
+                clock=ports.clock,
+            )
+            self._wakes.append(ballot.changed)
+            group.create_task(ballot.run(), name="ballot")
+            ballot.changed()
+        if len(world.cluster.picture.agents) <= 1:
+            await self.leadership.stand()
+        group.create_task(self.leadership.run(), name="lease")
+        group.create_task(self._duties.run(), name="duties")
+        self._duties.changed()
+
+    async def appear(self, me: Myself) -> None:
+        """Tell the others of this agent's new addresses."""
+        self._me = self._service.me = me
+        await _say_up(me, self._ports)
+        for wake in self._wakes:
+            wake()
+
+    def _led(self) -> None:
+        self._duties.changed()
+        self._loop.decide_soon()
+
+    async def _watch_silence(self) -> None:
+        """Decide every second: nobody announces that an agent fell silent."""
+        while True:
+            self._loop.decide_soon()
+            await asyncio.sleep(1.0)
+
+    def _folded(self, entry: Entry) -> None:
+        event = entry.event
+        if isinstance(event, LeaderElected | LeaderResigned):
+            self.leadership.noted(entry.seq, event)
+        if not self._loop.is_live:
+            return
+        if isinstance(event, AgentLost) and event.name == self._me.name:
+            # Said too early: this agent is there. What it ran is decided by the journal.
+            self._group.create_task(_say_up(self._me, self._ports), name="up again")
+        for wake in self._wakes:
+            wake()
+
+
+async def _bounds(journal: Journal) -> tuple[int, int] | None:
+    """Return the journal's first and last event; ``None`` if no quorum answers."""
+    try:
+        return await journal.bounds()
+    except UnavailableError as error:
+        logger.warning("the journal cannot be reached: %s", error.message)
+        return None
+
+
+async def _catch_up(journal: Journal, world: World, bounds: tuple[int, int] | None) -> int:
+    """Return the event to fold up to before this agent takes part; wait for a quorum first.
+
+    Raises:
+        UnavailableError: the journal has forgotten events that this agent never saw.
+    """
+    first, last = bounds if bounds is not None else await persist("journal", journal.bounds)
+    if bounds is None and world.seq < first - 1:
+        raise UnavailableError(
+            "the journal no longer has what happened while this agent was away",
+            hint="start it again: it then takes the state from another agent",
+        )
+    return last
 
 
 @contextlib.asynccontextmanager
@@ -170,30 +361,46 @@ async def background(task: Coroutine[None, None, None]) -> AsyncIterator[None]:
         yield
 
 
-async def _announce(me: Myself, world: World, ports: Ports, url: str, first: int) -> None:
-    """Say that this agent is up, and lead if nobody else does: alone, it always does."""
+async def _announce(me: Myself, world: World, ports: Ports) -> None:
+    """Say that this agent is up; the first one of a cluster is its first member."""
+    known = world.cluster.picture.agents.get(me.name)
+    if me.pin and (known is None or known.pin != me.pin):
+        joined = AgentJoined(
+            at=ports.clock.now(), by=me.name, agent=me.name, name=me.name, pin=me.pin
+        )
+        await persist("join", lambda: ports.journal.append(joined))
+    await _say_up(me, ports)
+
+
+async def _say_up(me: Myself, ports: Ports) -> None:
     up = AgentStarted(
         at=ports.clock.now(),
         by=me.name,
         agent=me.name,
         labels=me.labels,
         slots=me.slots,
-        url=url,
+        url=me.url,
+        peer=me.peer,
+        token=me.token,
         version=me.version,
     )
     await persist("start", lambda: ports.journal.append(up))
-    if world.cluster.picture.leader != me.name:
-        lead = LeaderElected(at=ports.clock.now(), by=me.name, agent=me.name)
-        expect = expected(world.cluster.picture.leader_seq, first)
-        with contextlib.suppress(StaleError):
-            await persist("lead", lambda: ports.journal.append(lead, expect=expect))
 
 
-async def _leave(me: Myself, ports: Ports, historian: Historian) -> None:
+def _snapshot(data: Path) -> bytes:
+    """Return the state that the agent was given when it joined; empty if it founded the cluster."""
+    try:
+        return (data / "snapshot.json").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+async def _leave(me: Myself, ports: Ports, historian: Historian, leadership: Leadership) -> None:
     """Say good-bye, if that is possible in time; nothing depends on it."""
     down = AgentStopped(at=ports.clock.now(), by=me.name, agent=me.name)
     try:
         async with asyncio.timeout(STOP_S):
+            await leadership.resign(f"{me.name} was stopped")
             await ports.journal.append(down)
             await historian.settled()
     except (RotaError, TimeoutError) as error:
@@ -201,7 +408,7 @@ async def _leave(me: Myself, ports: Ports, historian: Historian) -> None:
     historian.snapshot()
 
 
-def _place(me: Myself, workplace: Workplace, home: Path, socket: str, url: str) -> Place:
+def _place(me: Myself, workplace: Workplace, home: Path, socket: str) -> Place:
     user = pwd.getpwuid(os.geteuid())
     return Place(
         workspace=str(work(home)),
@@ -211,5 +418,5 @@ def _place(me: Myself, workplace: Workplace, home: Path, socket: str, url: str) 
         home=user.pw_dir,
         agent=me.name,
         socket=socket,
-        url=url,
+        url=me.url,
     )

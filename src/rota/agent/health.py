@@ -22,8 +22,9 @@ async def run_health(
     while True:
         found = {"disk": disk_trouble(data), "engine": engine_trouble()}
         now = {what: text for what, text in found.items() if text is not None}
-        if now != world.troubles:
-            world.troubles.clear()
+        if now != {what: world.troubles[what] for what in found if what in world.troubles}:
+            for what in found:
+                world.troubles.pop(what, None)
             world.troubles.update(now)
             changed()
         await asyncio.sleep(EVERY_S)

@@ -18,7 +18,7 @@ from rota.core.records import encode, record_path
 from rota.errors import UnavailableError
 from rota.ports.clock import Clock
 from rota.ports.index import Index
-from rota.ports.store import Record, Store
+from rota.ports.store import MAIN, Record, Store
 from rota.service.world import World
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 #: A snapshot spares the next start a replay: after so many events, or seconds, whichever is first.
 SNAPSHOT_EVENTS = 5000
 SNAPSHOT_S = 10.0
+SETTLE_S = 0.02
 
 
 class Historian:
@@ -66,10 +67,7 @@ class Historian:
 
     def snapshot(self) -> None:
         """Save the state, if all that left it is in the history and the index."""
-        # Otherwise a start from this snapshot would never see those seals again.
-        if self._pending or self._world.seq <= self._snapshot_seq:
-            return
-        if not self._world.index_sealed():
+        if self._world.seq <= self._snapshot_seq or not self._is_settled():
             return
         try:
             self._index.add((), snapshot=(self._world.seq, encode_picture(self._world.cluster)))
@@ -78,6 +76,25 @@ class Historian:
             return
         self._snapshot_seq = self._world.seq
         self._snapshot_at = self._clock.monotonic()
+
+    async def state(self) -> bytes:
+        """Return the cluster's state, for another agent to begin with, as of this moment.
+
+        All that left it is in this agent's store by then: who fetches the store after this has the
+        whole. Unbounded: it waits for a store that cannot follow.
+        """
+        while not self._is_settled():
+            await self._sealed.join()
+            await asyncio.sleep(SETTLE_S)  # a move of `main` tells nobody here that it is done
+        return encode_picture(self._world.cluster)
+
+    def _is_settled(self) -> bool:
+        """Whether the store and the index have all that the state has let go of.
+
+        Who begins from another state would never see those seals and moves again.
+        """
+        is_moved = self._world.commit == self._world.cluster.picture.refs.get(MAIN, "")
+        return not self._pending and is_moved and self._world.index_sealed()
 
     def _snapshot_sometimes(self) -> None:
         late = self._clock.monotonic() - self._snapshot_at >= SNAPSHOT_S

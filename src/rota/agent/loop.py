@@ -10,14 +10,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from rota.agent.historian import Historian
 from rota.agent.patience import persist
 from rota.agent.runner import Runner
 from rota.core.build import Build
-from rota.core.decide import Claim, Effect, Seal, Trim, View, decide
-from rota.core.events import BuildStarted, HistorySealed
+from rota.core.decide import Claim, Effect, Lose, LoseBuild, Seal, Trim, View, decide
+from rota.core.events import (
+    AgentLost,
+    BuildFinished,
+    BuildStarted,
+    Emitted,
+    Event,
+    HistorySealed,
+    Known,
+    StoreMoved,
+    kind_of,
+)
 from rota.core.job import Reason
 from rota.core.states import State
 from rota.errors import StaleError, UnavailableError
@@ -28,8 +38,21 @@ from rota.service.world import World
 logger = logging.getLogger(__name__)
 
 
+def no_leader() -> bool:
+    """Return that this agent does not lead."""
+    return False
+
+
+def nobody() -> Mapping[str, float]:
+    """Return that nobody is missed."""
+    return {}
+
+
 class Loop:
-    """Folds and decides for one agent."""
+    """Folds and decides for one agent.
+
+    ``on_entry`` gets each entry after it was folded, also those from before this agent was live.
+    """
 
     def __init__(
         self,
@@ -47,6 +70,7 @@ class Loop:
     ) -> None:
         self._group, self._name = group, name
         self._labels, self._slots = labels, slots
+        self._leads, self._silent, self._losing = no_leader, nobody, set[str]()
         self._world, self._journal, self._runner = world, journal, runner
         self._historian, self._clock = historian, clock
         self._journal_first = journal_first
@@ -59,6 +83,21 @@ class Loop:
         self._alarm: asyncio.TimerHandle | None = None
         self._caught_up = asyncio.Event()
         self._catch_up_to = 0
+        self.on_entry: list[Callable[[Entry], None]] = []
+
+    @property
+    def journal_first(self) -> int:
+        """The first sequence that the journal still has, as far as this agent knows."""
+        return self._journal_first
+
+    @property
+    def is_live(self) -> bool:
+        """Whether all that was in the journal at the start is folded and acted upon."""
+        return self._is_live
+
+    def lead_by(self, leads: Callable[[], bool], silent: Callable[[], Mapping[str, float]]) -> None:
+        """Ask ``leads`` whether the duties are ours, and ``silent`` whom nobody heard for long."""
+        self._leads, self._silent = leads, silent
 
     async def run(self, catch_up_to: int) -> None:
         """Fold the journal from where the state stands, for ever."""
@@ -76,9 +115,9 @@ class Loop:
     def go_live(self) -> None:
         """Take over what ran before, and decide from now on."""
         self._is_live = True
-        for build_id in list(self._world.cluster.running.get(self._name, {})):
-            build = self._world.cluster.picture.builds[build_id]
-            self._runner.start(build, adopt=True)
+        cluster = self._world.cluster
+        mine = [cluster.picture.builds[id_] for id_ in cluster.running.get(self._name, {})]
+        self._runner.adopt(mine)
         self.decide_soon()
 
     def decide_soon(self) -> None:
@@ -95,26 +134,34 @@ class Loop:
             self._is_sealing = False
             self._sealed_at = self._clock.monotonic()
             self._historian.seal(change.sealed, event.through, event.at)
-        if change.build is not None and self._is_live:
-            self._react(change.build)
+        elif isinstance(event, AgentLost):
+            self._losing.discard(event.name)
+        if self._is_live:
+            self._world.touch()
+            if change.build is not None:
+                self._react(change.build, event)
+        for told in self.on_entry:
+            told(entry)
         self._note_progress()
-        if change.build is not None or isinstance(event, HistorySealed):
+        if not isinstance(event, StoreMoved | Emitted):
             self.decide_soon()
 
     def _note_progress(self) -> None:
         if self._world.seq >= self._catch_up_to:
             self._caught_up.set()
 
-    def _react(self, build: Build) -> None:
+    def _react(self, build: Build, event: Event) -> None:
         """Start what this agent has claimed; end what is cancelled or no longer its own."""
         self._claiming.discard(build.id)
+        self._losing.discard(build.id)
         active = self._runner.active.get(build.id)
         is_mine = build.state is State.RUNNING and build.agent == self._name
         if is_mine and active is None:
             self._runner.start(build)
         elif is_mine and build.cancelled_by is not None:
             self._runner.stop(build.id, Reason.CANCELLED)
-        elif active is not None and build.attempt > active.build.attempt:
+        elif active is not None and not is_mine and event.agent != self._name:
+            # Somebody else ended this attempt: it was given up while nobody heard of this agent.
             self._runner.stop(build.id, Reason.LOST)
 
     # -- decide and act -------------------------------------------------------------------------
@@ -122,10 +169,17 @@ class Loop:
     def _decide(self) -> None:
         self._decision = None
         now = self._clock.now()
+        myself = self._world.cluster.picture.agents.get(self._name)
+        agents = self._world.definitions.settings.agents
         view = View(
             name=self._name,
-            labels=self._labels,
+            labels=myself.labels if myself is not None else self._labels,
             slots=self._slots,
+            leads=self._leads(),
+            silent=self._silent(),
+            losing=self._losing,
+            lost_after_s=agents.lost_after_s,
+            stopped_after_s=agents.stopped_after_s,
             claiming=self._claiming | self._runner.active.keys(),
             takes_builds="disk" not in self._world.troubles,
             is_sealing=self._is_sealing,
@@ -155,6 +209,12 @@ class Loop:
             case Seal():
                 self._is_sealing = True
                 self._spawn(self._seal(effect))
+            case Lose():
+                self._losing.add(effect.agent)
+                self._spawn(self._lose(effect))
+            case LoseBuild():
+                self._losing.add(effect.build)
+                self._spawn(self._lose_build(effect))
             case Trim() if not self._is_trimming:
                 self._is_trimming = True
                 self._spawn(self._trim(effect))
@@ -182,9 +242,41 @@ class Loop:
             at=self._clock.now(), by=self._name, agent=self._name, through=seal.through
         )
         try:
-            await persist("seal", lambda: self._journal.append(event, expect=seal.expect))
+            await self._duty(event, seal.fence)
         except StaleError:
             self._is_sealing = False
+
+    async def _lose(self, lost: Lose) -> None:
+        event = AgentLost(
+            at=self._clock.now(),
+            by=self._name,
+            agent=self._name,
+            name=lost.agent,
+            silent_s=round(lost.silent_s, 1),
+        )
+        try:
+            await self._duty(event, lost.fence)
+        except StaleError:
+            self._losing.discard(lost.agent)
+
+    async def _lose_build(self, lost: LoseBuild) -> None:
+        event = BuildFinished(
+            at=self._clock.now(),
+            by=self._name,
+            agent=self._name,
+            build=lost.build,
+            attempt=lost.attempt,
+            reason=Reason.LOST,
+            message=lost.why,
+        )
+        try:
+            await self._duty(event, lost.fence)
+        except StaleError:
+            self._losing.discard(lost.build)
+
+    async def _duty(self, event: Known, fence: int) -> None:
+        """Append what only a leader may. Raises StaleError once another one was elected."""
+        await persist(kind_of(event), lambda: self._journal.append(event, fence=fence))
 
     async def _trim(self, trim: Trim) -> None:
         try:

@@ -19,14 +19,33 @@ logger = logging.getLogger(__name__)
 BATCH = 1000
 
 
-async def restore(journal: Journal, store: Store, index: Index) -> tuple[World, int]:
-    """Return the world as far as it is known without the journal, and the journal's first event.
+async def restore(
+    journal: Journal,
+    store: Store,
+    index: Index,
+    given: bytes = b"",
+    *,
+    bounds: tuple[int, int] | None,
+) -> World:
+    """Return the world as far as it is known without the journal.
+
+    Args:
+        journal: It may be trimmed, or have been begun where the history ended.
+        bounds: Its first and last event; ``None`` where nobody can tell them now.
+        store: Its history fills an index that is new, or has a hole before the journal's first
+            event.
+        index: Filled by then.
+        given: The state that another agent gave this one when it joined, or when it had been away
+            for too long; used where what this agent has of its own does not reach so far.
 
     Raises:
-        UnavailableError: the journal ends before what this agent has seen of it.
+        UnavailableError: the journal ends before what this agent has seen of it; or it cannot be
+            reached, and this agent has no picture of its own to go on with.
     """
-    first, last = await journal.bounds()
     snapshot = index.snapshot()
+    if bounds is None:
+        return World(journal, index, _last_known(snapshot))
+    first, last = bounds
     if snapshot is not None and (cluster := decode_picture(snapshot[1])) is not None:
         if cluster.picture.seq > last:
             raise UnavailableError(
@@ -36,9 +55,24 @@ async def restore(journal: Journal, store: Store, index: Index) -> tuple[World, 
             )
         # A snapshot from before the journal's first event has a hole behind it: begin anew then.
         if cluster.picture.seq >= first - 1:
-            return World(journal, index, cluster), first
+            return World(journal, index, cluster)
+    cluster = decode_picture(given) if given else None
+    if cluster is not None and first - 1 <= cluster.picture.seq <= last:
+        await _from_history(store, index, first)
+        index.add((), snapshot=(cluster.picture.seq, given))
+        return World(journal, index, cluster)
     numbers = await _from_history(store, index, first)
-    return World(journal, index, Cluster(Picture(numbers=numbers))), first
+    return World(journal, index, Cluster(Picture(numbers=numbers)))
+
+
+def _last_known(snapshot: tuple[int, bytes] | None) -> Cluster:
+    cluster = decode_picture(snapshot[1]) if snapshot is not None else None
+    if cluster is None:
+        raise UnavailableError(
+            "no quorum of the voters can be reached, and this agent knows nothing without them",
+            hint="start the other agents; if most voters are gone for ever: rota recover at one",
+        )
+    return cluster
 
 
 async def _from_history(store: Store, index: Index, first: int) -> dict[str, int]:

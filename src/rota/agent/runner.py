@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -89,6 +89,13 @@ class Runner:
         name = f"attempt {build.id}.{build.attempt}"
         self.group.create_task(self._run(active, adopt=adopt), name=name)
 
+    def adopt(self, builds: Sequence[Build]) -> None:
+        """Take over what a former daemon ran; end what it ran and was given up since."""
+        for build in builds:
+            self.start(build, adopt=True)
+        self.workplace.release({active.home for active in self.active.values()})
+        self.group.create_task(self._end_superseded(), name="end superseded")
+
     def stop(self, build_id: str, reason: Reason) -> None:
         """End a build that runs here, for ``reason``. Later reasons do not replace the first."""
         active = self.active.get(build_id)
@@ -108,6 +115,17 @@ class Runner:
         if active is None or active.running is None:
             raise ConflictError(f"build {build} does not run on {self.agent}")
         await active.running.send(data, eof=eof)
+
+    async def _end_superseded(self) -> None:
+        """End what still runs here of attempts that were given up while this agent was away."""
+        for build, attempt, home in self.workplace.kept():
+            identity = Identity(job="", number=0, build=build, attempt=attempt)
+            task = Task(home=home, argv=(), cwd=work(home), env={}, marker=marker_of(identity))
+            try:
+                running = await self.executor.adopt(task)
+                await running.terminate(0)
+            except RotaError as error:
+                logger.warning("cannot end what is left of %s.%d: %s", build, attempt, error)
 
     # -- one attempt ----------------------------------------------------------------------------
 

@@ -108,6 +108,12 @@ class Workplace:
         """Say which folders belong to attempts that run: they are not among the kept ones."""
         self._kept = deque(path for path in self._kept if path not in homes)
 
+    def kept(self) -> list[tuple[str, int, Path]]:
+        """Return build, attempt and folder of all that is kept here and does not run."""
+        return [
+            (home.parent.name, int(home.name), home) for home in self._kept if home.name.isdigit()
+        ]
+
     def _forget_old_scripts(self) -> None:
         while len(self._written) > MAX_SCRIPTS:
             oldest = next(iter(self._written))

@@ -1,4 +1,4 @@
-"""Writes :mod:`rota.cli.wire` from the table of verbs: ``python -m rota.cli.mirror``.
+"""Writes :mod:`rota.client.wire` from the table of verbs: ``python -m rota.cli.mirror``.
 
 The table of verbs needs msgspec, which costs a command 35 ms before it has said a word; so the
 command line reads a plain copy of it. A test compares the two, so the copy cannot go stale.
@@ -12,8 +12,12 @@ from typing import Annotated, get_args, get_origin, get_type_hints
 
 from msgspec import Meta
 
+from rota.client import wire
 from rota.service.messages import Request
 from rota.service.verbs import VERBS, Verb
+
+#: The copy is the client library's, which knows nothing of the service.
+WIRE = Path(wire.__file__)
 
 HEAD = '''"""The table of verbs as plain values: what each is called on the wire, and what its fields mean.
 
@@ -71,4 +75,4 @@ def _quoted(text: str) -> str:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("wire.py").write_text(wire_source(), encoding="utf-8")
+    WIRE.write_text(wire_source(), encoding="utf-8")

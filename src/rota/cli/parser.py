@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any, NoReturn
 
 from rota.cli.table import AT, COLOR, COMMANDS, DATA, JSON, Arg, Command
 from rota.errors import InputError
 
 _TYPES = {"int": int, "float": float}
+_DASHED_WORD = re.compile(r"-(?!h$)[A-Za-z0-9]\S*")
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,6 +23,10 @@ class Parser(argparse.ArgumentParser):
             InputError: always.
         """
         raise InputError(_said_better(message), hint=self._hint(message))
+
+    def take_dashed_words(self) -> None:
+        """Take words such as ``-docker`` for no options: as argparse does with negative numbers."""
+        self._negative_number_matcher = _DASHED_WORD
 
     def _hint(self, message: str) -> str:
         prefix = "unrecognized arguments: "
@@ -39,6 +45,8 @@ def command_parser(command: Command) -> Parser:
     """Return the parser of one command's arguments."""
     parser = Parser(prog=f"rota {command.name}", **described(command))
     fill(parser, command)
+    if command.has_dashed_words:
+        parser.take_dashed_words()
     return parser
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, TextIO
 
-from rota.cli.client import Answer
 from rota.cli.render import PLAIN, Look, clean, paint
+from rota.client.answer import Answer
 from rota.errors import RotaError
 
 

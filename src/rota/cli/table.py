@@ -5,14 +5,14 @@ importing what they do not run; a command's own module is imported when the comm
 beside the table of verbs instead of being generated from it, because at a terminal one command may
 be several verbs (``show``) or none (``agent``), and positionals are not fields. What must not drift
 is tied: an argument that fills a verb's field takes its help from that field (through
-:mod:`rota.cli.wire`), and a test fails when a verb, or a field of one, is in no command.
+:mod:`rota.client.wire`), and a test fails when a verb, or a field of one, is in no command.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from rota.cli.wire import ROUTES
+from rota.client.wire import ROUTES
 
 
 class Arg(NamedTuple):
@@ -30,7 +30,7 @@ class Arg(NamedTuple):
     metavar: str = ""
     choices: tuple[str, ...] = ()
     const: str | None = None  # an option's value where it is given without one
-    completes: str = ""  # job, build, job-or-build, param, file, folder, template
+    completes: str = ""  # job, build, job-or-build, param, agent, token, file, folder, template
     hidden: bool = False
 
     @property
@@ -58,6 +58,7 @@ class Command(NamedTuple):
     examples: tuple[tuple[str, str], ...] = ()  # (command, what it does)
     has_json: bool = False
     has_data: bool = True  # --data DIR names an agent
+    has_dashed_words: bool = False  # words may begin with one dash
 
     @property
     def summary(self) -> str:
@@ -112,25 +113,53 @@ def _build(*fields: str) -> Arg:
     return Arg(("build",), fields, completes="build", metavar="BUILD")
 
 
+def _agent(*fields: str) -> Arg:
+    return Arg(
+        ("agent",),
+        fields,
+        "the agent's name; the one that is asked by default",
+        many="?",
+        completes="agent",
+        metavar="AGENT",
+    )
+
+
 def _job(*fields: str) -> Arg:
     return Arg(("job",), fields, completes="job", metavar="NAME")
 
+
+#: What a daemon may be given, whether it joins or not.
+_AGENT_ARGS = (
+    Arg(("--name",), help="the agent's name; the host's by default", metavar="NAME"),
+    Arg(("--listen",), help="where to serve REST and git", metavar="HOST:PORT"),
+    Arg(("--labels",), help="what jobs may ask of it, such as docker,arch=arm64"),
+    Arg(("--slots",), help="how many builds run at once; the CPUs by default", kind="int"),
+)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
         name="agent",
         group=_AGENT,
         call="agent:agent",
+        verbs=("invite",),
         help="run an agent: the daemon that takes builds on this machine",
         more="In the foreground, until Ctrl-C; --daemon returns as soon as the agent takes builds.\n"
         "An agent that stops leaves its builds running, and finds them again when it starts.",
         args=(
-            Arg(("--name",), help="the agent's name; the host's by default", metavar="NAME"),
-            Arg(("--listen",), help="where to serve REST and git", metavar="HOST:PORT"),
-            Arg(("--labels",), help="what jobs may ask of it, such as docker,arch=arm64"),
-            Arg(("--slots",), help="how many builds run at once; the CPUs by default", kind="int"),
-            Arg(("--join",), help="join the cluster that gave this token", metavar="TOKEN"),
+            *_AGENT_ARGS,
+            Arg(
+                ("--join",),
+                help="join the cluster that gave this token; - reads it from standard input",
+                metavar="TOKEN",
+            ),
+            Arg(
+                ("--from-clone",),
+                help="begin a new cluster from a clone of the store: its jobs, numbers and history",
+                metavar="DIR",
+                completes="folder",
+            ),
             Arg(("--bus",), help="use this NATS cluster instead of an own engine", metavar="URL"),
+            Arg(("--invite",), help="with --daemon: print how others join", kind="flag"),
             Arg(
                 ("--daemon",), help="return when it takes builds, and leave it running", kind="flag"
             ),
@@ -145,6 +174,7 @@ COMMANDS: tuple[Command, ...] = (
         ),
         examples=(
             ("rota agent --daemon", "start one here, with this machine's CPUs as slots"),
+            ("rota agent --daemon --invite", "and print what to type on the machines that join it"),
             (
                 "rota agent --listen 0.0.0.0:7070 --labels docker",
                 "in the foreground, for others too",
@@ -172,19 +202,157 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         name="agents",
         group=_AGENT,
-        call="agent:agents",
-        verbs=("agents",),
-        examples=(("rota agents", ""),),
+        call="cluster:agents",
+        verbs=("agents", "forget"),
+        more="Name, state, who leads, who votes, slots in use, labels, URL, and since when.",
+        args=(
+            Arg(
+                ("--forget",),
+                ("forget.agent",),
+                "remove an agent that is gone for good; its key opens nothing any more",
+                metavar="NAME",
+                completes="agent",
+            ),
+        ),
+        examples=(
+            ("rota agents", ""),
+            ("rota agents --forget build-7", "its machine will not come back"),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="token",
+        group=_AGENT,
+        call="cluster:token",
+        verbs=("invite", "invitations", "revoke"),
+        help="make, list or revoke the tokens with which machines join",
+        more="Whoever has a token can become a member until it ends: pass it on as a secret.",
+        args=(
+            Arg(
+                ("words",),
+                ("revoke.id",),
+                "[list] | create | revoke ID",
+                many="*",
+                metavar="WORD",
+                completes="token",
+            ),
+            Arg(
+                ("--expires",),
+                ("invite.expires_s",),
+                "create: how long it admits, such as 30m; 1h by default",
+                metavar="TIME",
+            ),
+            Arg(("--uses",), ("invite.uses",), kind="int", metavar="N"),
+        ),
+        examples=(
+            ("rota token create", "prints one line, for: rota join TOKEN"),
+            ("rota token create --expires 10m --uses 1", ""),
+            ("rota token", "those that still admit somebody"),
+            ("rota token revoke 3f2a", ""),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="join",
+        group=_AGENT,
+        call="cluster:join",
+        verbs=("status", "invite"),
+        help="start an agent here that joins the cluster of a token",
+        more="The same as rota agent --daemon --join TOKEN. It returns when the agent takes builds.",
+        args=(
+            Arg(
+                ("join",),
+                help="what rota token create printed; - reads it from standard input",
+                metavar="TOKEN",
+            ),
+            *_AGENT_ARGS,
+            Arg(("--invite",), help="print how still others join", kind="flag"),
+        ),
+        examples=(
+            ("rota join rota1.9f…", ""),
+            (
+                "rota join - --labels docker <token",
+                "so that nobody sees it in the list of processes",
+            ),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="drain",
+        group=_AGENT,
+        call="cluster:drain",
+        verbs=("drain", "status", "agents"),
+        args=(
+            _agent("drain.agent"),
+            Arg(("--off",), ("drain.off",), kind="flag"),
+            Arg(("--wait",), help="return when it runs nothing any more", kind="flag"),
+        ),
+        examples=(
+            ("rota drain", "this agent, before its machine is worked on"),
+            ("rota drain build-7 --wait", ""),
+            ("rota drain --off", "it takes builds again"),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="leave",
+        group=_AGENT,
+        call="cluster:leave",
+        verbs=("leave", "status", "agents", "builds", "cancel"),
+        sets=("builds.state", "builds.limit", "cancel.build", "cancel.why"),
+        more="It returns when the agent is no member any more. What it ran and kept is elsewhere then.",
+        args=(
+            _agent("leave.agent"),
+            Arg(("--now",), help="cancel what it runs instead of waiting for it", kind="flag"),
+        ),
+        examples=(("rota leave", "this agent"), ("rota leave build-7 --now", "")),
+        has_json=True,
+    ),
+    Command(
+        name="label",
+        group=_AGENT,
+        call="cluster:label",
+        verbs=("label", "agents", "status"),
+        help="change an agent's labels while it runs, or print them",
+        more="They hold over restarts. Without an agent's name it is the one that is asked.",
+        args=(
+            Arg(
+                ("words",),
+                ("label.agent", "label.labels"),
+                "[AGENT] and labels: name=value or name, and -name to take one away",
+                many="*",
+                metavar="WORD",
+                completes="agent",
+            ),
+        ),
+        examples=(
+            ("rota label docker java=17", "this agent"),
+            ("rota label build-7 gpu -docker", ""),
+            ("rota label build-7", "print them"),
+        ),
+        has_json=True,
+        has_dashed_words=True,
+    ),
+    Command(
+        name="recover",
+        group=_AGENT,
+        call="cluster:recover",
+        verbs=("recover",),
+        more="Only where a majority of the voters will never come back: what they alone had taken is\n"
+        "lost, and is listed. Ask at an agent that is a voter.",
+        args=(Arg(("--yes",), help="ask nothing", kind="flag"),),
+        examples=(("rota recover", "asks once more at a terminal"),),
         has_json=True,
     ),
     Command(
         name="login",
         group=_AGENT,
         call="login:login",
-        verbs=("status",),
+        verbs=("status", "cluster"),
         help="remember an agent's URL and a token for it",
         more="The token is asked for at a terminal, else read from standard input. Both are kept in\n"
-        "~/.config/rota/login.json, for you alone to read.",
+        "~/.config/rota/login.json, for you alone to read, with the cluster's CA and other agents, so\n"
+        "that commands find one of those when this one is gone.",
         args=(
             Arg(("url",), help="the agent's URL", many="?", metavar="URL"),
             Arg(
@@ -193,11 +361,23 @@ COMMANDS: tuple[Command, ...] = (
                 metavar="FILE",
                 completes="file",
             ),
+            Arg(
+                ("--ca",),
+                help="trust certificates of this CA: tls/ca.crt of any agent's data folder",
+                metavar="FILE",
+                completes="file",
+            ),
+            Arg(
+                ("--fingerprint",),
+                help="trust the CA with this SHA-256, in hex",
+                metavar="SHA256",
+            ),
             Arg(("--forget",), help="forget the saved login", kind="flag"),
         ),
         examples=(
             ("rota login http://build-1:7070", "asks for the token"),
             ("rota login https://ci.example --token-file token", ""),
+            ("rota login https://10.0.0.1:7071 --ca ca.crt", "what agents call one another by"),
         ),
     ),
     Command(
@@ -596,7 +776,7 @@ COMMANDS: tuple[Command, ...] = (
         name="__complete",
         group="",
         call="completion:complete",
-        verbs=("jobs", "builds", "job"),
+        verbs=("jobs", "builds", "job", "agents", "invitations"),
         help="print what may stand where the last word is, a line each",
         args=(Arg(("words",), help="the words after rota", many="*", metavar="WORD"),),
     ),

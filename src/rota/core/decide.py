@@ -1,8 +1,9 @@
 """What an agent should do now, given the state: decisions as data, carried out by the shell.
 
 Two sets of duties: every agent claims builds for its free slots; the leader also seals finished
-builds into the history and trims the journal behind it. Effects carry the sequence they were
-decided at, and the journal refuses those that came too late: deciding on a stale state is harmless.
+builds into the history, trims the journal behind it, and says which agents and attempts are lost.
+A claim carries the sequence it was decided at, a leader's effect the election it leads by; the
+journal refuses those that came too late: deciding on a stale state is harmless.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from operator import itemgetter
 
 import msgspec
 
+from rota.core.agents import Agent, AgentState
 from rota.core.fold import Cluster, QueueItem
 from rota.core.labels import satisfies
 
@@ -38,7 +40,7 @@ class Seal(msgspec.Struct, frozen=True):
     """Append ``history.sealed`` for all builds finished up to ``through``."""
 
     through: int
-    expect: int
+    fence: int
 
 
 class Trim(msgspec.Struct, frozen=True):
@@ -47,7 +49,24 @@ class Trim(msgspec.Struct, frozen=True):
     before: int
 
 
-Effect = Claim | Seal | Trim
+class Lose(msgspec.Struct, frozen=True):
+    """Append ``agent.lost``: nobody has heard of it for too long."""
+
+    agent: str
+    silent_s: float
+    fence: int
+
+
+class LoseBuild(msgspec.Struct, frozen=True):
+    """Append ``build.finished`` with reason ``lost``: who ran the attempt is gone."""
+
+    build: str
+    attempt: int
+    why: str
+    fence: int
+
+
+Effect = Claim | Seal | Trim | Lose | LoseBuild
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +78,14 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     #: Builds it is about to claim or start: they use a slot, and are not claimed again.
     claiming: Set[str] = frozenset()
     takes_builds: bool = True
+    #: It holds the lease, as far as it can know; what else it says here is only then of use.
+    leads: bool = False
+    #: Seconds since each agent was heard of, by a clock that never goes back; absent: just now.
+    silent: Mapping[str, float] = {}
+    #: Agents and builds about to be recorded as lost.
+    losing: Set[str] = frozenset()
+    lost_after_s: float = 8.0
+    stopped_after_s: float = 60.0
     is_sealing: bool = False
     #: Seconds since it folded the last seal, by a clock that never goes back; ``None``: it has not.
     since_seal_s: float | None = None
@@ -82,7 +109,7 @@ def decide(cluster: Cluster, view: View, now: datetime) -> Decision:
     effects: list[Effect] = []
     wakes: list[datetime] = []
     effects.extend(_claims(cluster, view, now, wakes))
-    if cluster.picture.leader == view.name:
+    if view.leads and cluster.picture.leader == view.name:
         effects.extend(_leaders_duties(cluster, view, now, wakes))
     return Decision(effects=tuple(effects), wake_at=min(wakes, default=None))
 
@@ -90,7 +117,10 @@ def decide(cluster: Cluster, view: View, now: datetime) -> Decision:
 def _claims(cluster: Cluster, view: View, now: datetime, wakes: list[datetime]) -> Iterator[Claim]:
     mine = cluster.running.get(view.name, {})
     free = view.slots - len(mine.keys() | view.claiming)
-    if free <= 0 or not view.takes_builds:
+    myself = cluster.picture.agents.get(view.name)
+    # Who was given up says first that it is back: what it claimed before would be given up, too.
+    is_out = myself is not None and (myself.draining or not myself.is_up)
+    if free <= 0 or not view.takes_builds or is_out:
         return
     best = sorted(
         item
@@ -125,16 +155,54 @@ def _leaders_duties(
     cluster: Cluster, view: View, now: datetime, wakes: list[datetime]
 ) -> Iterator[Effect]:
     picture = cluster.picture
+    fence = expected(picture.leader_seq, view.journal_first)
+    yield from _lost_agents(cluster, view, fence)
+    yield from _lost_builds(cluster, view, fence)
     if cluster.unsealed and not view.is_sealing:
         # Not by `sealed_at`: a clock that is set, or another agent's, would stop or hurry it.
         left_s = 0.0 if view.since_seal_s is None else SEAL_EVERY_S - view.since_seal_s
         if left_s <= 0:
-            yield Seal(through=picture.seq, expect=expected(picture.sealed_seq, view.journal_first))
+            yield Seal(through=picture.seq, fence=fence)
         else:
             wakes.append(now + timedelta(seconds=left_s))
     before = trim_floor(cluster, view.history_covered) - KEEP_EVENTS
     if before - view.journal_first >= TRIM_STEP:
         yield Trim(before=before)
+
+
+def _lost_agents(cluster: Cluster, view: View, fence: int) -> Iterator[Effect]:
+    for agent in cluster.picture.agents.values():
+        silent_s = view.silent.get(agent.name, 0.0)
+        is_silent = agent.name != view.name and silent_s > view.lost_after_s
+        if agent.is_up and is_silent and agent.name not in view.losing:
+            yield Lose(agent=agent.name, silent_s=silent_s, fence=fence)
+
+
+def _lost_builds(cluster: Cluster, view: View, fence: int) -> Iterator[Effect]:
+    """Yield what runs on agents that are gone, or were told to end it and cannot hear."""
+    for name, running in cluster.running.items():
+        agent = cluster.picture.agents.get(name)
+        if name == view.name or (agent is not None and agent.is_up):
+            continue
+        why = _gone(agent, view)
+        for build_id in (build_id for build_id in running if build_id not in view.losing):
+            build = cluster.picture.builds[build_id]
+            if why or build.cancelled_by is not None:
+                text = why or f"{name} is {agent.state if agent else 'gone'}"
+                yield LoseBuild(build=build_id, attempt=build.attempt, why=text, fence=fence)
+
+
+def _gone(agent: Agent | None, view: View) -> str:
+    """Return why an agent that is not up will not bring its builds to an end; empty: it may yet."""
+    if agent is None:
+        return "its agent left the cluster"
+    silent_s = view.silent.get(agent.name, 0.0)
+    # Whoever was lost and is heard again keeps what it claimed meanwhile.
+    if agent.state is AgentState.LOST and silent_s > view.lost_after_s:
+        return f"{agent.name} was lost"
+    if silent_s > view.stopped_after_s:
+        return f"{agent.name} was stopped, and did not come back"
+    return ""
 
 
 def expected(seq: int, first: int) -> int:

@@ -16,8 +16,11 @@ import msgspec
 
 from rota.core.build import Annotation, Artifact, Build, Instant, Trigger, Usage
 from rota.core.job import Int, ParamValue, Reason, Spec
+from rota.core.retention import Swept
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: The key of elections: the sequence of its last event is what a leader's writes are fenced by.
+LEADER = "leader"
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=True):
@@ -94,30 +97,132 @@ class ArtifactKept(Fact, frozen=True, kw_only=True, tag="build.artifact"):
     artifact: Artifact
 
 
+class BuildsSwept(Fact, frozen=True, kw_only=True, tag="build.swept"):
+    """Logs and artifacts of builds were dropped, for their age or size. Written by the leader.
+
+    They are gone by then: who dies between the two finds nothing left to drop, and writes nothing.
+    """
+
+    swept: tuple[Swept, ...]
+
+
+class AgentJoined(Fact, frozen=True, kw_only=True, tag="agent.joined"):
+    """``name`` is a member of the cluster, known by its key. Written by the agent that admitted it.
+
+    ``pin`` is the SHA-256 of its public key (SubjectPublicKeyInfo, DER) in hex: whoever connects
+    with that key is this agent, and nobody else is.
+    """
+
+    name: str
+    pin: str
+
+
 class AgentStarted(Fact, frozen=True, kw_only=True, tag="agent.started"):
-    """A daemon is up and takes builds."""
+    """A daemon is up and takes builds.
+
+    ``url`` is where people ask it, ``peer`` where other agents do; ``token`` is the SHA-256 in hex
+    of the token that its callers show, so that every agent knows them.
+    """
 
     labels: dict[str, str] = {}
     slots: Int = 1
     url: str = ""
+    peer: str = ""
+    token: str = ""
     version: str = ""
 
 
 class AgentStopped(Fact, frozen=True, kw_only=True, tag="agent.stopped"):
-    """A daemon leaves by plan; what it runs goes on under its supervisors."""
+    """A daemon stops by plan; what it runs goes on under its supervisors."""
+
+
+class AgentLost(Fact, frozen=True, kw_only=True, tag="agent.lost"):
+    """Nobody has heard of ``name`` for ``silent_s`` seconds. Written by the leader."""
+
+    name: str
+    silent_s: float = 0.0
+
+
+class AgentDrained(Fact, frozen=True, kw_only=True, tag="agent.drained"):
+    """``name`` finishes what it runs and takes no more builds; or takes them again.
+
+    With ``leaving`` it also hands over what it keeps as a voter, and then leaves.
+    """
+
+    name: str
+    draining: bool = True
+    leaving: bool = False
+
+
+class AgentLabelled(Fact, frozen=True, kw_only=True, tag="agent.labelled"):
+    """Somebody changed the labels of ``name`` while it runs; ``None`` takes one away.
+
+    It holds over restarts, above what the agent was given and what it found.
+    """
+
+    name: str
+    labels: dict[str, str | None] = {}
+
+
+class AgentLeft(Fact, frozen=True, kw_only=True, tag="agent.left"):
+    """``name`` is no member any more; its key opens nothing. It left, or somebody removed it."""
+
+    name: str
+    why: str = ""
 
 
 class LeaderElected(Fact, frozen=True, kw_only=True, tag="leader.elected"):
     """``agent`` leads from here on. The event's sequence is the lease's fencing token."""
 
+    why: str = ""
+
+
+class LeaderResigned(Fact, frozen=True, kw_only=True, tag="leader.resigned"):
+    """``agent`` leads no more, by plan; any other may be elected at once."""
+
+    why: str = ""
+
+
+class VoterAppointed(Fact, frozen=True, kw_only=True, tag="voter.appointed"):
+    """``name`` is to run an engine server, called ``server``. Written by the leader.
+
+    A server's name is never used again: it is its identity in every Raft group.
+    """
+
+    name: str
+    server: str
+
+
+class VoterListening(Fact, frozen=True, kw_only=True, tag="voter.listening"):
+    """``agent`` runs the engine's ``server``: clients and other servers reach it there."""
+
+    server: str
+    host: str
+    client: Int
+    route: Int
+
+
+class VoterDismissed(Fact, frozen=True, kw_only=True, tag="voter.dismissed"):
+    """``server`` is no part of the engine any more; ``name`` ends it. Written by the leader."""
+
+    name: str
+    server: str
+    why: str = ""
+
 
 class StoreMoved(Fact, frozen=True, kw_only=True, tag="store.moved"):
-    """A ref of the store moved from ``old`` to ``new``; ``message`` is the commit's first line."""
+    """A ref of the store moved from ``old`` to ``new``; ``message`` is the commit's first line.
+
+    The objects that this adds travel along: as a thin pack in ``pack``, or, where that is large, as
+    the blob that ``blob`` names. Neither: every agent has them, or gets them from another.
+    """
 
     ref: str
     old: str
     new: str
     message: str = ""
+    pack: bytes = b""
+    blob: str = ""
 
 
 class HistorySealed(Fact, frozen=True, kw_only=True, tag="history.sealed"):
@@ -151,9 +256,19 @@ Known = (
     | BuildCancelled
     | BuildRetried
     | ArtifactKept
+    | BuildsSwept
+    | AgentJoined
     | AgentStarted
     | AgentStopped
+    | AgentLost
+    | AgentDrained
+    | AgentLabelled
+    | AgentLeft
     | LeaderElected
+    | LeaderResigned
+    | VoterAppointed
+    | VoterListening
+    | VoterDismissed
     | StoreMoved
     | HistorySealed
     | Emitted
@@ -192,12 +307,18 @@ def key_of(event: Event) -> str:
             return f"build.{event.build}"
         case AgentStarted() | AgentStopped():
             return f"agent.{event.agent}"
-        case LeaderElected():
-            return "leader"
+        case AgentJoined() | AgentLost() | AgentDrained() | AgentLabelled() | AgentLeft():
+            return f"agent.{event.name}"
+        case LeaderElected() | LeaderResigned():
+            return LEADER
+        case VoterAppointed() | VoterListening() | VoterDismissed():
+            return "voters"
         case StoreMoved():
             return f"store.{event.ref}"
         case HistorySealed():
             return "history"
+        case BuildsSwept():
+            return "swept"
         case Emitted():
             return "custom"
         case Unknown():

@@ -19,9 +19,15 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from rota.core.agents import Agent, change
 from rota.core.build import Attempt, Build, Instant, Usage
 from rota.core.events import (
     EPOCH,
+    AgentDrained,
+    AgentJoined,
+    AgentLabelled,
+    AgentLeft,
+    AgentLost,
     AgentStarted,
     AgentStopped,
     ArtifactKept,
@@ -31,16 +37,22 @@ from rota.core.events import (
     BuildReleased,
     BuildRequested,
     BuildRetried,
+    BuildsSwept,
     BuildStarted,
     Emitted,
     Event,
     HistorySealed,
     LeaderElected,
+    LeaderResigned,
     StoreMoved,
     Unknown,
+    VoterAppointed,
+    VoterDismissed,
+    VoterListening,
 )
-from rota.core.job import Int, Reason
+from rota.core.job import Reason
 from rota.core.states import Move, Result, State, next_state, result_of
+from rota.core.voter import Voter
 
 MAX_RETRY_DELAY_S = 3600.0
 #: More builds or attempts than this are a fault of whoever wrote the number.
@@ -49,18 +61,6 @@ MAX_COUNT = 2**53
 QueueItem = tuple[int, int, str]
 """(-priority, sequence of the request, build id): sorts by priority, then age."""
 _T = TypeVar("_T", QueueItem, tuple[datetime, QueueItem])
-
-
-class Agent(msgspec.Struct, frozen=True):
-    """A daemon as the journal knows it."""
-
-    name: str
-    labels: dict[str, str]
-    slots: Int
-    url: str
-    version: str
-    since: Instant
-    up: bool = True
 
 
 class Picture(msgspec.Struct):
@@ -73,10 +73,13 @@ class Picture(msgspec.Struct):
     leader: str = ""
     leader_seq: int = 0
     leader_since: Instant = EPOCH
+    leader_why: str = ""
+    voters: dict[str, Voter] = {}
     sealed_through: int = 0
     sealed_seq: int = 0
     sealed_at: Instant = EPOCH
     refs: dict[str, str] = {}
+    ref_seqs: dict[str, int] = {}
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -153,22 +156,59 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
             return _on_build(cluster, seq, event)
         case HistorySealed():
             return _sealed(cluster, seq, event)
-        case AgentStarted():
-            picture.agents[event.agent] = Agent(
-                event.agent, event.labels, event.slots, event.url, event.version, event.at
-            )
-        case AgentStopped():
-            agent = picture.agents.get(event.agent)
-            if agent is not None:
-                picture.agents[event.agent] = replace(agent, up=False, since=event.at)
-        case LeaderElected():
-            picture.leader, picture.leader_seq = event.agent, seq
-            picture.leader_since = event.at
+        case (
+            AgentJoined()
+            | AgentStarted()
+            | AgentStopped()
+            | AgentLost()
+            | AgentDrained()
+            | AgentLabelled()
+            | AgentLeft()
+        ):
+            change(picture.agents, event)
+        case LeaderElected() | LeaderResigned():
+            _led(picture, seq, event)
+        case VoterAppointed() | VoterListening() | VoterDismissed():
+            _voting(picture.voters, event)
         case StoreMoved():
-            picture.refs[event.ref] = event.new
-        case Emitted() | Unknown():
+            picture.refs[event.ref], picture.ref_seqs[event.ref] = event.new, seq
+        case BuildsSwept() | Emitted() | Unknown():
             pass
     return NOTHING
+
+
+def _led(picture: Picture, seq: int, event: LeaderElected | LeaderResigned) -> None:
+    # The last event of the key is what writes are fenced by, whatever it says.
+    picture.leader_seq = seq
+    if isinstance(event, LeaderElected):
+        picture.leader, picture.leader_since = event.agent, event.at
+        picture.leader_why = event.why
+    elif event.agent == picture.leader:
+        picture.leader, picture.leader_since = "", event.at
+        picture.leader_why = event.why
+
+
+def _voting(
+    voters: dict[str, Voter], event: VoterAppointed | VoterListening | VoterDismissed
+) -> None:
+    match event:
+        case VoterAppointed():
+            voters[event.name] = Voter(agent=event.name, server=event.server)
+        case VoterListening():
+            known = voters.get(event.agent)
+            # The first one founds the cluster; nobody was there to appoint it.
+            if not voters or (known is not None and known.server == event.server):
+                voters[event.agent] = Voter(
+                    agent=event.agent,
+                    server=event.server,
+                    host=event.host,
+                    client=event.client,
+                    route=event.route,
+                )
+        case VoterDismissed():
+            known = voters.get(event.name)
+            if known is not None and known.server == event.server:
+                del voters[event.name]
 
 
 def _on_build(cluster: Cluster, seq: int, event: BuildEvent) -> Change:
@@ -291,11 +331,14 @@ def _finished(build: Build, event: BuildFinished) -> Build | None:
     is_entitled = event.agent == build.agent or event.reason is Reason.LOST
     if event.attempt != build.attempt or not is_entitled:
         return None
+    # Lost while it was to be ended: whoever cancelled it has what they wanted.
+    is_cancelled = event.reason is Reason.LOST and build.cancelled_by is not None
+    reason = Reason.CANCELLED if is_cancelled else event.reason
     ended = _step(
         build,
         Move.FINISH,
-        result=result_of(event.reason, event.exit_code),
-        reason=event.reason,
+        result=result_of(reason, event.exit_code),
+        reason=reason,
         exit_code=event.exit_code,
         signal=event.signal,
         message=event.message,

@@ -14,7 +14,7 @@ from rota.core import fields
 from rota.core.environment import param_fault, variable, variable_fault
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.header_block import decode_script, find_block
-from rota.core.job import Job, Param, ParamValue, Reason, Retry, Spec
+from rota.core.job import Job, Keep, Param, ParamValue, Reason, Retry, Spec
 from rota.core.labels import parse_labels, print_labels
 from rota.core.params import TYPES, choice_fault, conform, value_fault
 from rota.core.problem import Problem, nearest
@@ -134,6 +134,12 @@ def _artifact(value: object, spot: Spot) -> str:
     return glob
 
 
+def _keep(value: object, spot: Spot) -> Keep:
+    if value == {}:
+        raise FieldError("is empty, so that it says nothing")
+    return fields.table(_KEEP, Keep)(value, spot)
+
+
 def _reason(value: object, spot: Spot) -> Reason:
     reason = fields.one_of(_REASONS)(value, spot)
     return Reason(reason)
@@ -226,6 +232,15 @@ _RETRY = {
     "delay": Field("delay_s", fields.duration(0, MAX_DURATION_S), 'delay = "30s"'),
 }
 
+_AGE = fields.duration(1, 3650 * DAY_S)
+
+_KEEP = {
+    "logs": Field("logs_s", _AGE, 'logs = "30d"'),
+    "artifacts": Field("artifacts_s", _AGE, 'artifacts = "7d"'),
+    "builds": Field("builds", fields.integer(1, 1_000_000), "builds = 50"),
+    "bytes": Field("bytes", fields.size(1 << 20, 1 << 60), 'bytes = "1G"'),
+}
+
 _PARAM = {
     "type": Field("type", fields.one_of(TYPES), 'type = "int"'),
     "default": Field("default", _scalar, 'default = "fast"'),
@@ -249,4 +264,6 @@ _JOB = {
     "env": Field("env", fields.table_of(variable_fault, variable), 'env = { LANG = "C" }'),
     "stdin": Field("stdin", fields.boolean, "stdin = true"),
     "artifacts": Field("artifacts", fields.list_of(_artifact), 'artifacts = ["dist/*.whl"]'),
+    "keep": Field("keep", _keep, 'keep = { logs = "30d", builds = 50 }'),
+    "exclusive": Field("exclusive", fields.boolean, "exclusive = true"),
 }

@@ -45,10 +45,24 @@ class Param(msgspec.Struct, frozen=True, omit_defaults=True):
     description: str = ""
 
 
+class Keep(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How much is kept of what a job's builds leave; ``None`` leaves it to the settings.
+
+    ``logs_s`` and ``artifacts_s`` are ages in seconds, counted from a build's end; ``builds`` is how many
+    of the last finished builds keep theirs; ``bytes`` is what all of them may take together.
+    """
+
+    logs_s: float | None = None
+    artifacts_s: float | None = None
+    builds: Int | None = None
+    bytes: Int | None = None
+
+
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What running a job takes. It travels with each build, so that a later edit changes no queue.
 
-    Times are in seconds; ``None`` means no limit.
+    Times are in seconds; ``None`` means no limit. ``exclusive`` says that two attempts at the same
+    time would do harm: an agent that is cut off ends its own before another agent may begin.
     """
 
     labels: str = ""
@@ -60,6 +74,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     env: dict[str, str] = {}
     stdin: bool = False
     artifacts: tuple[str, ...] = ()
+    keep: Keep = Keep()
+    exclusive: bool = False
 
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -13,12 +13,31 @@ from rota.core.header import DAY_S, MAX_DURATION_S, MAX_HEADER_CHARACTERS
 from rota.core.problem import Problem
 from rota.core.toml_document import Source, read_document
 
+HOUR_S = 3600.0
+#: Odd numbers: an even one survives no more losses than the odd one below it.
+VOTERS = (1, 3, 5)
+
 
 class Logs(msgspec.Struct, frozen=True):
     """How long logs are kept: ``[logs]``."""
 
     max_age_s: float = 30 * DAY_S  # max_age: a log older than this is removed
     max_bytes: int = 20 * 1024**3  # max_bytes: beyond this the oldest are
+
+
+class Artifacts(msgspec.Struct, frozen=True):
+    """How long artifacts are kept: ``[artifacts]``. A job's ``keep`` may say otherwise."""
+
+    max_age_s: float = 90 * DAY_S  # max_age: what a build left is removed so long after its end
+    max_bytes: int = 50 * 1024**3  # max_bytes: beyond this what the oldest builds left is
+
+
+class Agents(msgspec.Struct, frozen=True):
+    """When an agent that is silent is given up: ``[agents]``."""
+
+    lost_after_s: float = 8.0  # lost_after: silent for so long, what it runs is recorded as lost
+    stopped_after_s: float = 60.0  # stopped_after: the same for one that said that it stops
+    replace_after_s: float = 60.0  # replace_after: a voter lost for so long is replaced
 
 
 class Builds(msgspec.Struct, frozen=True):
@@ -40,8 +59,11 @@ class Settings(msgspec.Struct, frozen=True):
     )
     env: dict[str, str] = {}  # variables of every build, under those of its job
     timeout_s: float | None = 6 * 3600.0  # timeout: for jobs that name none; None is no limit
+    voters: int = 3  # how many agents run one of the engine's servers, if there are so many
     logs: Logs = Logs()
+    artifacts: Artifacts = Artifacts()
     builds: Builds = Builds()
+    agents: Agents = Agents()
 
 
 def parse_settings(text: str, path: str = "settings.toml") -> tuple[Settings, tuple[Problem, ...]]:
@@ -73,9 +95,22 @@ def _timeout(value: Any, spot: Spot) -> float | None:
     return None if value == "none" else fields.duration(0.001, MAX_DURATION_S)(value, spot)
 
 
+def _voters(value: Any, spot: Spot) -> int:
+    number = fields.integer(-(1 << 63), 1 << 63)(value, spot)
+    if number not in VOTERS:
+        hint = "more than half of them must live: 3 survive the loss of one, 5 of two"
+        raise FieldError(f"must be 1, 3 or 5, not {number}", hint)
+    return number
+
+
 _LOGS = {
     "max_age": Field("max_age_s", fields.duration(1, 3650 * DAY_S), 'max_age = "30d"'),
     "max_bytes": Field("max_bytes", fields.size(1 << 20, 1 << 60), 'max_bytes = "20G"'),
+}
+
+_ARTIFACTS = {
+    "max_age": Field("max_age_s", fields.duration(1, 3650 * DAY_S), 'max_age = "90d"'),
+    "max_bytes": Field("max_bytes", fields.size(1 << 20, 1 << 60), 'max_bytes = "50G"'),
 }
 
 _BUILDS = {
@@ -84,12 +119,25 @@ _BUILDS = {
     ),
 }
 
+_SILENCE = fields.duration(2, HOUR_S)
+
+_AGENTS = {
+    "lost_after": Field("lost_after_s", _SILENCE, 'lost_after = "8s"'),
+    "stopped_after": Field("stopped_after_s", _SILENCE, 'stopped_after = "1m"'),
+    "replace_after": Field("replace_after_s", fields.duration(2, DAY_S), 'replace_after = "1m"'),
+}
+
 _SETTINGS = {
     "path": Field("path", fields.list_of(_folder), 'path = ["/usr/bin", "/bin"]'),
     "env": Field("env", fields.table_of(variable_fault, variable), 'env = { LANG = "C" }'),
     "timeout": Field("timeout_s", _timeout, 'timeout = "6h", or "none"'),
+    "voters": Field("voters", _voters, "voters = 3"),
     "logs": Field("logs", fields.table(_LOGS, Logs), '[logs] with max_age = "30d"'),
+    "artifacts": Field(
+        "artifacts", fields.table(_ARTIFACTS, Artifacts), '[artifacts] with max_age = "90d"'
+    ),
     "builds": Field(
         "builds", fields.table(_BUILDS, Builds), "[builds] with keep_failed_workspaces = 5"
     ),
+    "agents": Field("agents", fields.table(_AGENTS, Agents), '[agents] with lost_after = "8s"'),
 }

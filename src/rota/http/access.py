@@ -1,41 +1,85 @@
-"""Who is asking: the kernel says it on the Unix socket, a token on TCP."""
+"""Who is asking: the kernel says it on the Unix socket, a certificate or a token on TCP."""
 
 from __future__ import annotations
 
 import base64
+import functools
+import hashlib
 import hmac
 import os
 import pwd
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from urllib.parse import unquote
 
 from aiohttp import web
 
+from rota.core.certificate import read_certificate
 from rota.core.ids import is_build_id
-from rota.errors import DeniedError
+from rota.errors import DeniedError, InputError
 from rota.service.context import Principal
 from rota.service.verbs import Role
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
+#: For whom a peer asks, as ``NAME;ROLE``, the name percent-encoded. Heeded from peers alone.
+PRINCIPAL = "Rota-Principal"
+
+
+def _nobody(pin: str) -> str | None:
+    return None
 
 
 class Access:
-    """Says who a request is by. ``token`` is what TCP callers must show."""
+    """Says who a request is by.
 
-    def __init__(self, token: str) -> None:
-        self._token = token.encode()
+    Args:
+        token: What TCP callers show to this agent.
+        tokens: The SHA-256, in hex, of what they show to any agent: as good as ours.
+        member_of: The name of the member whose key has this pin, or ``None``.
+    """
+
+    def __init__(
+        self,
+        token: str,
+        *,
+        tokens: Callable[[], Iterable[str]] = tuple,
+        member_of: Callable[[str], str | None] = _nobody,
+    ) -> None:
+        self._token = hashlib.sha256(token.encode()).hexdigest()
+        self._tokens, self._member_of = tokens, member_of
 
     def principal(self, request: web.Request) -> Principal:
         """Return who is asking.
 
         Raises:
             DeniedError: nobody that is known here.
+            InputError: a peer speaks for somebody, and does not say it as it should.
         """
-        build = request.headers.get("Rota-Build", "")
-        peer = _peer(request)
-        name = self._local(peer) if peer is not None else self._by_token(request)
-        return Principal(name=name, role=Role.ADMIN, build=build if is_build_id(build) else "")
+        given = request.headers.get("Rota-Build", "")
+        build = given if is_build_id(given) else ""
+        shown = certificate(request)
+        if shown is not None:
+            return self._peer(shown, request.headers.get(PRINCIPAL, ""), build)
+        uid = _caller(request)
+        name = self._local(uid) if uid is not None else self._by_token(request)
+        return Principal(name=name, role=Role.ADMIN, build=build)
+
+    def _peer(self, shown: bytes, spoken_for: str, build: str) -> Principal:
+        """Return the peer with that certificate, or the person it speaks for."""
+        agent = self._member_of(_pin(shown))
+        if agent is None:
+            raise DeniedError(
+                "this machine is no member any more",
+                known=True,
+                hint="it left or was removed; to join again: rota agent --join TOKEN",
+            )
+        if not spoken_for:
+            return Principal(name=agent, role=Role.ADMIN, build=build, peer=agent)
+        name, _, role = spoken_for.partition(";")
+        if not name or role not in Role.__members__:
+            raise InputError(f"bad header {PRINCIPAL}: {spoken_for!r}", hint="NAME;ROLE")
+        return Principal(name=unquote(name), role=Role[role], build=build, peer=agent)
 
     def _local(self, uid: int) -> str:
         if uid not in (os.geteuid(), 0):
@@ -54,12 +98,30 @@ class Access:
                 hint="send `Authorization: Bearer TOKEN`; the token is in the agent's data folder",
             )
         user, token = given
-        if not hmac.compare_digest(token, self._token):
+        if not self._is_known(hashlib.sha256(token).hexdigest()):
             raise DeniedError("the token is not known here", hint="rota login URL asks for it")
         return user or "admin"
 
+    def _is_known(self, digest: str) -> bool:
+        # All are compared, wherever one fits: the time that it takes says nothing.
+        fits = [hmac.compare_digest(digest, known) for known in (self._token, *self._tokens())]
+        return any(fits)
 
-def _peer(request: web.Request) -> int | None:
+
+def certificate(request: web.Request) -> bytes | None:
+    """Return the certificate (DER) that the caller showed, if any; TLS has verified it."""
+    transport = request.transport
+    tls = transport.get_extra_info("ssl_object") if transport is not None else None
+    shown: bytes | None = tls.getpeercert(binary_form=True) if tls is not None else None
+    return shown
+
+
+@functools.lru_cache(maxsize=256)
+def _pin(shown: bytes) -> str:
+    return read_certificate(shown).pin
+
+
+def _caller(request: web.Request) -> int | None:
     """Return the caller's user id on a Unix socket, ``None`` on TCP."""
     transport = request.transport
     if transport is None:

@@ -19,6 +19,7 @@ from rota.errors import ExecutionError, InputError, InvariantError, RotaError
 from rota.http import openapi, problems, sse
 from rota.http.access import Authenticate
 from rota.http.arguments import MAX_BODY, arguments, header_text, refuse_encoded
+from rota.http.company import Company
 from rota.ports.git_http import GitHttp
 from rota.ports.journal import Entry
 from rota.service import artifacts, builds, events, jobs, logs
@@ -36,13 +37,20 @@ PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
 
 LAST_EVENT_ID = "Last-Event-ID"
 
+#: What is answered to everybody. Who joins shows a token in what it sends.
+OPEN = frozenset({"/openapi.json", "/health", "/peer/ca", "/peer/join"})
+
 #: A job's name has slashes; a build is one segment, percent-encoded where it has any.
 _PATTERNS = {"job": r"{job:[^{}]+}", "path": r"{path:[\s\S]+}"}
 
 
 def make_app(service: Service, authenticate: Authenticate, git: GitHttp) -> web.Application:
     """Return the application. It holds no state of its own."""
-    app = web.Application(client_max_size=MAX_BODY, middlewares=[_middleware(authenticate)])
+    company = Company(service)
+    app = web.Application(
+        client_max_size=MAX_BODY, middlewares=[_middleware(authenticate, company)]
+    )
+    app.on_response_prepare.append(_telling(company))
     # aiohttp takes the first route that fits: longer paths before `/v1/jobs/{job}` itself.
     for verb in sorted(VERBS, key=lambda verb: -verb.path.count("/")):
         path = re.sub(r"{(\w+)}", lambda match: _PATTERNS.get(match[1], match[0]), verb.path)
@@ -87,11 +95,21 @@ def _without_quotes(record: logging.LogRecord) -> bool:
     return True
 
 
-def _middleware(authenticate: Authenticate) -> Any:
+def _telling(company: Company) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def tell(request: web.Request, response: web.StreamResponse) -> None:
+        # Who is not known is not told who else is there.
+        if PRINCIPAL in request:
+            company.tell(response)
+
+    return tell
+
+
+def _middleware(authenticate: Authenticate, company: Company) -> Any:
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if request.path not in ("/openapi.json", "/health"):
+            if request.path not in OPEN:
                 request[PRINCIPAL] = authenticate(request)
+                await company.catch_up(request)
             return await handler(request)
         except RotaError as error:
             if isinstance(error, (InvariantError, ExecutionError)):

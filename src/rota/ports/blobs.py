@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import datetime
 from typing import Protocol
 
 import msgspec
@@ -35,6 +36,26 @@ class Blobs(Protocol):
         """
         ...
 
+    async def find(self, name: str) -> Blob | None:
+        """Return what is stored under ``name``, without its bytes. Cost: one round trip.
+
+        Raises:
+            UnavailableError: the engine does not answer.
+        """
+        ...
+
     async def drop(self, name: str) -> None:
         """Forget it. Safe to call twice."""
+        ...
+
+    async def tidy(self, before: datetime) -> int:
+        """Give back the space of uploads that broke off; return how many there were.
+
+        An upload that got a piece since ``before`` may still be under way.
+
+        Cost: a list of all names; for once a day.
+
+        Raises:
+            UnavailableError: the engine does not answer; some may have been forgotten.
+        """
         ...

@@ -6,9 +6,11 @@ It is a copy: delete it and it is made again from the store's history.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 from rota.core.build import Build
+from rota.core.retention import Remains, Removed, Swept
 
 
 class Index(Protocol):
@@ -46,6 +48,35 @@ class Index(Protocol):
 
         Cost: flat in the size of the history.
         """
+        ...
+
+    def jobs_with_remains(self) -> Sequence[str]:
+        """Return the jobs of which some build left something, sorted."""
+        ...
+
+    def remains(
+        self,
+        *,
+        job: str | None = None,
+        before: tuple[datetime, str] | None = None,
+        limit: int = 500,
+    ) -> Sequence[Remains]:
+        """Return what builds left, newest end first; without a job, only what left artifacts.
+
+        ``before`` is the end and id of the last build of the page before. Cost: flat in the size of
+        the history.
+        """
+        ...
+
+    def sweep(self, swept: Sequence[Swept], at: datetime | None) -> None:
+        """Take note that logs and artifacts were dropped at ``at``; safe to call twice.
+
+        Without a time they only remain no longer: they were gone, and nobody knows since when.
+        """
+        ...
+
+    def removed(self, build: str) -> Removed:
+        """Return what is known of what was dropped of a build."""
         ...
 
     def clear(self) -> None:

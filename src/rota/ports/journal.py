@@ -27,19 +27,24 @@ class Journal(Protocol):
     whether the event was written: ask the journal, do not assume.
     """
 
-    async def append(self, event: Event, *, expect: int | None = None) -> int:
+    async def append(
+        self, event: Event, *, expect: int | None = None, fence: int | None = None
+    ) -> int:
         """Write ``event`` and return its sequence once it is on disk.
 
         Args:
             event: Its key is ``rota.core.events.key_of(event)``.
             expect: The sequence of the last event of the same key, 0 for "there is none" (also
                 where :meth:`trim` took the last one). ``None`` writes in any case.
+            fence: For what only a leader may write: the sequence of the last event whose key is
+                ``rota.core.events.LEADER``, 0 as above. Not together with ``expect``.
 
         Raises:
             InputError: encoded, the event is larger than ``MAX_EVENT_BYTES``.
-            StaleError: ``expect`` was given and another event of that key is the last one. This is
-                the only fence there is: claims, leases and repeated triggers all rest on it. An
-                append that was retried after a lost acknowledgement reports success, not this.
+            StaleError: ``expect`` was given and another event of that key is the last one. Claims,
+                elections and repeated triggers all rest on it. An append that was retried after a
+                lost acknowledgement reports success, not this.
+            FencedError: ``fence`` was given, and there was an election since.
             UnavailableError: not acknowledged within the adapter's limit (about 5 s); it may still
                 have been written.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -26,10 +26,36 @@ class Record(msgspec.Struct, frozen=True):
     data: bytes
 
 
-class Store(Protocol):
-    """Reads may run at the same time; :meth:`commit` and :meth:`record` are one at a time each.
+class Prepared(msgspec.Struct, frozen=True):
+    """A commit that is on disk here and on no branch: its hash, and a pack of what it adds.
 
-    Objects of a commit that lost a race stay behind unreferenced; git's own clean-up takes them.
+    Whoever has the commit's parent can make it with the pack.
+    """
+
+    commit: str
+    pack: bytes
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where another agent's store is, and how both sides are known.
+
+    ``cert`` and ``key`` are the files of the certificate that is shown. Who answers is known by the
+    ``pin`` of its key (SHA-256 in hex), whatever name it has; or, without a pin, by a certificate
+    of the file ``ca`` for the URL's host. All are empty for a path on this disk.
+    """
+
+    url: str
+    cert: str = ""
+    key: str = ""
+    pin: str = ""
+    ca: str = ""
+
+
+class Store(Protocol):
+    """``main`` moves by :meth:`apply` only, ``history`` by :meth:`record`; one at a time each.
+
+    Making a commit and moving the branch are two steps, because between them the journal says who
+    wins. Objects of a commit that lost stay behind unreferenced. Reads may run at the same time.
     """
 
     async def head(self, ref: str = MAIN) -> str:
@@ -48,7 +74,7 @@ class Store(Protocol):
         """
         ...
 
-    async def commit(
+    async def prepare(
         self,
         changes: Mapping[str, bytes | None],
         *,
@@ -56,15 +82,58 @@ class Store(Protocol):
         author: Author,
         message: str,
         at: datetime,
-    ) -> str:
-        """Write files (``None`` deletes), move ``main`` from ``base`` and return the new hash.
+    ) -> Prepared:
+        """Write files (``None`` deletes) as a commit on ``base``; no branch moves.
 
-        Files under ``jobs/`` are written executable.
+        Files under ``jobs/`` are written executable. The same arguments make the same commit.
 
         Raises:
-            StaleError: ``main`` is not at ``base``: nothing was changed.
+            NotFoundError: there is no commit ``base``.
             ConflictError: a file would stand where a folder is, or the reverse.
             UnavailableError: git could not write; the message has git's words.
+        """
+        ...
+
+    async def contains(self, commit: str, other: str) -> bool:
+        """Return whether ``other`` is ``commit`` or came before it; not if either is unknown."""
+        ...
+
+    async def subject(self, commit: str) -> str:
+        """Return the first line of the commit's message.
+
+        Raises:
+            NotFoundError: there is no such commit.
+        """
+        ...
+
+    def pack(self, old: str, new: str) -> AsyncGenerator[bytes]:
+        """Yield a pack of what ``new`` has and ``old`` lacks, for :meth:`apply`.
+
+        Raises:
+            UnavailableError: git could not read one of them (at any step: the pack is cut off).
+        """
+        ...
+
+    async def apply(self, old: str, new: str, pack: AsyncIterable[bytes]) -> None:
+        """Bring the objects of a pack in and move ``main`` from ``old`` to ``new``, on disk.
+
+        A ``main`` that is at ``new`` already, or beyond it, stays where it is: applying twice is
+        applying once. The pack is not read where the objects are known to be here.
+
+        Raises:
+            StaleError: ``main`` is neither at ``old`` nor at ``new`` nor beyond it.
+            UnavailableError: the pack is damaged, or git could not write.
+        """
+        ...
+
+    async def fetch(self, source: Source, *, force: bool = False) -> None:
+        """Bring both branches to where another agent has them; one that is ahead here stays.
+
+        With ``force`` they go there in any case, and where they were stays under ``refs/rota/was``.
+
+        Raises:
+            StaleError: a branch has parted from the other agent's, and ``force`` is off.
+            UnavailableError: the other agent does not answer, or git could not write.
         """
         ...
 

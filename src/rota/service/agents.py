@@ -1,18 +1,25 @@
-"""Verbs on agents: how they are, and stop."""
+"""Verbs on agents: how they are, what they carry, when they rest, leave and stop."""
 
 from __future__ import annotations
 
 import os
 
-from rota.core.events import EPOCH
-from rota.core.fold import Agent
+from rota.core.agents import Agent
+from rota.core.events import EPOCH, AgentDrained, AgentLabelled, AgentLeft
+from rota.core.fold import Cluster
+from rota.core.labels import parse_agent_labels
+from rota.core.problem import nearest
 from rota.core.states import State
+from rota.errors import ConflictError, InputError, NotFoundError
 from rota.service import messages as m
+from rota.service.cluster import tolerates
 from rota.service.context import Principal, Service
 
 DURABILITY = (
     "an acknowledged trigger or result is synced to disk: it survives a kill and a power cut"
 )
+#: What an agent says of itself, and nobody else for it.
+FIXED_LABELS = frozenset({"agent"})
 
 
 async def status(service: Service, request: m.Nothing, who: Principal) -> m.Status:
@@ -21,18 +28,26 @@ async def status(service: Service, request: m.Nothing, who: Principal) -> m.Stat
     picture = world.cluster.picture
     disk = os.statvfs(me.data)
     held = sum(build.state is State.HELD for build in picture.builds.values())
+    myself = picture.agents.get(me.name)
     return m.Status(
         agent=me.name,
         version=me.version,
         pid=me.pid,
-        url=service.url,
+        url=me.url,
+        peer=me.peer,
         data=str(me.data),
         leader=picture.leader,
         leader_since=picture.leader_since if picture.leader_since != EPOCH else None,
-        started_at=picture.agents[me.name].since if me.name in picture.agents else EPOCH,
+        leader_why=picture.leader_why,
+        members=len(picture.agents),
+        voters=tuple(sorted(picture.voters)),
+        tolerates=await tolerates(service),
+        stale_since=world.stale_since,
+        draining=myself is not None and myself.draining,
+        started_at=myself.since if myself is not None else EPOCH,
         seq=world.seq,
         slots=me.slots,
-        labels=me.labels,
+        labels=myself.labels if myself is not None else me.labels,
         running=len(world.cluster.running.get(me.name, {})),
         queued=world.cluster.queued(),
         held=held,
@@ -44,10 +59,93 @@ async def status(service: Service, request: m.Nothing, who: Principal) -> m.Stat
     )
 
 
-async def agents(service: Service, request: m.Nothing, who: Principal) -> list[Agent]:
+async def agents(service: Service, request: m.Nothing, who: Principal) -> list[m.AgentView]:
     """List all agents by name."""
-    known = service.world.cluster.picture.agents
-    return [known[name] for name in sorted(known)]
+    cluster = service.world.cluster
+    return [view(cluster, agent) for _, agent in sorted(cluster.picture.agents.items())]
+
+
+async def drain(service: Service, request: m.DrainRequest, who: Principal) -> m.AgentView:
+    """Let an agent take no more builds, or take them again."""
+    agent = find_agent(service, request.agent)
+    if agent.leaving and request.off:
+        raise ConflictError(f"{agent.name} is leaving the cluster")
+    if agent.draining == request.off:
+        await service.write(
+            AgentDrained(
+                at=service.clock.now(),
+                by=who.name,
+                agent=service.me.name,
+                name=agent.name,
+                draining=not request.off,
+            )
+        )
+    return view(service.world.cluster, find_agent(service, request.agent))
+
+
+async def label(service: Service, request: m.LabelRequest, who: Principal) -> m.AgentView:
+    """Change an agent's labels."""
+    agent = find_agent(service, request.agent)
+    for name in FIXED_LABELS & request.labels.keys():
+        raise InputError(f"the label {name!r} is what the agent is called; it cannot be changed")
+    kept = {name: value for name, value in request.labels.items() if value is not None}
+    parse_agent_labels(f"{name}={value}" if value else name for name, value in kept.items())
+    if request.labels:
+        await service.write(
+            AgentLabelled(
+                at=service.clock.now(),
+                by=who.name,
+                agent=service.me.name,
+                name=agent.name,
+                labels=request.labels,
+            )
+        )
+    return view(service.world.cluster, find_agent(service, request.agent))
+
+
+async def leave(service: Service, request: m.AgentRequest, who: Principal) -> m.AgentView:
+    """Let an agent finish what runs, hand over what it keeps, and leave."""
+    agent = find_agent(service, request.agent)
+    others = [other for other in service.world.cluster.picture.agents.values() if other != agent]
+    if not any(other.is_up and not other.leaving for other in others):
+        raise ConflictError(
+            f"{agent.name} is the only agent that is up: who leaves hands over to another",
+            hint="to end it: rota stop",
+        )
+    if not agent.is_up:
+        raise ConflictError(
+            f"{agent.name} is {agent.state}: it cannot hand over anything",
+            hint=f"remove it: rota agents --forget {agent.name}",
+        )
+    if not agent.leaving:
+        await service.write(
+            AgentDrained(
+                at=service.clock.now(),
+                by=who.name,
+                agent=service.me.name,
+                name=agent.name,
+                leaving=True,
+            )
+        )
+    return view(service.world.cluster, find_agent(service, request.agent))
+
+
+async def forget(service: Service, request: m.AgentRequest, who: Principal) -> m.AgentView:
+    """Remove an agent that is gone."""
+    agent = find_agent(service, request.agent)
+    if agent.is_up:
+        raise ConflictError(f"{agent.name} is up", hint=f"let it leave: rota leave {agent.name}")
+    left = view(service.world.cluster, agent)
+    await service.write(
+        AgentLeft(
+            at=service.clock.now(),
+            by=who.name,
+            agent=service.me.name,
+            name=agent.name,
+            why=f"{who.name} removed it",
+        )
+    )
+    return left
 
 
 async def stop(service: Service, request: m.Nothing, who: Principal) -> m.Stopping:
@@ -55,3 +153,35 @@ async def stop(service: Service, request: m.Nothing, who: Principal) -> m.Stoppi
     service.stop()
     running = len(service.world.cluster.running.get(service.me.name, {}))
     return m.Stopping(agent=service.me.name, running=running)
+
+
+def find_agent(service: Service, name: str) -> Agent:
+    """Return a member.
+
+    Raises:
+        NotFoundError: there is no such agent; the hint has the name that is most like it.
+    """
+    known = service.world.cluster.picture.agents
+    if name not in known:
+        raise NotFoundError(f"no agent {name!r}", hint=nearest(name, known) or "rota agents")
+    return known[name]
+
+
+def view(cluster: Cluster, agent: Agent) -> m.AgentView:
+    """Return an agent as REST shows it."""
+    picture = cluster.picture
+    return m.AgentView(
+        name=agent.name,
+        state=agent.state,
+        since=agent.since,
+        labels=agent.labels,
+        slots=agent.slots,
+        running=len(cluster.running.get(agent.name, {})),
+        url=agent.url,
+        peer=agent.peer,
+        version=agent.version,
+        draining=agent.draining,
+        leaving=agent.leaving,
+        is_leader=agent.name == picture.leader,
+        is_voter=agent.name in picture.voters,
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from rota.core.build import Artifact, Build
 from rota.core.events import ArtifactKept
+from rota.core.retention import by_rule
 from rota.core.states import State
 from rota.errors import ConflictError, InputError, NotFoundError, StaleError, UnavailableError
 from rota.service import messages as m
@@ -17,12 +19,42 @@ from rota.service.context import Principal, Service
 MAX_PATH = 500
 MAX_ARTIFACTS = 500
 TRIES = 20
+#: Questions to the engine at the same time.
+AT_ONCE = 16
 
 
-async def artifacts(service: Service, request: m.BuildRequest, who: Principal) -> list[Artifact]:
-    """List what a build left; with ``wait``, once it has finished or the time is over."""
+async def artifacts(
+    service: Service, request: m.BuildRequest, who: Principal
+) -> list[m.ArtifactView]:
+    """List what a build left; with ``wait``, once it has finished or the time is over.
+
+    Whether each is still there the engine is asked, so that every agent says the same.
+    """
     found = await build(service, request, who)
-    return sorted(found.artifacts, key=lambda artifact: artifact.path)
+    left = sorted(found.artifacts, key=lambda artifact: artifact.path)
+    is_there = await _are_there(service, found, left)
+    why = _removal(service, found)
+    return [
+        m.ArtifactView(path=it.path, size=it.size, sha256=it.sha256, removed="" if there else why)
+        for it, there in zip(left, is_there, strict=True)
+    ]
+
+
+async def _are_there(service: Service, build: Build, left: Sequence[Artifact]) -> list[bool]:
+    there: list[bool] = []
+    for at in range(0, len(left), AT_ONCE):
+        some = [blob_name(build.id, artifact.path) for artifact in left[at : at + AT_ONCE]]
+        found = await asyncio.gather(*map(service.blobs.find, some))
+        there += (blob is not None for blob in found)
+    return there
+
+
+def _removal(service: Service, build: Build) -> str:
+    """Return how artifacts that are not there went, as the end of a sentence."""
+    known = service.world.removed(build.id)
+    if known.artifacts_at is None:
+        return "removed"
+    return f"removed on {known.artifacts_at:%Y-%m-%d} by {by_rule(known.artifacts)}"
 
 
 async def artifact(
@@ -32,6 +64,8 @@ async def artifact(
     found = find_build(service.world, request.build)
     for kept in found.artifacts:
         if kept.path == request.path:
+            if await service.blobs.find(blob_name(found.id, kept.path)) is None:
+                raise NotFoundError(f"{kept.path!r} of {found.ref} was {_removal(service, found)}")
             return kept, _whole(kept, service.blobs.get(blob_name(found.id, kept.path)))
     raise NotFoundError(
         f"{found.ref} left no {request.path!r}",

@@ -7,6 +7,7 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from rota.core.build import Build, Trigger
@@ -18,6 +19,7 @@ from rota.core.params import resolve_params
 from rota.core.problem import nearest
 from rota.core.states import Result, State
 from rota.errors import ConflictError, InputError, NotFoundError, StaleError, UnavailableError
+from rota.service import members
 from rota.service import messages as m
 from rota.service.context import Principal, Service
 from rota.service.explain import explain
@@ -200,7 +202,7 @@ async def retry(service: Service, request: m.RetryRequest, who: Principal) -> Bu
 
 
 async def send(service: Service, request: m.SendRequest, who: Principal) -> m.Sent:
-    """Write to a running script's standard input."""
+    """Write to a running script's standard input, wherever it runs."""
     data = request.text.encode()
     if len(data) > MAX_SEND:
         raise InputError(f"{len(data)} bytes to send, the limit is {MAX_SEND}")
@@ -212,8 +214,28 @@ async def send(service: Service, request: m.SendRequest, who: Principal) -> m.Se
             f"{found.ref} has no standard input",
             hint="set `stdin = true` in the job's header, so that later builds listen",
         )
+    if found.agent not in (None, service.me.name) and service.peers is not None:
+        return await _send_there(service, found, request, who)
     await service.attempts.send(found.id, data, eof=request.eof)
     return m.Sent(bytes=len(data))
+
+
+async def _send_there(
+    service: Service, found: Build, request: m.SendRequest, who: Principal
+) -> m.Sent:
+    """Let the agent that runs a build write to it."""
+    agent = found.agent or ""
+    if who.peer or service.peers is None:
+        # The peer that asked us knows less, or more, than we do; asking on could go in circles.
+        raise UnavailableError(f"{found.ref} runs on {agent} by now", hint="send it again")
+    answer = await service.peers.request(
+        members.peer(service.world, agent),
+        "POST",
+        f"/v1/builds/{found.id}/input",
+        body=msgspec.json.encode({"text": request.text, "eof": request.eof}),
+        headers=members.spoken_for(who),
+    )
+    return msgspec.json.decode(answer, type=m.Sent)
 
 
 async def why(service: Service, request: m.BuildRequest, who: Principal) -> m.Why:

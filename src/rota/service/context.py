@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -15,23 +15,29 @@ from rota.core.events import Event
 from rota.errors import DeniedError, UnavailableError
 from rota.ports.blobs import Blobs
 from rota.ports.clock import Clock
+from rota.ports.ensemble import Ensemble
 from rota.ports.journal import Journal
 from rota.ports.logs import Logs
-from rota.ports.store import Store
+from rota.ports.peers import Peers
+from rota.ports.store import Author, Store
+from rota.service.messages import JoinTokenView
 from rota.service.search import Searches
 from rota.service.verbs import Role
 from rota.service.world import World
 
 #: How long an answer waits for this agent to have folded what it wrote itself. Usually 1 ms.
 FOLD_TIMEOUT_S = 5.0
+#: In a cluster a write that no quorum confirms is refused soon: its caller can try elsewhere.
+WRITE_S = 0.9
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who asks: a name for the record, a role, and the build it speaks from, if any."""
+    """Who asks: a name for the record, a role, the build it speaks from and the peer, if any."""
 
     name: str
     role: Role
     build: str = ""
+    peer: str = ""  # the agent through which it asks; it is asked itself where that is all
 
     def require(self, role: Role, what: str) -> None:
         """Do nothing if the principal may.
@@ -54,6 +60,54 @@ class Attempts(Protocol):
         ...
 
 
+class Door(Protocol):
+    """The door through which machines join: tokens are kept by the agent that made them."""
+
+    async def invite(self, by: str, expires_s: float, uses: int) -> JoinTokenView:
+        """Make a token; the agent is reachable by other machines once this returns.
+
+        Raises:
+            UnavailableError: this agent cannot be reached by others.
+        """
+        ...
+
+    async def invitations(self) -> list[JoinTokenView]:
+        """Return the tokens that still open the door, without their secrets."""
+        ...
+
+    async def revoke(self, id_: str) -> JoinTokenView:
+        """Make a token worthless.
+
+        Raises:
+            NotFoundError: there is no such token here.
+        """
+        ...
+
+
+class Main(Protocol):
+    """The store's ``main``, as far as the verbs move it."""
+
+    async def commit(
+        self,
+        changes: Mapping[str, bytes | None],
+        *,
+        base: str,
+        author: Author,
+        message: str,
+        by: str,
+    ) -> str:
+        """Commit files (``None`` deletes) to ``main`` at ``base``; return the commit's hash.
+
+        It is in the journal by then, and this agent's store and definitions have it.
+
+        Raises:
+            StaleError: ``main`` has moved on from ``base``; this agent has followed it.
+            ConflictError: a file would stand where a folder is, or the reverse.
+            UnavailableError: it cannot be taken now.
+        """
+        ...
+
+
 class Myself(msgspec.Struct, frozen=True, kw_only=True):
     """This agent, as it was started."""
 
@@ -63,6 +117,11 @@ class Myself(msgspec.Struct, frozen=True, kw_only=True):
     data: Path
     labels: dict[str, str]
     slots: int
+    url: str = ""
+    peer: str = ""
+    token: str = ""  # the SHA-256 of the token that callers show, in hex
+    pin: str = ""
+    host: str = "127.0.0.1"  # by which other agents reach this machine
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -77,9 +136,12 @@ class Service:
     store: Store
     clock: Clock
     attempts: Attempts
-    reload: Callable[[str], Awaitable[None]]  # definitions follow `main`; takes who moved it
+    main: Main
     stop: Callable[[], None]
-    url: str = ""
+    ensemble: Ensemble | None = None
+    peers: Peers | None = None
+    door: Door | None = None
+    ca: str = ""  # the cluster's certificate authority, PEM
     searches: Searches = dataclasses.field(default_factory=Searches)
     #: What must not be done twice at a time on this agent, by name: see :meth:`turn`.
     turns: weakref.WeakValueDictionary[str, asyncio.Lock] = dataclasses.field(
@@ -99,7 +161,7 @@ class Service:
 
         So what a caller is told is what the next reader here sees.
         """
-        seq = await self.journal.append(event, expect=expect)
+        seq = await self.append(event, expect=expect)
         try:
             await self.world.reached(seq, FOLD_TIMEOUT_S)
         except TimeoutError as error:
@@ -108,3 +170,41 @@ class Service:
                 hint="the request was taken; look again in a moment: rota ps",
             ) from error
         return seq
+
+    def refuse_if_stale(self) -> None:
+        """Do nothing, unless it is known that no write would be confirmed.
+
+        Raises:
+            UnavailableError: no quorum of the voters was heard of lately.
+        """
+        since = self.world.stale_since
+        if since is not None and self._is_among_others():
+            raise UnavailableError(
+                f"no quorum of the voters was heard of since {since:%H:%M:%S} UTC: nothing can be "
+                "written",
+                hint="builds that run go on; if most voters are gone for ever: rota recover",
+            )
+
+    async def append(self, event: Event, *, expect: int | None = None) -> int:
+        """Append an event and return its sequence; in a cluster, or be refused in a second.
+
+        Raises:
+            StaleError: as of the journal.
+            UnavailableError: not confirmed; the message says whether it may still be taken.
+        """
+        self.refuse_if_stale()
+        if not self._is_among_others():
+            return await self.journal.append(event, expect=expect)
+        try:
+            async with asyncio.timeout(WRITE_S):
+                seq = await self.journal.append(event, expect=expect)
+        except TimeoutError:
+            raise UnavailableError(
+                f"the voters did not confirm within {WRITE_S:g} s; it may still be taken",
+                hint="with an idempotency key the same request can safely be sent again",
+            ) from None
+        self.world.touch()
+        return seq
+
+    def _is_among_others(self) -> bool:
+        return len(self.world.cluster.picture.agents) > 1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from rota.core.agents import Agent
 from rota.core.build import Build
 from rota.core.durations import format_duration
-from rota.core.fold import Agent, Cluster
+from rota.core.fold import Cluster
 from rota.core.job import Reason
-from rota.core.labels import first_refusal, read_labels
+from rota.core.labels import Expr, first_refusal, read_labels, satisfies
 from rota.core.states import State
 from rota.service.messages import Refusal, Why
 from rota.service.world import World
@@ -61,12 +62,12 @@ def how_it_ended(build: Build) -> str:
 
 
 def _queued(cluster: Cluster, build: Build, now: datetime, troubles: dict[str, str]) -> Why:
-    agents = [agent for agent in cluster.picture.agents.values() if agent.up]
+    agents = list(cluster.picture.agents.values())
     wanted = read_labels(build.spec.labels)
     refused = tuple(
         Refusal(agent=agent.name, because=because)
         for agent in agents
-        if (because := first_refusal(wanted, agent.labels)) is not None
+        if (because := _refusal(wanted, agent)) is not None
     )
     queue = cluster.queue(build.spec.labels)
     place = next((n for n, item in enumerate(queue, 1) if item[2] == build.id), None)
@@ -77,6 +78,16 @@ def _queued(cluster: Cluster, build: Build, now: datetime, troubles: dict[str, s
         place=place,
         refused=refused,
     )
+
+
+def _refusal(wanted: Expr | None, agent: Agent) -> str | None:
+    """Return why an agent would not take the build, the build's own wish first."""
+    because = first_refusal(wanted, agent.labels)
+    if because is None and not agent.is_up:
+        return f"it is {agent.state}"
+    if because is None and agent.draining:
+        return "it is drained"
+    return because
 
 
 def _queued_text(
@@ -91,10 +102,15 @@ def _queued_text(
     if build.not_before is not None and build.not_before > now:
         wait = format_duration((build.not_before - now).total_seconds())
         return f"waits {wait} before attempt {build.attempt + 1}"
-    if not agents:
+    if not any(agent.is_up for agent in agents):
         return "waits for an agent: none is up"
     if len(refused) == len(agents):
-        return f"no agent satisfies {build.spec.labels!r}"
+        able = [agent for agent in agents if satisfies(build.spec.labels, agent.labels)]
+        if not able:
+            return f"no agent satisfies {build.spec.labels!r}"
+        return "no agent takes it now: " + ", ".join(
+            f"{agent.name} {_refusal(None, agent)}".replace(" it is", " is") for agent in able
+        )
     fitting = [a for a in agents if a.name not in {r.agent for r in refused}]
     busy = [f"{a.name} runs {len(cluster.running.get(a.name, {}))} of {a.slots}" for a in fitting]
     trouble = "".join(f"; {text}" for text in troubles.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rota.service import agents, artifacts, builds, events, jobs
+from rota.service import agents, artifacts, builds, cluster, events, jobs
 
 #: By the verb's name. A handler takes the service, the request and the principal. Stream verbs are
 #: not here: what they return is not one value, and their edge calls them by themselves.
@@ -13,6 +13,15 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "status": agents.status,
     "agents": agents.agents,
     "stop": agents.stop,
+    "drain": agents.drain,
+    "label": agents.label,
+    "leave": agents.leave,
+    "forget": agents.forget,
+    "cluster": cluster.ring,
+    "invite": cluster.invite,
+    "invitations": cluster.invitations,
+    "revoke": cluster.revoke,
+    "recover": cluster.recover,
     "jobs": jobs.jobs,
     "job": jobs.job,
     "put": jobs.put,

@@ -149,16 +149,14 @@ async def _commit(
             base = service.world.commit
             changes = change(service.world)
             if await _changes_nothing(service, base, changes):
-                return _committed(service, name, changed=False)
+                return _committed(service, name, base, changed=False)
             try:
-                await service.store.commit(
-                    changes, base=base, author=author, message=message, at=service.clock.now()
+                commit = await service.main.commit(
+                    changes, base=base, author=author, message=message, by=who.name
                 )
             except StaleError:
-                await service.reload(who.name)
-                continue
-            await service.reload(who.name)
-            return _committed(service, name, changed=True)
+                continue  # this agent has followed whoever was first
+            return _committed(service, name, commit, changed=True)
     raise UnavailableError("main moves too fast; try again")
 
 
@@ -175,11 +173,11 @@ async def _changes_nothing(service: Service, base: str, changes: dict[str, bytes
     return True
 
 
-def _committed(service: Service, name: str, *, changed: bool) -> m.Committed:
+def _committed(service: Service, name: str, commit: str, *, changed: bool) -> m.Committed:
     now = service.world.definitions.jobs.get(name)
     return m.Committed(
         job=name,
-        commit=service.world.commit,
+        commit=commit,
         etag=now.blob if now is not None else None,
         changed=changed,
     )

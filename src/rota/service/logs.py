@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from rota.core.build import Build
+from rota.core.retention import Removed, by_rule
 from rota.core.states import State
 from rota.errors import InputError, NotFoundError
 from rota.ports.logs import LogKey, Logs
@@ -43,7 +44,9 @@ async def log(
     """
     build = find_build(service.world, request.build)
     _refuse_two_starts(request)
-    source = _Attempt(service.world, service.logs, build.id, _attempt(build, request))
+    attempt = _attempt(build, request)
+    source = AttemptLog(service.world, service.logs, build.id, attempt)
+    await _refuse_removed(service.world, build, attempt, source)
     start = await _start(source, request)
     pieces = source.follow(start) if request.follow else source.read(start, await source.end())
     if request.limit:
@@ -76,7 +79,34 @@ def _attempt(build: Build, request: m.LogRequest) -> int:
     return request.attempt or build.attempt + ahead
 
 
-class _Attempt:
+async def _refuse_removed(world: World, build: Build, attempt: int, source: AttemptLog) -> None:
+    """Do nothing if the log is there, or never was.
+
+    Raises:
+        NotFoundError: it was removed; when and by which rule, if that is known.
+    """
+    if (build.state is not State.FINISHED and attempt >= build.attempt) or await source.end():
+        return
+    text = removed_text(build, attempt, world.removed(build.id))
+    if text:
+        raise NotFoundError(
+            f"the log of {build.ref} {text}",
+            hint=f"its record stays: rota show {build.ref!r}",
+        )
+
+
+def removed_text(build: Build, attempt: int, known: Removed) -> str:
+    """Return how a log that is not there ended: "was removed on …"; empty if it never was."""
+    each = {former.attempt: (former.log_bytes, former.finished_at) for former in build.former}
+    if build.finished_at is not None:
+        each[build.attempt] = (build.log_bytes, build.finished_at)
+    size, finished_at = each.get(attempt, (0, None))
+    if known.logs_at is not None and (finished_at is None or finished_at <= known.logs_at):
+        return f"was removed on {known.logs_at:%Y-%m-%d} by {by_rule(known.logs)}"
+    return "is no longer kept" if size else ""
+
+
+class AttemptLog:
     """One attempt's log: its file while it runs here, else the engine's copy.
 
     Both hold the same bytes by offset, so a reader may begin with one and go on with the other.
@@ -91,10 +121,12 @@ class _Attempt:
         return LogKey(self._build, self._attempt)
 
     async def end(self) -> int:
+        """Return how many bytes there are now."""
         live = self._world.live_logs.get((self._build, self._attempt))
         return live.end if live is not None else await self._logs.end(self._key)
 
     async def read(self, start: int, stop: int) -> AsyncGenerator[bytes]:
+        """Yield the bytes from ``start`` to ``stop``."""
         live = self._world.live_logs.get((self._build, self._attempt))
         pieces = (
             live.read(start, stop) if live is not None else self._logs.read(self._key, start, stop)
@@ -104,6 +136,7 @@ class _Attempt:
                 yield piece
 
     async def follow(self, start: int) -> AsyncGenerator[bytes]:
+        """Yield from ``start`` on, until the log is whole."""
         while True:
             live = self._world.live_logs.get((self._build, self._attempt))
             if live is not None:

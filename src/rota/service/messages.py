@@ -216,6 +216,103 @@ class EmitRequest(Request, frozen=True, kw_only=True):
     data: Annotated[dict[str, object], Meta(description="any JSON object")] = {}
 
 
+AgentArg = Annotated[str, Meta(description="the agent's name", min_length=1, max_length=100)]
+
+
+class AgentRequest(Request, frozen=True, kw_only=True):
+    """One agent."""
+
+    agent: AgentArg
+
+
+class DrainRequest(Request, frozen=True, kw_only=True):
+    """An agent that is to take no more builds, or to take them again."""
+
+    agent: AgentArg
+    off: Annotated[bool, Meta(description="take builds again")] = False
+
+
+class LabelRequest(Request, frozen=True, kw_only=True):
+    """Labels to change on an agent; they hold over its restarts."""
+
+    agent: AgentArg
+    labels: Annotated[
+        dict[str, str | None],
+        Meta(description="label to its value, to an empty one, or to null to take it away"),
+    ]
+
+
+class InviteRequest(Request, frozen=True, kw_only=True):
+    """What a new join token allows."""
+
+    expires_s: Annotated[
+        float, Meta(description="seconds for which it opens the door", gt=0, le=30 * 86400)
+    ] = 3600.0
+    uses: Annotated[
+        int, Meta(description="how many machines may use it; 0 is any number", ge=0, le=10_000)
+    ] = 0
+
+
+class RevokeRequest(Request, frozen=True, kw_only=True):
+    """A join token that shall open nothing any more."""
+
+    id: Annotated[str, Meta(description="as the list names it", max_length=100)]
+
+
+class JoinTokenView(msgspec.Struct, frozen=True, kw_only=True):
+    """A join token. ``token`` is its text, told once: when it is made."""
+
+    id: str
+    expires_at: datetime
+    uses: int  # that are left; 0 is any number
+    token: str = ""
+
+
+class AgentView(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent as its cluster sees it."""
+
+    name: str
+    state: str  # joined, up, stopped or lost
+    since: datetime
+    labels: dict[str, str]
+    slots: int
+    running: int
+    url: str
+    peer: str
+    version: str
+    draining: bool
+    leaving: bool
+    is_leader: bool
+    is_voter: bool
+
+
+class Ring(msgspec.Struct, frozen=True, kw_only=True):
+    """The cluster as a whole: its members, and what a caller needs to trust all of them.
+
+    ``tolerates`` is how many of the voters may fail now and the rest still decides; -1 without a
+    quorum, null where somebody else runs the engine.
+    """
+
+    leader: str
+    leader_since: datetime | None
+    leader_why: str
+    agents: tuple[AgentView, ...]
+    voters: tuple[str, ...]
+    tolerates: int | None
+    stale_since: datetime | None
+    ca: str  # the certificate of the cluster's authority, PEM
+
+
+class Recovered(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done to go on without those who are gone, and what may be missing."""
+
+    voters: tuple[str, ...]
+    removed: tuple[str, ...]
+    seq: int
+    last_event_at: datetime | None
+    may_miss: tuple[str, ...]
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """How the agent that answers is, in a few numbers."""
 
@@ -226,6 +323,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     data: str
     leader: str
     leader_since: datetime | None
+    leader_why: str
+    members: int
+    voters: tuple[str, ...]
+    tolerates: int | None  # voters that may fail now; -1: no quorum; null: not ours to know
+    stale_since: datetime | None  # what is said here is as of then: no quorum since
+    draining: bool
+    peer: str
     started_at: datetime
     seq: int
     slots: int
@@ -332,3 +436,12 @@ class Stopping(msgspec.Struct, frozen=True, kw_only=True):
 
     agent: str
     running: int
+
+
+class ArtifactView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file that a build left. ``removed`` says when and why it is there no more, if so."""
+
+    path: str
+    size: int
+    sha256: str
+    removed: str = ""

@@ -11,7 +11,6 @@ import enum
 import msgspec
 
 from rota.core.build import Artifact, Build
-from rota.core.fold import Agent
 from rota.service import messages as m
 
 
@@ -58,7 +57,88 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/agents",
         request=m.Nothing,
-        reply=list[Agent],
+        reply=list[m.AgentView],
+    ),
+    Verb(
+        name="cluster",
+        summary="the cluster as a whole: members, voters, leader, and its certificate authority",
+        method="GET",
+        path="/v1/cluster",
+        request=m.Nothing,
+        reply=m.Ring,
+    ),
+    Verb(
+        name="drain",
+        summary="let an agent finish what runs and take no more builds; or take them again",
+        method="POST",
+        path="/v1/agents/{agent}/drain",
+        request=m.DrainRequest,
+        reply=m.AgentView,
+        role=Role.MAINTAINER,
+    ),
+    Verb(
+        name="label",
+        summary="change an agent's labels while it runs",
+        method="POST",
+        path="/v1/agents/{agent}/labels",
+        request=m.LabelRequest,
+        reply=m.AgentView,
+        role=Role.MAINTAINER,
+    ),
+    Verb(
+        name="leave",
+        summary="let an agent finish what runs, hand over what it keeps, and leave for good",
+        method="POST",
+        path="/v1/agents/{agent}/leave",
+        request=m.AgentRequest,
+        reply=m.AgentView,
+        role=Role.ADMIN,
+    ),
+    Verb(
+        name="forget",
+        summary="remove an agent that is gone; its key opens nothing any more",
+        method="DELETE",
+        path="/v1/agents/{agent}",
+        request=m.AgentRequest,
+        reply=m.AgentView,
+        role=Role.ADMIN,
+    ),
+    Verb(
+        name="invite",
+        summary="make a token with which other machines join",
+        method="POST",
+        path="/v1/tokens",
+        request=m.InviteRequest,
+        reply=m.JoinTokenView,
+        role=Role.ADMIN,
+        status=201,
+    ),
+    Verb(
+        name="invitations",
+        summary="list the join tokens of this agent, without their secrets",
+        method="GET",
+        path="/v1/tokens",
+        request=m.Nothing,
+        reply=list[m.JoinTokenView],
+        role=Role.ADMIN,
+    ),
+    Verb(
+        name="revoke",
+        summary="make a join token of this agent worthless",
+        method="DELETE",
+        path="/v1/tokens/{id}",
+        request=m.RevokeRequest,
+        reply=m.JoinTokenView,
+        role=Role.ADMIN,
+    ),
+    Verb(
+        name="recover",
+        summary="go on with the voters that are left, where a majority is gone for ever",
+        method="POST",
+        path="/v1/recover",
+        request=m.Nothing,
+        reply=m.Recovered,
+        role=Role.ADMIN,
     ),
     Verb(
         name="stop",
@@ -206,7 +286,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/builds/{build}/artifacts",
         request=m.BuildRequest,
-        reply=list[Artifact],
+        reply=list[m.ArtifactView],
     ),
     Verb(
         name="artifact",

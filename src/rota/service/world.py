@@ -12,22 +12,27 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from datetime import datetime
 
 import msgspec
 
 from rota.core.build import Build
 from rota.core.codec import encode
 from rota.core.definitions import Definitions
-from rota.core.events import Unknown
+from rota.core.events import BuildsSwept, Unknown
 from rota.core.fold import Change, Cluster, apply
+from rota.core.retention import Removed
 from rota.core.states import State
 from rota.errors import NotFoundError, UnavailableError
 from rota.ports.index import Index
 from rota.ports.journal import Entry, Journal
+from rota.service.contact import Contact
 from rota.service.livelog import LiveLog
 
 logger = logging.getLogger(__name__)
 
+#: A leader beats every 0.6 s. So long a silence means that no quorum hears anybody, or not us.
+STALE_S = 4.0
 #: Events kept in memory for followers; older ones are read from the journal.
 RECENT = 4096
 
@@ -41,11 +46,30 @@ class World:
         self.commit = ""  # of `main`, that the definitions are of
         self.live_logs: dict[tuple[str, int], LiveLog] = {}
         self.troubles: dict[str, str] = {}
+        self.contact: Contact | None = None  # the agent that runs this world makes it
         self._journal, self._index = journal, index
         self._unindexed: dict[str, Build] = {}
         self._recent: deque[Entry] = deque(maxlen=RECENT)
         self._ticks: set[asyncio.Future[None]] = set()
         self._watchers: dict[str, set[asyncio.Future[None]]] = {}
+
+    @property
+    def stale_since(self) -> datetime | None:
+        """When a quorum of the voters was last heard of, if that is too long ago; else ``None``.
+
+        What this agent says of the cluster is then as of that time, and it can write nothing.
+        """
+        contact = self.contact
+        if contact is None:
+            return None
+        if len(self.cluster.picture.agents) <= 1:
+            return contact.at if "engine" in self.troubles else None
+        return contact.at if contact.silent_s() > STALE_S else None
+
+    def touch(self) -> None:
+        """Note a sign of life of the voters."""
+        if self.contact is not None:
+            self.contact.made()
 
     @property
     def seq(self) -> int:
@@ -60,6 +84,8 @@ class World:
             # In the same step as they leave the cluster: a build is always in one of the places.
             self._unindexed.update((build.id, build) for build in change.sealed)
             self.index_sealed()
+        if isinstance(entry.event, BuildsSwept):
+            self._note_swept(entry.event)
         _wake(self._ticks)
         if change.build is not None and self._watchers:
             _wake(self._watchers.get(change.build.id, set()))
@@ -79,6 +105,12 @@ class World:
             self._unindexed.clear()
         return True
 
+    def _note_swept(self, event: BuildsSwept) -> None:
+        try:
+            self._index.sweep(event.swept, event.at)
+        except UnavailableError as error:
+            logger.warning("nobody will know why these were removed: %s", error.message)
+
     # -- builds ---------------------------------------------------------------------------------
 
     def find(self, build_id: str) -> Build | None:
@@ -88,6 +120,10 @@ class World:
             or self._unindexed.get(build_id)
             or self._index.get(build_id)
         )
+
+    def removed(self, build_id: str) -> Removed:
+        """Return what is known of a build's logs and artifacts that were removed."""
+        return self._index.removed(build_id)
 
     def find_number(self, job: str, number: int) -> Build | None:
         """Return a build by job and number, wherever it is."""

@@ -43,10 +43,10 @@ class Call:
         self._first = await anext(self._body, b"")
         return "gzip" if self._first.startswith(_GZIP) else ""
 
-    async def run(self, env: Mapping[str, str]) -> None:
+    async def run(self, env: Mapping[str, str], fds: tuple[int, ...] = ()) -> None:
         """Run http-backend to its end. What goes wrong is told to the reader, not raised."""
         try:
-            async with self._git.start("git", "http-backend", env=env) as process:
+            async with self._git.start("git", "http-backend", env=env, fds=fds) as process:
                 await self._converse(process)
         except TimeoutError:
             self.fail(UnavailableError(f"nothing moved for {self._idle_s:g} s"))

@@ -1,4 +1,4 @@
-"""The hooks of the store: pushes are checked before they count, and told of after."""
+"""The hooks of the store: a push is checked before it counts, and the agent decides what wins."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import rota
 
-#: Names the file in which the post-receive hook notes what was pushed.
-PUSHED = "ROTA_PUSHED"
+#: Names the descriptor over which the proc-receive hook asks the agent.
+ASK = "ROTA_ASK"
 
 _SOURCE = Path(rota.__file__).parent.parent
 
@@ -20,10 +20,10 @@ PYTHONPATH={shlex.quote(str(_SOURCE))} PYTHONDONTWRITEBYTECODE=1 \\
 exec {shlex.quote(sys.executable)} -P -s -m rota.adapters.git.hook
 """
 
-_POST_RECEIVE = f"""\
+_PROC_RECEIVE = f"""\
 #!/bin/sh
-# Written by rota at each start: tells the agent that serves the push.
-test -z "${PUSHED}" || cat >"${PUSHED}"
+# Written by rota at each start: main moves when the agent says so.
+exec {shlex.quote(sys.executable)} -I -S {shlex.quote(str(Path(__file__).with_name("asking.py")))}
 """
 
 
@@ -35,10 +35,12 @@ def install(path: Path) -> None:
     """
     folder = path / "hooks"
     folder.mkdir(exist_ok=True)
-    for name, text in (("pre-receive", _PRE_RECEIVE), ("post-receive", _POST_RECEIVE)):
+    for name, text in (("pre-receive", _PRE_RECEIVE), ("proc-receive", _PROC_RECEIVE)):
         file = folder / name
         if not file.is_file() or file.read_text("utf-8", "replace") != text:
             new = file.with_name(name + ".new")
             new.write_text(text)
             new.chmod(0o755)
             new.replace(file)
+    # What told the agent of a push once git had moved main.
+    (folder / "post-receive").unlink(missing_ok=True)

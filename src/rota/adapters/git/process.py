@@ -110,8 +110,12 @@ class Git:
                 raise GitFailedError(words(err) or f"git {args[0]} ended by {process.returncode}")
 
     @contextlib.asynccontextmanager
-    async def start(self, *command: str, env: Mapping[str, str]) -> AsyncIterator[Process]:
+    async def start(
+        self, *command: str, env: Mapping[str, str], fds: tuple[int, ...] = ()
+    ) -> AsyncIterator[Process]:
         """Start a command in its own process group; leaving the block ends all of it.
+
+        It inherits the descriptors ``fds`` under their numbers.
 
         Raises:
             UnavailableError: it could not be started.
@@ -124,7 +128,7 @@ class Git:
                 stderr=PIPE,
                 env=env,
                 cwd="/",
-                pass_fds=self._fds,
+                pass_fds=(*self._fds, *fds),
                 start_new_session=True,
             )
         except FileNotFoundError as error:

@@ -9,11 +9,9 @@ it exclusively is alone. *Check*: what the branches name must be there.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import logging
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,6 +19,7 @@ from pathlib import Path
 
 from rota.adapters.git import hooks, texts
 from rota.adapters.git.process import Git, GitFailedError
+from rota.adapters.git.refs import broken, fsck, read_ref, sync_folder
 from rota.adapters.git.stream import COMMAND, ROTA, commit_stream
 from rota.errors import UnavailableError
 from rota.ports.store import HISTORY, MAIN
@@ -32,13 +31,6 @@ GUARD_WAIT_S = 3.0
 STALE_S = 10.0
 #: Same everywhere and for ever, so that all agents start from the same commit.
 FOUNDED = datetime(2025, 1, 1, tzinfo=UTC)
-
-_HASH = re.compile(r"[0-9a-f]{40}")
-
-
-def is_hash(text: str) -> bool:
-    """Whether ``text`` is the whole name of an object."""
-    return _HASH.fullmatch(text) is not None
 
 
 async def open_guard(path: Path) -> int:
@@ -87,27 +79,6 @@ def repair(path: Path) -> None:
     hooks.install(path)
 
 
-def read_ref(path: Path, branch: str) -> str:
-    """Return the hash that a branch names; ``""`` if there is no such branch.
-
-    Reads the two places where git keeps refs instead of asking git: microseconds, not a process.
-
-    Raises:
-        UnavailableError: the ref's file does not hold a hash.
-    """
-    name = f"refs/heads/{branch}"
-    for _ in range(2):  # packing moves a ref from the one place to the other, in this order
-        with contextlib.suppress(FileNotFoundError):
-            text = (path / name).read_text("utf-8", "replace").strip()
-            if not is_hash(text):
-                raise broken(path, name, f"holds {text[:50]!r}, not a hash")
-            return text
-        packed = _packed_ref(path, name)
-        if packed:
-            return packed
-    return ""
-
-
 async def check(path: Path, git: Git) -> None:
     """Look whether the branches lead to commits with trees.
 
@@ -121,25 +92,21 @@ async def check(path: Path, git: Git) -> None:
     try:
         answer = await git.run("cat-file", "--batch-check", data=asked.encode())
     except GitFailedError as error:
-        raise UnavailableError(f"git cannot read {path}: {error}", hint=_fsck(path)) from error
+        raise UnavailableError(f"git cannot read {path}: {error}", hint=fsck(path)) from error
     found = answer.decode().splitlines()
     for (name, commit), line in zip(((n, c) for n, c in heads.items() if c), found, strict=True):
         if " tree " not in line:
             raise broken(path, f"refs/heads/{name}", f"names {commit}, which is not whole")
 
 
-def sync(path: Path, branch: str) -> None:
+def sync(path: Path) -> None:
     """Put the folders' entries for what git wrote on disk; git itself syncs only files.
 
     Raises:
         OSError: the disk said no.
     """
-    for folder in ("objects/pack", str(Path(f"refs/heads/{branch}").parent)):
-        descriptor = os.open(path / folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    for folder in ("objects/pack", "refs/heads"):
+        sync_folder(path / folder)
 
 
 def pack_count(path: Path) -> int:
@@ -172,35 +139,40 @@ def remove_halves(path: Path) -> None:
         rest.unlink(missing_ok=True)
 
 
-def broken(path: Path, ref: str, what: str) -> UnavailableError:
-    """Return the error for a repository that a person must look at."""
-    return UnavailableError(f"the store is damaged: {path / ref} {what}", hint=_fsck(path))
+async def make_empty(path: Path) -> Git:
+    """Make a repository with our settings beside ``path``, without a commit; return a git on it.
 
+    It is to be filled, and then to be put where it belongs by :func:`put_in_place`.
 
-def _fsck(path: Path) -> str:
-    return (
-        f"`git --git-dir {path} fsck --full --lost-found` says what is there; "
-        "`git update-ref` sets the branch; or move the folder away and let the agent make a new one"
-    )
-
-
-async def _make(path: Path) -> None:
+    Raises:
+        GitFailedError: git could not.
+    """
     new = path.with_name(path.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     new.parent.mkdir(parents=True, exist_ok=True)
     git = Git(new)
+    await git.run("init", "--quiet", "--bare", f"--initial-branch={MAIN}", "--template=", str(new))
+    repair(new)
+    return git
+
+
+def put_in_place(path: Path) -> None:
+    """Let a repository that was made beside ``path`` be the one there: whole, or not at all."""
+    new = path.with_name(path.name + ".new")
+    sync(new)
+    new.rename(path)
+    sync_folder(path.parent)
+
+
+async def _make(path: Path) -> None:
     try:
-        await git.run(
-            "init", "--quiet", "--bare", f"--initial-branch={MAIN}", "--template=", str(new)
-        )
-        repair(new)
+        git = await make_empty(path)
         first = {"README.md": texts.README.encode(), "settings.toml": texts.SETTINGS.encode()}
         stream = commit_stream(MAIN, "", first, author=ROTA, message="a new store\n", at=FOUNDED)
         await git.run(*COMMAND, data=stream)
     except GitFailedError as error:
         raise UnavailableError(f"git cannot make {path}: {error}") from error
-    sync(new, MAIN)
-    new.rename(path)
+    put_in_place(path)
 
 
 async def _is_alone(guard: int) -> bool:
@@ -225,7 +197,7 @@ def _locks(path: Path) -> Iterator[Path]:
 def _rests(path: Path) -> Iterator[Path]:
     yield from _locks(path)
     yield from path.glob("fast_import_crash_*")
-    yield from path.glob("rota/pushed-*")
+    yield from path.glob("rota/edges-*")
     objects = path / "objects"
     yield from objects.glob("pack/tmp_*")
     yield from objects.glob("pack/.tmp-*")
@@ -233,18 +205,6 @@ def _rests(path: Path) -> Iterator[Path]:
     yield from objects.glob("tmp_objdir-*")
     yield from objects.glob("incoming-*")
     yield from objects.glob("[0-9a-f][0-9a-f]/tmp_obj_*")
-
-
-def _packed_ref(path: Path, name: str) -> str:
-    try:
-        text = (path / "packed-refs").read_text("utf-8", "replace")
-    except FileNotFoundError:
-        return ""
-    for line in text.splitlines():
-        commit, _, ref = line.partition(" ")
-        if ref == name and is_hash(commit):
-            return commit
-    return ""
 
 
 def _write(path: Path, text: str) -> None:

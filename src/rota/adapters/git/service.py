@@ -4,36 +4,36 @@ A request goes to ``git http-backend`` and its answer comes back, both in pieces
 Who may do what is the edge's to decide before it calls; what a push may contain is the hook's.
 
 A fetch whose client went away is ended. A push that arrived whole is brought to its end without
-its client, because git may already have moved ``main``: what was pushed is read from the hook that
-git runs after it did, and told to ``on_push`` before the client gets the last bytes. So whoever
-pushed and then asks for the new job finds it.
+its client. git takes and checks it, but does not move ``main``: a hook asks ``on_push`` over a
+socket that it inherits, and git tells the client what that decided. So whoever pushed and then
+asks for the new job finds it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import re
-import tempfile
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
 from rota.adapters.git.call import Call
-from rota.adapters.git.hooks import PUSHED
+from rota.adapters.git.hooks import ASK
 from rota.adapters.git.process import environment
 from rota.adapters.git.store import GitStore
+from rota.adapters.git.stream import NO_COMMIT
 from rota.adapters.git.tasks import Tasks
-from rota.errors import RotaError, UnavailableError
+from rota.errors import RotaError, StaleError, UnavailableError
 from rota.ports.store import MAIN
 
-log = logging.getLogger(__name__)
-
 OnPush = Callable[[str, str, str], Awaitable[None]]
+"""Moves ``main`` for good: told old commit, new commit, and who pushes.
+
+Raises StaleError where another move came first, and any other RotaError to refuse with its words.
+"""
 
 #: git itself says something every 5 s while it works; so long a silence is a dead client.
 IDLE_S = 60.0
@@ -132,7 +132,7 @@ class GitService:
             raise
         return GitReply(status, fields, _body(call, call.abandon if is_push else cancel))
 
-    async def _run(self, call: Call, env: Mapping[str, str]) -> None:
+    async def _run(self, call: Call, env: Mapping[str, str], fds: tuple[int, ...] = ()) -> None:
         try:
             async with asyncio.timeout(self._idle_s):
                 await self._room.acquire()
@@ -140,7 +140,7 @@ class GitService:
             call.fail(UnavailableError("too many clones and pushes at once"))
             return
         try:
-            await call.run(env)
+            await call.run(env, fds)
         finally:
             self._room.release()
 
@@ -149,31 +149,37 @@ class GitService:
         call.finish()
 
     async def _push(self, call: Call, env: Mapping[str, str], principal: str) -> None:
-        try:
-            descriptor, name = tempfile.mkstemp(prefix="pushed-", dir=self._store.path / "rota")
-        except OSError as error:
-            call.fail(UnavailableError(f"cannot write {self._store.path}: {error.strerror}"))
-            return
-        with os.fdopen(descriptor, "r", encoding="ascii") as pushed:
-            try:
-                await self._run(call, {**env, PUSHED: name})
-                await self._tell(pushed.read(), principal)
-            finally:
-                Path(name).unlink(missing_ok=True)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            async with Tasks() as tasks:
+                tasks.start(self._answer(ours, principal), "git push")
+                number = theirs.fileno()
+                await self._run(call, {**env, ASK: str(number)}, (number,))
         call.finish()
 
-    async def _tell(self, pushed: str, principal: str) -> None:
-        """Pass on what the hook noted: ``old new ref`` lines of the refs that moved."""
-        for line in pushed.splitlines():
-            old, new, ref = line.split()
-            if ref != f"refs/heads/{MAIN}":
-                continue
-            try:
-                await self._store.sync(MAIN)
-                self._store.moved()
-                await self._on_push(old, new, principal)
-            except RotaError as error:
-                log.warning("main was pushed to %s, but: %s", new, error)
+    async def _answer(self, ours: socket.socket, principal: str) -> None:
+        """Answer the hook's questions, for as long as git runs."""
+        reading, writing = await asyncio.open_unix_connection(sock=ours.dup())
+        try:
+            while question := await reading.readline():  # unbounded: git's run bounds it
+                old, new, ref = question.decode().split()
+                answer = await self._decide(old, new, ref, principal)
+                writing.write(f"{answer}\n".encode())
+                await writing.drain()
+        finally:
+            writing.close()
+
+    async def _decide(self, old: str, new: str, ref: str, principal: str) -> str:
+        """Return ``ok`` once main has moved, or why it has not, on one line."""
+        if ref != f"refs/heads/{MAIN}" or new == NO_COMMIT:
+            return f"only {MAIN} can be pushed"
+        try:
+            await self._on_push(old.replace(NO_COMMIT, ""), new, principal)
+        except StaleError:
+            return "non-fast-forward"
+        except RotaError as error:
+            return " ".join(error.message.split())
+        return "ok"
 
 
 def _refusal(method: str, path_info: str, query: str) -> GitReply | None:

@@ -7,13 +7,21 @@ import contextlib
 import logging
 import os
 from asyncio.subprocess import Process
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from rota.adapters.git import repository
+from rota.adapters.git import fetching, packs, refs, repository
 from rota.adapters.git.cache import BlobCache
 from rota.adapters.git.housekeeping import Housekeeping
 from rota.adapters.git.process import TIMEOUT_S, Git, GitFailedError, feed
@@ -22,12 +30,14 @@ from rota.adapters.git.tasks import Tasks
 from rota.core import records as record
 from rota.core.definitions import blob_hash, folder_fault
 from rota.errors import ConflictError, NotFoundError, StaleError, UnavailableError
-from rota.ports.store import HISTORY, MAIN, Author, Record
+from rota.ports.store import HISTORY, MAIN, Author, Prepared, Record, Source
 
 log = logging.getLogger(__name__)
 
 #: So many records are asked for at once while all are read: their names fit into a pipe.
 BATCH = 500
+#: So many commits are remembered as made or pushed here: those that wait for the journal's word.
+MAX_HERE = 64
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
@@ -38,6 +48,8 @@ class GitStore:
         self.path = path.absolute()
         self.git = Git(self.path)
         self._locks = {MAIN: asyncio.Lock(), HISTORY: asyncio.Lock()}
+        self._fetching = asyncio.Lock()
+        self._here: dict[str, None] = {}
         self._cache = BlobCache()
         self._tree: tuple[str, Mapping[str, str]] = ("", _EMPTY)
         self._covered: tuple[str, int] = ("", 0)
@@ -64,7 +76,7 @@ class GitStore:
 
     async def head(self, ref: str = MAIN) -> str:
         """Return the hash of the ref's commit; ``""`` while there is none. Cost: reads a file."""
-        return repository.read_ref(self.path, ref)
+        return refs.read_ref(self.path, ref)
 
     async def tree(self, commit: str) -> Mapping[str, str]:
         """Return path -> blob hash for all regular files of a commit.
@@ -99,7 +111,7 @@ class GitStore:
             found.update(read)
         return found
 
-    async def commit(
+    async def prepare(
         self,
         changes: Mapping[str, bytes | None],
         *,
@@ -107,26 +119,109 @@ class GitStore:
         author: Author,
         message: str,
         at: datetime,
-    ) -> str:
-        """Write files, move ``main`` from ``base`` and return the new hash, once it is on disk.
+    ) -> Prepared:
+        """Write files (``None`` deletes) as a commit on ``base``; no branch moves.
 
         Raises:
+            NotFoundError: there is no commit ``base``.
             ConflictError: a file would stand where a folder is, or the reverse.
-            StaleError: ``main`` is not at ``base``. When git was killed in the very moment after
-                it moved ``main``, this is said of what was written: read again, then decide.
             UnavailableError: git could not write; the message has git's words.
 
-        Cost: one process.
+        Cost: one process; a second one where folders with hundreds of files are concerned, so that
+        the pack has what differs and not all of them.
+        """
+        files = dict(await self.tree(base))
+        _apply(files, changes)
+        text = message if message.endswith("\n") else message + "\n"
+        stream = commit_stream(None, base, changes, author=author, message=text, at=at)
+        try:
+            commit, pack = await packs.import_commit(self.path, self.git, stream)
+        except (GitFailedError, OSError) as error:
+            if self.git.is_idle:
+                repository.remove_halves(self.path)
+            raise UnavailableError(f"git could not write main: {error}") from error
+        self._tree = (commit, MappingProxyType(files))
+        for data in changes.values():
+            if data is not None:
+                self._cache.add(blob_hash(data), data)
+        self._note(commit)
+        return Prepared(
+            commit, pack or b"".join([piece async for piece in self.pack(base, commit)])
+        )
+
+    async def contains(self, commit: str, other: str) -> bool:
+        """Return whether ``other`` is ``commit`` or came before it; not if either is unknown."""
+        if not refs.is_hash(commit) or not refs.is_hash(other):
+            return False
+        try:
+            await self.git.run("merge-base", "--is-ancestor", other, commit)
+        except GitFailedError:
+            return False
+        return True
+
+    async def subject(self, commit: str) -> str:
+        """Return the first line of the commit's message.
+
+        Raises:
+            NotFoundError: there is no such commit.
+        """
+        if not refs.is_hash(commit):
+            raise NotFoundError(f"no commit {commit!r}")
+        try:
+            line = await self.git.run("log", "-1", "--format=%s", commit, "--")
+        except GitFailedError as error:
+            raise NotFoundError(f"no commit {commit}: {error}") from error
+        return line.decode("utf-8", "replace").rstrip("\n")
+
+    async def pack(self, old: str, new: str) -> AsyncGenerator[bytes]:
+        """Yield a pack of what ``new`` has and ``old`` lacks, for :meth:`apply`. Cost: a process.
+
+        Raises:
+            UnavailableError: git could not read one of them (at any step: the pack is cut off).
+        """
+        self._note(new)
+        try:
+            async with contextlib.aclosing(packs.make_pack(self.git, old, new)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except GitFailedError as error:
+            raise UnavailableError(f"git could not read {self.path}: {error}") from error
+
+    async def apply(self, old: str, new: str, pack: AsyncIterable[bytes]) -> None:
+        """Bring the objects of a pack in and move ``main`` from ``old`` to ``new``, on disk.
+
+        Raises:
+            StaleError: ``main`` is neither at ``old`` nor at ``new`` nor beyond it.
+            UnavailableError: the pack is damaged, or git could not write.
+
+        Cost: no process for a commit that was made or packed here, two for any other.
         """
         async with self._locks[MAIN]:
-            self._expect(MAIN, base)
-            files = dict(await self.tree(base))
-            _apply(files, changes)
-            text = message if message.endswith("\n") else message + "\n"
-            stream = commit_stream(MAIN, base, changes, author=author, message=text, at=at)
-            new = await self._write(MAIN, base, stream)
-            self._tree = (new, MappingProxyType(files))
-        return new
+            head = await self.head()
+            if head == new:
+                return
+            if head != old:
+                if await self.contains(head, new):
+                    return
+                refs.expect(self.path, MAIN, old)
+            if new not in self._here:
+                await self._unpack(old, new, pack)
+            await self._move(MAIN, old, new)
+        self._housekeeping.wake()
+
+    async def fetch(self, source: Source, *, force: bool = False) -> None:
+        """Bring both branches to where another agent has them; one that is ahead here stays.
+
+        Raises:
+            StaleError: a branch has parted from the other agent's, and ``force`` is off.
+            UnavailableError: the other agent does not answer, or git could not write.
+        """
+        async with self._fetching:
+            await fetching.fetch(self.path, self.git, source)
+            for branch in (HISTORY, MAIN):
+                async with self._locks[branch]:
+                    await self._follow(branch, force=force)
+        self._housekeeping.wake()
 
     async def record(self, records: Sequence[Record], *, covers: int, at: datetime) -> str:
         """Write records to ``history`` in one commit that names ``covers``, and return its hash.
@@ -176,25 +271,60 @@ class GitStore:
         except (GitFailedError, asyncio.IncompleteReadError) as error:
             raise UnavailableError(f"git could not read {self.path}: {error}") from error
 
-    def moved(self) -> None:
-        """Note that a git other than this object's wrote to the repository: a push."""
-        self._housekeeping.wake()
+    async def _unpack(self, old: str, new: str, pack: AsyncIterable[bytes]) -> None:
+        """Bring a pack in, and see that it holds all of ``new`` that ``old`` does not have."""
+        check = ("rev-list", "--objects", "--quiet", new, *([f"^{old}"] if old else []), "--")
+        try:
+            await packs.unpack(self.git, pack)
+            await self.git.run(*check)
+        except GitFailedError as error:
+            if self.git.is_idle:
+                repository.remove_halves(self.path)
+            raise UnavailableError(f"git could not take over {new}: {error}") from error
 
-    async def sync(self, branch: str) -> None:
-        """Return once what a branch names is on disk.
+    async def _move(self, branch: str, old: str, new: str) -> None:
+        """Move a branch, what it names put on disk before.
 
         Raises:
-            UnavailableError: the disk said no.
+            StaleError: it is not at ``old``.
+            UnavailableError: the disk said no, or somebody holds the branch's lock.
         """
         try:
-            await asyncio.to_thread(repository.sync, self.path, branch)
+            await asyncio.to_thread(self._move_now, branch, old, new)
         except OSError as error:
-            raise UnavailableError(f"cannot write {self.path}: {error.strerror}") from error
+            what = f"{error.strerror}: {error.filename or self.path}"
+            raise UnavailableError(f"git could not write {branch}: {what}") from error
 
-    def _expect(self, branch: str, base: str) -> None:
-        head = repository.read_ref(self.path, branch)
-        if head != base:
-            raise StaleError(f"{branch} is at {head or 'nothing'}, not at {base or 'nothing'}")
+    def _move_now(self, branch: str, old: str, new: str) -> None:
+        repository.sync(self.path)
+        try:
+            refs.move_ref(self.path, branch, old, new)
+        except FileExistsError:
+            if not (self.git.is_idle and repository.remove_stale_locks(self.path)):
+                raise
+            refs.move_ref(self.path, branch, old, new)
+
+    async def _follow(self, branch: str, *, force: bool) -> None:
+        """Move a branch to where it was found at another agent."""
+        head = await self.head(branch)
+        found = refs.read_ref(self.path, branch, refs.FETCHED)
+        if found in {"", head}:
+            return
+        if not force and head and await self.contains(head, found):
+            return
+        if head and not await self.contains(found, head):
+            if not force:
+                raise StaleError(f"{branch} is at {head} here and at {found} there: they parted")
+            log.warning("%s was at %s, which is kept as %s%s", branch, head, refs.WAS, head)
+            with contextlib.suppress(StaleError):  # kept already
+                await asyncio.to_thread(refs.move_ref, self.path, head, "", head, refs.WAS)
+        await self._move(branch, head, found)
+
+    def _note(self, commit: str) -> None:
+        """Remember that a commit is here, whole."""
+        self._here[commit] = None
+        while len(self._here) > MAX_HERE:
+            del self._here[next(iter(self._here))]
 
     async def _write(self, branch: str, base: str, stream: bytes) -> str:
         try:
@@ -202,9 +332,12 @@ class GitStore:
         except GitFailedError as error:
             if self.git.is_idle:
                 repository.remove_halves(self.path)
-            self._expect(branch, base)
+            refs.expect(self.path, branch, base)
             raise UnavailableError(f"git could not write {branch}: {error}") from error
-        await self.sync(branch)
+        try:
+            await asyncio.to_thread(repository.sync, self.path)
+        except OSError as error:
+            raise UnavailableError(f"cannot write {self.path}: {error.strerror}") from error
         self._housekeeping.wake()
         return answer.decode().strip()
 
@@ -217,7 +350,7 @@ class GitStore:
             raise
 
     async def _list(self, commit: str) -> dict[str, str]:
-        if not repository.is_hash(commit):
+        if not refs.is_hash(commit):
             raise NotFoundError(f"no commit {commit!r}")
         try:
             out = await self.git.run("ls-tree", "-r", "-z", "--full-tree", commit)
@@ -232,7 +365,7 @@ class GitStore:
 
     async def _read(self, hashes: Collection[str]) -> dict[str, bytes]:
         for blob in hashes:
-            if not repository.is_hash(blob):
+            if not refs.is_hash(blob):
                 raise NotFoundError(f"no blob {blob!r}")
         try:
             out = await self.git.run("cat-file", "--batch", data="\n".join([*hashes, ""]).encode())

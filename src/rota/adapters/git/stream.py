@@ -1,9 +1,10 @@
-"""Commits as text for ``git fast-import``: one process writes all objects and moves the ref.
+"""Commits as text for ``git fast-import``: one process writes all objects, and may move a ref.
 
 fast-import moves a ref only to a descendant of what it is at, and takes git's own lock to do so.
 A commit whose parent is the expected value is therefore a compare-and-set: when somebody else
-moved the ref, it does not contain what they wrote and is refused. ``done`` at the end means that
-a stream which breaks off, because we died, moves nothing.
+moved the ref, it does not contain what they wrote and is refused. A ref that the stream itself
+resets to nothing is never written: so a commit is made that is on no branch. ``done`` at the end
+means that a stream which breaks off, because we died, moves nothing.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ COMMAND = (
     "--done",
     "--date-format=raw",
 )
+#: How git writes "no commit" where a hash should be.
+NO_COMMIT = "0" * 40
 ROTA = Author(name="rota", email="rota@localhost")
 
+_PREPARED = "refs/rota/prepared"
 _ESCAPES = {b: f"\\{b:03o}".encode() for b in range(256) if b < 32 or b in b'"\\' or b >= 127}
 
 
 def commit_stream(
-    ref: str,
+    ref: str | None,
     parent: str,
     changes: Mapping[str, bytes | None],
     *,
@@ -39,7 +43,7 @@ def commit_stream(
     """Return the input that makes one commit on the branch ``ref`` and prints its hash.
 
     Args:
-        ref: A branch's name.
+        ref: A branch's name; ``None`` to move none.
         parent: Hash of the parent; ``""`` for a first commit.
         changes: Path -> new content; ``None`` deletes. Files under ``jobs/`` are executable.
         author: Who it is by. The committer is always rota.
@@ -47,8 +51,9 @@ def commit_stream(
         at: Aware; of author and committer, to the second, written in UTC.
     """
     text = message.encode("utf-8", "replace")
+    name = _PREPARED if ref is None else f"refs/heads/{ref}"
     out = [
-        f"commit refs/heads/{ref}\nmark :1\n".encode(),
+        f"commit {name}\nmark :1\n".encode(),
         b"author %s\n" % _person(author, at),
         b"committer %s\n" % _person(ROTA, at),
         b"data %d\n%s\n" % (len(text), text),
@@ -56,7 +61,10 @@ def commit_stream(
     if parent:
         out.append(f"from {parent}\n".encode())
     out += [_change(path, data) for path, data in changes.items()]
-    out.append(b"get-mark :1\ndone\n")
+    out.append(b"get-mark :1\n")
+    if ref is None:
+        out.append(f"reset {name}\nfrom {NO_COMMIT}\n\n".encode())
+    out.append(b"done\n")
     return b"".join(out)
 
 

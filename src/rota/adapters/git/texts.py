@@ -17,6 +17,7 @@ CONFIG = """\
 [fastimport]
 \tunpackLimit = 1
 [receive]
+\tprocReceiveRefs = refs/heads/main
 \tunpackLimit = 1
 \tfsckObjects = true
 \tdenyNonFastForwards = true
@@ -66,11 +67,21 @@ SETTINGS = """\
 # path = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
 # env = { LANG = "C.UTF-8" }     # variables of every build
 # timeout = "6h"                 # of jobs that name none; "none" for no limit
+# voters = 3                     # agents that run the engine's servers: 1, 3 or 5
 
 # [logs]
 # max_age = "30d"                # a log older than this is removed
 # max_bytes = "20G"              # beyond this, the oldest are
 
+# [artifacts]
+# max_age = "90d"                # what a build left is removed so long after its end
+# max_bytes = "50G"              # beyond this, what the oldest builds left is
+
 # [builds]
 # keep_failed_workspaces = 5     # on each agent, to look into
+
+# [agents]
+# lost_after = "8s"              # an agent silent for so long is lost, and what it ran with it
+# stopped_after = "1m"           # the same for one that said that it stops
+# replace_after = "1m"           # a voter lost for so long is replaced
 """

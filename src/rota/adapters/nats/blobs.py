@@ -18,6 +18,7 @@ from rota.ports.blobs import Blob
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
+    from datetime import datetime
 
     from rota.adapters.nats.client import Client
 
@@ -102,9 +103,44 @@ class NatsBlobs:
                 yield each.data
             seq, left = batch[-1].seq + 1, left - len(batch)
 
+    async def find(self, name: str) -> Blob | None:
+        """Return what is stored under ``name``; one round trip."""
+        label = await self._label(name)
+        return None if label is None else label.blob
+
     async def drop(self, name: str) -> None:
         """Forget it."""
         await self._stream.purge(subject=f"{_stem(name)}.>")
+
+    async def tidy(self, before: datetime) -> int:
+        """Forget uploads that no label names and that got no piece since ``before``; see the port."""
+        uploads: dict[str, list[str]] = {}
+        async for page in self._stream.subjects("rota.blob.*.*.0"):
+            for subject in page:
+                stem, upload, _ = subject.rsplit(".", 2)
+                uploads.setdefault(stem, []).append(upload)
+        labelled: set[str] = set()
+        async for page in self._stream.subjects("rota.blob.*.label"):
+            labelled.update(subject.removesuffix(".label") for subject in page)
+        count = 0
+        for stem, found in uploads.items():
+            # A label is replaced before the pieces of the former one go: one alone is its own.
+            if len(found) > 1 or stem not in labelled:
+                count += await self._tidy(stem, found, before)
+        return count
+
+    async def _tidy(self, stem: str, uploads: list[str], before: datetime) -> int:
+        count = 0
+        for upload in uploads:
+            last = await self._stream.last(f"{stem}.{upload}.*")
+            if last is None or last.at >= before:
+                continue
+            # Looked up only now: an upload that is complete by now has its label.
+            found = await self._stream.last(f"{stem}.label")
+            if found is None or msgspec.json.decode(found.data, type=_Label).upload != upload:
+                await self._stream.purge(subject=f"{stem}.{upload}.*")
+                count += 1
+        return count
 
     async def pieces(self) -> int:
         """Return how many messages are stored, labels included."""

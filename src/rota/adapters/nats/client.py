@@ -4,6 +4,10 @@ nats-py speaks the protocol. Reconnecting is done here, by a fresh client of nat
 connection: the addresses are asked for anew, an error that nats-py closes for good is only one more
 loss, and nothing that was meant for one connection is sent over the next.
 
+Of several servers the one that answers is kept. It is left for another when the connection is lost,
+and also when it takes what we ask and answers nothing: a server that hangs, or that is cut off from
+the others, looks alive for a long time.
+
 A request that the connection lost, or that nobody answered, raises
 :class:`~rota.errors.UnavailableError`; whether to try again is the caller's to know. A feed says
 with ``None`` that something may be missing, and the caller looks.
@@ -14,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import ssl
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
@@ -41,6 +46,10 @@ CLOSE_S = 1.0
 #: How often a connection is asked for a sign of life, and how many questions may stay unanswered.
 PING_S = 3
 MAX_PINGS = 2
+#: A server that answers nothing for so long is left, if there is another.
+DOUBT_S = 3.0
+#: A connection that was lost sooner counts as none: the next try has to wait.
+BRIEF_S = 1.0
 #: What may wait for a server that reads slower than we write, before a request waits too.
 MAX_UNSENT_BYTES = 4 << 20
 UNSENT_LOOK_S = 0.01
@@ -56,11 +65,8 @@ class Address(msgspec.Struct, frozen=True):
     host: str
     port: int
 
-    @property
-    def url(self) -> str:
-        """The address as nats-py wants it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"nats://{host}:{self.port}"
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -85,6 +91,8 @@ class _Call:
         self.parts: list[Msg] = []
 
     def take(self, message: Msg) -> None:
+        if self.done.done():
+            return
         self.parts.append(message)
         if self.is_last is None or self.is_last(message):
             self.end(None)
@@ -161,16 +169,27 @@ class Client:
         name: str = "rota",
         trouble: Callable[[], str | None] = lambda: None,
         complain: Callable[[], None] = lambda: None,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        tls_first: bool = True,
+        copies: int = 1,
     ) -> None:
         self._servers = servers
         self._login = login
         self._name = name
         self._trouble = trouble
         self.complain = complain
+        self._tls = tls
+        self._tls_first = tls_first
+        self.copies = copies
+        """How many copies a new stream gets, where there is no other to go by."""
         self._inbox = f"_INBOX.{secrets.token_hex(8)}."
         self._calls: dict[str, _Call] = {}
         self._feeds: dict[Feed, Subscription | None] = {}
         self._nats: Nats | None = None
+        self._leave = asyncio.Event()
+        self._doubted_since: float | None = None
+        self.address: Address | None = None
+        """Where the connection goes, or went last."""
         self._why = ""
         self._up = asyncio.Event()
         self._serial = 0
@@ -202,6 +221,15 @@ class Client:
         """What ails the engine, in plain words, if that is known."""
         return self._trouble()
 
+    @property
+    def why(self) -> str:
+        """Why there is no connection, as far as we were told; ``""`` while there is one."""
+        return "" if self._nats is not None else self._why
+
+    def leave(self) -> None:
+        """Give up the connection and look for another server; the caller knows why."""
+        self._leave.set()
+
     async def connected(self, within_s: float) -> None:
         """Return as soon as there is a connection.
 
@@ -216,7 +244,7 @@ class Client:
         except TimeoutError:
             raise UnavailableError(
                 f"the engine could not be reached within {within_s:.3g} s",
-                hint=self.trouble or self._why or None,
+                hint=self.trouble or self._why or "there is no address to try",
             ) from None
 
     async def request(
@@ -256,7 +284,9 @@ class Client:
         self._serial += 1
         token = str(self._serial)
         call = self._calls[token] = _Call(self._loop.create_future(), is_last)
-        timer = self._loop.call_later(within_s, _give_up, call, within_s)
+        timer = self._loop.call_later(
+            within_s, self._give_up, call, within_s, self._loop.time()
+        )
         try:
             await self._publish(nats, subject, self._inbox + token, headers, data)
             error = await call.done
@@ -293,6 +323,25 @@ class Client:
         except _LOST as error:
             raise self._lost() from error
 
+    def _give_up(self, call: _Call, within_s: float, began: float) -> None:
+        """End a call that got no answer; one of too many from the same server, maybe."""
+        self._doubt(began)
+        call.end(UnavailableError(f"the engine did not answer within {within_s:.3g} s"))
+
+    def _doubt(self, began: float) -> None:
+        if self._doubted_since is None:
+            self._doubted_since = began
+        elif self._loop.time() - self._doubted_since > DOUBT_S and len(self._servers()) > 1:
+            self._why = f"{self.address} answers nothing"
+            self._leave.set()
+
+    async def publish(self, subject: str, data: bytes) -> None:
+        """Send ``data`` to whoever listens; without a connection, or a fast one, to nobody."""
+        nats = self._nats
+        if nats is not None and nats.pending_data_size <= MAX_UNSENT_BYTES:
+            with suppress(UnavailableError):
+                await self._publish(nats, subject, "", None, data)
+
     async def feed(self, subject: str, *, limit_bytes: int = 4 << 20) -> Feed:
         """Return a feed of ``subject`` from now on; give it back with :meth:`close_feed`.
 
@@ -314,45 +363,59 @@ class Client:
 
     async def _answer(self, message: Msg) -> None:
         call = self._calls.get(message.subject[len(self._inbox) :])
+        if (message.headers or {}).get("Status") != "503":
+            self._doubted_since = None
+        elif call is not None:  # nobody is there to answer: that may be so, or we are cut off
+            self._doubt(self._loop.time())
         if call is not None:
             call.take(message)
 
     async def _run(self) -> None:
-        turn = 0
+        """Try the servers in turn, and stay at each one that takes us, for as long as it does."""
+        left: Address | None = None
         while True:
-            servers = self._servers()
-            if servers:
-                await self._serve_once(servers[turn % len(servers)])
-                turn += 1
-            _heed_cancellation()
-            await asyncio.sleep(RECONNECT_S)
+            for address in sorted(self._servers(), key=lambda each, left=left: each == left):
+                began = self._loop.time()
+                served = await self._serve_once(address)
+                _heed_cancellation()
+                if served and self._loop.time() - began > BRIEF_S:
+                    left = address
+                    break
+            else:
+                await asyncio.sleep(RECONNECT_S)
 
-    async def _serve_once(self, address: Address) -> None:
-        """Connect, and stay until the connection is lost."""
-        nats, lost = Nats(), asyncio.Event()
+    async def _serve_once(self, address: Address) -> bool:
+        """Connect, and stay until the connection is lost; return whether there was one."""
+        nats = Nats()
+        self._leave, self._doubted_since, served = asyncio.Event(), None, False
         try:
             async with asyncio.timeout(CONNECT_S):
-                await self._connect(nats, address, lost)
+                await self._connect(nats, address, self._leave)
             _heed_cancellation()
+            self.address, served = address, True
             await self._open(nats)
-            while nats.is_connected:
+            while nats.is_connected and not self._leave.is_set():
                 # nats-py says that it closed only once all it had was written; a dead host, or a
                 # hung one, never takes that.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(PING_S):
-                        await lost.wait()
+                        await self._leave.wait()
         except (*_LOST, ValueError) as error:  # ValueError: what answers there speaks no NATS
             await self._note(error)
         finally:
             self._close(nats)
             await _end(nats)
+        return served
 
     async def _connect(self, nats: Nats, address: Address, lost: asyncio.Event) -> None:
         async def closed() -> None:
             lost.set()
 
+        context = None if self._tls is None else self._tls()
         await nats.connect(
-            address.url,
+            f"nats://{address}" if context is None else f"tls://{address}",
+            tls=context,
+            tls_handshake_first=context is not None and self._tls_first,
             name=self._name,
             user=self._login.user,
             password=self._login.password,
@@ -370,7 +433,10 @@ class Client:
         )
 
     async def _note(self, error: Exception) -> None:
-        self._why = str(error).removeprefix("nats: ").strip("'") or "it did not answer"
+        why = str(error).removeprefix("nats: ").strip("'") or "it did not answer"
+        if self._tls is not None and why.startswith("empty response"):
+            why = "it hung up: it may know this agent's key no more, or not yet"
+        self._why = why
         log.debug("the connection to the engine: %s", self._why)
 
     async def _open(self, nats: Nats) -> None:
@@ -391,6 +457,16 @@ class Client:
 
     def _lost(self) -> UnavailableError:
         return UnavailableError("the connection to the engine was lost", hint=self.trouble)
+
+
+class _Hush(logging.Filter):
+    """Drop a remark of asyncio's at each end of a TLS connection, on how nats-py opened it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "eof_received() has no effect" not in str(record.msg)
+
+
+logging.getLogger("asyncio").addFilter(_Hush())
 
 
 async def _subscribe(
@@ -418,7 +494,3 @@ async def _end(nats: Nats) -> None:
 def _release(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-def _give_up(call: _Call, within_s: float) -> None:
-    call.end(UnavailableError(f"the engine did not answer within {within_s:.3g} s"))

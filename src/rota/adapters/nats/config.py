@@ -7,53 +7,48 @@ stands in both files, and either one brings it back.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
 import socket
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from rota.adapters.nats.client import Login
+from rota.core.voter import Voter
 from rota.errors import UnavailableError
+from rota.ports.voting import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from rota.ports.credentials import Credentials
 
 HOST = "127.0.0.1"
 MAX_PAYLOAD = 1 << 20
 #: Of the disk that is free, so that others can still write.
 DISK_SHARE = 0.8
 MAX_MEMORY = 32 << 20
+ACCOUNT = "ROTA"
+#: Who may connect is said by the pins, in the handshake, before a password is even asked for. A
+#: user's name only picks the account, so its password is no secret and needs none to be shared.
+ROTA = Login("rota", "rota")
+SYSTEM = Login("system", "system")
 _NAME = re.compile(r'^server_name: "([^"]+)"$', re.MULTILINE)
 
 
 class Ports(msgspec.Struct, frozen=True):
-    """Where the server listens; all on loopback."""
+    """Where the server listens: for clients and routes on its host, the others on loopback."""
 
     client: int
     route: int
     leaf: int
     monitor: int
-
-
-class Passwords(msgspec.Struct, frozen=True):
-    """Random, one an account; they stand nowhere but in the engine's folder (mode 0600)."""
-
-    system: str
-    rota: str
-    loop: str
-    route: str
-
-    @property
-    def system_login(self) -> Login:
-        """For membership: the account that sees no data."""
-        return Login("system", self.system)
-
-    @property
-    def rota_login(self) -> Login:
-        """For the journal, the logs and the blobs."""
-        return Login("rota", self.rota)
 
 
 class Pid(msgspec.Struct, frozen=True):
@@ -64,14 +59,43 @@ class Pid(msgspec.Struct, frozen=True):
     boot: str
 
 
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """One incarnation of a server. ``booted`` once it is a cluster of one that holds data."""
+class Own(msgspec.Struct, frozen=True, kw_only=True):
+    """One incarnation of a server.
+
+    ``booted`` once it may hold data, and so must neither be emptied nor renamed; ``joined`` once
+    it has seen its group elect somebody.
+    """
 
     name: str
     ports: Ports
-    passwords: Passwords
+    leaf_password: str
+    host: str = HOST
+    disk: int = 0  # bytes it may keep
     booted: bool = False
+    joined: bool = False
     process: Pid | None = None
+
+    @property
+    def server(self) -> Server:
+        """Where others reach it."""
+        return Server(self.name, self.host, self.ports.client, self.ports.route)
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``engine.json`` holds: our own server, if any, and the others as they were last known.
+
+    ``pins`` has every member's, by the agent's name.
+    """
+
+    own: Own | None = None
+    voters: tuple[Voter, ...] = ()
+    pins: dict[str, str] = {}
+
+    @property
+    def others(self) -> tuple[Voter, ...]:
+        """The voters whose servers are not ours."""
+        name = self.own.name if self.own else None
+        return tuple(voter for voter in self.voters if voter.server != name)
 
 
 class Folder:
@@ -89,20 +113,21 @@ class Folder:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.home.chmod(0o700)
 
-    def load(self) -> State | None:
-        """Return what was saved; mended if it is damaged, ``None`` for an empty folder.
+    def load(self) -> State:
+        """Return what was saved; mended if it is damaged, an empty state for an empty folder.
 
         Raises:
             UnavailableError: there is data, but whose it is cannot be told any more.
         """
         try:
-            return msgspec.json.decode(self.state.read_bytes(), type=State)
+            state = msgspec.json.decode(self.state.read_bytes(), type=State)
         except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
-            pass
-        if not self.store.exists():
-            return None
+            state = State()
+        if state.own is not None or not self.store.exists():
+            return state
         if name := self._name_in_conf():
-            return new_state(name=name, booted=True)
+            own = new_own(name=name, booted=True, joined=True)
+            return msgspec.structs.replace(state, own=own)
         raise UnavailableError(
             f"the engine's data in {self.store} has lost its name",
             hint=f"bring back {self.state} or {self.conf}, or move {self.home} away to begin anew",
@@ -120,80 +145,145 @@ class Folder:
         replace(self.state, msgspec.json.format(msgspec.json.encode(state)))
 
     def wipe(self) -> None:
-        """Forget the server and its data."""
+        """Forget the server's data and its name; what we know of others stays."""
         shutil.rmtree(self.store, ignore_errors=True)
-        for path in (self.state, self.conf):
-            path.unlink(missing_ok=True)
+        self.conf.unlink(missing_ok=True)
 
 
-def new_state(*, name: str | None = None, booted: bool = False) -> State:
-    """Return an incarnation with free ports and fresh passwords."""
-    return State(
+def new_own(
+    *, name: str | None = None, host: str = HOST, booted: bool = False, joined: bool = False
+) -> Own:
+    """Return an incarnation with free ports.
+
+    Raises:
+        UnavailableError: one cannot listen on ``host``.
+    """
+    return Own(
         name=name or f"a-{secrets.token_hex(8)}",
-        ports=free_ports(),
-        passwords=Passwords(*(secrets.token_urlsafe(24) for _ in range(4))),
+        host=host,
+        ports=free_ports(host),
+        leaf_password=secrets.token_urlsafe(24),
         booted=booted,
+        joined=joined,
     )
 
 
-def free_ports() -> Ports:
-    """Return ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(4)]
+def free_ports(host: str = HOST) -> Ports:
+    """Return ports that nobody listens on now.
+
+    Raises:
+        UnavailableError: one cannot listen on ``host``.
+    """
+    hosts = (host, host, HOST, HOST)
+    sockets = [socket.socket(_family(each)) for each in hosts]
     try:
-        for each in sockets:
-            each.bind((HOST, 0))
+        for each, where in zip(sockets, hosts, strict=True):
+            each.bind((where, 0))
         return Ports(*(each.getsockname()[1] for each in sockets))
+    except OSError as error:
+        raise UnavailableError(
+            f"the engine cannot listen on {host}: {error.strerror or error}",
+            hint="an address of this machine is needed that the other agents can reach",
+        ) from error
     finally:
         for each in sockets:
             each.close()
 
 
-def are_free(ports: Ports) -> bool:
+def are_free(ports: Ports, host: str = HOST) -> bool:
     """Whether a server could listen on all of them now."""
-    for port in (ports.client, ports.route, ports.leaf, ports.monitor):
-        with socket.socket() as probe:
+    hosts = (host, host, HOST, HOST)
+    numbers = (ports.client, ports.route, ports.leaf, ports.monitor)
+    for where, port in zip(hosts, numbers, strict=True):
+        with socket.socket(_family(where)) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((HOST, port))
+                probe.bind((where, port))
             except OSError:
                 return False
     return True
 
 
-def render(state: State, folder: Folder, *, routes: tuple[int, ...] = ()) -> str:
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def render(
+    own: Own,
+    state: State,
+    credentials: Credentials,
+    folder: Folder,
+    *,
+    further: Sequence[Server] = (),
+) -> str:
     """Return the server's configuration.
 
-    ``routes`` are ports of further servers on this host. The route to itself is what makes a lone
+    ``further`` are servers of ours that are no voters. The route to itself is what makes a lone
     server start as a cluster: a server outside of one could never grow into one with its data.
+    Clients are accepted with the pin of any member, routes only with the pin of a voter's agent,
+    and those lists are what a reload changes.
     """
-    ports, words = state.ports, state.passwords
-    route_urls = [f"nats://route:{words.route}@{HOST}:{port}" for port in (ports.route, *routes)]
-    return f"""server_name: {_quote(state.name)}
-listen: "{HOST}:{ports.client}"
+    ports, pins = own.ports, state.pins
+    members = {credentials.pin, *pins.values()}
+    voting = {credentials.pin, *(pins[v.agent] for v in state.voters if v.agent in pins)}
+    routes = [_route(own.host, ports.route)]
+    routes += [_route(each.host, each.route) for each in further]
+    routes += [_route(voter.host, voter.route) for voter in state.others if voter.is_listening]
+    certificate = hashlib.sha256(credentials.cert.read_bytes()).hexdigest()
+    return f"""# certificate {certificate}
+server_name: {_quote(own.name)}
+listen: {_quote(authority(own.host, ports.client))}
 http: "{HOST}:{ports.monitor}"
 max_payload: {MAX_PAYLOAD}
+{_tls(credentials, members, "handshake_first: true")}
 jetstream {{
   store_dir: {_quote(str(folder.store))}
   max_mem: {MAX_MEMORY}
-  max_file: {disk_budget(folder)}
+  max_file: {own.disk}
   sync_interval: always
 }}
 cluster {{
   name: rota
-  listen: "{HOST}:{ports.route}"
-  authorization {{ user: route, password: {_quote(words.route)}, timeout: 2 }}
-  routes: {json.dumps(route_urls)}
+  listen: {_quote(authority(own.host, ports.route))}
+  no_advertise: true
+  routes: {json.dumps(routes)}
   ping_interval: 1s
   ping_max: 2
+  {_tls(credentials, voting)}
 }}
 leafnodes {{ listen: "{HOST}:{ports.leaf}" }}
 accounts {{
-  SYS {{ users: [{{ user: system, password: {_quote(words.system)} }}] }}
-  ROTA {{ jetstream: enabled, users: [{{ user: rota, password: {_quote(words.rota)} }}] }}
-  LOOP {{ users: [{{ user: loop, password: {_quote(words.loop)} }}] }}
+  SYS {{ users: [{_user(SYSTEM)}] }}
+  {ACCOUNT} {{ jetstream: enabled, users: [{_user(ROTA)}] }}
+  LOOP {{ users: [{_user(Login("loop", own.leaf_password))}] }}
 }}
 system_account: SYS
 """
+
+
+def _tls(credentials: Credentials, pins: Iterable[str], further: str = "") -> str:
+    return f"""tls {{
+    cert_file: {_quote(str(credentials.cert))}
+    key_file: {_quote(str(credentials.key))}
+    ca_file: {_quote(str(credentials.ca))}
+    verify: true
+    timeout: 3
+    pinned_certs: {json.dumps(sorted(pins))}
+    {further}
+  }}"""
+
+
+def _user(login: Login) -> str:
+    return f"{{ user: {_quote(login.user)}, password: {_quote(login.password)} }}"
+
+
+def _route(host: str, port: int) -> str:
+    return f"nats-route://{authority(host, port)}"
+
+
+def authority(host: str, port: int) -> str:
+    """Return an address as URLs have it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def disk_budget(folder: Folder) -> int:

@@ -1,37 +1,55 @@
-"""The engine: a nats-server child that is started, watched, restarted, and taken over again.
+"""The engine as one agent has it: a server of its own, the servers of others, or both.
 
-The child outlives its daemon. What is needed to find it again stands in ``engine.json``; a process
-counts as ours only if number, start time and boot agree *and* it answers with our server's name.
+An own server is a child that is started, watched, restarted, and taken over again: it outlives its
+daemon. What is needed to find it again stands in ``engine.json``; a process counts as ours only if
+number, start time and boot agree *and* it answers with our server's name.
+
+Where the other voters are and whose keys they take is told by :meth:`Engine.know`, and remembered:
+a restart has to know where to connect before it has read anything.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
+from weakref import WeakSet
 
 from rota.adapters.nats import monitor
 from rota.adapters.nats.beside import beside
-from rota.adapters.nats.bootstrap import GRACE_S
+from rota.adapters.nats.bootstrap import GRACE_S, Site
 from rota.adapters.nats.client import Address, Client
-from rota.adapters.nats.config import HOST, Folder, free_bytes
+from rota.adapters.nats.config import ROTA, SYSTEM, Folder, free_bytes, free_ports, new_own
 from rota.adapters.nats.launch import PATIENCE_S, Launcher
+from rota.adapters.nats.pinned import pinned_context
+from rota.adapters.nats.stubleaf import stub_leaf
 from rota.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
+    import ssl
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from rota.adapters.nats.child import Child
+    from rota.ports.voting import Server
+    from rota.core.voter import Voter
+    from rota.ports.credentials import Credentials
 
 log = logging.getLogger(__name__)
 
 TICK_S = 3.0
 #: A server that answers none of so many ticks in a row hangs.
 HUNG_TICKS = 3
+#: One that sees no leader for so many, though enough servers for an election are there, is stuck.
+STUCK_TICKS = 10
 BACKOFF_S = (0.1, 10.0)
 HEALTHY_S = 60.0
+#: How long a start waits for the group to elect; without a quorum it goes on all the same.
+QUORUM_S = 3.0
+QUORUM_LOOK_S = 0.05
 #: Below this the disk counts as full; above twice of it the engine is started anew.
 SCARCE_BYTES = 16 << 20
 
@@ -39,27 +57,33 @@ SCARCE_BYTES = 16 << 20
 class Engine:
     """One engine in a folder. Use as an async context manager; leaving it lets the child live on.
 
-    :meth:`stop` ends the child, for ``rota stop``. One engine a folder: who else might use it is
-    kept out by the daemon's own lock.
+    Entering reads what a former daemon left and starts nothing; :meth:`found` does. :meth:`stop`
+    ends the child, for ``rota stop``. One engine a folder: who else might use it is kept out by the
+    daemon's own lock. All calls may come from any task; those that change the child wait for each
+    other.
     """
 
-    def __init__(self, home: Path) -> None:
-        self._launcher = Launcher(Folder(home.absolute()))
+    def __init__(self, home: Path, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._launcher = Launcher(Site(Folder(home.absolute()), credentials))
         self._child: Child | None = None
-        self._watching: AbstractAsyncContextManager[asyncio.Task[None]] | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._running = AsyncExitStack()
+        self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._well = asyncio.Event()
-        self._heal_wanted = False
+        self._wish = ""
         self._complaints = 0
         self._scarce = False
-        self.trouble: str | None = None
-        """What is wrong, in words for the status page; ``None`` if nothing is."""
+        self._trouble: str | None = None
+        self._clients: WeakSet[Client] = WeakSet()
+        self._turn = random.randrange(60)  # noqa: S311 - spreads agents over the voters, no secret
 
     async def __aenter__(self) -> Self:
-        await self.start()
-        self._watching = beside(self._watch(), "engine-watch")
-        self._watcher = await self._watching.__aenter__()
+        self._launcher.load()
+        async with AsyncExitStack() as stack:
+            _ = await stack.enter_async_context(beside(self._watch(), "engine-watch"))
+            _ = await stack.enter_async_context(beside(self._keep_awake(), "engine-leaf"))
+            self._running = stack.pop_all()
         return self
 
     async def __aexit__(
@@ -70,10 +94,27 @@ class Engine:
     ) -> None:
         await self.release()
 
+    # -- what it is -----------------------------------------------------------------------------
+
+    @property
+    def server(self) -> Server | None:
+        """Our own server; ``None`` where this agent is a pure client."""
+        own = self._launcher.state.own
+        return own.server if own else None
+
+    @property
+    def voters(self) -> Sequence[Voter]:
+        """The voters as they were last known."""
+        return self._launcher.state.voters
+
     @property
     def name(self) -> str:
-        """The server's name, unique for ever."""
-        return self._launcher.state.name
+        """Our own server's name, unique for ever.
+
+        Raises:
+            UnavailableError: there is none.
+        """
+        return self._launcher.own.name
 
     @property
     def pid(self) -> int:
@@ -85,47 +126,163 @@ class Engine:
         """Where the child's own words are."""
         return self._launcher.folder.log
 
-    def connect(self, name: str = "rota") -> Client:
+    @property
+    def trouble(self) -> str | None:
+        """What is wrong, in words for the status page; ``None`` if nothing is."""
+        return self._trouble or self._unreachable()
+
+    def _unreachable(self) -> str | None:
+        """What keeps our clients out, where there is no server of ours that could say."""
+        whys = [client.why for client in self._clients if client.why]
+        if self._launcher.state.own is not None or not whys:
+            return None
+        where = ", ".join(str(address) for address in self._addresses()) or "nowhere"
+        return f"none of the engine's servers can be reached ({where}): {whys[0]}"
+
+    # -- its clients ----------------------------------------------------------------------------
+
+    def connect(self, name: str = "rota", *, system: bool = False) -> Client:
         """Return a client for the journal, the logs and the blobs; use it as a context manager.
 
-        It survives every restart of the engine.
+        It survives every restart of the engine, and goes to our own server while that is well, to
+        another voter's else. With ``system`` it is one for the ensemble.
         """
-        return Client(
-            self._servers,
-            self._launcher.state.passwords.rota_login,
+        client = Client(
+            self._addresses,
+            SYSTEM if system else ROTA,
             name=name,
-            trouble=lambda: self.trouble,
+            trouble=lambda: self._trouble,
             complain=self._complain,
+            tls=self._tls,
         )
+        self._clients.add(client)
+        return client
 
-    async def start(self) -> None:
-        """Take the living child over, or start one. Safe to call twice.
+    def _tls(self) -> ssl.SSLContext:
+        return pinned_context(self._credentials, self._known_pins)
+
+    def _known_pins(self) -> set[str]:
+        return {self._credentials.pin, *self._launcher.state.pins.values()}
+
+    def _addresses(self) -> tuple[Address, ...]:
+        """Return where to connect, best first."""
+        state = self._launcher.state
+        others = [Address(v.host, v.client) for v in state.others if v.is_listening]
+        turn = self._turn % len(others) if others else 0
+        others = others[turn:] + others[:turn]
+        if state.own is None:
+            return tuple(others)
+        own = Address(state.own.host, state.own.ports.client)
+        return (own, *others) if self._well.is_set() else (*others, own)
+
+    def _complain(self) -> None:
+        """A client got no confirmation in time."""
+        self._complaints += 1
+
+    # -- its own server -------------------------------------------------------------------------
+
+    async def found(self, host: str | None = None) -> Server:
+        """Bring our own server up: taken over if it lives, started if not, for the first time too.
+
+        One that knows of others joins them, and without a quorum it runs all the same: see
+        :attr:`trouble`. Safe to call twice.
+
+        Args:
+            host: Where others are to reach it; ``None`` for where it was, at first on loopback.
 
         Raises:
             UnavailableError: no child could be brought to answer; the hint has its last words.
         """
-        if not self.pid:
-            self._child = await self._launcher.begin()
-            self._well.set()
+        async with self._lock:
+            if not self.pid or (host is not None and host != self._launcher.own.host):
+                self._child = await self._launcher.begin(host)
+        return await self._started()
+
+    async def join(self, server: str, host: str) -> Server:
+        """Start an empty server of that name, which was never used before, beside those we know.
+
+        What lay in the folder is wiped. Called again with the same name it goes on with the server
+        that it started. Whether the group took it in is the ensemble's to say.
+
+        Raises:
+            UnavailableError: it could not be brought to answer; the hint has its last words.
+        """
+        own = self._launcher.state.own
+        if own is None or own.name != server:
+            await self.retire()
+            async with self._lock:
+                self._launcher.update(own=new_own(name=server, host=host, booted=True))
+        return await self.found(host)
+
+    async def move(self, host: str) -> Server:
+        """Let our own server listen on another address from now on: same name, same data.
+
+        It is started anew for that; its ports stay if they are free there.
+
+        Raises:
+            UnavailableError: one cannot listen on ``host``, or the server does not answer there.
+        """
+        own = self._launcher.own
+        if own.host != host:
+            free_ports(host)  # refused here, and nothing has changed
+            await self.found(host)
+        return self._launcher.own.server
+
+    async def retire(self) -> None:
+        """End our own server for good and wipe its data: a pure client from now on.
+
+        Safe to call twice.
+        """
+        async with self._lock:
+            child, self._child = self._child, None
+            if child is not None:
+                await child.end(GRACE_S)
+            await self._launcher.clear()
+            self._well.clear()
+            self._trouble = None
+        self._wake.set()
+
+    async def know(self, voters: Sequence[Voter], pins: Mapping[str, str]) -> None:
+        """Take note of all voters, ours included, and of the pins of all members.
+
+        Servers take clients with any of the pins, and routes from voters. Cost: nothing where that
+        is known; else a file is written, and the own child reads its configuration again without
+        dropping a connection but those whose pin is gone.
+
+        Raises:
+            UnavailableError: it cannot be written down.
+        """
+        state = self._launcher.state
+        voters, pins = tuple(voters), dict(pins)
+        if (state.voters, state.pins) == (voters, pins):
+            return
+        self._launcher.update(voters=voters, pins=pins)
+        self.reload()
+
+    def reload(self) -> None:
+        """Let the own server read what may have changed on disk: the certificate.
+
+        Raises:
+            UnavailableError: its configuration cannot be written.
+        """
+        if self._child is not None:
+            self._launcher.reload(self._child)
 
     async def release(self) -> None:
         """Stop watching the child and let it live on. Safe to call twice."""
-        watching, self._watching = self._watching, None
         try:
-            if watching is not None:
-                await watching.__aexit__(None, None, None)
+            await self._running.aclose()
         finally:
             if self._child is not None:
                 self._child.release()
 
     async def stop(self) -> None:
-        """End the child and stop watching it. Safe to call twice."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.wait([self._watcher])
-        if self._child is not None:
-            await self._child.end(GRACE_S)
-        self._well.clear()
+        """End the child and watch it no more; :meth:`found` starts it again. Safe to call twice."""
+        async with self._lock:
+            child, self._child = self._child, None
+            self._well.clear()
+            if child is not None:
+                await child.end(GRACE_S)
 
     async def heal(self) -> None:
         """Start the child anew, on the same data, and return once it answers.
@@ -135,7 +292,7 @@ class Engine:
         Raises:
             UnavailableError: it does not answer within the patience of one start.
         """
-        self._heal_wanted = True
+        self._wish = "it is being healed"
         self._well.clear()
         self._wake.set()
         try:
@@ -144,63 +301,139 @@ class Engine:
         except TimeoutError:
             raise UnavailableError("the engine could not be healed", hint=self.trouble) from None
 
-    def _servers(self) -> tuple[Address, ...]:
-        return (Address(HOST, self._launcher.state.ports.client),)
+    # -- watching it ----------------------------------------------------------------------------
 
-    def _complain(self) -> None:
-        """A client got no confirmation in time."""
-        self._complaints += 1
+    async def _started(self) -> Server:
+        """Let the watcher know of a new child, and wait a moment for its group to elect."""
+        self._trouble = None
+        self._well.set()
+        self._wake.set()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + QUORUM_S
+        while (trouble := await self._look_for_quorum()) and loop.time() < end:
+            await asyncio.sleep(QUORUM_LOOK_S)
+        self._trouble = trouble
+        return self._launcher.own.server
+
+    async def _look_for_quorum(self) -> str | None:
+        """Return in words what keeps our server from being led; ``None`` if nothing does."""
+        own = self._launcher.own
+        meta = await monitor.meta(own.ports.monitor, TICK_S)
+        if meta.leader:
+            if not own.joined:
+                self._launcher.update_own(joined=True)
+            return None
+        reached = 1 + len(await monitor.routed(own.ports.monitor, TICK_S) - {own.name})
+        size = max(meta.cluster_size, 1)
+        if reached > size // 2:
+            return f"no quorum yet: {reached} of the engine's {size} servers are electing a leader"
+        return (
+            f"no quorum: {size // 2 + 1} of the engine's {size} servers are needed, "
+            f"{reached} can be reached"
+        )
+
+    async def _keep_awake(self) -> None:
+        """Be a server's foreign connection for as long as we can, in case it is alone.
+
+        Whatever group it starts later, or once its last peer has gone, needs one as well.
+        """
+        while True:
+            own = self._launcher.state.own
+            if own is None or not own.joined or not self.pid:
+                await asyncio.sleep(TICK_S)
+                continue
+            async with stub_leaf(own.ports.leaf, own.leaf_password, retry_s=1.0):
+                while self._launcher.state.own == own and self.pid:
+                    await asyncio.sleep(TICK_S)
 
     async def _watch(self) -> None:
-        """Keep a child running, for ever."""
-        delay_s = BACKOFF_S[0]
+        """Keep a child running, for ever, wherever there is one to run."""
+        delay_s, tries = BACKOFF_S[0], 0
         loop = asyncio.get_running_loop()
         while True:
-            begun = loop.time()
-            reason = await self._until_sick()
-            self._well.clear()
+            child, begun = self._child, loop.time()
+            if child is None:
+                await self._tick()
+                continue
+            reason = await self._until_sick(child)
             if loop.time() - begun > HEALTHY_S:
-                delay_s = BACKOFF_S[0]
-            self.trouble = reason
-            log.warning("the engine is started anew: %s", reason)
-            if self._child is not None:
-                await self._child.end(GRACE_S)
+                delay_s, tries = BACKOFF_S[0], 0
+            async with self._lock:
+                if self._child is not child:
+                    continue
+                self._well.clear()
+                self._trouble = reason
+                log.warning("the engine is started anew: %s", reason)
+                await child.end(GRACE_S)
             await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, BACKOFF_S[1])
-            await self._revive()
+            async with self._lock:
+                if self._child is child:
+                    await self._revive(PATIENCE_S[min(tries, len(PATIENCE_S) - 1)])
+            delay_s, tries = min(2 * delay_s, BACKOFF_S[1]), tries + 1
 
-    async def _revive(self) -> None:
+    async def _revive(self, patience_s: float) -> None:
         try:
-            self._child = await self._launcher.launch()
+            self._child = await self._launcher.launch_once(patience_s)
         except UnavailableError as error:
-            self.trouble = f"the engine does not start: {error.message}"
+            self._trouble = f"the engine does not start: {error.message}"
             return
-        self.trouble = None
         self._complaints = 0
         self._scarce = False
-        self._heal_wanted = False
+        self._wish = ""
+        self._trouble = await self._look_for_quorum()
         self._well.set()
 
-    async def _until_sick(self) -> str:
-        """Return, in words, why the child must be started anew."""
-        child, silent = self._child, 0
-        if child is None or child.gone.done():
+    async def _until_sick(self, child: Child) -> str:
+        """Return, in words, why the child must be started anew, or as soon as it is not ours."""
+        silent = leaderless = 0
+        if child.gone.done():
             return "its server does not run"
         child.gone.add_done_callback(self._on_gone)
-        while True:
+        while self._child is child:
             await self._tick()
             if child.gone.done():
                 return "its server ended unexpectedly"
-            if self._heal_wanted:
-                return "it is being healed"
+            if self._wish:
+                return self._wish
+            self._launcher.rotate_log()
+            if not await monitor.is_alive(self._launcher.own.ports.monitor, TICK_S):
+                silent += 1
+                leaderless = 0
+            else:
+                silent = 0
+                leaderless = await self._look_after_leaderless(leaderless)
             if reason := self._cured_disk():
                 return reason
-            if await monitor.is_alive(self._launcher.state.ports.monitor, TICK_S):
-                silent = 0
-            else:
-                silent += 1
             if silent >= HUNG_TICKS:
                 return "its server hangs"
+            if leaderless >= STUCK_TICKS:
+                return "its server finds no leader, though enough of them can be reached"
+        return ""
+
+    async def _look_after_leaderless(self, ticks: int) -> int:
+        """Look whether our server is led; return for how many ticks it is not, by its own fault.
+
+        Clients are sent elsewhere once it is more than an election.
+        """
+        trouble = await self._look_for_quorum()
+        if trouble is None:
+            self._well.set()
+            if not self._scarce:
+                self._trouble = None
+            return 0
+        if self._trouble is not None and self._well.is_set():
+            self._well.clear()
+            self._send_away()
+        self._trouble = trouble
+        return ticks + 1 if trouble.startswith("no quorum yet") else 0
+
+    def _send_away(self) -> None:
+        """Let the clients that use our server look for another voter's, if there is one."""
+        own = self._launcher.own
+        if self._launcher.state.others:
+            for client in self._clients:
+                if client.address == Address(own.host, own.ports.client):
+                    client.leave()
 
     def _on_gone(self, _: asyncio.Future[None]) -> None:
         self._wake.set()
@@ -218,7 +451,7 @@ class Engine:
         free = free_bytes(self._launcher.folder.home)
         if free < SCARCE_BYTES:
             self._scarce = True
-            self.trouble = (
+            self._trouble = (
                 f"the disk is full: {free >> 20} MiB are left where the engine writes "
                 f"({self._launcher.folder.home}), it needs {2 * SCARCE_BYTES >> 20} MiB"
             )

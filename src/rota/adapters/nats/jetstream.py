@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
-from rota.errors import StaleError, UnavailableError
+from rota.errors import FencedError, StaleError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -30,13 +31,21 @@ T = TypeVar("T")
 TRY_S = 1.0
 LIMIT_S = 5.0
 RETRY_S = 0.05
+#: How long a write waits for its answer before it is asked for again: what is under way while the
+#: stream's leader hands over is answered by nobody.
+ACK_S = 0.4
+#: How soon a write is tried again that another one on the same subject is in the way of.
+BUSY_RETRY_S = 0.002
 #: A follower looks for itself after so long a silence: between servers a message can get lost.
 PATROL_S = 5.0
 BATCH = 512
 BATCH_BYTES = 1 << 20
 
-_WRONG_LAST = (10071, 10164)
+_WRONG_LAST = 10071
+#: The answer is not known yet: a write on the same subject, or this very one, is under way.
+_BUSY = (10164, 10158)
 _NO_PEERS = 10005
+_NO_CLUSTER = 10074
 _NOT_FOUND = 10059
 _UNAVAILABLE = 503
 
@@ -61,11 +70,31 @@ class Bounds(msgspec.Struct, frozen=True):
     last_seq: int = 0
     messages: int = 0
     bytes: int = 0
+    subjects: dict[str, int] | None = None
 
 
-class _Info(msgspec.Struct):
+class Replica(msgspec.Struct, frozen=True):
+    """A copy that follows."""
+
+    name: str = ""
+    current: bool = False
+    offline: bool = False
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Who keeps a stream."""
+
+    leader: str = ""
+    replicas: tuple[Replica, ...] = ()
+
+
+class Info(msgspec.Struct):
+    """What the engine says of a stream."""
+
     state: Bounds = Bounds()
     config: dict[str, object] = {}
+    cluster: Group = Group()
+    total: int = 0  # of subjects, if they were asked for
     error: Failure | None = None
 
 
@@ -80,6 +109,11 @@ class Stored(msgspec.Struct, gc=False):
     def subject(self) -> str:
         """Where it was published."""
         return self.headers["Nats-Subject"]
+
+    @property
+    def at(self) -> datetime:
+        """When it was stored, to the second, by the server's clock."""
+        return datetime.fromisoformat(self.headers["Nats-Time-Stamp"][:19] + "+00:00")
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -100,7 +134,7 @@ class Spec(msgspec.Struct, frozen=True):
 
 _SAFE = re.compile(r"[A-Za-z0-9_/+=-]+(\.[A-Za-z0-9_/+=-]+)*")
 _acks = msgspec.json.Decoder(_Ack)
-_infos = msgspec.json.Decoder(_Info)
+_infos = msgspec.json.Decoder(Info)
 
 
 class Stream:
@@ -111,8 +145,10 @@ class Stream:
         self.name = name
         self._direct = f"$JS.API.DIRECT.GET.{name}"
 
-    async def ensure(self, spec: Spec, *, within_s: float = 15.0) -> None:
+    async def ensure(self, spec: Spec, *, first: int = 1, within_s: float = 15.0) -> None:
         """Create the stream, or give it the settings of ``spec``. Safe to call twice.
+
+        Where it is created, its first message will have the sequence ``first``.
 
         Raises:
             UnavailableError: the server did not agree in time.
@@ -120,17 +156,71 @@ class Stream:
         wanted = {k: v for k, v in msgspec.to_builtins(spec).items() if v is not None}
         info = await self._api("INFO", b"", within_s)
         if info.error is not None and info.error.err_code == _NOT_FOUND:
-            await self._order("CREATE", {**wanted, "num_replicas": 1}, within_s)
+            begun = {"first_seq": first} if first > 1 else {}
+            await self._create({**wanted, **begun}, await self._copies(), within_s)
+        elif info.error is not None:
+            raise self._refusal(info.error)
         elif any(info.config.get(key) != value for key, value in wanted.items()):
             await self._order("UPDATE", {**info.config, **wanted}, within_s)
+
+    async def _create(self, wanted: dict[str, object], copies: int, within_s: float) -> None:
+        """Make the stream with as many copies, with one where there are not enough servers."""
+        info = await self._ask("CREATE", {**wanted, "num_replicas": copies}, TRY_S)
+        if copies > 1 and info is not None and _is_too_few(info.error):
+            copies, info = 1, None
+        if info is None or _is_early(info.error):
+            await self._order("CREATE", {**wanted, "num_replicas": copies}, within_s)
+        elif info.error is not None:
+            raise self._refusal(info.error)
+
+    async def _copies(self) -> int:
+        """Return how many copies the journal has: a stream of its own gets as many."""
+        journal = Stream(self.client, "JOURNAL")
+        info = await journal._ask("INFO", {}, LIMIT_S)
+        if info is None or info.error is not None:
+            return self.client.copies
+        copies = info.config.get("num_replicas")
+        return copies if isinstance(copies, int) else self.client.copies
+
+    async def _ask(self, verb: str, body: object, within_s: float) -> Info | None:
+        """Ask the API once; ``None`` if nobody is there to answer."""
+        subject = f"$JS.API.STREAM.{verb}.{self.name}"
+        raw = await self.client.request(subject, msgspec.json.encode(body), within_s=within_s)
+        return None if _is_nobody(raw) else _infos.decode(raw.data)
 
     async def _order(self, verb: str, config: object, within_s: float) -> None:
         info = await self._api(verb, msgspec.json.encode(config), within_s)
         if info.error is not None:
-            raise UnavailableError(
-                f"the engine refuses the stream {self.name}: {info.error.description}",
-                hint=self.client.trouble,
-            )
+            raise self._refusal(info.error)
+
+    def _refusal(self, failure: Failure) -> UnavailableError:
+        return UnavailableError(
+            f"the engine refuses the stream {self.name}: {failure.description}",
+            hint=self.client.trouble,
+        )
+
+    async def info(self, within_s: float = LIMIT_S) -> Info | None:
+        """Return what the engine knows of the stream; ``None`` if there is no such stream.
+
+        Raises:
+            UnavailableError: no answer in time, or the stream has no leader.
+        """
+        info = await self._api("INFO", b"", within_s)
+        if info.error is None:
+            return info
+        if info.error.err_code == _NOT_FOUND:
+            return None
+        raise self._refusal(info.error)
+
+    async def replicate(self, copies: int, within_s: float) -> None:
+        """Ask for so many copies; without the stream nothing happens.
+
+        Raises:
+            UnavailableError: the server did not agree in time.
+        """
+        info = await self.info(within_s)
+        if info is not None and info.config.get("num_replicas") != copies:
+            await self._order("UPDATE", {**info.config, "num_replicas": copies}, within_s)
 
     async def bounds(self) -> Bounds:
         """Return what the stream holds, as its leader knows it. Cost: one round trip.
@@ -146,6 +236,30 @@ class Stream:
             )
         return info.state
 
+    async def subjects(self, pattern: str) -> AsyncGenerator[list[str], None]:
+        """Yield the subjects that match ``pattern`` and have a message, in pages; unsorted.
+
+        Cost: the server lists them all for each page of up to a hundred thousand.
+
+        Raises:
+            UnavailableError: no answer in time.
+        """
+        offset = 0
+        while True:
+            wish = {"subjects_filter": pattern, "offset": offset}
+            info = await self._api("INFO", msgspec.json.encode(wish), LIMIT_S)
+            if info.error is not None:
+                raise UnavailableError(
+                    f"the engine has no stream {self.name}: {info.error.description}",
+                    hint=self.client.trouble,
+                )
+            page = list(info.state.subjects or ())
+            if page:
+                yield page
+            offset += len(page)
+            if not page or offset >= info.total:
+                return
+
     async def purge(self, *, subject: str | None = None, before: int | None = None) -> None:
         """Forget the messages of ``subject`` (all without it) below the sequence ``before``.
 
@@ -159,37 +273,76 @@ class Stream:
             wish["seq"] = before
         await self._order("PURGE", wish, LIMIT_S)
 
-    async def _api(self, verb: str, body: bytes, within_s: float) -> _Info:
+    async def _api(self, verb: str, body: bytes, within_s: float) -> Info:
         """Ask the API; a server that is not ready yet is asked again."""
         subject = f"$JS.API.STREAM.{verb}.{self.name}"
 
-        async def ask(try_s: float) -> _Info | None:
+        async def ask(try_s: float) -> Info | None:
             raw = await self.client.request(subject, body, within_s=try_s)
             info = None if _is_nobody(raw) else _infos.decode(raw.data)
             return None if info is None or _is_early(info.error) else info
 
         return await patiently(self.client, ask, within_s, try_s=max(TRY_S, within_s / 3))
 
-    async def publish(self, subject: str, data: bytes, msg_id: str, expect: int | None) -> int:
+    async def publish(
+        self,
+        subject: str,
+        data: bytes,
+        msg_id: str,
+        expect: int | None,
+        fence: tuple[str, int] | None = None,
+    ) -> int:
         """Store ``data`` and return its sequence once it is on disk.
 
         An answer that got lost is asked for again, with the same ``msg_id``, so that nothing is
-        stored twice; and if the compare-and-set then fails because of ourselves, that is success.
+        stored twice; and if the condition then fails because of ourselves, that is success.
+
+        Args:
+            subject: Where.
+            data: What.
+            msg_id: Used for nothing else, ever.
+            expect: The last message of ``subject`` must be this one (0: there is none).
+            fence: The same for any one subject; not together with ``expect``.
 
         Raises:
-            StaleError: the last message of ``subject`` is not ``expect`` (0: there is none).
+            StaleError: the last message of ``subject`` is not ``expect``.
+            FencedError: the last message of the fence's subject is not the fence's.
             UnavailableError: not confirmed within ``LIMIT_S``.
         """
         headers = {"Nats-Msg-Id": msg_id}
         if expect is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(expect)
+        elif fence is not None:
+            headers["Nats-Expected-Last-Subject-Sequence-Subject"] = fence[0]
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(fence[1])
         try:
-            ack = await self._publish_once(subject, data, headers, TRY_S)
+            ack = await self._publish_once(subject, data, headers, min(ACK_S, TRY_S))
         except UnavailableError:
             ack = None
         if ack is None:
-            return await self._publish_again(subject, data, headers, msg_id, expect)
-        return ack.seq if ack.error is None else self._refused(ack.error)
+            ack = await self._publish_again(subject, data, headers)
+            if _is_wrong_last(ack.error):
+                # It may be so because of our own first try, which only its answer was lost of.
+                after = fence[1] if fence else expect or 0
+                if (seq := await self._find(subject, after + 1, msg_id)) is not None:
+                    return seq
+        return ack.seq if ack.error is None else self._refused(ack.error, fenced=fence is not None)
+
+    async def refresh(self, subject: str, data: bytes, within_s: float) -> None:
+        """Store ``data``, which may be stored twice.
+
+        Raises:
+            UnavailableError: not confirmed within ``within_s`` seconds.
+        """
+
+        async def ask(try_s: float) -> _Ack | None:
+            return await self._publish_once(subject, data, {}, try_s)
+
+        ack = await patiently(self.client, ask, within_s, try_s=ACK_S, retry_s=BUSY_RETRY_S)
+        if ack.error is not None:
+            raise UnavailableError(
+                f"the engine refuses to write: {ack.error.description}", hint=self.client.trouble
+            )
 
     async def _publish_once(
         self, subject: str, data: bytes, headers: Mapping[str, str], within_s: float
@@ -199,36 +352,32 @@ class Stream:
         ack = None if _is_nobody(raw) else _acks.decode(raw.data)
         return None if ack is None or _is_early(ack.error) else ack
 
-    async def _publish_again(
-        self,
-        subject: str,
-        data: bytes,
-        headers: Mapping[str, str],
-        msg_id: str,
-        expect: int | None,
-    ) -> int:
+    async def _publish_again(self, subject: str, data: bytes, headers: Mapping[str, str]) -> _Ack:
         async def ask(try_s: float) -> _Ack | None:
             return await self._publish_once(subject, data, headers, try_s)
 
         try:
-            ack = await patiently(self.client, ask, LIMIT_S - TRY_S)
+            return await patiently(self.client, ask, LIMIT_S - ACK_S, retry_s=BUSY_RETRY_S)
         except UnavailableError as error:
             self.client.complain()
             raise UnavailableError(
                 f"the engine did not confirm within {LIMIT_S:.3g} s",
                 hint=self.client.trouble or error.hint or error.message,
             ) from None
-        if ack.error is None:
-            return ack.seq
-        if expect is not None and ack.error.err_code in _WRONG_LAST:
-            # Who won the compare-and-set is the first after `expect`: it may be our own first try.
-            found = await self.next(subject, expect + 1)
-            if found is not None and found.headers.get("Nats-Msg-Id") == msg_id:
-                return found.seq
-        return self._refused(ack.error)
 
-    def _refused(self, failure: Failure) -> int:
-        if failure.err_code in _WRONG_LAST:
+    async def _find(self, subject: str, start: int, msg_id: str) -> int | None:
+        """Return the sequence of a message of ours, if it is there from ``start`` on."""
+        while found := await self.batch(subject, start):
+            for each in found:
+                if each.headers.get("Nats-Msg-Id") == msg_id:
+                    return each.seq
+            start = found[-1].seq + 1
+        return None
+
+    def _refused(self, failure: Failure, *, fenced: bool) -> int:
+        if _is_wrong_last(failure) and fenced:
+            raise FencedError("another leader was elected")
+        if _is_wrong_last(failure):
             raise StaleError("somebody else wrote first")
         self.client.complain()
         raise UnavailableError(
@@ -349,8 +498,11 @@ async def patiently(
     within_s: float,
     *,
     try_s: float = TRY_S,
+    retry_s: float = RETRY_S,
 ) -> T:
     """Ask until there is an answer; ``ask`` gets the seconds it may take, ``None`` is no answer.
+
+    It is asked again after ``retry_s``, then after ever longer up to ``RETRY_S``.
 
     Raises:
         UnavailableError: none ``within_s`` seconds.
@@ -367,7 +519,8 @@ async def patiently(
             return answer
         if loop.time() + RETRY_S >= end:
             raise failure
-        await asyncio.sleep(RETRY_S)
+        await asyncio.sleep(retry_s)
+        retry_s = min(1.5 * retry_s, RETRY_S)
 
 
 def _is_end(message: Msg) -> bool:
@@ -380,8 +533,19 @@ def _is_nobody(message: Msg) -> bool:
 
 
 def _is_early(failure: Failure | None) -> bool:
-    """Whether the server will do it in a moment: it has just started, or elects."""
-    return failure is not None and (failure.code == _UNAVAILABLE or failure.err_code == _NO_PEERS)
+    """Whether the server will do it in a moment: it has just started, elects, or is at it."""
+    return failure is not None and (
+        failure.code == _UNAVAILABLE or failure.err_code == _NO_PEERS or failure.err_code in _BUSY
+    )
+
+
+def _is_wrong_last(failure: Failure | None) -> bool:
+    return failure is not None and failure.err_code == _WRONG_LAST
+
+
+def _is_too_few(failure: Failure | None) -> bool:
+    """Whether there are not enough servers for so many copies."""
+    return failure is not None and failure.err_code in (_NO_PEERS, _NO_CLUSTER)
 
 
 def stored(message: Msg) -> Stored:

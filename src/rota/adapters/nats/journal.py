@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from rota.adapters.nats.jetstream import Spec, Stored, Stream, subject_of
 from rota.core.codec import decode, encode
-from rota.core.events import key_of
-from rota.errors import InputError
+from rota.core.events import LEADER, key_of
+from rota.errors import InputError, InvariantError
 from rota.ports.journal import MAX_EVENT_BYTES, Entry
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ STREAM = Spec(
 )
 ALL = "rota.journal.>"
 LIVE = "rota.live.journal.>"
+ELECTIONS = f"rota.journal.{LEADER}"
 
 
 class NatsJournal:
@@ -34,17 +36,27 @@ class NatsJournal:
         self._stream = Stream(client, STREAM.name)
         self._me = secrets.token_hex(6)
         self._count = 0
+        # With several copies the engine takes one fenced write at a time, and refuses the others
+        # as long as it is at it.
+        self._fences = asyncio.Lock()
 
-    async def open(self) -> None:
+    async def open(self, *, first: int = 1) -> None:
         """Make the stream, if it is not there. Safe to call twice, and at several agents at once.
+
+        A journal that is made now begins with the sequence ``first``: after what a history from
+        before it covers, so that this counts as the part that was trimmed (ADR 18).
 
         Raises:
             UnavailableError: the engine did not agree in time.
         """
-        await self._stream.ensure(STREAM)
+        await self._stream.ensure(STREAM, first=first)
 
-    async def append(self, event: Event, *, expect: int | None = None) -> int:
-        """Write ``event`` and return its sequence; one round trip."""
+    async def append(
+        self, event: Event, *, expect: int | None = None, fence: int | None = None
+    ) -> int:
+        """Write ``event`` and return its sequence; one round trip. Fenced ones go one by one."""
+        if expect is not None and fence is not None:
+            raise InvariantError("an append has either an expectation or a fence")
         data = encode(event)
         if len(data) > MAX_EVENT_BYTES:
             raise InputError(
@@ -53,7 +65,11 @@ class NatsJournal:
             )
         self._count += 1
         subject = "rota.journal." + subject_of(key_of(event))
-        return await self._stream.publish(subject, data, f"{self._me}-{self._count}", expect)
+        msg_id = f"{self._me}-{self._count}"
+        if fence is None:
+            return await self._stream.publish(subject, data, msg_id, expect)
+        async with self._fences:
+            return await self._stream.publish(subject, data, msg_id, None, (ELECTIONS, fence))
 
     async def read(self, *, after: int = 0, follow: bool = False) -> AsyncGenerator[Entry, None]:
         """Yield the events above ``after``; see the port."""

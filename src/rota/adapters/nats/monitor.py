@@ -16,23 +16,33 @@ class Meta(msgspec.Struct):
     cluster_size: int = 0
 
 
-class JetStream(msgspec.Struct):
+class _JetStream(msgspec.Struct):
     """The part of ``/jsz`` we read."""
 
     meta_cluster: Meta | None = None
 
 
-class Server(msgspec.Struct):
+class _Server(msgspec.Struct):
     """The part of ``/varz`` we read."""
 
     server_name: str = ""
+
+
+class _Route(msgspec.Struct):
+    remote_name: str = ""
+
+
+class _Routes(msgspec.Struct):
+    """The part of ``/routez`` we read."""
+
+    routes: list[_Route] = []
 
 
 async def server_name(port: int, within_s: float) -> str:
     """Return the name of the server that answers; ``""`` if none does."""
     body = await get(port, "/varz", within_s)
     try:
-        return msgspec.json.decode(body, type=Server).server_name
+        return msgspec.json.decode(body, type=_Server).server_name
     except msgspec.MsgspecError:
         return ""
 
@@ -41,9 +51,19 @@ async def meta(port: int, within_s: float) -> Meta:
     """Return who leads the cluster; an empty picture if the server does not answer."""
     body = await get(port, "/jsz", within_s)
     try:
-        return msgspec.json.decode(body, type=JetStream).meta_cluster or Meta()
+        return msgspec.json.decode(body, type=_JetStream).meta_cluster or Meta()
     except msgspec.MsgspecError:
         return Meta()
+
+
+async def routed(port: int, within_s: float) -> set[str]:
+    """Return the names of the servers that this one has routes to."""
+    body = await get(port, "/routez", within_s)
+    try:
+        found = msgspec.json.decode(body, type=_Routes).routes
+    except msgspec.MsgspecError:
+        return set()
+    return {route.remote_name for route in found if route.remote_name}
 
 
 async def is_alive(port: int, within_s: float) -> bool:

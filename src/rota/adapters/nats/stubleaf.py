@@ -24,18 +24,18 @@ RETRY_S = 0.005
 
 
 @asynccontextmanager
-async def stub_leaf(port: int, password: str) -> AsyncIterator[None]:
+async def stub_leaf(port: int, password: str, *, retry_s: float = RETRY_S) -> AsyncIterator[None]:
     """Be a leaf node while the context lasts, as soon as the server lets us."""
-    async with beside(_run(port, password), "engine-leaf"):
+    async with beside(_run(port, password, retry_s), "engine-leaf"):
         yield
 
 
-async def _run(port: int, password: str) -> None:
+async def _run(port: int, password: str, retry_s: float) -> None:
     while True:
         try:
             await _serve_once(port, password)
         except OSError:
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(retry_s)
 
 
 async def _serve_once(port: int, password: str) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import time
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
-from rota.cli.client import Client, RefusedError
-from rota.cli.commands.connected import connected
-from rota.cli.place import Place
-from rota.cli.render import Cell, Look, ago, clean, facts, size, table
+from rota.cli.commands.connected import at_this_agent
+from rota.cli.render import Look, ago, clean, facts, size
 from rota.cli.screen import Screen
-from rota.errors import UnavailableError
+from rota.client.connection import is_there
+from rota.client.place import Place
+from rota.errors import InputError, UnavailableError
 
 #: How long `rota stop` waits for the daemon and its engine to be gone.
 STOP_S = 30.0
@@ -28,8 +29,10 @@ def agent(args: Namespace, screen: Screen) -> int:
         from rota.cli.commands.daemon import start
 
         return start(args, screen)
+    if args.invite:
+        raise InputError("--invite needs --daemon", hint="or, once it runs: rota token create")
     from rota.bootstrap import AgentOptions, run_agent
-    from rota.cli.commands.daemon import data_folder
+    from rota.cli.commands.daemon import data_folder, join_token
 
     return run_agent(
         AgentOptions(
@@ -38,8 +41,9 @@ def agent(args: Namespace, screen: Screen) -> int:
             listen=args.listen,
             labels=args.labels or "",
             slots=args.slots,
-            join=args.join,
+            join=join_token(args),
             bus=args.bus,
+            from_clone=Path(args.from_clone).absolute() if args.from_clone else None,
             ready_fd=args.ready_fd,
         )
     )
@@ -47,11 +51,11 @@ def agent(args: Namespace, screen: Screen) -> int:
 
 def stop(args: Namespace, screen: Screen) -> int:
     """Stop the agent; return when it is gone."""
-    client = connected(args)
+    client = at_this_agent(args)
     pid = _listener(client.place) if client.place.is_local else 0
     answer = client.call("stop")
     stopping = answer.json()
-    if not _is_gone(client, pid):
+    if not _is_gone(client.place, pid):
         raise UnavailableError(
             f"{stopping['agent']} still stops after {STOP_S:.0f} s",
             hint="see agent.log in its data folder",
@@ -67,7 +71,7 @@ def stop(args: Namespace, screen: Screen) -> int:
 
 def status(args: Namespace, screen: Screen) -> int:
     """Print how the agent is."""
-    answer = connected(args).call("status")
+    answer = at_this_agent(args).call("status")
     if args.json:
         screen.json(answer)
     else:
@@ -75,32 +79,11 @@ def status(args: Namespace, screen: Screen) -> int:
     return 0
 
 
-def agents(args: Namespace, screen: Screen) -> int:
-    """List all agents."""
-    answer = connected(args).call("agents")
-    if args.json:
-        screen.json(answer)
-        return 0
-    look = screen.at(answer)
-    rows = [
-        (
-            Cell(one["name"], "bold"),
-            Cell("up" if one["up"] else "down", "green" if one["up"] else "red"),
-            Cell(f"{one['slots']} slots" if look.is_terminal else str(one["slots"])),
-            Cell(labels_text(one["labels"])),
-            Cell(one["url"], "dim"),
-        )
-        for one in answer.json()
-    ]
-    screen.lines(table(rows, look, shrink=(3, 4)))
-    return 0
-
-
 def status_lines(state: dict[str, Any], look: Look) -> list[str]:
-    """Return how an agent is, as a paragraph of facts."""
-    lead = "itself" if state["leader"] == state["agent"] else clean(state["leader"] or "none")
-    since = ago(look, state.get("leader_since")) if state["leader"] else ""
+    """Return how an agent and its cluster are, as a paragraph of facts."""
     slots = f"{state['running']} running of {state['slots']} slots"
+    if state["draining"]:
+        slots += ", takes no more"
     return facts(
         [
             (
@@ -108,8 +91,11 @@ def status_lines(state: dict[str, Any], look: Look) -> list[str]:
                 f"{clean(state['agent'])}, rota {clean(state['version'])}, pid {state['pid']}",
             ),
             ("up", ago(look, state["started_at"])),
-            ("leader", f"{lead}, {since}" if since else lead),
+            ("leader", _leader(state, look)),
+            ("cluster", _members(state)),
+            ("quorum", _quorum(state, look)),
             ("url", clean(state["url"])),
+            ("peer", clean(state["peer"])),
             ("data", f"{clean(state['data'])}, {size(state['free_bytes'])} free"),
             ("engine", clean(state["engine"])),
             ("builds", f"{slots}, {state['queued']} queued, {state['held']} held"),
@@ -122,29 +108,47 @@ def status_lines(state: dict[str, Any], look: Look) -> list[str]:
     )
 
 
+def _leader(state: dict[str, Any], look: Look) -> str:
+    """Return who leads, since when and why."""
+    name = state["leader"]
+    lead = "itself" if name == state["agent"] else clean(name or "none")
+    since = ago(look, state["leader_since"])
+    why = clean(state["leader_why"])
+    return ", ".join(part for part in (lead, since, why) if part)
+
+
+def _members(state: dict[str, Any]) -> str:
+    members, voters = state["members"], state["voters"]
+    agents = "1 agent" if members == 1 else f"{members} agents"
+    return f"{agents}, voters: {clean(', '.join(voters))}" if voters else agents
+
+
+def _quorum(state: dict[str, Any], look: Look) -> str:
+    """Return whether anything can be decided now, and how much may fail."""
+    tolerates = state["tolerates"]
+    if state["stale_since"] or tolerates == -1:
+        since = ago(look, state["stale_since"])
+        gone = f"none since {since}" if since else "none"
+        return f"{gone}: builds that run go on, nothing can be written"
+    if tolerates is None:
+        return "the engine is run by others"
+    failures = {0: "no failure is", 1: "1 failure is"}.get(tolerates, f"{tolerates} failures are")
+    return f"yes; {failures} tolerated now"
+
+
 def labels_text(labels: dict[str, str]) -> str:
     """Return labels as they are written: ``docker, arch=arm64``."""
     return ", ".join(f"{name}={value}" if value else name for name, value in labels.items())
 
 
-def _is_gone(client: Client, pid: int) -> bool:
+def _is_gone(place: Place, pid: int) -> bool:
     """Whether the agent is gone, at most :data:`STOP_S` from now."""
     began = time.monotonic()
     while time.monotonic() - began < STOP_S:
-        if not (_runs(pid) if pid else _answers(client)):
+        if not (_runs(pid) if pid else is_there(place)):
             return True
         time.sleep(0.02)
     return False
-
-
-def _answers(client: Client) -> bool:
-    try:
-        client.call("status", repeat=False)
-    except RefusedError:
-        return False
-    except UnavailableError:
-        return True
-    return True
 
 
 def _runs(pid: int) -> bool:
@@ -160,7 +164,7 @@ def _listener(place: Place) -> int:
     import socket
     import struct
 
-    from rota.cli.place import connect_unix, unreachable
+    from rota.client.connection import connect_unix, unreachable
 
     try:
         with connect_unix(place.path) as sock:

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal
 
-from rota.cli.client import Client, pieces, written
 from rota.cli.commands.connected import connected
 from rota.cli.render import Cell, size, table
 from rota.cli.screen import Screen
+from rota.client.client import Client
+from rota.client.rest import written
 from rota.errors import InputError
 
 
@@ -44,6 +45,7 @@ def _list(client: Client, build: str, args: Namespace, screen: Screen) -> int:
             Cell(it["path"]),
             Cell(size(it["size"]) if look.is_terminal else str(it["size"]), "dim", right=True),
             Cell(it["sha256"][:12] if look.is_terminal else it["sha256"], "dim"),
+            Cell(it.get("removed", ""), "yellow"),
         )
         for it in answer.json()
     ]
@@ -54,22 +56,16 @@ def _list(client: Client, build: str, args: Namespace, screen: Screen) -> int:
 def _get(client: Client, build: str, path: str, args: Namespace, screen: Screen) -> int:
     output = args.output or PurePosixPath(path).name
     if output == "-":
-        with client.opened("artifact", build=build, path=path) as response:
-            for piece in pieces(response):
-                screen.raw(piece)
+        for piece in client.artifact(build, path):
+            screen.raw(piece)
         return 0
     target = Path(output)
     if target.is_dir():
         target /= PurePosixPath(path).name
     # Beside its place first: what has the right name is whole.
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
-
-    def once() -> int:
-        with client.opened("artifact", build=build, path=path) as response:
-            return _saved(draft, pieces(response))
-
     try:
-        count = client.patiently(once, repeat=True)
+        count = _saved(draft, client.artifact(build, path))
         draft.replace(target)
     finally:
         draft.unlink(missing_ok=True)

@@ -11,10 +11,10 @@ from argparse import Namespace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rota.cli.client import Client
-from rota.cli.commands.connected import connected
-from rota.cli.place import Place, find_place
+from rota.cli.commands.connected import at_this_agent
 from rota.cli.screen import Screen
+from rota.client.client import Client
+from rota.client.place import Place, find_place
 from rota.errors import InputError
 
 REPOSITORY = "store.git"
@@ -24,7 +24,7 @@ def clone(args: Namespace, screen: Screen) -> int:
     """Run ``git clone``; the clone asks this program for the token, so none is written down."""
     if shutil.which("git") is None:
         raise InputError("git is not installed", hint="such as: apt install git")
-    client = connected(args)
+    client = at_this_agent(args)
     url = f"{_base(client)}/{REPOSITORY}"
     folder = args.folder or "rota-store"
     key = f"credential.{url}.helper"
@@ -42,7 +42,7 @@ def git_credential(args: Namespace, screen: Screen) -> int:
     if args.action != "get":
         return 0
     place = find_place(args.at, args.data_folder, os.environ)
-    base = urlsplit(place.url if not place.is_local else _base(Client(place)))
+    base = urlsplit(place.url if not place.is_local else _base(Client(place, moves=False)))
     if (asked.get("protocol"), asked.get("host")) != (base.scheme, base.netloc):
         return 0  # the agent's token is for the agent alone
     screen.line("username=rota")

@@ -16,7 +16,7 @@ from rota.cli.table import AT, COLOR, COMMANDS, DATA, JSON, Arg, Command, find
 from rota.errors import RotaError
 
 if TYPE_CHECKING:
-    # The screen knows answers, and so HTTP: 25 ms that completing a command's name need not wait.
+    # What completing a command's name need not wait for.
     from rota.cli.screen import Screen
 
 #: No longer than a person waits for the tab key.
@@ -201,6 +201,10 @@ def _values(
         from rota.cli.commands.templates import described, known
 
         yield from ((name, described(path)) for name, path in known().items())
+    elif arg.completes == "agent":
+        yield from _agents(place)
+    elif arg.completes == "token":
+        yield from _tokens(positionals, place)
     elif arg.completes == "param":
         yield from _params(positionals[0], last, place)
     elif arg.completes == "build" and positionals[:1] == ["put"]:
@@ -213,16 +217,29 @@ def _values(
 
 
 def _ask(place: dict[str, str], verb: str, **fields: Any) -> Any:
-    from rota.cli.client import Client
-    from rota.cli.place import find_place
+    from rota.client.client import Client
+    from rota.client.place import find_place
 
     found = find_place(place.get("at"), place.get("data"), os.environ)
-    return Client(found, patience_s=0).call(verb, repeat=False, wait_s=TIMEOUT_S, **fields).json()
+    client = Client(found, patience_s=0, answer_s=TIMEOUT_S, moves=False)
+    return client.call(verb, repeat=False, **fields).json()
 
 
 def _jobs(place: dict[str, str]) -> Iterator[tuple[str, str]]:
     for job in _ask(place, "jobs"):
         yield job["name"], _said(job["description"])
+
+
+def _agents(place: dict[str, str]) -> Iterator[tuple[str, str]]:
+    for agent in _ask(place, "agents"):
+        yield agent["name"], str(agent["state"])
+
+
+def _tokens(positionals: list[str], place: dict[str, str]) -> Iterator[tuple[str, str]]:
+    if not positionals:
+        yield from (("create", "make one"), ("list", "those there are"), ("revoke", "end one"))
+    elif positionals == ["revoke"]:
+        yield from ((it["id"], f"until {it['expires_at']}") for it in _ask(place, "invitations"))
 
 
 def _builds(last: str, place: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import os
+import sys
 from argparse import Namespace
 
-from rota.cli.client import Client, client_from
-from rota.cli.place import find_place
+from rota.client.client import Client
 from rota.errors import InputError
 
 
 def connected(args: Namespace) -> Client:
-    """Return a client for the agent that ``args`` and the environment name."""
-    return client_from(find_place(args.at, args.data_folder, os.environ))
+    """Return a client for the agent that ``args`` and the environment name.
+
+    It goes on at others of its cluster if that one is gone.
+    """
+    return Client.find(args.at, args.data_folder, env=os.environ, note=say)
+
+
+def at_this_agent(args: Namespace) -> Client:
+    """Return a client for the very agent that was named: it is what is asked about."""
+    return Client.find(args.at, args.data_folder, env=os.environ, note=say, moves=False)
+
+
+def say(text: str) -> None:
+    """Print a line that is no data."""
+    sys.stdout.flush()
+    print(text, file=sys.stderr, flush=True)
 
 
 def pairs(words: list[str]) -> dict[str, str]:

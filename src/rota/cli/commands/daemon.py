@@ -6,17 +6,20 @@ import os
 import select
 import subprocess
 import sys
+import tempfile
 import time
 from argparse import Namespace
 from pathlib import Path
 
-from rota.cli.client import Client
-from rota.cli.place import default_data, folder_place
 from rota.cli.screen import Screen
+from rota.client.client import Client
+from rota.client.place import default_data, folder_place
 from rota.errors import ConflictError, InputError, RotaError
 
 READY = b"ready\n"
 READY_S = 30.0
+#: Who joins gets the state and the store of the cluster first.
+JOIN_READY_S = 120.0
 #: How much of the log is shown when the daemon did not come up.
 LOG_LINES = 20
 
@@ -27,15 +30,24 @@ def start(args: Namespace, screen: Screen) -> int:
     _refuse_second(data)
     _make(data)
     path = data / "agent.log"
-    process, ready = _spawned(agent_command(args, data), path)
+    token = join_token(args)
+    command = agent_command(args, data)
+    limit_s = READY_S
+    if token is not None:
+        # Not as an argument: those are for everybody on this machine to see.
+        command += ["--join", "-"]
+        limit_s = JOIN_READY_S
+    process, ready = _spawned(command, path, token or "")
     before = path.stat().st_size
     try:
-        if not _is_ready(ready, process):
-            return _give_up(process, path, before, screen)
+        if not _is_ready(ready, process, limit_s):
+            return _give_up(process, path, before, limit_s, screen)
     finally:
         os.close(ready)
     process.returncode = 0  # it is no child of ours to wait for: it goes on
-    answer = Client(folder_place(str(data), "--data")).call("status")
+    client = Client(folder_place(str(data), "--data"), moves=False)
+    answer = client.call("status")
+    invitation = client.call("invite").json()["token"] if args.invite else ""
     if args.json:
         screen.json(answer)
         return 0
@@ -43,6 +55,8 @@ def start(args: Namespace, screen: Screen) -> int:
     screen.line(
         f"{state['agent']} is up: pid {state['pid']}, {state['url']}, data in {state['data']}"
     )
+    if invitation:
+        screen.line(f"others join with: rota join {invitation}")
     return 0
 
 
@@ -55,20 +69,43 @@ def data_folder(args: Namespace) -> Path:
 def agent_command(args: Namespace, data: Path) -> list[str]:
     """Return the command that runs the agent in the foreground with the same options."""
     command = [sys.executable, "-P", "-m", "rota", "agent", "--data", str(data)]
-    for name in ("name", "listen", "labels", "slots", "join", "bus"):
+    if args.from_clone is not None:
+        command += ["--from-clone", str(Path(args.from_clone).absolute())]
+    for name in ("name", "listen", "labels", "slots", "bus"):
         value = getattr(args, name)
         if value is not None:
             command += [f"--{name}", str(value)]
     return command
 
 
-def _spawned(command: list[str], log: Path) -> tuple[subprocess.Popen[bytes], int]:
+def join_token(args: Namespace) -> str | None:
+    """Return the join token that was given; ``-`` is standard input, a line of it.
+
+    Raises:
+        InputError: there is none on standard input; or a clone is to begin another cluster.
+    """
+    if args.join is None:
+        return None
+    if args.from_clone is not None:
+        raise InputError(
+            "--join and --from-clone do not go together",
+            hint="who joins gets the store from the cluster; a clone begins another one",
+        )
+    token: str = sys.stdin.readline().strip() if args.join == "-" else args.join
+    if not token:
+        raise InputError("no join token", hint="make one on a member: rota token create")
+    return token
+
+
+def _spawned(command: list[str], log: Path, stdin: str) -> tuple[subprocess.Popen[bytes], int]:
     ready, write_end = os.pipe()
     try:
-        with log.open("ab") as output:
+        with log.open("ab") as output, tempfile.TemporaryFile() as given:
+            given.write(stdin.encode())
+            given.seek(0)
             process = subprocess.Popen(
                 [*command, "--ready-fd", str(write_end)],
-                stdin=subprocess.DEVNULL,
+                stdin=given,
                 stdout=output,
                 stderr=output,
                 cwd="/",
@@ -83,9 +120,9 @@ def _spawned(command: list[str], log: Path) -> tuple[subprocess.Popen[bytes], in
     return process, ready
 
 
-def _is_ready(ready: int, process: subprocess.Popen[bytes]) -> bool:
-    """Whether the daemon said so before it closed the pipe and within :data:`READY_S`."""
-    deadline = time.monotonic() + READY_S
+def _is_ready(ready: int, process: subprocess.Popen[bytes], limit_s: float) -> bool:
+    """Whether the daemon said so before it closed the pipe and within ``limit_s``."""
+    deadline = time.monotonic() + limit_s
     said = b""
     while READY not in said:
         left = deadline - time.monotonic()
@@ -99,14 +136,16 @@ def _is_ready(ready: int, process: subprocess.Popen[bytes]) -> bool:
     return True
 
 
-def _give_up(process: subprocess.Popen[bytes], log: Path, before: int, screen: Screen) -> int:
+def _give_up(
+    process: subprocess.Popen[bytes], log: Path, before: int, limit_s: float, screen: Screen
+) -> int:
     """End a daemon that did not come up, so that the next try finds the folder free; say why."""
     try:
         # Who closed the pipe is about to end by itself, and its own status says more.
         status = process.wait(1)
         how = f"ended with status {status}"
     except subprocess.TimeoutExpired:
-        how = f"was not ready after {READY_S:.0f} s, and was ended"
+        how = f"was not ready after {limit_s:.0f} s, and was ended"
         process.terminate()
         try:
             process.wait(10)
@@ -127,7 +166,8 @@ def _end_of(path: Path, before: int) -> str:
 
 def _refuse_second(data: Path) -> None:
     try:
-        state = Client(folder_place(str(data), "--data")).call("status", repeat=False).json()
+        place = folder_place(str(data), "--data")
+        state = Client(place, moves=False).call("status", repeat=False).json()
     except RotaError:
         return
     raise ConflictError(

@@ -11,10 +11,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from rota.cli.client import Client
 from rota.cli.commands.connected import connected
 from rota.cli.commands.jobs import print_committed, put, read_script
 from rota.cli.screen import Screen, print_error
+from rota.client.client import Client
 from rota.errors import ConflictError, InputError, RotaError
 
 #: What an interpreter's scripts are called, so that editors colour them.

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 from rota.cli.commands.connected import connected, pairs
-from rota.cli.follow import event_line, follow_events
 from rota.cli.render import Look, clean, cut, paint
 from rota.cli.screen import Screen
 from rota.errors import InputError
@@ -30,13 +29,8 @@ def events(args: Namespace, screen: Screen) -> int:
         for event in answer.json():
             _print(event, _short(event), args, screen)
         return 0
-    after = args.after
-    if after is None:
-        # The sequence we know ourselves is where a broken follow goes on.
-        after = client.call("status").json()["seq"]
-    stream = follow_events(client, after, args.kind)
-    for data in itertools.islice(stream, args.limit):
-        _print(event_line(data), data, args, screen)
+    for found in itertools.islice(client.events(args.after, args.kind), args.limit):
+        _print(found, found.text, args, screen)
     return 0
 
 

@@ -7,10 +7,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from rota.cli.client import Answer, Client, written
 from rota.cli.commands.connected import connected
 from rota.cli.render import Look, ago, clean, facts, jobs_table, paint, size
 from rota.cli.screen import Screen
+from rota.client.answer import Answer
+from rota.client.client import Client
+from rota.client.rest import written
 from rota.errors import ConflictError, InputError, NotFoundError
 
 

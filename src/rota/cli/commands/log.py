@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from rota.cli.client import Client
 from rota.cli.commands.connected import connected
-from rota.cli.follow import Piece, Start, follow_log, matching, read_log
 from rota.cli.logview import LogView
 from rota.cli.screen import Screen
+from rota.client.client import Client
+from rota.client.follow import Piece, Start, matching
 from rota.errors import InputError
 
 
@@ -20,20 +20,19 @@ def log(args: Namespace, screen: Screen) -> int:
     client = connected(args)
     start = Start(args.attempt, args.offset, args.tail, args.line)
     if not args.follow:
-        show(read_log(client, args.build, start, grep=args.grep, limit=args.limit), screen)
+        show(client.log(args.build, start, grep=args.grep, limit=args.limit), screen)
         return 0
     if args.limit is not None:
         raise InputError(
             "--limit and --follow do not go together", hint="rota log -f … | head -c N"
         )
-    build = client.call("build", build=args.build).json()
-    show(followed(client, build, start, screen, grep=args.grep), screen)
+    show(followed(client, args.build, start, screen, grep=args.grep), screen)
     return 0
 
 
 def followed(
     client: Client,
-    build: dict[str, Any],
+    build: Mapping[str, Any] | str,
     start: Start,
     screen: Screen,
     *,
@@ -41,7 +40,7 @@ def followed(
     skip: int = 0,
 ) -> Iterator[bytes]:
     """Yield a build's log until it has finished; say on standard error when an attempt begins."""
-    stream = follow_log(client, build, start, skip=skip)
+    stream = client.follow_log(build, start, skip=skip)
     if grep:
         stream = matching(stream, _pattern(grep))
     return _without_attempts(stream, screen)

@@ -32,6 +32,11 @@ WantedBy={target}
 
 def install(args: Namespace, screen: Screen) -> int:
     """Write the unit where systemd looks for it, or print it; say how to start it."""
+    if args.join is not None or args.invite:
+        raise InputError(
+            "--install is for an agent that is a member already",
+            hint="first: rota join TOKEN, and rota stop; then: rota agent --install",
+        )
     is_system = os.geteuid() == 0
     text = unit_text(args, is_system=is_system)
     if args.install == "-":

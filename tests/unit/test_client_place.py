@@ -6,16 +6,10 @@ from pathlib import Path
 import pytest
 from tests.harness.fake_agent import STATUS, answer, fake_agent
 
-from rota.cli.client import Client
-from rota.cli.place import (
-    MAX_SOCKET_PATH,
-    connect_unix,
-    default_data,
-    find_place,
-    login_path,
-    parse_place,
-    read_login,
-)
+from rota.client.client import Client
+from rota.client.connection import MAX_SOCKET_PATH, connect_unix
+from rota.client.login import login_path, read_login
+from rota.client.place import default_data, find_place, parse_place
 from rota.errors import InputError, UnavailableError
 
 
@@ -58,6 +52,8 @@ def test_a_place_is_a_url_a_socket_or_a_folder(tmp_path: Path) -> None:
         True,
         "/rota",
         "",
+        "",
+        False,
     )
     assert parse_place("http://[::1]:7", "x").host == "::1"
     assert parse_place("unix:/run/a", "x").path == "/run/a"

@@ -30,6 +30,75 @@ ROUTES: dict[str, Route] = {
         "all agents, their labels and slots",
         {},
     ),
+    "cluster": Route(
+        "GET",
+        "/v1/cluster",
+        "the cluster as a whole: members, voters, leader, and its certificate authority",
+        {},
+    ),
+    "drain": Route(
+        "POST",
+        "/v1/agents/{agent}/drain",
+        "let an agent finish what runs and take no more builds; or take them again",
+        {
+            "agent": "the agent's name",
+            "off": "take builds again",
+        },
+    ),
+    "label": Route(
+        "POST",
+        "/v1/agents/{agent}/labels",
+        "change an agent's labels while it runs",
+        {
+            "agent": "the agent's name",
+            "labels": "label to its value, to an empty one, or to null to take it away",
+        },
+    ),
+    "leave": Route(
+        "POST",
+        "/v1/agents/{agent}/leave",
+        "let an agent finish what runs, hand over what it keeps, and leave for good",
+        {
+            "agent": "the agent's name",
+        },
+    ),
+    "forget": Route(
+        "DELETE",
+        "/v1/agents/{agent}",
+        "remove an agent that is gone; its key opens nothing any more",
+        {
+            "agent": "the agent's name",
+        },
+    ),
+    "invite": Route(
+        "POST",
+        "/v1/tokens",
+        "make a token with which other machines join",
+        {
+            "expires_s": "seconds for which it opens the door",
+            "uses": "how many machines may use it; 0 is any number",
+        },
+    ),
+    "invitations": Route(
+        "GET",
+        "/v1/tokens",
+        "list the join tokens of this agent, without their secrets",
+        {},
+    ),
+    "revoke": Route(
+        "DELETE",
+        "/v1/tokens/{id}",
+        "make a join token of this agent worthless",
+        {
+            "id": "as the list names it",
+        },
+    ),
+    "recover": Route(
+        "POST",
+        "/v1/recover",
+        "go on with the voters that are left, where a majority is gone for ever",
+        {},
+    ),
     "stop": Route(
         "POST",
         "/v1/stop",

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from tests.harness.fake_agent import BUILD, Asked, FakeAgent, Reply, answer, fake_agent, problem
 
-from rota.cli.client import BUILD_PATIENCE_S, BrokenError, Client, client_from, written
+from rota.client.answer import BrokenError
+from rota.client.client import Client
+from rota.client.rest import BUILD_PATIENCE_S, written
 from rota.cli.main import exit_status
-from rota.cli.place import parse_place
+from rota.client.place import parse_place
 from rota.errors import (
     ConflictError,
     DeniedError,
@@ -180,9 +182,9 @@ def test_patience_ends_with_the_last_error(tmp_path: Path) -> None:
 
 def test_inside_a_build_requests_are_attributed_and_patient(tmp_path: Path) -> None:
     with fake_agent(lambda _: answer([]), tmp_path / "s") as agent:
-        inside = client_from(parse_place(agent.url, "x"), {"ROTA_BUILD": "0123456789abcdef"})
+        inside = Client.find(agent.url, env={"ROTA_BUILD": "0123456789abcdef"})
         inside.call("jobs")
-        client_from(parse_place(agent.url, "x"), {}).call("jobs")
+        Client.find(agent.url, env={}).call("jobs")
         assert inside.patience_s == BUILD_PATIENCE_S
         assert agent.asked[0].headers["rota-build"] == "0123456789abcdef"
         assert "rota-build" not in agent.asked[1].headers

@@ -1,0 +1,60 @@
+"""TLS to a server of the engine: signed by the cluster's CA, and its key known by its pin.
+
+The CA alone would not do: who was a member once may have its key. So the handshake fails unless the
+server's pin is one that we know, before a byte of ours goes out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container
+
+    from rota.ports.credentials import Credentials
+
+
+class _Pinned(ssl.SSLObject):
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        context = self.context
+        assert isinstance(context, PinnedContext)
+        if pin_of(self.getpeercert(binary_form=True) or b"") not in context.pins():
+            raise ssl.SSLCertVerificationError("the server's key is not that of a member")
+
+
+class PinnedContext(ssl.SSLContext):
+    """A context whose handshakes end well only with a server of a known pin."""
+
+    pins: Callable[[], Container[str]]
+    sslobject_class = _Pinned
+
+
+def pinned_context(
+    credentials: Credentials, pins: Callable[[], Container[str]]
+) -> ssl.SSLContext:
+    """Return a context that shows ``credentials``; ``pins`` is asked in each handshake.
+
+    Cost: about a millisecond: the files are read, so that a renewed certificate counts.
+
+    Raises:
+        OSError: a file cannot be read, or has no key or certificate in it.
+    """
+    context = PinnedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.pins = pins
+    context.load_verify_locations(credentials.ca)
+    context.load_cert_chain(credentials.cert, credentials.key)
+    return context
+
+
+def pin_of(certificate: bytes) -> str:
+    """Return the pin of a certificate in DER: SHA-256 of its SubjectPublicKeyInfo, in hex."""
+    key = x509.load_der_x509_certificate(certificate).public_key()
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).hexdigest()

@@ -1,0 +1,294 @@
+"""The cluster: who is in it, who may come, who rests, and who goes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Any
+
+from rota.cli.commands.agent import labels_text
+from rota.cli.commands.connected import at_this_agent, connected
+from rota.cli.render import Cell, Look, ago, clean, table
+from rota.cli.screen import Screen
+from rota.client.answer import Answer
+from rota.client.client import Client
+from rota.errors import InputError, NotFoundError, UnavailableError
+
+#: How often an agent that drains or leaves is looked at.
+LOOK_S = 0.5
+#: How long the survivors of a cluster may take to agree again.
+RECOVER_S = 60.0
+_COLOURS = {"up": "green", "draining": "yellow", "leaving": "yellow", "lost": "red"}
+
+
+# -- agents -------------------------------------------------------------------------------------
+
+
+def agents(args: Namespace, screen: Screen) -> int:
+    """List all agents, or have one that is gone forgotten."""
+    client = connected(args)
+    if args.forget:
+        answer = client.call("forget", agent=args.forget)
+        _print(answer, args, screen, f"{args.forget} is no member any more")
+        return 0
+    answer = client.call("agents")
+    if args.json:
+        screen.json(answer)
+    else:
+        look = screen.at(answer)
+        screen.lines(table([_row(one, look) for one in answer.json()], look, shrink=(5, 6)))
+    return 0
+
+
+def drain(args: Namespace, screen: Screen) -> int:
+    """Let an agent take no more builds, or take them again."""
+    client, name = _agent_meant(args)
+    answer = client.call("drain", agent=name, off=args.off)
+    if args.off:
+        _print(answer, args, screen, f"{name} takes builds again")
+        return 0
+    left = answer.json()["running"]
+    if args.wait and left:
+        screen.note(f"{name} takes no more builds; {_builds(left)} still running")
+        _until_idle(client, name)
+        left = 0
+    rest = f"; {_builds(left)} still running" if left else " and runs none"
+    _print(answer, args, screen, f"{name} takes no more builds{rest}")
+    return 0
+
+
+def leave(args: Namespace, screen: Screen) -> int:
+    """Let an agent leave for good; return when it has left."""
+    client, name = _agent_meant(args)
+    answer = client.call("leave", agent=name)
+    if args.now:
+        _cancel_all(client, name)
+    elif left := answer.json()["running"]:
+        screen.note(f"{name} leaves once it has finished: {_builds(left)} still running")
+    is_own = not args.agent
+    _until_gone(client, name, is_own=is_own)
+    _print(answer, args, screen, f"{name} has left the cluster")
+    return 0
+
+
+def label(args: Namespace, screen: Screen) -> int:
+    """Change an agent's labels while it runs, or print them."""
+    name, words = _label_words(args)
+    changes = _changes(words)
+    if not changes:
+        return _print_labels(args, screen, name)
+    client, name = _agent_meant(args, name)
+    answer = client.call("label", agent=name, labels=changes)
+    _print(answer, args, screen, f"{name}: {clean(labels_text(answer.json()['labels']))}")
+    return 0
+
+
+# -- who may come -------------------------------------------------------------------------------
+
+
+def token(args: Namespace, screen: Screen) -> int:
+    """Make a join token, list them, or make one worthless."""
+    client = at_this_agent(args)
+    match args.words:
+        case ["create"]:
+            answer = client.call("invite", expires_s=_seconds(args.expires), uses=args.uses)
+            _print(answer, args, screen, clean(answer.json()["token"]))
+        case ["revoke", id_]:
+            answer = client.call("revoke", id=id_)
+            _print(answer, args, screen, f"{id_} admits nobody any more")
+        case [] | ["list"]:
+            _list_tokens(client.call("invitations"), args, screen)
+        case words:
+            raise InputError(
+                f"token: {' '.join(words)!r} is none of create, list and revoke",
+                hint="[list] | create [--expires 1h] [--uses N] | revoke ID",
+            )
+    return 0
+
+
+def join(args: Namespace, screen: Screen) -> int:
+    """Start a daemon here that joins the cluster of a token."""
+    from rota.cli.commands.daemon import start
+
+    args.from_clone = args.bus = None
+    return start(args, screen)
+
+
+# -- after a disaster ---------------------------------------------------------------------------
+
+
+def recover(args: Namespace, screen: Screen) -> int:
+    """Go on with the voters that are left; say what may be missing."""
+    if not args.yes and sys.stdin.isatty() and not _is_sure():
+        screen.note("nothing was done")
+        return 2
+    answer = at_this_agent(args).call("recover", wait_s=RECOVER_S)
+    if args.json:
+        screen.json(answer)
+        return 0
+    done = answer.json()
+    look = screen.at(answer)
+    screen.line(f"voters now: {clean(', '.join(done['voters']))}")
+    screen.line(f"removed: {clean(', '.join(done['removed'])) or 'none'}")
+    heard = ago(look, done["last_event_at"])
+    screen.line(f"last event: {done['seq']}" + (f", {heard}" if heard else ""))
+    screen.lines(f"may be missing: {clean(text)}" for text in done["may_miss"])
+    return 0
+
+
+# -- parts --------------------------------------------------------------------------------------
+
+
+def _agent_meant(args: Namespace, name: str | None = None) -> tuple[Client, str]:
+    """Return a client, and the agent that was named: by default the one that is asked."""
+    name = name or getattr(args, "agent", None)
+    if name:
+        return connected(args), name
+    return connected(args), str(at_this_agent(args).call("status").json()["agent"])
+
+
+def _row(one: dict[str, Any], look: Look) -> tuple[Cell, ...]:
+    state = one["state"]
+    if state == "up" and (one["leaving"] or one["draining"]):
+        state = "leaving" if one["leaving"] else "draining"
+    slots = f"{one['running']}/{one['slots']}"
+    return (
+        Cell(one["name"], "bold"),
+        Cell(state, _COLOURS.get(state, "dim")),
+        Cell("leader" if one["is_leader"] else "", "cyan"),
+        Cell("voter" if one["is_voter"] else "", "dim"),
+        Cell(slots, right=True),
+        Cell(labels_text(one["labels"])),
+        Cell(one["url"], "dim"),
+        Cell(ago(look, one["since"]), "dim"),
+    )
+
+
+def _until_idle(client: Client, name: str) -> None:
+    """Return once an agent runs nothing. As long as that takes: whoever waits may stop waiting."""
+    for one in _looks(client, name):
+        if one is None or not one["running"]:
+            return
+
+
+def _until_gone(client: Client, name: str, *, is_own: bool) -> None:
+    """Return once an agent is no member any more."""
+    try:
+        for one in _looks(client, name):
+            if one is None:
+                return
+    except UnavailableError:
+        # Who was asked is who has left, and there is no other that can be asked.
+        if not is_own:
+            raise
+
+
+def _looks(client: Client, name: str) -> Iterator[dict[str, Any] | None]:
+    while True:
+        found = {one["name"]: one for one in client.call("agents").json()}
+        yield found.get(name)
+        time.sleep(LOOK_S)
+
+
+def _cancel_all(client: Client, name: str) -> None:
+    for build in client.call("builds", state="running", limit=1000).json():
+        if build["agent"] == name:
+            client.call("cancel", build=build["id"], why=f"{name} leaves the cluster")
+
+
+def _label_words(args: Namespace) -> tuple[str | None, list[str]]:
+    """Return the agent that is meant, if the first word is one's name, and the other words."""
+    words: list[str] = args.words
+    if not words or "=" in words[0] or words[0].startswith("-"):
+        return None, words
+    known = {one["name"] for one in connected(args).call("agents").json()}
+    if words[0] in known:
+        return words[0], words[1:]
+    return None, words
+
+
+def _changes(words: list[str]) -> dict[str, str | None]:
+    changes: dict[str, str | None] = {}
+    for word in words:
+        name, _, value = word.removeprefix("-").partition("=")
+        if not name or (word.startswith("-") and value):
+            raise InputError(
+                f"{word!r} is no label", hint="name=value or name; -name takes it away"
+            )
+        if name in changes:
+            raise InputError(f"{name} is given twice")
+        changes[name] = None if word.startswith("-") else value
+    return changes
+
+
+def _print_labels(args: Namespace, screen: Screen, name: str | None) -> int:
+    client, name = _agent_meant(args, name)
+    answer = client.call("agents")
+    found = next((one for one in answer.json() if one["name"] == name), None)
+    if found is None:
+        raise NotFoundError(f"no agent {name!r}", hint="rota agents")
+    if args.json:
+        import json
+
+        screen.line(json.dumps(found["labels"]))
+    else:
+        screen.lines(
+            clean(f"{key}={value}" if value else key) for key, value in found["labels"].items()
+        )
+    return 0
+
+
+def _list_tokens(answer: Answer, args: Namespace, screen: Screen) -> None:
+    if args.json:
+        screen.json(answer)
+        return
+    look = screen.at(answer)
+    rows = [
+        (Cell(it["id"], "bold"), Cell(f"until {it['expires_at']}"), Cell(_uses(it["uses"]), "dim"))
+        for it in answer.json()
+    ]
+    screen.lines(table(rows, look))
+    if not rows and look.is_terminal:
+        screen.note(
+            "no join token of this agent admits anybody\n\nhint: make one: rota token create"
+        )
+
+
+def _uses(left: int) -> str:
+    return f"{left} uses left" if left > 1 else "1 use left" if left else "any number of uses"
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    from rota.core.durations import parse_duration
+
+    seconds = parse_duration(text)
+    if isinstance(seconds, str):
+        raise InputError(f"--expires: {seconds}")
+    return seconds
+
+
+def _builds(count: int) -> str:
+    return "1 build is" if count == 1 else f"{count} builds are"
+
+
+def _is_sure() -> bool:
+    print(
+        "This re-forms the cluster from the voters that are left. What only the others had taken is\n"
+        "lost, and they must not come back with their data. Is a majority of the voters gone for ever?",
+        file=sys.stderr,
+    )
+    try:
+        return input("recover? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _print(answer: Answer, args: Namespace, screen: Screen, text: str) -> None:
+    if args.json:
+        screen.json(answer)
+    else:
+        screen.line(text)

@@ -1,0 +1,199 @@
+"""Speaks REST with the agents of a cluster, one at a time, and bears their deaths and restarts.
+
+Requests that may be repeated (reads, definitions with a precondition, triggers with their key) are
+tried again, here or at another agent, when the connection breaks before the whole answer is here;
+any other says that it cannot know. Each request has its own connection.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPResponse
+from typing import TypeVar
+from urllib.parse import quote, urlencode
+
+from rota.client.answer import Answer, RefusedError
+from rota.client.connection import ANSWER_S, Body, exchange, pieces
+from rota.client.moves import Patience, Whereabouts
+from rota.client.place import Place
+from rota.client.wire import ROUTES
+from rota.errors import DeniedError, UnavailableError
+
+T = TypeVar("T")
+
+#: How long it is tried again when nobody answers: a daemon restarts in a second or two.
+PATIENCE_S = 10.0
+#: How long all agents may be away before a follower gives up. Counted anew after each byte.
+FOLLOW_PATIENCE_S = 120.0
+#: A build outlives its daemon's restart, upgrade included, and so does what it asks.
+BUILD_PATIENCE_S = 120.0
+
+
+class Rest:
+    """Asks whatever agent answers. Holds no connection."""
+
+    def __init__(
+        self,
+        where: Whereabouts,
+        *,
+        patience_s: float = PATIENCE_S,
+        answer_s: float = ANSWER_S,
+        build: str = "",
+    ) -> None:
+        self.where = where
+        self.patience_s = patience_s
+        self._answer_s = answer_s
+        self._build = build
+
+    @property
+    def place(self) -> Place:
+        """The agent that is asked next: the one that was named, until the client moved on."""
+        return self.where.place
+
+    def call(
+        self,
+        verb: str,
+        *,
+        repeat: bool | None = None,
+        wait_s: float = 0.0,
+        headers: Mapping[str, str] | None = None,
+        **fields: object,
+    ) -> Answer:
+        """Return the answer to a verb, whole; verbs and their fields are those of the REST API.
+
+        Fields that are ``None`` are left out. ``repeat`` says that asking twice does no harm (by
+        default: reads); ``wait_s`` is how long the agent was asked to wait with its answer.
+
+        Raises:
+            RotaError: the agent's own error, or one that says that none was reached.
+        """
+        method, target, body = written(verb, fields)
+        sent = {"Content-Type": "application/json"} if body is not None else {}
+        return self.send(
+            method,
+            target,
+            body=body,
+            headers={**sent, **(headers or {})},
+            repeat=method == "GET" if repeat is None else repeat,
+            wait_s=wait_s,
+        )
+
+    def send(
+        self,
+        method: str,
+        target: str,
+        *,
+        body: Body = None,
+        headers: Mapping[str, str] | None = None,
+        repeat: bool = False,
+        wait_s: float = 0.0,
+    ) -> Answer:
+        """Return the whole answer to one request; see :meth:`call`."""
+
+        def once() -> Answer:
+            with self._response(method, target, body, headers or {}, wait_s) as response:
+                return Answer(response.status, dict(response.headers), b"".join(pieces(response)))
+
+        return self.patiently(once, repeat=repeat)
+
+    @contextmanager
+    def opened(
+        self, verb: str, *, headers: Mapping[str, str] | None = None, **fields: object
+    ) -> Iterator[HTTPResponse]:
+        """Give the answer to a verb as it arrives; read it with ``connection.pieces``.
+
+        One try: what was read cannot be taken back, so going on is the caller's. There is no limit
+        to how long an answer may be silent (a script may be, too), as long as the agent is there.
+        """
+        method, target, body = written(verb, fields)
+        with self._response(method, target, body, headers or {}, None) as response:
+            yield response
+
+    def patience(self) -> Patience:
+        """Return what bears the trouble of one request."""
+        return Patience(self.where, self.patience_s, is_sure=bool(self._build))
+
+    def patiently(self, once: Callable[[], T], *, repeat: bool) -> T:
+        """Return what ``once`` does; try again, here or elsewhere, where that may help."""
+        patience = self.patience()
+        while True:
+            try:
+                return once()
+            except UnavailableError as error:
+                patience.bear(error, repeat=repeat)
+
+    @contextmanager
+    def _response(
+        self,
+        method: str,
+        target: str,
+        body: Body,
+        headers: Mapping[str, str],
+        wait_s: float | None,
+    ) -> Iterator[HTTPResponse]:
+        where = self.where
+        with _strangers(where):
+            exchanged = exchange(
+                where.place,
+                method,
+                target,
+                body=body,
+                headers=self._headers(headers),
+                heard=where.heard,
+                limit_s=None if wait_s is None else self._answer_s + wait_s,
+                connect_s=min(where.connect_s, self._answer_s),
+            )
+            with exchanged as response:
+                yield response
+
+    def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        place, seq = self.where.place, self.where.seq
+        ours = {"Connection": "close", "Accept-Encoding": "identity", **headers}
+        if place.token and not place.is_local:
+            ours["Authorization"] = f"Bearer {place.token}"
+        if seq:
+            # What this client has seen happen, another agent is to know before it answers.
+            ours["Rota-Seq"] = str(seq)
+        if self._build:
+            ours["Rota-Build"] = self._build
+        return ours
+
+
+def written(verb: str, fields: Mapping[str, object]) -> tuple[str, str, bytes | None]:
+    """Return a verb's method, target and body with its fields in their places.
+
+    Raises:
+        KeyError: the verb has no such field: a fault of ours.
+    """
+    route = ROUTES[verb]
+    given = {name: value for name, value in fields.items() if value is not None}
+    path = route.path
+    for name in list(given):
+        route.fields[name]
+        if f"{{{name}}}" in path:
+            # A job's name and an artifact's path are several segments, a build is one.
+            safe = "/" if name in ("job", "path") else ""
+            path = path.replace(f"{{{name}}}", quote(str(given.pop(name)), safe=safe))
+    if route.method in ("GET", "DELETE", "PUT"):
+        query = urlencode([(name, _in_query(value)) for name, value in given.items()])
+        return route.method, f"{path}?{query}" if query else path, None
+    return route.method, path, json.dumps(given).encode()
+
+
+@contextmanager
+def _strangers(where: Whereabouts) -> Iterator[None]:
+    """Pass by an agent elsewhere that does not know the caller: another may."""
+    try:
+        yield
+    except DeniedError as error:
+        if where.place == where.home:
+            raise
+        raise RefusedError(f"{where.place.url}: {error.message}", hint=error.hint) from error
+
+
+def _in_query(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

@@ -1,0 +1,1 @@
+"""What makes an agent a daemon: its folder, its sockets, and who waits for it to be ready."""

@@ -1,0 +1,80 @@
+"""What agents ask each other beside the verbs: to be admitted, who is there, the state as it is.
+
+These routes are there over TLS alone, whatever else the application is served on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from rota.errors import DeniedError, InputError
+from rota.http.app import PRINCIPAL, Handler
+from rota.service.admission import Application, Gate
+
+#: Parts of a request for a certificate come to 2 KB; nobody who is unknown may send much more.
+MAX_APPLICATION = 64 << 10
+
+
+def add_peer_routes(
+    app: web.Application, gate: Gate, snapshot: Callable[[], Awaitable[bytes]]
+) -> None:
+    """Add the routes for peers; ``snapshot`` returns the picture, encoded, once it is whole.
+
+    Whole means: all that was sealed up to it is in the history.
+    """
+
+    async def ca(request: web.Request) -> web.Response:
+        return web.Response(body=gate.ca(), content_type="application/x-pem-file")
+
+    async def join(request: web.Request) -> web.Response:
+        application = await _application(request)
+        return _json(await gate.admit(application, request.remote or "?"))
+
+    async def known(request: web.Request) -> web.Response:
+        return _json(gate.known())
+
+    async def state(request: web.Request) -> web.Response:
+        return web.Response(body=await snapshot(), content_type="application/json")
+
+    add = app.router
+    add.add_get("/peer/ca", _over_tls(ca))
+    add.add_post("/peer/join", _over_tls(join))
+    add.add_get("/peer/voters", _over_tls(_for_peers(known)))
+    add.add_get("/peer/snapshot", _over_tls(_for_peers(state)))
+
+
+def _over_tls(handler: Handler) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if not request.secure:
+            raise web.HTTPNotFound
+        return await handler(request)
+
+    return answer
+
+
+def _for_peers(handler: Handler) -> Handler:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if not request[PRINCIPAL].peer:
+            raise DeniedError("only agents of this cluster may ask for this", known=True)
+        return await handler(request)
+
+    return answer
+
+
+async def _application(request: web.Request) -> Application:
+    body = await request.content.read(MAX_APPLICATION + 1)
+    while len(body) <= MAX_APPLICATION and (more := await request.content.readany()):
+        body += more
+    if len(body) > MAX_APPLICATION:
+        raise InputError(f"an application has at most {MAX_APPLICATION} bytes")
+    try:
+        return msgspec.json.decode(body, type=Application)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise InputError(f"that is no application: {error}") from error
+
+
+def _json(value: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")

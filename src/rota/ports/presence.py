@@ -1,0 +1,34 @@
+"""Presence: agents say that they are there, and whoever needs to know listens.
+
+Words are not kept, may be lost or come twice, and prove nothing but that somebody spoke. What
+follows from silence is decided by the leader and recorded in the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+import msgspec
+
+
+class Word(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an agent says of itself: its name, and how far it has folded the journal."""
+
+    agent: str
+    seq: int = 0
+
+
+class Presence(Protocol):
+    """Cost: one small message without an answer for each word; nothing for agents that do not hear."""
+
+    async def say(self, word: Word) -> None:
+        """Tell everybody who hears. Without a connection nothing happens; never raises for that."""
+        ...
+
+    def hear(self) -> AsyncGenerator[Word]:
+        """Yield what agents say from now on, for ever, this one's own words included.
+
+        Close the iterator (``aclosing``) to stop listening.
+        """
+        ...

@@ -1,0 +1,207 @@
+"""Admission: how a machine that shows a join token becomes a member."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from rota.core.address import Address
+from rota.core.certificate import certificates, read_certificate
+from rota.core.events import AgentJoined
+from rota.core.ids import parse_agent_name
+from rota.errors import ConflictError, DeniedError, UnavailableError
+from rota.ports.keyring import Keyring
+from rota.service import messages as m
+from rota.service.context import Service
+from rota.service.join_tokens import JoinTokens
+from rota.service.members import Known, known, member_of
+
+#: So many wrong secrets an address may show within a second; then it has to wait for the next.
+WRONG_SECRETS = 3
+MAX_ADDRESSES = 256
+
+
+class Application(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a machine shows: the token's secret, its name, a certificate request, its hosts."""
+
+    secret: str
+    name: str
+    request: str
+    hosts: list[str] = []
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a new member gets: its certificate, the CA with its key (all PEM), and who is there.
+
+    ``agent`` admitted it; ``remark`` says what a person may not expect, and is empty if nothing.
+    """
+
+    name: str
+    agent: str
+    cert: str
+    ca: str
+    ca_key: str
+    known: Known
+    remark: str = ""
+
+
+class Gate:
+    """Admits machines to the cluster. Any agent can; each knows the tokens that it made itself.
+
+    ``reachable`` makes this agent listen where other machines reach it, and returns where that is.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        keyring: Keyring,
+        tokens: JoinTokens,
+        reachable: Callable[[], Awaitable[Sequence[Address]]],
+        *,
+        bus: str = "",
+    ) -> None:
+        self._service, self._keyring, self._tokens = service, keyring, tokens
+        self._reachable, self._bus = reachable, bus
+        self._limit = Limit(service.clock.monotonic)
+
+    async def invite(self, by: str, expires_s: float, uses: int) -> m.JoinTokenView:
+        """Make a token, valid for so many seconds and machines; 0 is any number of those.
+
+        Raises:
+            InputError: a number is beyond its limit.
+            UnavailableError: other machines cannot reach this agent, or the disk takes nothing.
+        """
+        addresses = await self._reachable()
+        ca = self._keyring.fingerprint()
+        kept, token = self._tokens.create(
+            by=by, ca=ca, addresses=addresses, valid_s=expires_s, uses=uses
+        )
+        return kept.view(str(token))
+
+    async def invitations(self) -> list[m.JoinTokenView]:
+        """Return the tokens that still admit somebody, without their secrets."""
+        return [kept.view() for kept in self._tokens.list()]
+
+    async def revoke(self, id_: str) -> m.JoinTokenView:
+        """Forget a token; who joined with it stays a member.
+
+        Raises:
+            NotFoundError: this agent keeps none of that id.
+        """
+        return self._tokens.revoke(id_).view()
+
+    def ca(self) -> bytes:
+        """Return the CA's certificate (PEM): for everybody; the token says whether it is right."""
+        return self._keyring.ca()
+
+    def known(self) -> Known:
+        """Return what this agent knows of all members and voters."""
+        return known(self._service.world, self._bus)
+
+    async def admit(self, application: Application, address: str) -> Admitted:
+        """Admit a machine, and return once this agent has folded that.
+
+        Whoever was admitted before gets a new certificate, and no event is written.
+
+        Raises:
+            DeniedError: the secret is wrong, or its token holds no more; nothing was changed.
+            InputError: the name, a host or the certificate request is wrong.
+            ConflictError: another machine has the name and is up, or this one is a member already.
+            UnavailableError: too many wrong secrets came from ``address``; or there is no quorum.
+        """
+        self._limit.refuse_too_many(address)
+        try:
+            self._tokens.check(application.secret)
+        except DeniedError:
+            self._limit.count(address)
+            raise
+        name = parse_agent_name(application.name)
+        cert = await asyncio.to_thread(
+            self._keyring.sign, application.request.encode(), name, application.hosts
+        )
+        pin = read_certificate(certificates(cert)[0]).pin
+        async with self._service.turn("admission"):
+            token = self._tokens.check(application.secret, pin)
+            remark = self._remark(name, pin)
+            if member_of(self._service.world, pin) is None:
+                # Before it is one: a crash between the two may cost a use, and never gives one.
+                self._tokens.used(token, pin)
+                await self._join(name, pin, token.by)
+        return Admitted(
+            name=name,
+            agent=self._service.me.name,
+            cert=cert.decode(),
+            ca=self._keyring.ca().decode(),
+            ca_key=self._keyring.ca_key().decode(),
+            known=self.known(),
+            remark=remark,
+        )
+
+    def _remark(self, name: str, pin: str) -> str:
+        """Say whom this machine replaces, if anybody.
+
+        Raises:
+            ConflictError: it cannot have the name.
+        """
+        world = self._service.world
+        other = member_of(world, pin)
+        if other is not None and other != name:
+            raise ConflictError(
+                f"this machine is a member already, named {other}",
+                hint=f"start it by that name: --name {other}; or have it forgotten first",
+            )
+        present = world.cluster.picture.agents.get(name)
+        if present is None or present.pin == pin:
+            return ""
+        if present.is_up or name == self._service.me.name:
+            raise ConflictError(
+                f"an agent named {name} is a member and up",
+                hint="give this one another name: --name NAME",
+            )
+        return (
+            f"an agent named {name} was a member and is {present.state}; this machine has taken"
+            " its place, and the former one is no member any more"
+        )
+
+    async def _join(self, name: str, pin: str, by: str) -> None:
+        service, me = self._service, self._service.me.name
+        await service.write(
+            AgentJoined(at=service.clock.now(), by=by, agent=me, name=name, pin=pin)
+        )
+        if member_of(service.world, pin) != name:
+            raise ConflictError(
+                f"another machine was admitted as {name} at the same moment",
+                hint="give this one another name: --name NAME",
+            )
+
+
+class Limit:
+    """Counts wrong secrets by address, for a second. ``clock`` gives monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._wrong: dict[str, deque[float]] = {}
+
+    def count(self, address: str) -> None:
+        """Count one wrong secret from ``address``."""
+        times = self._wrong.pop(address, None) or deque(maxlen=WRONG_SECRETS)
+        times.append(self._clock())
+        while len(self._wrong) >= MAX_ADDRESSES:
+            del self._wrong[next(iter(self._wrong))]
+        self._wrong[address] = times
+
+    def refuse_too_many(self, address: str) -> None:
+        """Do nothing if ``address`` may show a secret now.
+
+        Raises:
+            UnavailableError: it has to wait.
+        """
+        times = self._wrong.get(address)
+        if times is not None and len(times) >= WRONG_SECRETS and self._clock() - times[0] < 1.0:
+            raise UnavailableError(
+                "too many wrong join tokens came from this machine",
+                hint="wait a second, and try again with the right one",
+            )
