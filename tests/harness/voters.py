@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 from tests.harness.engine import PATIENCE_S, credentials_of, until
 
-from rota.adapters.nats import Client, Engine, NatsBlobs, NatsEnsemble, NatsJournal, NatsLease
-from rota.adapters.nats import NatsLogs
+from rota.adapters.nats import (
+    Client,
+    Engine,
+    NatsBlobs,
+    NatsEnsemble,
+    NatsJournal,
+    NatsLease,
+    NatsLogs,
+)
 from rota.core.events import EPOCH, BuildStarted
 from rota.core.voter import Voter
 from rota.errors import UnavailableError

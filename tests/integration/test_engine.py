@@ -13,7 +13,7 @@ import psutil
 import pytest
 from tests.harness.engine import PATIENCE_S, credentials_of, forget_stream, running, until
 
-from rota.adapters.nats import Address, Client, Engine, Login, NatsJournal, binary, launch
+from rota.adapters.nats import Client, Engine, NatsJournal, binary, launch
 from rota.adapters.nats.child import identify
 from rota.adapters.nats.config import Own, State
 from rota.core.events import EPOCH, BuildStarted

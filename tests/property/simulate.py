@@ -73,7 +73,8 @@ LOST_AFTER_S, STOPPED_AFTER_S, REPLACE_AFTER_S = 8.0, 20.0, 20.0
 EXCLUSIVE_S = LOST_AFTER_S - 1.0
 RETRY_S = 1.0
 STORM_S = 60.0
-CALM_S = 240.0
+#: A retry that an agent with a clock of five minutes ahead has put off comes so late.
+CALM_S = 420.0
 BATCH = 200
 LABELS = ["", "", "linux", "arm", "mac || cores>=4", "!arm"]
 
@@ -127,7 +128,7 @@ class Host:
         self.words: dict[str, float] = {}
         self.listens_since: float | None = None
         self.absent: dict[str, float] = {}
-        self.steps = 0
+        self.steps = self.alarms = 0
 
     # -- the daemon's life ----------------------------------------------------------------------
 
@@ -331,8 +332,13 @@ class Host:
             is_sealing=self.is_sealing,
             since_seal_s=since,
         )
-        for effect in decide(self.cluster, view, self.now()).effects:
+        decision = decide(self.cluster, view, self.now())
+        for effect in decision.effects:
             self.act(effect)
+        self.alarms += 1
+        if decision.wake_at is not None:
+            number, wait_s = self.alarms, (decision.wake_at - self.now()).total_seconds()
+            self._later(max(0.01, wait_s), lambda: self.decide() if self.alarms == number else None)
 
     def act(self, effect: Effect) -> None:
         at, me = self.now(), self.name

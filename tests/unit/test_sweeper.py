@@ -159,7 +159,8 @@ async def test_what_was_dropped_is_recorded_also_when_the_engine_fails_in_betwee
     monkeypatch.setattr(here.logs, "drop", failing)
     with pytest.raises(UnavailableError):
         await here.sweeper.sweep(NOW)
-    assert [len(each) for each in here.recorded] == [16]
+    (first,) = [len(each) for each in here.recorded]
+    assert 16 <= first < 24, "those of the last few that went are among them"
     monkeypatch.undo()
-    assert await here.sweeper.sweep(NOW) == 39 - 16
+    assert await here.sweeper.sweep(NOW) == 39 - first
     assert len(here.index.remains(job="web")) == 1

@@ -174,6 +174,7 @@ async def run_agent(
             attempts=runner,
             main=mover,
             stop=stop,
+            ensemble=ports.ensemble,
         )
         members = Members(service, ports, loop, group)
         group.create_task(historian.run(), name="historian")

@@ -108,6 +108,11 @@ class Mover:
             there = StoreMoved(at=clock.now(), ref=MAIN, old="", new=picture.refs[MAIN])
             self.folded(Entry(picture.ref_seqs.get(MAIN, 0), there))
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether there are folded moves that this agent's store does not have yet."""
+        return bool(self._queue)
+
     # -- follow the journal ---------------------------------------------------------------------
 
     def folded(self, entry: Entry) -> None:

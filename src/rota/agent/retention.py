@@ -130,9 +130,15 @@ class Sweeper:
         try:
             for at in range(0, len(gone), AT_ONCE):
                 some = gone[at : at + AT_ONCE]
-                found = await asyncio.gather(*(self._drop(*each) for each in some))
+                found = await asyncio.gather(
+                    *(self._drop(*each) for each in some), return_exceptions=True
+                )
+                faults = [each for each in found if isinstance(each, BaseException)]
                 for (_, verdict), was_there in zip(some, found, strict=True):
-                    (dropped if was_there else missing).append(verdict)
+                    if isinstance(was_there, bool):
+                        (dropped if was_there else missing).append(verdict)
+                if faults:
+                    raise faults[0]
         finally:
             if missing:
                 self._index.sweep(missing, None)

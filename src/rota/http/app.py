@@ -22,7 +22,7 @@ from rota.http.arguments import MAX_BODY, arguments, header_text, refuse_encoded
 from rota.http.company import Company
 from rota.ports.git_http import GitHttp
 from rota.ports.journal import Entry
-from rota.service import artifacts, builds, events, jobs, logs
+from rota.service import artifacts, builds, events, grep, jobs, logs
 from rota.service import messages as m
 from rota.service.context import Principal, Service
 from rota.service.etags import is_among
@@ -241,6 +241,13 @@ async def _log(
     return await sse.send(request, response, pieces)
 
 
+async def _grep(
+    service: Service, request: web.Request, wanted: m.GrepRequest, who: Principal
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    return await sse.send(request, response, grep.grep(service, wanted, who))
+
+
 async def _events(
     service: Service, request: web.Request, wanted: m.EventsRequest, who: Principal
 ) -> web.StreamResponse:
@@ -296,6 +303,7 @@ _ANSWERS: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
     "put": _put,
     "builds": _builds,
     "log": _log,
+    "grep": _grep,
     "events": _events,
     "artifact": _artifact,
     "keep": _keep,

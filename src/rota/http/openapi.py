@@ -27,6 +27,8 @@ _MORE_HEADERS: dict[str, dict[str, str]] = {
         " first and says which"
     },
 }
+#: What the bytes are that a verb answers with.
+_BYTES = {"log": "text/plain", "grep": "application/x-ndjson"}
 #: Headers of the good answer.
 _ANSWER_HEADERS: dict[str, dict[str, str]] = {
     "job": {"ETag": "for If-Match"},
@@ -160,7 +162,7 @@ def _request_body(
 
 def _content(verb: Verb, replies: dict[int, Any]) -> dict[str, Any]:
     if verb.reply is bytes:
-        kind = "text/plain" if verb.name == "log" else "application/octet-stream"
+        kind = _BYTES.get(verb.name, "application/octet-stream")
         content: dict[str, Any] = {kind: {"schema": {"type": "string"}}}
     else:
         content = {"application/json": {"schema": replies[id(verb.reply)]}}

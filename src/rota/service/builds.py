@@ -121,7 +121,7 @@ async def _appeared(service: Service, build_id: str) -> Build:
 async def builds(service: Service, request: m.BuildsRequest, who: Principal) -> list[Build]:
     """List builds, newest first: those in memory and those in the index."""
     wanted = _states(request.state)
-    _check_result(request.result)
+    check_result(request.result)
     _refuse_unknown_job(service.world, request.job)
     live = [build for build in service.world.live() if _matches(build, request, wanted)]
     past: Sequence[Build] = ()
@@ -340,7 +340,7 @@ def _states(text: str) -> tuple[State, ...]:
         ) from None
 
 
-def _check_result(text: str) -> None:
+def check_result(text: str) -> None:
     if text and text not in set(Result):
         raise InputError(
             f"no result {text!r}",

@@ -7,7 +7,7 @@ REST, positionals and options at the command line. Their texts are the help.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -152,6 +152,37 @@ class LogRequest(Request, frozen=True, kw_only=True):
         Meta(description="only lines that match this regular expression", max_length=MAX_TEXT),
     ] = ""
     follow: Annotated[bool, Meta(description="go on until the attempt is over")] = False
+
+
+class GrepRequest(Request, frozen=True, kw_only=True):
+    """What to look for, in the logs of which builds."""
+
+    pattern: Annotated[
+        str,
+        Meta(description="the regular expression to look for", min_length=1, max_length=MAX_TEXT),
+    ]
+    job: Annotated[
+        str, Meta(description="only of jobs whose name matches this glob", max_length=MAX_TEXT)
+    ] = "*"
+    result: Annotated[str, Meta(description="only with this result, such as failed")] = ""
+    builds: Annotated[
+        int, Meta(description="at most so many builds, the newest", ge=1, le=100_000)
+    ] = 100
+    max: Annotated[int, Meta(description="stop after so many matches", ge=1, le=1_000_000)] = 1000
+    after: Annotated[
+        str,
+        Meta(
+            description="only builds requested after this time (RFC 3339), or within so long: 2h",
+            max_length=MAX_TEXT,
+        ),
+    ] = ""
+    before: Annotated[
+        str,
+        Meta(
+            description="only builds requested before this time (RFC 3339), or so long ago: 2h",
+            max_length=MAX_TEXT,
+        ),
+    ] = ""
 
 
 class CancelRequest(Request, frozen=True, kw_only=True):
@@ -445,3 +476,26 @@ class ArtifactView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     size: int
     sha256: str
     removed: str = ""
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of a log that matches. What is no UTF-8 in it is replaced; beyond 64 KiB it is cut."""
+
+    build: str
+    id: str
+    attempt: int
+    is_last: bool  # whether it is of the build's last attempt
+    line: int  # from 1
+    offset: int  # of the line's first byte
+    text: str
+
+
+class Searched(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of a search: how much was looked at, and whether it stopped at its limit."""
+
+    done: Literal[True] = True
+    builds: int
+    bytes: int
+    matches: int
+    removed: int  # logs that are no longer kept
+    more: bool  # it ended at `max`

@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from rota.errors import InputError, UnavailableError
-from rota.service.grep_worker import LENGTH
+from rota.service.grep_worker import LENGTH, PLACE
 
 #: A piece of half a mebibyte takes milliseconds; what takes this long will not end.
 LIMIT_S = 5.0
@@ -41,12 +42,7 @@ class Searches:
             UnavailableError: too many searches run already.
         """
         async with contextlib.aclosing(pieces), self._worker() as worker:
-            fault = await _ask(worker, pattern, pattern.encode())
-            if fault:
-                raise InputError(
-                    f"bad regular expression {pattern!r}: {fault.decode(errors='replace')}",
-                    hint="Python's syntax: https://docs.python.org/3/library/re.html",
-                )
+            await _begin(worker, pattern)
             async for piece in pieces:
                 for at in range(0, len(piece), PIECE):
                     if found := await _ask(worker, pattern, piece[at : at + PIECE]):
@@ -55,7 +51,17 @@ class Searches:
                 yield found
 
     @contextlib.asynccontextmanager
-    async def _worker(self) -> AsyncIterator[Process]:
+    async def places(self, pattern: str, limit: int) -> AsyncIterator[Finder]:
+        """Give what finds at most ``limit`` matches in one log after another, with their places.
+
+        Cost and errors: as of :meth:`matching`, for as long as the context is open.
+        """
+        async with self._worker(str(limit)) as worker:
+            await _begin(worker, pattern)
+            yield Finder(worker, pattern)
+
+    @contextlib.asynccontextmanager
+    async def _worker(self, *arguments: str) -> AsyncIterator[Process]:
         if self._running >= MAX_AT_ONCE:
             raise UnavailableError(
                 f"{MAX_AT_ONCE} searches run already on this agent, which is the limit",
@@ -63,7 +69,7 @@ class Searches:
             )
         self._running += 1
         try:
-            worker = await _started(self._limit_s)
+            worker = await _started(self._limit_s, *arguments)
             try:
                 yield worker
             finally:
@@ -72,10 +78,44 @@ class Searches:
             self._running -= 1
 
 
-async def _started(limit_s: float) -> Process:
+class Match(NamedTuple):
+    """A line that matches: its number from 1, where it begins in the log, and its bytes."""
+
+    line: int
+    offset: int
+    text: bytes
+
+
+class Finder:
+    """Finds matching lines in one log after another; one caller at a time."""
+
+    def __init__(self, worker: Process, pattern: str) -> None:
+        self._worker, self._pattern = worker, pattern
+
+    async def feed(self, piece: bytes) -> AsyncGenerator[Match]:
+        """Yield the matches that are complete with the log's next bytes."""
+        for at in range(0, len(piece), PIECE):
+            for match in _places(await _ask(self._worker, self._pattern, piece[at : at + PIECE])):
+                yield match
+
+    async def finish(self) -> list[Match]:
+        """Return a match in a last line without an end; what is fed next is of another log."""
+        return list(_places(await _ask(self._worker, self._pattern, b"")))
+
+
+def _places(found: bytes) -> Iterator[Match]:
+    at = 0
+    while at < len(found):
+        line, offset, size = PLACE.unpack_from(found, at)
+        at += PLACE.size
+        yield Match(line, offset, found[at : at + size])
+        at += size
+
+
+async def _started(limit_s: float, *arguments: str) -> Process:
     program = Path(__file__).with_name("grep_worker.py")
     # No site packages and no variables of ours: it starts in a few milliseconds and sees nothing.
-    argv = (sys.executable, "-I", "-S", "-W", "ignore", str(program), str(limit_s))
+    argv = (sys.executable, "-I", "-S", "-W", "ignore", str(program), str(limit_s), *arguments)
     try:
         return await asyncio.create_subprocess_exec(
             *argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env={}
@@ -89,6 +129,20 @@ async def _ended(worker: Process) -> None:
         worker.kill()
     # Killed by SIGKILL: the kernel needs no longer than a moment.
     await asyncio.shield(worker.wait())
+
+
+async def _begin(worker: Process, pattern: str) -> None:
+    """Give the pattern.
+
+    Raises:
+        InputError: it is none.
+    """
+    fault = await _ask(worker, pattern, pattern.encode())
+    if fault:
+        raise InputError(
+            f"bad regular expression {pattern!r}: {fault.decode(errors='replace')}",
+            hint="Python's syntax: https://docs.python.org/3/library/re.html",
+        )
 
 
 async def _ask(worker: Process, pattern: str, data: bytes) -> bytes:

@@ -246,6 +246,15 @@ VERBS: tuple[Verb, ...] = (
         stream=True,
     ),
     Verb(
+        name="grep",
+        summary="look for a pattern in the logs of many builds, newest first",
+        method="GET",
+        path="/v1/logs",
+        request=m.GrepRequest,
+        reply=bytes,
+        stream=True,
+    ),
+    Verb(
         name="cancel",
         summary="cancel a build, in whatever state it is",
         method="POST",

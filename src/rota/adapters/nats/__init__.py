@@ -3,7 +3,6 @@
 from rota.adapters.nats.blobs import NatsBlobs
 from rota.adapters.nats.bus import Bus
 from rota.adapters.nats.client import Address, Client, Login
-from rota.ports.voting import Server
 from rota.adapters.nats.engine import Engine
 from rota.adapters.nats.ensemble import NatsEnsemble
 from rota.adapters.nats.journal import NatsJournal
@@ -23,5 +22,4 @@ __all__ = [
     "NatsLease",
     "NatsLogs",
     "NatsPresence",
-    "Server",
 ]

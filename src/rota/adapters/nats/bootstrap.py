@@ -30,8 +30,8 @@ from rota.errors import UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from rota.ports.voting import Server
     from rota.ports.credentials import Credentials
+    from rota.ports.voting import Server
 
 LOOK_S = 0.01
 GRACE_S = 5.0

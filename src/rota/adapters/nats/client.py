@@ -284,9 +284,7 @@ class Client:
         self._serial += 1
         token = str(self._serial)
         call = self._calls[token] = _Call(self._loop.create_future(), is_last)
-        timer = self._loop.call_later(
-            within_s, self._give_up, call, within_s, self._loop.time()
-        )
+        timer = self._loop.call_later(within_s, self._give_up, call, within_s, self._loop.time())
         try:
             await self._publish(nats, subject, self._inbox + token, headers, data)
             error = await call.done
@@ -374,7 +372,8 @@ class Client:
         """Try the servers in turn, and stay at each one that takes us, for as long as it does."""
         left: Address | None = None
         while True:
-            for address in sorted(self._servers(), key=lambda each, left=left: each == left):
+            servers = self._servers()
+            for address in [*(s for s in servers if s != left), *(s for s in servers if s == left)]:
                 began = self._loop.time()
                 served = await self._serve_once(address)
                 _heed_cancellation()

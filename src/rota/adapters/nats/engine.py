@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Self
 from weakref import WeakSet
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from rota.adapters.nats.child import Child
-    from rota.ports.voting import Server
     from rota.core.voter import Voter
     from rota.ports.credentials import Credentials
+    from rota.ports.voting import Server
 
 log = logging.getLogger(__name__)
 
@@ -308,11 +308,13 @@ class Engine:
         self._trouble = None
         self._well.set()
         self._wake.set()
-        loop = asyncio.get_running_loop()
-        end = loop.time() + QUORUM_S
-        while (trouble := await self._look_for_quorum()) and loop.time() < end:
-            await asyncio.sleep(QUORUM_LOOK_S)
-        self._trouble = trouble
+        with suppress(TimeoutError):
+            async with asyncio.timeout(QUORUM_S):
+                while True:
+                    self._trouble = await self._look_for_quorum()
+                    if self._trouble is None:
+                        break
+                    await asyncio.sleep(QUORUM_LOOK_S)
         return self._launcher.own.server
 
     async def _look_for_quorum(self) -> str | None:
@@ -343,8 +345,10 @@ class Engine:
                 await asyncio.sleep(TICK_S)
                 continue
             async with stub_leaf(own.ports.leaf, own.leaf_password, retry_s=1.0):
-                while self._launcher.state.own == own and self.pid:
+                while True:
                     await asyncio.sleep(TICK_S)
+                    if self._launcher.state.own != own or not self.pid:
+                        break
 
     async def _watch(self) -> None:
         """Keep a child running, for ever, wherever there is one to run."""

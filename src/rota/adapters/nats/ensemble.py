@@ -258,9 +258,7 @@ class NatsEnsemble:
                 ) from None
         return sorted(agreed)
 
-    async def _do(
-        self, subject: str, wish: object, is_done: Callable[[Failure], bool]
-    ) -> None:
+    async def _do(self, subject: str, wish: object, is_done: Callable[[Failure], bool]) -> None:
         """Have the group's leader do something; one that is not ready yet is asked again."""
         loop = asyncio.get_running_loop()
         end = loop.time() + DO_S
@@ -290,8 +288,7 @@ def peer_id(server: str) -> str:
 
 def _seats(meta: _Meta) -> list[Seat]:
     peers = [
-        Seat(peer.name, is_current=peer.current, is_offline=peer.offline)
-        for peer in meta.replicas
+        Seat(peer.name, is_current=peer.current, is_offline=peer.offline) for peer in meta.replicas
     ]
     return sorted([Seat(meta.leader, is_leader=True), *peers], key=lambda seat: seat.server)
 

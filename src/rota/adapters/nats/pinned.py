@@ -32,12 +32,10 @@ class PinnedContext(ssl.SSLContext):
     """A context whose handshakes end well only with a server of a known pin."""
 
     pins: Callable[[], Container[str]]
-    sslobject_class = _Pinned
+    sslobject_class: type[ssl.SSLObject] = _Pinned
 
 
-def pinned_context(
-    credentials: Credentials, pins: Callable[[], Container[str]]
-) -> ssl.SSLContext:
+def pinned_context(credentials: Credentials, pins: Callable[[], Container[str]]) -> ssl.SSLContext:
     """Return a context that shows ``credentials``; ``pins`` is asked in each handshake.
 
     Cost: about a millisecond: the files are read, so that a renewed certificate counts.

@@ -1,0 +1,233 @@
+"""Looking through the logs of many builds, newest first: matches go out as they are found.
+
+It is done by the agent that is asked, whichever ran the builds: of what runs here it reads the
+files, of all else the engine's copies. Memory is bounded by a few pieces of logs; all ends when the
+caller goes away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+import msgspec
+
+from rota.core.build import Build
+from rota.core.durations import parse_duration
+from rota.errors import InputError, NotFoundError
+from rota.service import messages as m
+from rota.service.builds import check_result
+from rota.service.context import Principal, Service
+from rota.service.logs import AttemptLog
+from rota.service.search import Finder, Match
+from rota.service.world import World
+
+#: Logs that are opened before it is their turn: the engine's answers take longer than the search.
+AHEAD = 8
+PAGE = 100
+#: Up to so many jobs each has its own way through the index; beyond, all builds are looked at.
+MAX_JOBS = 50
+
+_encoder = msgspec.json.Encoder()
+
+
+class _Log(NamedTuple):
+    build: Build
+    attempt: int
+    first: bytes
+    rest: AsyncGenerator[bytes] | None  # None: it is no longer kept
+
+
+async def grep(service: Service, request: m.GrepRequest, who: Principal) -> AsyncGenerator[bytes]:
+    """Yield a line of JSON for each match (`Found`), and one at the end (`Searched`).
+
+    Cost: a process for as long as it takes; per log of 100 KB about a millisecond.
+
+    Raises:
+        InputError: the pattern, a time or the result is none.
+        NotFoundError: no job matches.
+        UnavailableError: too many searches run already, or the engine does not answer.
+    """
+    builds = _builds(service, request)
+    counts = {"builds": 0, "bytes": 0, "matches": 0, "removed": 0}
+    seen = ""
+    async with (
+        service.searches.places(request.pattern, request.max) as finder,
+        contextlib.aclosing(_opened(service, builds)) as logs,
+    ):
+        async for log in logs:
+            counts["builds"] += log.build.id != seen
+            seen = log.build.id
+            counts["removed"] += log.rest is None
+            async with contextlib.aclosing(_matches(finder, log, counts)) as matches:
+                async for match in matches:
+                    counts["matches"] += 1
+                    yield _shown(log, match)
+            if counts["matches"] >= request.max:
+                break
+    yield _line(m.Searched(**counts, more=counts["matches"] >= request.max))
+
+
+async def _matches(finder: Finder, log: _Log, counts: dict[str, int]) -> AsyncGenerator[Match]:
+    if log.rest is None:
+        return
+    async with contextlib.aclosing(log.rest):
+        piece = log.first
+        while piece:
+            counts["bytes"] += len(piece)
+            async for match in finder.feed(piece):
+                yield match
+            piece = await anext(log.rest, b"")
+    for match in await finder.finish():
+        yield match
+
+
+def _shown(log: _Log, match: Match) -> bytes:
+    return _line(
+        m.Found(
+            build=log.build.ref,
+            id=log.build.id,
+            attempt=log.attempt,
+            is_last=log.attempt == log.build.attempt,
+            line=match.line,
+            offset=match.offset,
+            text=match.text.decode("utf-8", "replace"),
+        )
+    )
+
+
+def _line(value: object) -> bytes:
+    return _encoder.encode(value) + b"\n"
+
+
+# -- logs, opened ahead ---------------------------------------------------------------------------
+
+
+async def _opened(service: Service, builds: AsyncIterator[Build]) -> AsyncGenerator[_Log]:
+    """Yield the logs of all attempts, the last one of each build first."""
+    ahead: deque[asyncio.Task[_Log]] = deque()
+    try:
+        async for build in builds:
+            for attempt in range(build.attempt, 0, -1):
+                ahead.append(asyncio.create_task(_open(service, build, attempt)))
+                if len(ahead) > AHEAD:
+                    yield await _next(ahead)
+        while ahead:
+            yield await _next(ahead)
+    finally:
+        for task in ahead:
+            task.cancel()
+        for log in await asyncio.gather(*ahead, return_exceptions=True):
+            if isinstance(log, _Log) and log.rest is not None:
+                await log.rest.aclose()
+
+
+async def _next(ahead: deque[asyncio.Task[_Log]]) -> _Log:
+    # It stays in line while it is waited for, so that it is ended with the others.
+    log = await asyncio.shield(ahead[0])
+    ahead.popleft()
+    return log
+
+
+async def _open(service: Service, build: Build, attempt: int) -> _Log:
+    source = AttemptLog(service.world, service.logs, build.id, attempt)
+    end = await source.end()
+    pieces = source.read(0, end)
+    try:
+        return _Log(build, attempt, await anext(pieces, b""), pieces)
+    except NotFoundError:
+        return _Log(build, attempt, b"", None)
+
+
+# -- builds -------------------------------------------------------------------------------------
+
+
+def _builds(service: Service, request: m.GrepRequest) -> AsyncIterator[Build]:
+    check_result(request.result)
+    now = service.clock.now()
+    after, before = _time(request.after, now, "after"), _time(request.before, now, "before")
+    jobs = _jobs(service.world, request.job)
+    return _chosen(service.world, request, jobs, after, before)
+
+
+async def _chosen(
+    world: World,
+    request: m.GrepRequest,
+    jobs: list[str] | None,
+    after: datetime | None,
+    before: datetime | None,
+) -> AsyncGenerator[Build]:
+    left = request.builds
+    for count, build in enumerate(_newest(world, jobs, request.result)):
+        if count % PAGE == PAGE - 1:
+            await asyncio.sleep(0)
+        if after is not None and build.requested_at < after:
+            return
+        if build.attempt == 0 or (before is not None and build.requested_at >= before):
+            continue
+        if jobs is None and not fnmatchcase(build.job, request.job):
+            continue
+        yield build
+        left -= 1
+        if not left:
+            return
+
+
+def _newest(world: World, jobs: list[str] | None, result: str) -> Iterator[Build]:
+    """Yield the builds of ``jobs`` (``None``: all), newest first, live ones included; each once."""
+    live = [
+        build
+        for build in world.live()
+        if (jobs is None or build.job in jobs) and (not result or build.result == result)
+    ]
+    past = [_past(world, job, result) for job in (jobs or [None])]
+    last = ""
+    for build in heapq.merge(sorted(live, key=_age), *past, key=_age):
+        # One that was sealed in the meantime comes twice, next to each other.
+        if build.id != last:
+            yield build
+        last = build.id
+
+
+def _past(world: World, job: str | None, result: str) -> Iterator[Build]:
+    before = None
+    while page := world.past(job=job, result=result or None, before=before, limit=PAGE):
+        yield from page
+        before = page[-1].requested_seq
+
+
+def _age(build: Build) -> int:
+    return -build.requested_seq
+
+
+def _jobs(world: World, glob: str) -> list[str] | None:
+    """Return the jobs that match, ``None`` if they are too many to look at one by one."""
+    known = world.cluster.picture.numbers
+    if glob in known:
+        return [glob]
+    jobs = [job for job in known if fnmatchcase(job, glob)]
+    if not jobs:
+        raise NotFoundError(
+            f"no job that was ever built matches {glob!r}", hint="see what there is: rota jobs"
+        )
+    return jobs if len(jobs) <= MAX_JOBS else None
+
+
+def _time(text: str, now: datetime, name: str) -> datetime | None:
+    if not text:
+        return None
+    seconds = parse_duration(text)
+    if isinstance(seconds, float):
+        return now - timedelta(seconds=seconds)
+    with contextlib.suppress(ValueError):
+        at = datetime.fromisoformat(text)
+        return at if at.tzinfo is not None else at.replace(tzinfo=now.tzinfo)
+    raise InputError(
+        f"bad {name} {text!r}", hint="a time such as 2026-11-24T12:00:00Z, or so long ago: 2h"
+    )
