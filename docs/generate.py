@@ -160,6 +160,7 @@ def _name(info: Type, parts: dict[type, StructType]) -> str:
 
 
 _NAMES: dict[type[Type], str] = {
+    msgspec.inspect.BytesType: "bytes, in base64",
     DateTimeType: "time, RFC 3339",
     IntType: "integer",
     NoneType: "null",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import getpass
 import logging
 import os
@@ -42,6 +43,7 @@ from rota.adapters.pki import TlsKeyring
 from rota.adapters.process import ProcessExecutor
 from rota.adapters.shown import MeasuredBlobs, ShownLogs
 from rota.adapters.sqlite_index import SqliteIndex
+from rota.adapters.tools import known_tools, watch_tools
 from rota.agent.agent import Agent, Ports, background
 from rota.agent.agent import run_agent as run_the_agent
 from rota.agent.health import run_health
@@ -81,6 +83,8 @@ from rota.service.members import Known, known, member_of, tokens
 logger = logging.getLogger("rota")
 
 MAX_SLOTS = 1000
+#: What is known of the machine's tools, so that a start asks none of them.
+TOOLS = "tools.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -292,6 +296,7 @@ class _Daemon:
         self._peer: socket.socket | None = None
         self._tls: ssl.SSLContext | None = None
         self._opening = asyncio.Lock()
+        self._tools: dict[str, str] = {}
         self._agent: Agent
         self._runner: web.AppRunner
 
@@ -307,6 +312,7 @@ class _Daemon:
         tcp = stack.enter_context(tcp_socket(options.listen, folder))
         if self._is_open():
             self._peer = stack.enter_context(peer_socket(self._member.host, folder))
+        self._tools = await asyncio.to_thread(known_tools, Settings().path, data / TOOLS)
         me = self._myself(f"http://{address(tcp)}")
         path = data / "rota.sock"
         agent = self._agent = await stack.enter_async_context(
@@ -324,12 +330,27 @@ class _Daemon:
                 )
             )
         )
+        await self._look_for_tools()
         logger.info("%s is ready: %s, data in %s", me.name, me.url, data)
         ready.set()
         say_ready(options.ready_fd)
         await stopping.wait()
         logger.info("stopping; builds that run go on: %d", len(agent.runner.active))
         notify("STOPPING=1")
+
+    async def _look_for_tools(self) -> None:
+        """Say which tools this machine has, now and whenever that changes."""
+        agent, cache, again = self._agent, self._options.data / TOOLS, asyncio.Event()
+
+        async def changed(found: dict[str, str]) -> None:
+            await agent.members.found(_labels(self._member.name, self._options.labels, found))
+
+        def path() -> Sequence[str]:
+            return agent.service.world.definitions.settings.path
+
+        agent.follower.told.append(again.set)
+        watching = watch_tools(path, cache, changed, known=self._tools, again=again)
+        await self._stack.enter_async_context(background(watching))
 
     def _is_open(self) -> bool:
         """Whether other agents reach this one already: it joined, or has made a token."""
@@ -345,7 +366,7 @@ class _Daemon:
             version=rota.__version__,
             pid=os.getpid(),
             data=options.data,
-            labels=_labels(self._member.name, options.labels),
+            labels=_labels(self._member.name, options.labels, self._tools),
             slots=slots,
             url=url,
             peer=f"https://{address(self._peer)}" if self._peer is not None else "",
@@ -360,9 +381,11 @@ class _Daemon:
         journal, lease = NatsJournal(client), NatsLease(client)
         logs = NatsLogs(client, max_bytes=_log_bytes(Settings(), data))
         blobs = NatsBlobs(client)
-        for stream in (journal, lease, logs, blobs):
+        # A journal that is made now begins where the history ends: ADR 20.
+        begin = functools.partial(journal.open, first=await store.covered() + 1)
+        for make in (begin, lease.open, logs.open, blobs.open):
             try:
-                await stream.open()
+                await make()
             except UnavailableError as error:
                 if not (data / "index.db").exists():
                     raise
@@ -371,7 +394,7 @@ class _Daemon:
         ensemble = None
         if isinstance(engine, Engine):
             system = await stack.enter_async_context(engine.connect("rota", system=True))
-            ensemble = NatsEnsemble(client, system)
+            ensemble = NatsEnsemble(client, system, lambda: engine.voters)
         index = SqliteIndex(data / "index.db")
         stack.callback(index.close)
         watcher = InotifyWatcher()
@@ -499,10 +522,10 @@ def _log_bytes(settings: Settings, data: Path) -> int:
     return min(settings.logs.max_bytes, disk.f_blocks * disk.f_frsize // 2)
 
 
-def _labels(name: str, given: str) -> dict[str, str]:
+def _labels(name: str, given: str, tools: Mapping[str, str]) -> dict[str, str]:
     """Return what the agent carries at its start: what it was given goes above what is found."""
     items = (item for item in given.split(",") if item.strip())
-    return {**_found_labels(name), **parse_agent_labels(items)}
+    return {**_found_labels(name), **tools, **parse_agent_labels(items)}
 
 
 def _found_labels(name: str) -> dict[str, str]:
@@ -562,7 +585,7 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
         version=rota.__version__,
         pid=os.getpid(),
         data=data,
-        labels=_labels(host, ""),
+        labels=_labels(host, "", {}),
         slots=1,
     )
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from rota.adapters.process import ProcessExecutor
 from rota.adapters.scripted import Plan, ScriptedExecutor
@@ -198,3 +199,74 @@ async def test_an_attempt_that_never_started_is_unknown(bench: Bench) -> None:
     ended = await running.wait()
     assert (ended.code, ended.known, running.pid) == (None, False, 0)
     await running.terminate(0)
+
+
+# leases
+
+
+FOREVER = float("inf")
+
+
+def lent(bench: Bench, behaviour: Behaviour, for_s: float) -> Task:
+    return replace(bench.task(behaviour), lease_until=bench.executor.moment() + for_s)
+
+
+async def test_a_lease_that_runs_out_ends_the_attempt_and_that_is_told(bench: Bench) -> None:
+    running = await bench.executor.start(lent(bench, STUBBORN, 0.2))
+    ended = await asyncio.wait_for(running.wait(), 20)
+    assert (ended.code, ended.signal, ended.expired) == (137, 9, True)
+    assert not running.renew(FOREVER)
+    await running.terminate(0)
+
+
+async def test_a_renewed_lease_keeps_the_attempt(bench: Bench) -> None:
+    task = lent(bench, HANGING, 1.0)
+    running = await bench.executor.start(task)
+    assert running.renew(FOREVER)
+    assert task.lease_until
+    while bench.executor.moment() < task.lease_until + 1.0:
+        await asyncio.sleep(0.05)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(running.wait(), 0.01)
+    await running.terminate(20)
+    ended = await running.wait()
+    assert (ended.signal, ended.expired) == (15, False)
+
+
+async def test_a_lease_can_be_cut_short(bench: Bench) -> None:
+    running = await bench.executor.start(lent(bench, HANGING, FOREVER))
+    assert running.renew(bench.executor.moment())
+    assert (await asyncio.wait_for(running.wait(), 20)).expired
+
+
+async def test_a_lease_that_had_run_out_before_lets_nothing_begin(bench: Bench) -> None:
+    task = lent(bench, FAILING, -1.0)
+    running = await bench.executor.start(task)
+    ended = await asyncio.wait_for(running.wait(), 20)
+    assert (ended.code, ended.expired) == (None, True)
+    await running.terminate(0)
+    assert not (task.home / "log").exists() or not (task.home / "log").read_bytes()
+
+
+async def test_an_attempt_that_ends_within_its_lease_ends_as_ever(bench: Bench) -> None:
+    task = lent(bench, FAILING, 60.0)
+    running = await bench.executor.start(task)
+    ended = await running.wait()
+    assert (ended.code, ended.signal, ended.expired) == (42, None, False)
+    await running.terminate(0)
+    assert not running.renew(FOREVER)
+
+
+async def test_without_a_lease_there_is_none_to_renew(bench: Bench) -> None:
+    running = await bench.executor.start(bench.task(HANGING))
+    assert not running.renew(FOREVER)
+    await running.terminate(0)
+
+
+async def test_an_adopted_attempt_keeps_its_lease(bench: Bench) -> None:
+    task = lent(bench, HANGING, FOREVER)
+    await bench.executor.start(task)
+    await bench.until_printed(task, b"up")
+    adopted = await bench.executor.adopt(task)
+    assert adopted.renew(bench.executor.moment() + 0.1)
+    assert (await asyncio.wait_for(adopted.wait(), 20)).expired

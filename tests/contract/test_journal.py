@@ -16,8 +16,8 @@ from tests.harness.engine import PATIENCE_S, forget_stream, running
 from rota.adapters.memory import MemoryJournal
 from rota.adapters.nats import NatsJournal
 from rota.core.codec import decode, encode
-from rota.core.events import BuildStarted, Emitted, Unknown
-from rota.errors import InputError, StaleError
+from rota.core.events import BuildStarted, Emitted, LeaderElected, LeaderResigned, Unknown
+from rota.errors import FencedError, InputError, InvariantError, StaleError
 
 if TYPE_CHECKING:
     from rota.adapters.nats import Client
@@ -107,6 +107,54 @@ async def test_one_of_many_claims_wins(journal: Journal) -> None:
     assert len([r for r in results if isinstance(r, int)]) == 1
     assert len([r for r in results if isinstance(r, StaleError)]) == 15
     assert len(await entries(journal)) == 2
+
+
+async def test_a_fenced_append_is_taken_while_the_election_is_the_last_one(
+    journal: Journal,
+) -> None:
+    assert await journal.append(started("b"), fence=0) == 1
+    token = await journal.append(LeaderElected(at=AT, agent="a1"), expect=0)
+    await journal.append(started("other"))
+    assert await journal.append(started("b", 2), fence=token) == 4
+    assert await journal.append(started("b", 3), fence=token) == 5
+
+
+@pytest.mark.parametrize("event", [LeaderElected, LeaderResigned])
+async def test_an_append_with_the_fence_of_a_former_leader_is_refused_and_writes_nothing(
+    journal: Journal, event: type[LeaderElected | LeaderResigned]
+) -> None:
+    token = await journal.append(LeaderElected(at=AT, agent="a1"), expect=0)
+    await journal.append(event(at=AT, agent="a2"), expect=token)
+    for fence in (0, token, 99):
+        with pytest.raises(FencedError) as caught:
+            await journal.append(started("b"), fence=fence)
+        assert caught.value.message == "another leader was elected"
+    assert await journal.bounds() == (1, 2)
+
+
+async def test_fenced_appends_at_the_same_time_are_all_taken(journal: Journal) -> None:
+    token = await journal.append(LeaderElected(at=AT, agent="a1"), expect=0)
+    seqs = await asyncio.gather(*(journal.append(started("b", n), fence=token) for n in range(20)))
+    assert sorted(seqs) == list(range(2, 22))
+
+
+async def test_an_append_has_an_expectation_or_a_fence(journal: Journal) -> None:
+    with pytest.raises(InvariantError):
+        await journal.append(started("b"), expect=0, fence=0)
+    assert await journal.bounds() == (1, 0)
+
+
+async def test_an_append_that_is_given_up_leaves_the_journal_usable(journal: Journal) -> None:
+    given_up = 0
+    for n in range(20):
+        try:
+            async with asyncio.timeout(n * 0.0001):
+                await journal.append(started("b", n), **({"fence": 0} if n % 2 else {}))
+        except TimeoutError:
+            given_up += 1
+    last = await journal.append(started("last"), fence=0)
+    assert last >= 21 - given_up
+    assert [entry.seq for entry in await entries(journal)] == list(range(1, last + 1))
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x\r\nPUB y 0", "*", ">", "a..b", ".", "ä%"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from contextlib import aclosing
 from typing import TYPE_CHECKING
@@ -213,3 +214,22 @@ async def test_another_writer_goes_on_where_the_former_stopped(client: Client) -
     with pytest.raises(StaleError):
         await former.append(KEY, 3, b"DEF")
     assert await read(former) == b"abcdef"
+
+
+@pytest.mark.nats
+async def test_a_stream_keeps_its_limits_until_the_settings_are_known(client: Client) -> None:
+    await forget_stream(client, "LOG")
+    first = NatsLogs(client)
+    await first.open()
+    await first.limit(max_bytes=5 << 30, max_age_s=90 * 86_400)
+    again = NatsLogs(client)
+    await again.open()
+    assert await _limits(client) == (5 << 30, 90 * 86_400 * 10**9)
+    await again.limit(max_bytes=-1, max_age_s=30 * 86_400)
+    assert await _limits(client) == (-1, 30 * 86_400 * 10**9)
+
+
+async def _limits(client: Client) -> tuple[object, object]:
+    raw = await client.request("$JS.API.STREAM.INFO.LOG", b"", within_s=10.0)
+    config = json.loads(raw.data)["config"]
+    return config["max_bytes"], config["max_age"]

@@ -72,6 +72,7 @@ def good() -> Evidence:
     reads += [LogRead("h1", "b2", 2, log_of("b2", 2, 10)[:50], whole=False)]
     return Evidence(
         journal=list(journal),
+        journals={agent: list(journal) for agent in AGENTS},
         acks=[Ack("b1", "web", 1, "h1"), Ack("b2", "web", 2, "h3")],
         marks=marks,
         builds={agent: copy.deepcopy(builds) for agent in AGENTS},
@@ -240,6 +241,14 @@ def read_half_of_the_journal(evidence: Evidence) -> None:
     del evidence.journal[0]
 
 
+def tell_another_journal(evidence: Evidence) -> None:
+    evidence.journals["h2"][5] = {**evidence.journals["h2"][5], "exit_code": 3}
+
+
+def forget_an_event(evidence: Evidence) -> None:
+    del evidence.journals["h2"][5]
+
+
 def run_two_at_once(evidence: Evidence) -> None:
     evidence.marks.append(begin("b2", 2, "h1", 14, "overlap"))
 
@@ -304,6 +313,8 @@ def say_it_was_killed(evidence: Evidence) -> None:
         (follow(1, 3, 2, 4), "P7", "one saw event 2 after 3"),
         (read_the_journal_out_of_order, "P7", "the journal as it was read has 4 after 5"),
         (read_half_of_the_journal, "P7", "the journal as it was read begins at 2"),
+        (tell_another_journal, "P4", "h2 says that event 6 is"),
+        (forget_an_event, "P4", "h2 does not have event 6"),
         (run_two_at_once, "P2", "attempt 2 began on h1 (pid 14) while another script of it lived"),
         (run_twice, "P2", "b1 attempt 1 began 2 times: h2 (pid 11, up 11.0), h2 (pid 14"),
         (run_elsewhere, "P2", "b1 attempt 1 ran on h1, claimed by h2"),
@@ -330,6 +341,7 @@ def test_an_event_that_a_follower_invented_is_found_out() -> None:
 
 def test_a_late_result_of_an_attempt_that_was_given_up_is_no_violation() -> None:
     evidence = good()
+    evidence.journals.clear()
     evidence.journal.append({"seq": 14, **finished("b2", 1, "h3", exit_code=1)})
     assert check(evidence) == []
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.harness.stores import AT, commit
+from tests.harness.stores import AT, commit, pieces
 
 from rota.adapters.git import GitStore, repository
 from rota.adapters.memory_store import MemoryStore
@@ -108,6 +108,28 @@ async def test_a_git_killed_at_any_point_of_a_commit_leaves_all_or_nothing(path:
             assert (head == base) == (f"jobs/{number}" not in await store.tree(head))
             await write(store, {f"jobs/after-{number}": b"x"})
     fsck(path)
+
+
+async def test_a_git_killed_at_any_point_of_an_unpack_leaves_all_or_nothing(tmp_path: Path) -> None:
+    async with GitStore(tmp_path / "one") as one, GitStore(tmp_path / "two") as two:
+        for number, delay_ms in enumerate((0, 1, 2, 3, 4, 5, 6, 8)):
+            old = await one.head()
+            await write(one, {f"docs/{number}": random.Random(number).randbytes(50_000)})
+            new = await one.head()
+            pack = b"".join([piece async for piece in one.pack(old, new)])
+
+            async def apply(old: str = old, new: str = new, pack: bytes = pack) -> str:
+                await two.apply(old, new, pieces(pack))
+                return new
+
+            async with asyncio.TaskGroup() as group:
+                work = group.create_task(swallow(apply()))
+                await killed(work, delay_ms / 1000)
+            assert await two.head() in {old, new}
+            await apply()
+            assert await two.head() == new
+            assert f"docs/{number}" in await two.tree(new)
+    fsck(tmp_path / "two")
 
 
 async def test_the_history_after_kills_is_the_same_as_without(tmp_path: Path) -> None:
@@ -301,6 +323,22 @@ async def test_a_full_disk_is_said_in_gits_words_and_changes_nothing(small_disk:
         await write(store, {"jobs/b": b"1"})
         await store.record(batch(2), covers=2, at=AT)
     fsck(path)
+
+
+async def test_a_move_that_does_not_fit_on_the_disk_is_taken_once_there_is_room(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    async with GitStore(tmp_path / "one") as one, GitStore(small_disk / "two") as two:
+        old = await one.head()
+        new = await write(one, {"data": random.Random(1).randbytes(1 << 20)})
+        (small_disk / "filler").write_bytes(b"x" * (free(small_disk) - 5000))
+        with pytest.raises(UnavailableError, match=f"git could not take over {new}: .*No space"):
+            await two.apply(old, new, one.pack(old, new))
+        assert await two.head() == old
+        (small_disk / "filler").unlink()
+        await two.apply(old, new, one.pack(old, new))
+        assert await two.head() == new
+    fsck(small_disk / "two")
 
 
 def free(folder: Path) -> int:

@@ -58,6 +58,7 @@ class Evidence:
     """All that is known when it is over. ``settled``: nothing was under way when it was read."""
 
     journal: list[Event] = dataclasses.field(default_factory=list)
+    journals: dict[str, list[Event]] = dataclasses.field(default_factory=dict)  # agent -> its own
     acks: list[Ack] = dataclasses.field(default_factory=list)
     marks: list[Mark] = dataclasses.field(default_factory=list)
     builds: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)  # agent -> id
@@ -203,6 +204,23 @@ def journal_in_order(evidence: Evidence) -> Iterator[Violation]:
     for before, after in itertools.pairwise(seqs):
         if after <= before:
             yield Violation("P7", f"the journal as it was read has {after} after {before}")
+
+
+def one_journal(evidence: Evidence) -> Iterator[Violation]:
+    """Every agent tells the same journal."""
+    known = {event["seq"]: event for event in evidence.journal}
+    for agent, journal in evidence.journals.items():
+        for event in journal:
+            other = known.get(event["seq"])
+            if other is not None and other != event:
+                text = f"{agent} says that event {event['seq']} is {event}, others {other}"
+                yield Violation("P4", text)
+        missing = sorted(known.keys() - {event["seq"] for event in journal})
+        inside = [seq for seq in missing if journal and seq > journal[0]["seq"]]
+        if inside and evidence.settled:
+            yield Violation(
+                "P4", f"{agent} does not have event {inside[0]} and {len(inside)} in all"
+            )
 
 
 def triggers_kept(evidence: Evidence) -> Iterator[Violation]:
@@ -413,6 +431,7 @@ def _told_truly(build: str, trial: Trial, marks: Sequence[Mark]) -> Iterator[Vio
 
 RULES: tuple[Callable[[Evidence], Iterator[Violation]], ...] = (
     journal_in_order,
+    one_journal,
     triggers_kept,
     order_of_attempts,
     duties_of_leaders,
@@ -535,23 +554,26 @@ def gather(
     marks: Path | None = None,
     logs: Sequence[LogRead] = (),
     followed: Mapping[str, list[int]] | None = None,
-    journal: Sequence[Event] = (),
+    kept: Sequence[Event] = (),
     patience_s: float = SETTLE_S,
 ) -> Evidence:
     """Wait until the hosts are at rest, and read all there is to read.
 
-    ``journal`` is what a follower kept of the journal's beginning, where that may be trimmed.
+    ``kept`` is what a follower kept of the journal: its beginning may be trimmed by now.
     """
     settled = settle(hosts, patience_s)
-    kept = list(journal)
+    journals = {host.name: read_journal(host) for host in hosts}
+    first = max((journal[0]["seq"] for journal in journals.values() if journal), default=1)
     evidence = Evidence(
-        journal=[*kept, *read_journal(hosts[0], kept[-1]["seq"] if kept else 0)],
+        journal=[e for e in kept if e["seq"] < first],
+        journals=journals,
         acks=list(acks),
         marks=read_marks(marks) if marks is not None else [],
         logs=list(logs),
         followed=dict(followed or {}),
         settled=settled,
     )
+    evidence.journal += [e for e in journals[hosts[0].name] if e["seq"] >= first]
     for host in hosts:
         evidence.builds[host.name] = read_builds(host)
         evidence.heads[host.name] = heads(host)

@@ -88,6 +88,7 @@ class Group:
         self.holders: dict[str, int] = {}
         self.leader: Leader | None = None
         self.count = 0
+        #: What the leader still does of its next step: it is killed after its "begin" or "act".
         self.half = ""
         self.steps: list[Step | None] = []
         self.join()
@@ -132,9 +133,6 @@ class Group:
 
     def stop(self, server: Server) -> None:
         server.is_up = False
-        server.behind_s = CATCH_UP_S
-        if server.name in self.holders:
-            self.holders[server.name] = CATCH_UP_S if self._others_hold(server.name) else 0
 
     def leave(self, agent: str) -> None:
         self.write(AgentDrained(at=moment(self.now), name=agent, leaving=True))
@@ -173,12 +171,15 @@ class Group:
     @property
     def has_quorum(self) -> bool:
         """Whether the group decides, and the journal takes events."""
-        keep = [name for name in self.holders if self.servers[name].is_healthy]
-        return (
-            len(self.healthy) > len(self.servers) // 2
-            and len(keep) > len(self.holders) // 2
-            and any(self.holders[name] == 0 for name in keep)
-        )
+        up = [server.name for server in self.servers.values() if server.is_up]
+        keep = [name for name in self.holders if name in up]
+        is_led = len(up) > len(self.servers) // 2 and len(self.healthy) > 0
+        return is_led and len(keep) > len(self.holders) // 2 and self._others_hold("")
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether those who have all that was decided are a quorum by themselves."""
+        return len(self.healthy) > len(self.servers) // 2
 
     def second(self) -> None:
         """Let a second pass: agents follow the journal, servers catch up, the leader looks."""
@@ -216,7 +217,11 @@ class Group:
 
     def _heal(self) -> None:
         for server in self.servers.values():
-            if server.is_up and server.name not in self.broken:
+            if not server.is_up:  # it misses what is decided meanwhile
+                server.behind_s = CATCH_UP_S
+                if server.name in self.holders:
+                    self.holders[server.name] = CATCH_UP_S
+            elif server.name not in self.broken:
                 server.behind_s = max(server.behind_s - 1, 0)
                 server.was_current |= server.behind_s == 0
         for name, whole_s in self.holders.items():
@@ -268,10 +273,10 @@ class Group:
         step = next_step(ranks)
         self.steps.append(step)
         half, self.half = self.half, ""
-        had_quorum = self.has_quorum
+        was_safe = self.is_safe
         self._do(step, half, ranks)
         assert self.voters, f"{step} leaves no voter"
-        assert had_quorum <= self.has_quorum, f"{step} takes the quorum"
+        assert was_safe <= self.is_safe, f"{step} takes the quorum"
         assert self._others_hold(""), f"{step} loses what was kept"
         fresh = [
             voter.server
@@ -296,7 +301,8 @@ class Group:
                 self._check_parting(name, ranks)
                 if isinstance(step, Evacuate):
                     self._evacuate(name)
-                self._take_out(name, half)
+                if half != "begin":
+                    self._take_out(name, half)
             case Replicate():
                 assert 1 <= step.copies <= len(self.servers)
                 self._replicate(step.copies)
@@ -341,9 +347,6 @@ class Group:
         owner = self.servers[name].owner
         voter = self.voters.get(owner)
         is_owner = voter is not None and voter.server == name
-        if half == "event" and is_owner and len(self.voters) > 1:
-            self._dismiss(Dismiss(owner, name, ""))
-            return
         del self.servers[name]
         self.holders.pop(name, None)
         self.damaged.discard(name)

@@ -127,7 +127,9 @@ def _check_end(event: BuildFinished, before: Build, after: Build) -> None:
     assert event.attempt == before.attempt == after.attempt
     assert event.agent == before.agent or event.reason is Reason.LOST
     if after.state is State.FINISHED:
-        assert (after.reason, after.result is None) == (event.reason, False)
+        is_cancelled = event.reason is Reason.LOST and before.cancelled_by is not None
+        reason = Reason.CANCELLED if is_cancelled else event.reason
+        assert (after.reason, after.result is None) == (reason, False)
         assert after.former == before.former
         return
     retry = before.spec.retry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
@@ -68,7 +69,9 @@ async def push(clone: Client) -> tuple[int | None, str]:
 
 
 @contextlib.asynccontextmanager
-async def served(service: GitService, principal: str = "bob") -> AsyncIterator[str]:
+async def served(
+    service: GitService, principal: str = "bob", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     """Serve a store on a free port of the loopback, without asking who calls; yield its URL."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -92,8 +95,8 @@ async def served(service: GitService, principal: str = "bob") -> AsyncIterator[s
     app.router.add_route("*", "/git/{path:.*}", answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/git"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}/git"
     finally:
         await runner.cleanup()

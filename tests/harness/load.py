@@ -14,7 +14,7 @@ SCRIPT = r"""#!/bin/bash
 # /// script
 # [tool.rota]
 # {settings}
-# retry = {{ times = 50, on = ["lost", "agent-error"] }}
+# retry = {{ times = 20, on = ["lost", "agent-error"] }}
 # env = {{ MARKS = "{marks}" }}
 #
 # [tool.rota.params]

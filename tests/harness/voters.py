@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import secrets
+import shutil
+import signal
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -24,7 +28,7 @@ from rota.core.voter import Voter
 from rota.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -37,10 +41,14 @@ def started(build: str) -> BuildStarted:
 
 
 class Group:
-    """Agents by name, each with an engine; the first one founds. Ends every server at the end."""
+    """Agents by name, each with an engine; the first one founds.
 
-    def __init__(self, folder: Path) -> None:
+    Every server is ended and wiped at the end, unless the group is one that lives on.
+    """
+
+    def __init__(self, folder: Path, *, lives_on: bool = False) -> None:
         self.folder = folder
+        self.lives_on = lives_on
         self.engines: dict[str, Engine] = {}
         self.voters: dict[str, Voter] = {}
         self.pins: dict[str, str] = {}
@@ -61,9 +69,13 @@ class Group:
         try:
             await self._stack.__aexit__(kind, error, trace)
         finally:
-            for name in self.engines:
-                async with Engine(self.home(name), credentials_of(self.home(name))) as engine:
-                    await engine.retire()
+            if not self.lives_on:
+                await self._end()
+
+    async def _end(self) -> None:
+        for name in self.engines:
+            async with Engine(self.home(name), credentials_of(self.home(name))) as engine:
+                await engine.retire()
 
     def home(self, name: str) -> Path:
         return self.folder / name
@@ -78,6 +90,24 @@ class Group:
         for stream in (NatsJournal, NatsLogs, NatsBlobs, NatsLease):
             await stream(self.client).open()
         return engine
+
+    async def found_three(self) -> None:
+        """Make three voters, three copies."""
+        await self.found("a1")
+        for name in ("a2", "a3"):
+            await self.add(name)
+        for name in ("a2", "a3"):
+            await self.appoint(name, by="a1")
+        await self.replicate(3, by="a1")
+
+    async def take_over(self, names: Sequence[str]) -> None:
+        """Go on with a group that lives, as if every daemon had been started anew."""
+        for name in names:
+            engine = await self._open(name)
+            await engine.found()
+            self.voters = {voter.agent: voter for voter in engine.voters}
+        first = self.engines[names[0]]
+        self.client = await self._stack.enter_async_context(first.connect())
 
     async def _open(self, name: str) -> Engine:
         credentials = credentials_of(self.home(name))
@@ -104,7 +134,7 @@ class Group:
         async with engine.connect() as client, engine.connect(system=True) as system:
             await system.connected(PATIENCE_S)
             await client.connected(PATIENCE_S)
-            yield NatsEnsemble(client, system)
+            yield NatsEnsemble(client, system, lambda: engine.voters)
 
     async def appoint(self, name: str, *, by: str) -> str:
         """Make a member a voter; return its server's name once the group took it in."""
@@ -134,6 +164,15 @@ class Group:
             await ensemble.remove(server)
         await self.forget(name)
         await self.engines[name].retire()
+
+    async def lose(self, name: str) -> str:
+        """Let an agent's machine be gone for good, disk and all; return its server's name."""
+        engine = self.engines.pop(name)
+        os.kill(engine.pid, signal.SIGKILL)
+        await engine.stop()
+        await engine.release()
+        shutil.rmtree(self.home(name))
+        return self.voters[name].server
 
     async def forget(self, name: str) -> None:
         """Let all know that ``name`` is no voter any more."""
@@ -185,6 +224,7 @@ class Load:
         self.refused = 0
         self.gap_s = 0.0
         self._writers = writers
+        self._prefix = secrets.token_hex(4)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -202,7 +242,7 @@ class Load:
         loop = asyncio.get_running_loop()
         last = loop.time()
         for count in itertools.count():
-            build = f"w{writer}n{count}"
+            build = f"{self._prefix}w{writer}n{count}"
             try:
                 self.acknowledged[build] = await self.journal.append(started(build), expect=0)
             except UnavailableError:

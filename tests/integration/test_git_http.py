@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import gzip
 import os
+import socket
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -16,8 +18,8 @@ from aiohttp import ClientSession
 from tests.harness.git import Client, push, served
 from tests.harness.stores import AT, commit
 
-from rota.adapters.git import GitService, GitStore
-from rota.errors import StaleError
+from rota.adapters.git import GitService, GitStore, asking
+from rota.errors import StaleError, UnavailableError
 from rota.ports.store import Record
 
 BAD = b"# /// script\n# [tool.rota]\n# timout = 3\n# ///\n"
@@ -226,6 +228,87 @@ async def test_a_push_and_a_commit_here_do_not_lose_each_other(site: Site) -> No
     await clone.run("push", "-q")
     tree = await site.store.tree(await site.store.head())
     assert {"jobs/pushed", "jobs/added"} <= set(tree)
+
+
+async def test_a_push_of_several_refs_is_refused_whole(site: Site) -> None:
+    before = await site.store.head()
+    clone = await site.clone()
+    await clone.commit({"notes": b"x\n"})
+    for atomic in ([], ["--atomic"]):
+        said = await clone.refused(*atomic, "origin", "HEAD:main", "HEAD:refs/heads/other")
+        assert "remote: only refs/heads/main can be pushed, refs/heads/other cannot" in said
+    assert (await site.store.head(), site.told) == (before, [])
+    await clone.run("push", "-q", "--atomic", "origin", "HEAD:main")
+    assert len(site.told) == 1
+
+
+async def test_push_options_are_refused_in_gits_words(site: Site) -> None:
+    clone = await site.clone()
+    await clone.commit({"notes": b"x\n"})
+    said = await clone.refused("--push-option", "ci.skip")
+    assert "the receiving end does not support push options" in said
+    assert site.told == []
+
+
+async def test_a_push_past_the_agent_is_refused(site: Site) -> None:
+    before = await site.store.head()
+    clone = await site.clone()
+    await clone.commit({"notes": b"x\n"})
+    said = await clone.refused(str(site.store.path), "HEAD:main")
+    assert "this repository takes a push through its agent only" in said
+    assert await site.store.head() == before
+
+
+async def test_what_the_agent_says_is_what_git_says(tmp_path: Path) -> None:
+    async def refuse(old: str, new: str, principal: str) -> None:
+        raise UnavailableError(f"no quorum:\nask again, {principal}")
+
+    async with (
+        GitStore(tmp_path / "store.git") as store,
+        GitService(store, refuse) as service,
+        served(service) as url,
+    ):
+        clone = Client(tmp_path)
+        await clone.run("clone", "-q", url, "clone")
+        clone.folder = tmp_path / "clone"
+        await clone.commit({"notes": b"x\n"})
+        before = await store.head()
+        said = await clone.refused()
+        assert "! [remote rejected] main -> main (no quorum: ask again, bob)" in said
+        assert await store.head() == before
+
+
+async def test_an_agent_that_stops_while_it_decides_says_so(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    hook = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", str(Path(asking.__file__))),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={"ROTA_ASK": str(theirs.fileno())},
+        pass_fds=[theirs.fileno()],
+    )
+    theirs.close()
+    assert hook.stdin is not None
+    command = b"%s %s refs/heads/main" % (b"1" * 40, b"2" * 40)
+    hook.stdin.write(asking.packet(b"version=1\0atomic") + b"0000")
+    hook.stdin.write(asking.packet(command + b"\n") + b"0000")
+    await hook.stdin.drain()
+    ours.setblocking(False)
+    asked = await asyncio.get_running_loop().sock_recv(ours, 1000)
+    assert asked == command + b"\n"
+    ours.close()
+    out, _ = await hook.communicate()
+    words = b"ng refs/heads/main " + asking.GONE.encode()
+    assert out == asking.packet(b"version=1") + b"0000" + asking.packet(words) + b"0000"
+
+
+async def test_a_hook_of_a_former_version_is_removed(tmp_path: Path) -> None:
+    async with GitStore(tmp_path / "store.git"):
+        pass
+    former = tmp_path / "store.git/hooks/post-receive"
+    former.write_text("#!/bin/sh\nexit 1\n")
+    async with GitStore(tmp_path / "store.git"):
+        assert not former.exists()
 
 
 async def test_history_can_be_cloned_fetched_and_read_by_job(site: Site) -> None:

@@ -32,6 +32,7 @@ from rota.errors import ConflictError, DeniedError, InputError, RotaError, Unava
 from rota.http.access import Access
 from rota.http.app import make_app, make_runner
 from rota.http.peer import add_peer_routes
+from rota.ports.clock import Clock
 from rota.ports.credentials import Credentials
 from rota.ports.peers import Peer
 from rota.service import members
@@ -416,6 +417,23 @@ async def test_a_man_in_the_middle_hears_no_secret(
         assert "is not of the cluster that the token is for; it was told nothing" in error.message
 
 
+@pytest.mark.parametrize(
+    ("days", "says"), [(3, "certificate is not yet valid"), (-4000, "certificate has expired")]
+)
+async def test_clocks_that_are_days_apart_are_named_as_a_cause(
+    tmp_path: Path, days: int, says: str
+) -> None:
+    clock = Ahead()
+    clock.by = timedelta(days=days)
+    async with answering(tmp_path, problem(200), clock) as odd:
+        address = parse_address(odd.url.removeprefix("https://"))
+        ca = (tmp_path / "tls" / "ca.crt").read_bytes()
+        with pytest.raises(DeniedError) as caught:
+            await HttpsStranger().post(address, ca, "/x", b"{}")
+    assert says in caught.value.message
+    assert caught.value.hint == "either it is of another cluster, or one of the two clocks is wrong"
+
+
 async def test_what_is_no_agent_is_told_so(tmp_path: Path) -> None:
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
@@ -633,8 +651,10 @@ async def test_text_reaches_a_build_that_another_agent_runs(
 
 
 @contextlib.asynccontextmanager
-async def answering(folder: Path, answer: Handler) -> AsyncIterator[Peer]:
-    credentials = TlsKeyring(folder / "tls", SystemClock()).found("odd", [])
+async def answering(
+    folder: Path, answer: Handler, clock: Clock | None = None
+) -> AsyncIterator[Peer]:
+    credentials = TlsKeyring(folder / "tls", clock or SystemClock()).found("odd", [])
     app = web.Application()
     app.router.add_get("/x", answer)
     tcp = socket.create_server(("127.0.0.1", 0))

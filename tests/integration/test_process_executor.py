@@ -18,13 +18,13 @@ from tests.harness.attempts import PATH, Attempts, own_descriptors, shells, unti
 from rota.adapters.process import ProcessExecutor, proc
 from rota.adapters.process import __file__ as supervise_home
 from rota.adapters.process.attempt import death_signal
-from rota.adapters.process.census import Marks, members, window
 from rota.adapters.process.home import (
     Beginning,
     Outcome,
     parse_beginning,
     parse_outcome,
 )
+from rota.adapters.process.kin import Marks, members, window
 from rota.adapters.process.oom import OomCounter
 from rota.adapters.process.proc import Identity, Process
 from rota.errors import ConflictError, ExecutionError, UnavailableError

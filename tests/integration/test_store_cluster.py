@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from tests.harness.stores import ADA, AT
 
 from rota.adapters.clocks import SystemClock
 from rota.adapters.git import GitService, GitStore
+from rota.adapters.git.process import Git
 from rota.adapters.memory import MemoryBlobs, MemoryJournal
 from rota.adapters.memory_store import MemoryIndex
 from rota.agent.definitions import Follower
@@ -32,7 +32,6 @@ from rota.core.events import (
 )
 from rota.core.job import Reason, Spec
 from rota.errors import NotFoundError, StaleError, UnavailableError
-from rota.ports.blobs import Blob
 from rota.ports.store import HISTORY, Source
 from rota.service.world import World
 
@@ -285,6 +284,34 @@ async def test_a_folder_of_hundreds_of_jobs_does_not_travel_with_each_of_them(
         assert len(await heads(nodes)) == 1
 
 
+async def test_large_packs_are_dropped_with_the_part_of_the_journal_that_names_them(
+    tmp_path: Path,
+) -> None:
+    async with cluster(tmp_path, "a") as (a,):
+        for number in range(2):
+            noise = random.Random(number).randbytes(400_000)
+            await a.add({f"docs/{number}": noise})
+        entries = [e async for e in a.shared.journal.read() if isinstance(e.event, StoreMoved)]
+        one, two = (e.event.blob for e in entries[1:] if isinstance(e.event, StoreMoved))
+        await a.mover.forget(entries[2].seq)
+        with pytest.raises(NotFoundError):
+            await anext(a.shared.blobs.get(one))
+        assert await anext(a.shared.blobs.get(two))
+
+
+async def test_a_move_follows_one_that_another_agent_trimmed(tmp_path: Path) -> None:
+    async with cluster(tmp_path, "a", "b") as nodes:
+        a, b = nodes
+        await a.add({"jobs/one": b"echo\n"})
+        await heads(nodes)
+        await a.shared.event(AgentStarted(at=AT, agent="a"))
+        await a.shared.journal.trim(before=(await a.shared.journal.bounds())[1])
+        await b.add({"jobs/two": b"echo\n"})
+        await heads(nodes)
+        await a.add({"jobs/three": b"echo\n"})
+        assert len(await heads(nodes)) == 1
+
+
 async def test_a_write_that_was_not_confirmed_is_found_again(tmp_path: Path) -> None:
     async with cluster(tmp_path, "a", "b") as nodes:
         a, b = nodes
@@ -295,8 +322,8 @@ async def test_a_write_that_was_not_confirmed_is_found_again(tmp_path: Path) -> 
         head = (await clone.run("rev-parse", "HEAD")).strip()
         said = await clone.refused()
         assert "[remote rejected] main -> main (not confirmed)" in said
-        await a.caught_up()
-        assert await a.main() == await b.main() == head  # it was taken all the same
+        assert len(await heads([a, b])) == 1
+        assert await b.main() == head  # it was taken all the same
         await clone.run("push", "-q")  # git sees that there is nothing to do
 
 
@@ -490,8 +517,10 @@ async def test_any_agents_commits_and_pushes_and_restarts_end_in_equal_hashes(
         assert [move.old for move in moves[1:]] == [move.new for move in moves[:-1]]
         assert moves[-1].new == main
         for node in nodes:
-            assert await node.store.covered() == node.world.cluster.picture.sealed_through
-            await node.store.git.run("fsck", "--strict", "--no-dangling")
+            records = [record async for record in node.store.records()]
+            assert len(records) == node.world.last_number("web/test")
+    for node in nodes:
+        await Git(node.path).run("fsck", "--strict", "--no-dangling")
 
 
 # -- what cannot be had -------------------------------------------------------------------------
@@ -501,7 +530,8 @@ class NoBlobs(MemoryBlobs):
     """Blobs that were lost."""
 
     async def get(self, name: str) -> AsyncGenerator[bytes, None]:
-        raise NotFoundError(f"nothing is stored as {name!r}")
+        if name:
+            raise NotFoundError(f"nothing is stored as {name!r}")
         yield b""
 
 

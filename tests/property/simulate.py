@@ -1001,6 +1001,13 @@ class World:
         return left
 
     def _unsettled_voters(self, leader: Host) -> list[str]:
+        picture, engine = self.journal.truth.picture, self.engine
+        members = sum(not agent.leaving for agent in picture.agents.values())
+        wanted = min(self.voters, members)
+        wanted -= 1 - wanted % 2
+        numbers = (len(picture.voters), len(engine.servers), engine.copies)
+        if numbers != (wanted, wanted, wanted) or not engine.is_whole():
+            return [f"{numbers} voters, servers, copies of {members} members"]
         with contextlib.suppress(UnavailableError):
             step = next_step(leader.ranks())
             return [] if step is None else [f"{leader.name} would do {step}"]
@@ -1010,15 +1017,7 @@ class World:
         """What must have come right by now."""
         left = self.unsettled()
         assert not left, f"after {CALM_S:.0f} calm seconds: {left}"
-        picture = self.journal.truth.picture
-        members = sum(not agent.leaving for agent in picture.agents.values())
-        wanted = min(self.voters, members)
-        wanted -= 1 - wanted % 2
-        assert len(picture.voters) == wanted, f"{len(picture.voters)} voters of {members} members"
-        assert len(self.engine.servers) == wanted
-        assert self.engine.copies == wanted
-        assert self.engine.is_whole()
-        waiting = picture.builds.keys()
+        waiting = self.journal.truth.picture.builds.keys()
         for build, is_acknowledged in self.requests.items():
             if is_acknowledged:
                 assert build in self.journal.sealed or build in waiting, f"{build} is lost (P1)"

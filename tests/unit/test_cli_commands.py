@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -481,6 +483,199 @@ def test_artifacts_are_listed_fetched_and_kept(
     missing = rota("artifacts", "get", "a#1", "nope")
     assert missing.status == 5
     assert not (tmp_path / "nope").exists()
+
+
+# -- the cluster --------------------------------------------------------------------------------
+
+
+def test_agents_are_drained_and_taken_back(rota: Rota) -> None:
+    rota.routes["GET /v1/status"] = answer(STATUS)
+    rota.routes["POST /v1/agents/a1/drain"] = answer({**AGENT, "draining": True})
+    assert rota("drain") == (0, "a1 takes no more builds; 2 builds are still running\n", "")
+    assert rota.last.json == {"off": False}
+    rota.routes["POST /v1/agents/a2/drain"] = answer(AGENTS[1])
+    assert rota("drain", "a2").out == "a2 takes no more builds and runs none\n"
+    assert rota("drain", "a2", "--off").out == "a2 takes builds again\n"
+    assert rota.last.json == {"off": True}
+    assert json.loads(rota("drain", "a2", "--json").out) == AGENTS[1]
+
+
+def test_a_drain_is_waited_for(rota: Rota, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rota.cli.commands.cluster.LOOK_S", 0.01)
+    rota.routes["POST /v1/agents/a1/drain"] = answer({**AGENT, "running": 1})
+    rota.routes["GET /v1/agents"] = [
+        answer([{**AGENT, "running": 1}]),
+        answer([{**AGENT, "running": 1}]),
+        answer([{**AGENT, "running": 0}]),
+    ]
+    assert rota("drain", "a1", "--wait") == (
+        0,
+        "a1 takes no more builds and runs none\n",
+        "a1 takes no more builds; 1 build is still running\n",
+    )
+
+
+def test_an_agent_leaves_and_is_waited_for(rota: Rota, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rota.cli.commands.cluster.LOOK_S", 0.01)
+    rota.routes["POST /v1/agents/a2/leave"] = answer({**AGENT, "name": "a2", "running": 1})
+    rota.routes["GET /v1/agents"] = [answer(AGENTS), answer(AGENTS[:1])]
+    assert rota("leave", "a2") == (
+        0,
+        "a2 has left the cluster\n",
+        "a2 leaves once it has finished: 1 build is still running\n",
+    )
+
+
+def test_an_agent_that_leaves_now_has_its_builds_cancelled(rota: Rota) -> None:
+    rota.routes["POST /v1/agents/a2/leave"] = answer({**AGENT, "name": "a2"})
+    rota.routes["GET /v1/agents"] = answer(AGENTS[:1])
+    builds = [{**BUILD, "id": "1", "agent": "a1"}, {**BUILD, "id": "2", "agent": "a2"}]
+    rota.routes["GET /v1/builds"] = answer(builds)
+    rota.routes["POST /v1/builds/2/cancel"] = answer(BUILD)
+    assert rota("leave", "a2", "--now") == (0, "a2 has left the cluster\n", "")
+    cancels = [asked for asked in rota.agent.asked if asked.path.endswith("/cancel")]
+    assert [asked.json for asked in cancels] == [{"why": "a2 leaves the cluster"}]
+
+
+def test_the_agent_that_is_asked_leaves_and_then_answers_no_more(rota: Rota) -> None:
+    rota.routes["GET /v1/status"] = answer(STATUS)
+    rota.routes["POST /v1/agents/a1/leave"] = answer({**AGENT, "running": 0})
+
+    def gone(_: Asked) -> Reply:
+        threading.Thread(target=rota.agent.die).start()
+        return answer([AGENT])
+
+    rota.routes["GET /v1/agents"] = gone
+    assert rota("leave").out == "a1 has left the cluster\n"
+
+
+def test_labels_are_changed_and_printed(rota: Rota) -> None:
+    rota.routes["GET /v1/status"] = answer(STATUS)
+    rota.routes["GET /v1/agents"] = answer(AGENTS)
+    rota.routes["POST /v1/agents/a1/labels"] = answer(
+        {**AGENT, "labels": {"java": "21", "gpu": ""}}
+    )
+    assert rota("label", "java=21", "gpu", "-docker").out == "a1: java=21, gpu\n"
+    assert rota.last.json == {"labels": {"java": "21", "gpu": "", "docker": None}}
+    assert rota("label", "a1", "-d", "--json").status == 0
+    assert rota.last.json == {"labels": {"d": None}}
+    assert rota("label", "gpu").status == 0
+    assert rota.last.json == {"labels": {"gpu": ""}}
+    assert rota("label", "a3").out == "gpu\njava=17\n"
+    assert rota("label").out == "linux\n"
+    assert json.loads(rota("label", "a3", "--json").out) == {"gpu": "", "java": "17"}
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "hint"),
+    [
+        (["label", "=x"], "'=x' is no label", "name=value or name; -name takes it away"),
+        (["label", "-x=1"], "'-x=1' is no label", "name=value or name; -name takes it away"),
+        (["label", "x=1", "-x"], "x is given twice", ""),
+        (["label", "x=1", "--zzzz"], "unknown arguments: --zzzz", "see how: rota label --help"),
+        (["token", "mint"], "token: 'mint' is none of create, list and revoke", "[list] | create [--expires 1h] [--uses N] | revoke ID"),
+        (["token", "revoke"], "token: 'revoke' is none of create, list and revoke", "[list] | create [--expires 1h] [--uses N] | revoke ID"),
+        (["token", "create", "--expires", "10"], "--expires: '10' has no unit, write 10s or 10m", ""),
+        (["agent", "--invite"], "--invite needs --daemon", "or, once it runs: rota token create"),
+        (["agent", "--install", "--join", "rota1.x"], "--install is for an agent that is a member already", "first: rota join TOKEN, and rota stop; then: rota agent --install"),
+        (["agent", "--join", "", "--daemon"], "no join token", "make one on a member: rota token create"),
+        (["agent", "--join", "x", "--from-clone", "d", "--daemon"], "--join and --from-clone do not go together", "who joins gets the store from the cluster; a clone begins another one"),
+        (["join"], "missing: TOKEN", "see how: rota join --help"),
+    ],
+)  # fmt: skip
+def test_bad_usage_around_the_cluster_is_named_and_hinted(
+    rota: Rota,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    error: str,
+    hint: str,
+) -> None:
+    monkeypatch.setenv("ROTA_DATA", str(tmp_path / "none"))
+    rota.routes["GET /v1/status"] = answer(STATUS)
+    rota.routes["GET /v1/agents"] = answer(AGENTS)
+    tail = f"\nhint: {hint}\n" if hint else ""
+    assert rota(*words) == (2, "", f"error: {error}\n{tail}")
+
+
+def test_an_unknown_agent_is_named(rota: Rota) -> None:
+    said = problem(404, "no agent 'a9'", hint="did you mean 'a1'?")
+    rota.routes["POST /v1/agents/a9/drain"] = said
+    assert rota("drain", "a9") == (5, "", "error: no agent 'a9'\n\nhint: did you mean 'a1'?\n")
+
+
+def test_join_tokens_are_made_listed_and_revoked(rota: Rota) -> None:
+    token = {
+        "id": "3f2a",
+        "expires_at": "2026-01-02T04:04:05.000000Z",
+        "uses": 0,
+        "token": "rota1.x",
+    }
+    rota.routes["POST /v1/tokens"] = answer(token, 201)
+    assert rota("token", "create") == (0, "rota1.x\n", "")
+    assert rota.last.json == {}
+    rota("token", "create", "--expires", "1h30m", "--uses", "2")
+    assert rota.last.json == {"expires_s": 5400.0, "uses": 2}
+    rota.routes["GET /v1/tokens"] = answer(
+        [{**token, "token": ""}, {**token, "uses": 1}, {**token, "uses": 3}]
+    )
+    assert rota("token").out == (
+        "3f2a  until 2026-01-02T04:04:05.000000Z  any number of uses\n"
+        "3f2a  until 2026-01-02T04:04:05.000000Z  1 use left\n"
+        "3f2a  until 2026-01-02T04:04:05.000000Z  3 uses left\n"
+    )
+    rota.routes["DELETE /v1/tokens/3f2a"] = answer({**token, "token": ""})
+    assert rota("token", "revoke", "3f2a").out == "3f2a admits nobody any more\n"
+
+
+def test_an_agent_is_forgotten(rota: Rota) -> None:
+    rota.routes["DELETE /v1/agents/a3"] = answer(AGENTS[2])
+    assert rota("agents", "--forget", "a3").out == "a3 is no member any more\n"
+
+
+def test_a_recovery_lists_what_may_be_missing(rota: Rota) -> None:
+    done = {
+        "voters": ["a1"], "removed": ["a2", "a3"], "seq": 41,
+        "last_event_at": "2026-01-02T03:04:05.000000Z", "may_miss": ["events after 41", "the end of a#1"],
+    }  # fmt: skip
+    rota.routes["POST /v1/recover"] = answer(done)
+    assert rota("recover").out == (
+        "voters now: a1\n"
+        "removed: a2, a3\n"
+        "last event: 41, 2026-01-02T03:04:05.000000Z\n"
+        "may be missing: events after 41\n"
+        "may be missing: the end of a#1\n"
+    )
+    assert json.loads(rota("recover", "--json").out) == done
+
+
+def test_a_recovery_is_asked_for_twice_at_a_terminal(
+    rota: Rota, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", Terminal("no\n"))
+    said = rota("recover")
+    assert (said.status, rota.agent.asked) == (2, [])
+    assert said.err.startswith("This re-forms the cluster from the voters that are left.")
+    assert said.err.endswith("nothing was done\n")
+
+
+class Terminal(io.StringIO):
+    """Standard input that is a person's."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_agents_fit_eighty_columns(rota: Rota, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rota.cli.commands import cluster
+    from rota.cli.render import Look, table
+
+    look = Look(width=80, now=datetime(2026, 1, 2, 3, 9, 5, tzinfo=UTC))
+    wide = {**AGENT, "labels": {f"label{n}": "value" for n in range(20)}, "name": "build-machine-7"}
+    lines = table([cluster._row(one, look) for one in [*AGENTS, wide]], look, shrink=(5, 6))
+    assert all(len(line) <= 80 for line in lines)
+    assert lines[0].startswith("a1               up        leader  voter  2/4  linux")
+    assert lines[0].endswith("5 min ago")
 
 
 # -- the rest -----------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from rota.client import wire
 from rota.cli.main import build_parser, function_of
 from rota.cli.mirror import descriptions, wire_source
 from rota.cli.parser import command_parser
 from rota.cli.table import COMMANDS, GROUPS, field_text
+from rota.client import wire
 from rota.service.verbs import BY_NAME, VERBS
 
 

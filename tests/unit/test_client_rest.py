@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from tests.harness.fake_agent import BUILD, Asked, FakeAgent, Reply, answer, fake_agent, problem
 
+from rota.cli.main import exit_status
 from rota.client.answer import BrokenError
 from rota.client.client import Client
-from rota.client.rest import BUILD_PATIENCE_S, written
-from rota.cli.main import exit_status
 from rota.client.place import parse_place
+from rota.client.rest import BUILD_PATIENCE_S, written
 from rota.errors import (
     ConflictError,
     DeniedError,

@@ -54,7 +54,7 @@ LEADS = LeaderElected(at=moment(), agent="p")
 
 
 def view(**more: Any) -> View:
-    return View(**{"name": "p", "labels": {}, "slots": 2, **more})
+    return View(**{"name": "p", "labels": {}, "slots": 2, "leads": True, **more})
 
 
 def claimed(decision: Decision) -> list[str]:
@@ -115,7 +115,7 @@ def test_only_the_leader_seals() -> None:
     events = (requested("a"), started("a"), finished("a"))
     assert duties(decide(cluster_of(*events), view(), moment())) == []
     cluster = cluster_of(*events, LEADS)
-    assert duties(decide(cluster, view(), moment())) == [Seal(through=4, expect=0)]
+    assert duties(decide(cluster, view(), moment())) == [Seal(through=4, fence=4)]
     assert duties(decide(cluster, view(name="q"), moment())) == []
     assert duties(decide(cluster, view(is_sealing=True), moment())) == []
 
@@ -129,7 +129,7 @@ def test_seals_are_a_second_apart_whatever_the_wall_clock_says() -> None:
         assert early.wake_at is not None
         assert (early.wake_at - now).total_seconds() == 0.75
         due = decide(cluster, view(since_seal_s=1.0), now)
-        assert duties(due) == [Seal(through=5, expect=2)]
+        assert duties(due) == [Seal(through=5, fence=1)]
 
 
 def test_the_journal_is_trimmed_in_steps_behind_the_history() -> None:

@@ -351,7 +351,7 @@ def test_agents_leader_and_refs_are_known() -> None:
     story.fold(AgentStopped(at=moment(2), agent="never seen"))
     story.fold(Unknown(kind="?", raw=b""))
     picture = story.cluster.picture
-    assert (picture.agents["p"].slots, picture.agents["p"].up) == (3, False)
+    assert (picture.agents["p"].slots, picture.agents["p"].is_up) == (3, False)
     assert (picture.leader, picture.leader_seq, picture.leader_since) == ("p", 2, moment(1))
     assert (picture.refs, list(picture.agents), picture.seq) == ({"main": "1"}, ["p"], 6)
 

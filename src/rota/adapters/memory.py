@@ -11,6 +11,8 @@ import hashlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from msgspec.structs import replace
+
 from rota.core.codec import decode, encode
 from rota.core.events import LEADER, key_of
 from rota.errors import FencedError, InputError, InvariantError, NotFoundError, StaleError
@@ -214,10 +216,33 @@ class MemoryPresence:
 
     def __init__(self) -> None:
         self._hearers: _Hearers[Word] = _Hearers()
+        self._asking: dict[str, asyncio.Future[bool]] = {}
+        self._asked = 0
 
     async def say(self, word: Word) -> None:
         """Tell everybody who hears."""
         self._hearers.tell(word)
+
+    async def ask(self, word: Word, *, within_s: float) -> bool:
+        """Say it, and return whether it was confirmed."""
+        self._asked += 1
+        answer = str(self._asked)
+        asking = self._asking[answer] = asyncio.get_running_loop().create_future()
+        self._hearers.tell(replace(word, answer=answer))
+        try:
+            async with asyncio.timeout(within_s):
+                await asking
+        except TimeoutError:
+            return False
+        finally:
+            del self._asking[answer]
+        return True
+
+    async def confirm(self, word: Word) -> None:
+        """Answer a word that was heard."""
+        asking = self._asking.get(word.answer)
+        if asking is not None and not asking.done():
+            asking.set_result(True)
 
     async def hear(self) -> AsyncGenerator[Word, None]:
         """Yield what agents say from now on, for ever."""

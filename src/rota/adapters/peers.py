@@ -181,6 +181,7 @@ def _source(family: int, kind: int, address: tuple[Any, ...]) -> str:
 
 def _client_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False
     return context
 

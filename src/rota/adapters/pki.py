@@ -42,7 +42,8 @@ MAX_HOSTS = 64
 #: A clock that is behind by less than this sees a fresh certificate as valid.
 SKEW = timedelta(days=1)
 CA_LIFE = timedelta(days=365 * 50)
-LIFE = timedelta(days=365 * 2)
+#: Longer than any daemon runs: it renews at its start. What shuts a machine out is its pin.
+LIFE = timedelta(days=365 * 10)
 RENEW_BEFORE = timedelta(days=30)
 
 

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from rota.core.build import Usage
 from rota.errors import ConflictError, ExecutionError
 from rota.ports.executor import Exit, Task
+
+_FOREVER_S = 1e6
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +43,10 @@ class ScriptedAttempt:
         self._pid = pid
         self._received = bytearray()
         self._is_input_ended = False
-        self._ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._is_clean = False
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[Exit] = self._loop.create_future()
+        self._lease: asyncio.TimerHandle | None = None
 
     @property
     def pid(self) -> int:
@@ -58,7 +64,8 @@ class ScriptedAttempt:
 
     async def terminate(self, grace_s: float) -> None:
         """End it by SIGTERM; one that ignores that, by SIGKILL after ``grace_s``."""
-        if self._ended.done() or not self._plan.ignores_term:
+        self._is_clean = self._ended.done()
+        if self._is_clean or not self._plan.ignores_term:
             self.end(self._killed(signal.SIGTERM if grace_s > 0 else signal.SIGKILL))
             return
         await asyncio.wait([self._ended], timeout=grace_s)
@@ -81,6 +88,23 @@ class ScriptedAttempt:
             self._is_input_ended = True
             self.finish()
 
+    def renew(self, until: float) -> bool:
+        """Set when its lease runs out; False without one, or after the end."""
+        if self._lease is None or self._is_clean:
+            return False
+        if self._ended.done():
+            return not self._ended.result().expired
+        self.lend(until)
+        return True
+
+    def lend(self, until: float) -> None:
+        """Give it a lease, or another one."""
+        if self._lease is not None:
+            self._lease.cancel()
+        # A loop takes no timer without an end.
+        until = min(until, self._loop.time() + _FOREVER_S)
+        self._lease = self._loop.call_at(until, self._expire)
+
     def print(self, data: bytes) -> None:
         """Append ``data`` to the log, as a script would."""
         with (self._task.home / "log").open("ab") as log:
@@ -99,6 +123,11 @@ class ScriptedAttempt:
         """End with ``outcome``, if it has not ended yet."""
         if not self._ended.done():
             self._ended.set_result(outcome)
+        if self._lease is not None:
+            self._lease.cancel()
+
+    def _expire(self) -> None:
+        self.end(replace(self._killed(signal.SIGKILL), expired=True))
 
     def _killed(self, signum: signal.Signals) -> Exit:
         return Exit(128 + signum, signum, self._plan.usage)
@@ -120,6 +149,10 @@ class ScriptedExecutor:
         """All attempts ever started, by home, oldest first."""
         return dict(self._attempts)
 
+    def moment(self) -> float:
+        """Return the loop's time."""
+        return asyncio.get_running_loop().time()
+
     async def start(self, task: Task) -> ScriptedAttempt:
         """Begin the task's plan.
 
@@ -131,7 +164,12 @@ class ScriptedExecutor:
             raise ExecutionError(plan.refusal)
         attempt = ScriptedAttempt(task, plan, pid=(1 << 22) + 1 + len(self._attempts))
         self._attempts[task.home] = attempt
+        if task.lease_until is not None and task.lease_until <= self.moment():
+            attempt.end(Exit(None, None, Usage(), known=False, expired=True))
+            return attempt
         attempt.print(plan.output)
+        if task.lease_until is not None:
+            attempt.lend(task.lease_until)
         if not plan.hangs:
             attempt.finish()
         return attempt

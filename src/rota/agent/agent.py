@@ -11,29 +11,38 @@ import pwd
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from rota.agent.ballot import Ballot
 from rota.agent.definitions import Follower
 from rota.agent.duties import Duties, Duty
+from rota.agent.exclusive import Leases
 from rota.agent.historian import Historian
 from rota.agent.leadership import Leadership
 from rota.agent.leaving import Leaving
 from rota.agent.leftovers import keep_artifacts
+from rota.agent.limits import Limits
 from rota.agent.loop import Loop, nobody
 from rota.agent.membership import Membership
 from rota.agent.mover import Fetch, Mover, nobody_to_fetch_from
 from rota.agent.patience import persist
 from rota.agent.rebuild import restore
+from rota.agent.retention import Sweeper
 from rota.agent.roll import Roll
 from rota.agent.runner import Runner
 from rota.agent.workplace import Workplace, tmp, work
+from rota.core.decide import expected
 from rota.core.events import (
+    AgentFound,
     AgentJoined,
     AgentLost,
     AgentStarted,
     AgentStopped,
+    BuildsSwept,
     LeaderElected,
     LeaderResigned,
 )
+from rota.core.retention import Swept
 from rota.core.settings import Settings
 from rota.core.surroundings import Place
 from rota.errors import RotaError, UnavailableError
@@ -78,7 +87,7 @@ class Ports:
     watcher: Watcher
     clock: Clock
     configure: Callable[[Settings], Awaitable[None]] = no_settings
-    """Told of the settings at the start and whenever they changed."""
+    """Gives the engine the limits that the settings say; called by the leader."""
     fetch: Fetch = nobody_to_fetch_from
     """Brings both branches of the store from another agent."""
     lease: Lease | None = None
@@ -94,6 +103,7 @@ class Agent:
 
     service: Service
     loop: Loop
+    follower: Follower
     historian: Historian
     mover: Mover
     runner: Runner
@@ -118,7 +128,7 @@ async def run_agent(
     world = await restore(ports.journal, ports.store, ports.index, given, bounds=bounds)
     world.contact = Contact(ports.clock)
     historian = Historian(world, ports.store, ports.index, ports.clock)
-    follower = Follower(world, ports.store, ports.configure)
+    follower = Follower(world, ports.store)
     workplace = Workplace(me.data)
     await historian.begin()
     service: Service
@@ -163,6 +173,7 @@ async def run_agent(
             fetch=ports.fetch,
         )
         loop.on_entry.append(mover.folded)
+        loop.before_trim.append(mover.forget)
         service = Service(
             me=me,
             world=world,
@@ -177,6 +188,8 @@ async def run_agent(
             ensemble=ports.ensemble,
         )
         members = Members(service, ports, loop, group)
+        follower.told.append(members.limits.changed)
+        runner.leases = members.leases
         group.create_task(historian.run(), name="historian")
         await follower.follow(await ports.store.head())
 
@@ -200,6 +213,7 @@ async def run_agent(
             yield Agent(
                 service=service,
                 loop=loop,
+                follower=follower,
                 historian=historian,
                 mover=mover,
                 runner=runner,
@@ -228,14 +242,28 @@ class Members:
             changed=self._led,
         )
         self._wakes: list[Callable[[], None]] = []
-        works: list[Duty] = [self._watch_silence]
+        self.leases: Leases | None = None
+        self.limits = Limits(world, ports.configure)
+        sweeper = Sweeper(
+            world=world,
+            index=ports.index,
+            logs=ports.logs,
+            blobs=ports.blobs,
+            clock=ports.clock,
+            record=self._record_swept,
+        )
+        works: list[Duty] = [self._watch_silence, self.limits.keep_limits, sweeper.run]
         silent = nobody
         if ports.presence is not None:
-            roll = Roll(me.name, world, ports.presence, ports.clock)
+            roll = Roll(me.name, world, ports.presence, ports.clock, confirms=self._counts_on)
             group.create_task(roll.speak(), name="presence")
             works.append(roll.listen)
             silent = roll.silent
             loop.on_entry.append(lambda entry: roll.noted(entry.event.agent))
+            self.leases = Leases(
+                world, ports.executor, leads=self._is_leading, is_heard=roll.is_heard
+            )
+            group.create_task(self.leases.run(), name="leases of attempts")
         if ports.ensemble is not None:
             membership = Membership(
                 name=me.name,
@@ -289,9 +317,35 @@ class Members:
         for wake in self._wakes:
             wake()
 
+    def _is_leading(self) -> bool:
+        return self.leadership.leads
+
+    def _counts_on(self, name: str) -> bool:
+        """Say whether this agent alone could record another as lost now, and is not about to."""
+        agent = self._world.cluster.picture.agents.get(name)
+        is_up = agent is not None and agent.is_up
+        return is_up and name not in self._loop.losing and self._is_leading()
+
     def _led(self) -> None:
         self._duties.changed()
         self._loop.decide_soon()
+
+    async def _record_swept(self, swept: tuple[Swept, ...]) -> None:
+        event = BuildsSwept(
+            at=self._ports.clock.now(), by=self._me.name, agent=self._me.name, swept=swept
+        )
+        fence = expected(self._world.cluster.picture.leader_seq, self._loop.journal_first)
+        await self._ports.journal.append(event, fence=fence)
+
+    async def found(self, labels: dict[str, str]) -> None:
+        """Record what this agent found on its machine since it started."""
+        if labels == self._me.labels:
+            return
+        self._me = self._service.me = replace(self._me, labels=labels)
+        event = AgentFound(
+            at=self._ports.clock.now(), by=self._me.name, agent=self._me.name, labels=labels
+        )
+        await persist("labels", lambda: self._ports.journal.append(event))
 
     async def _watch_silence(self) -> None:
         """Decide every second: nobody announces that an agent fell silent."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from rota.core.definitions import check, wanted
-from rota.core.settings import Settings
-from rota.errors import UnavailableError
 from rota.ports.store import Store
 from rota.service.world import World
 
@@ -15,12 +13,14 @@ logger = logging.getLogger(__name__)
 
 
 class Follower:
-    """Reads definitions into the world. Only one caller at a time: the agent's :class:`Mover`."""
+    """Reads definitions into the world. Only one caller at a time: the agent's :class:`Mover`.
 
-    def __init__(
-        self, world: World, store: Store, configure: Callable[[Settings], Awaitable[None]]
-    ) -> None:
-        self._world, self._store, self._configure = world, store, configure
+    ``told`` are called after each change.
+    """
+
+    def __init__(self, world: World, store: Store) -> None:
+        self._world, self._store = world, store
+        self.told: list[Callable[[], None]] = []
 
     async def follow(self, commit: str) -> None:
         """Let the definitions be those of ``commit``. Cost: what was changed, and one ls-tree.
@@ -37,7 +37,5 @@ class Follower:
         for problem in problems:
             logger.warning("main: %s", problem)
         self._world.definitions, self._world.commit = definitions, commit
-        try:
-            await self._configure(definitions.settings)
-        except UnavailableError as error:
-            logger.warning("the settings take effect later: %s", error.message)
+        for told in self.told:
+            told()

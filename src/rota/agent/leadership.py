@@ -117,10 +117,11 @@ class Leadership:
                     self._world.touch()
 
     async def _beat(self) -> None:
+        sent = self._clock.monotonic()
         if self._lease is None or self._is_alone():
+            self._held_until = sent + HOLD_S  # who joins now waits for a whole lease
             await asyncio.sleep(BEAT_S)
             return
-        sent = self._clock.monotonic()
         try:
             await self._lease.beat(Beat(self._name, self._token), within_s=HOLD_S)
         except UnavailableError:
@@ -141,11 +142,18 @@ class Leadership:
         return picture.leader not in picture.agents or self._silent_s() >= self._patience_s()
 
     def _silent_s(self) -> float:
+        self._note_awake(LEASE_S / 2)
+        return self._looked_at - self._heard_at
+
+    def _note_awake(self, within_s: float) -> None:
+        """Forget the silence if more than ``within_s`` seconds passed since the last look.
+
+        Then it was this agent that slept, and what it missed says nothing.
+        """
         now = self._clock.monotonic()
-        if now - self._looked_at > LEASE_S / 2:
-            self._heard_at = now  # it was this agent that slept: what it missed says nothing
+        if now - self._looked_at > within_s:
+            self._heard_at = now
         self._looked_at = now
-        return now - self._heard_at
 
     def _patience_s(self) -> float:
         return LEASE_S + self._spread_s()
@@ -163,7 +171,10 @@ class Leadership:
         self._stood_at, self._is_standing = self._clock.monotonic(), True
         try:
             async with asyncio.timeout(STAND_S):
-                token = await self._journal.append(event, expect=self._expected())
+                # Asked anew: only the leader knows how far it has trimmed the journal.
+                first, _ = await self._journal.bounds()
+                expect = expected(self._world.cluster.picture.leader_seq, first)
+                token = await self._journal.append(event, expect=expect)
                 await self._world.reached(token, STAND_S)
         except StaleError:
             await self._news()
@@ -171,6 +182,7 @@ class Leadership:
             await asyncio.sleep(LOOK_S)
         finally:
             self._is_standing = False
+            self._note_awake(STAND_S + LEASE_S)
 
     def _why(self) -> str:
         picture = self._world.cluster.picture

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 
 from rota.agent.historian import Historian
 from rota.agent.patience import persist
@@ -51,7 +51,8 @@ def nobody() -> Mapping[str, float]:
 class Loop:
     """Folds and decides for one agent.
 
-    ``on_entry`` gets each entry after it was folded, also those from before this agent was live.
+    ``on_entry`` gets each entry after it was folded, also those from before this agent was live;
+    ``before_trim`` the sequence below which the journal is about to forget.
     """
 
     def __init__(
@@ -84,11 +85,17 @@ class Loop:
         self._caught_up = asyncio.Event()
         self._catch_up_to = 0
         self.on_entry: list[Callable[[Entry], None]] = []
+        self.before_trim: list[Callable[[int], Awaitable[None]]] = []
 
     @property
     def journal_first(self) -> int:
         """The first sequence that the journal still has, as far as this agent knows."""
         return self._journal_first
+
+    @property
+    def losing(self) -> Set[str]:
+        """The agents and builds whose loss this agent is about to record."""
+        return self._losing
 
     @property
     def is_live(self) -> bool:
@@ -280,6 +287,8 @@ class Loop:
 
     async def _trim(self, trim: Trim) -> None:
         try:
+            for told in self.before_trim:
+                await told(trim.before)
             await self._journal.trim(before=trim.before)
             self._journal_first = trim.before
         except UnavailableError as error:

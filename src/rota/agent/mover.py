@@ -244,6 +244,21 @@ class Mover:
         if not await self._store.contains(await self._store.head(), new):
             raise UnavailableError(f"the agent that was asked does not have {new} either")
 
+    async def forget(self, before: int) -> None:
+        """Drop the packs of moves below a sequence that the journal is about to forget.
+
+        Cost: a pass over what is forgotten. Who would still need them fetches from another agent.
+
+        Raises:
+            UnavailableError: the journal or the blobs cannot be reached; to be done again.
+        """
+        async with aclosing(self._journal.read()) as entries:
+            async for entry in entries:
+                if entry.seq >= before:
+                    return
+                if isinstance(entry.event, StoreMoved) and entry.event.blob:
+                    await self._blobs.drop(entry.event.blob)
+
     async def _pack(self, move: StoreMoved) -> AsyncGenerator[bytes]:
         if not move.blob:
             yield move.pack
@@ -291,6 +306,8 @@ class Mover:
             UnavailableError: as of :meth:`commit`.
         """
         seq, at = self._place()
+        if new == at:
+            return
         if old != at or not await self._store.contains(new, old):
             raise StaleError(f"main is at {at}")
         subject = await self._store.subject(new)
@@ -313,14 +330,42 @@ class Mover:
             blob=blob,
         )
         try:
-            written = await self._append(event, expect=expected(seq, self._journal_first()))
+            written = await self._write(event, seq)
         except StaleError:
-            written = await self._meet(new)
-            if not written:
-                if blob:
-                    await self._blobs.drop(blob)
-                raise
+            if blob:
+                await self._blobs.drop(blob)
+            raise
         await self._reach(written)
+
+    async def _write(self, event: StoreMoved, seq: int) -> int:
+        """Append a move that follows the one at ``seq``; return its sequence.
+
+        An append whose confirmation was lost is found again: it is the one that came first.
+
+        Raises:
+            StaleError: another move came first; this agent has followed it.
+        """
+        first = self._journal_first()
+        while True:
+            try:
+                return await self._append(event, expect=expected(seq, first))
+            except StaleError:
+                now_first, last = await self._journal.bounds()
+                await self._fold_up_to(last)
+                if event.new in self._recent:
+                    return self._recent[event.new]
+                is_first = self._world.cluster.picture.ref_seqs.get(MAIN, 0) == seq
+                if not is_first or expected(seq, now_first) == expected(seq, first):
+                    raise
+                first = now_first  # nobody moved main: the former move was trimmed meanwhile
+
+    async def _fold_up_to(self, seq: int) -> None:
+        """Return once an event is folded, and the moves up to it are applied."""
+        try:
+            await self._world.reached(seq, FOLD_TIMEOUT_S)
+        except TimeoutError:
+            raise UnavailableError("this agent lags behind the journal") from None
+        await self._reach(self._world.cluster.picture.ref_seqs.get(MAIN, 0))
 
     def _place(self) -> tuple[int, str]:
         """Return the last move that was applied, and where it led.
@@ -346,19 +391,6 @@ class Mover:
                     await self._blobs.put(name, _chain(small, pieces))
                     return b"", name
         return small, ""
-
-    async def _meet(self, new: str) -> int:
-        """Follow a move that came first; return its sequence if it is the one to ``new``, else 0.
-
-        An append whose confirmation was lost is found again so.
-        """
-        _, last = await self._journal.bounds()
-        try:
-            await self._world.reached(last, FOLD_TIMEOUT_S)
-        except TimeoutError:
-            raise UnavailableError("this agent lags behind the journal") from None
-        await self._reach(self._world.cluster.picture.ref_seqs.get(MAIN, 0))
-        return self._recent.get(new, 0)
 
     async def _reach(self, seq: int) -> None:
         try:

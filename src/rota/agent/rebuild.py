@@ -62,7 +62,8 @@ async def restore(
         index.add((), snapshot=(cluster.picture.seq, given))
         return World(journal, index, cluster)
     numbers = await _from_history(store, index, first)
-    return World(journal, index, Cluster(Picture(numbers=numbers)))
+    # What lies before the first event is as good as folded, also where there is no event yet.
+    return World(journal, index, Cluster(Picture(seq=first - 1, numbers=numbers)))
 
 
 def _last_known(snapshot: tuple[int, bytes] | None) -> Cluster:

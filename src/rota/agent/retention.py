@@ -127,23 +127,24 @@ class Sweeper:
         """Drop, then take note: in the journal of what was there, here of what was not."""
         dropped: list[Swept] = []
         missing: list[Swept] = []
-        try:
-            for at in range(0, len(gone), AT_ONCE):
-                some = gone[at : at + AT_ONCE]
-                found = await asyncio.gather(
-                    *(self._drop(*each) for each in some), return_exceptions=True
-                )
-                faults = [each for each in found if isinstance(each, BaseException)]
-                for (_, verdict), was_there in zip(some, found, strict=True):
-                    if isinstance(was_there, bool):
-                        (dropped if was_there else missing).append(verdict)
-                if faults:
-                    raise faults[0]
-        finally:
-            if missing:
-                self._index.sweep(missing, None)
-            if dropped:
-                await self._record(tuple(dropped))
+        fault: BaseException | None = None
+        for at in range(0, len(gone), AT_ONCE):
+            some = gone[at : at + AT_ONCE]
+            dropping = (self._drop(*each) for each in some)
+            found = await asyncio.gather(*dropping, return_exceptions=True)
+            for (_, verdict), was_there in zip(some, found, strict=True):
+                if isinstance(was_there, BaseException):
+                    fault = was_there
+                else:
+                    (dropped if was_there else missing).append(verdict)
+            if fault is not None:
+                break
+        if missing:
+            self._index.sweep(missing, None)
+        if dropped:
+            await self._record(tuple(dropped))
+        if fault is not None:
+            raise fault
 
     async def _drop(self, left: Remains, verdict: Swept) -> bool:
         """Drop what the verdict says; return whether anything of it was still there."""

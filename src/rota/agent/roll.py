@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rota.ports.clock import Clock
 from rota.ports.presence import Presence, Word
@@ -14,11 +14,29 @@ SAY_S = 2.0
 
 
 class Roll:
-    """This agent's words, and its record of others'. Both methods are tasks."""
+    """This agent's words, and its record of others'. :meth:`speak`, :meth:`listen` are tasks.
 
-    def __init__(self, name: str, world: World, presence: Presence, clock: Clock) -> None:
+    Args:
+        name: This agent.
+        world: For the members, and for how far this agent has folded.
+        presence: Carries the words.
+        clock: Silence is counted by it.
+        confirms: Whether an agent that asks may be told that its silence counts from now on: only
+            by the leader, and of an agent that is not being recorded as lost already.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        world: World,
+        presence: Presence,
+        clock: Clock,
+        *,
+        confirms: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._name, self._world = name, world
         self._presence, self._clock = presence, clock
+        self._confirms = confirms
         self._heard: dict[str, float] = {}
         self._since: float | None = None
 
@@ -28,6 +46,10 @@ class Roll:
             await self._presence.say(Word(self._name, self._world.seq))
             await asyncio.sleep(SAY_S)
 
+    async def is_heard(self, within_s: float) -> bool:
+        """Say that this agent is there, and return whether the leader confirms that it heard."""
+        return await self._presence.ask(Word(self._name, self._world.seq), within_s=within_s)
+
     async def listen(self) -> None:
         """Note who speaks, for ever; silence counts from the moment this begins."""
         self._since = self._clock.monotonic()
@@ -36,6 +58,8 @@ class Roll:
             async with contextlib.aclosing(self._presence.hear()) as words:
                 async for word in words:
                     self._heard[word.agent] = self._clock.monotonic()
+                    if word.answer and self._confirms(word.agent):
+                        await self._presence.confirm(word)
         finally:
             self._since = None
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from rota.agent.exclusive import Leases
 from rota.agent.patience import persist
 from rota.agent.shipper import Shipper
 from rota.agent.workplace import Workplace, work
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 #: Why an attempt was told to end is written here first, for a daemon that comes after us.
 STOP_FILE = "stop"
 MAX_MESSAGE = 500
+EXPIRED = "it is exclusive, and its agent was not heard any more"
 
 Keep = Callable[[Build, Path], Awaitable[list[str]]]
 """Stores the artifacts that a finished attempt's header names; returns what went wrong."""
@@ -76,6 +78,7 @@ class Runner:
     clock: Clock
     keep: Keep
     freed: Callable[[], None] = lambda: None  # called when a slot is free again
+    leases: Leases | None = None  # of exclusive attempts; None where there can be no other agent
     active: dict[str, Active] = dataclasses.field(default_factory=dict)
 
     # -- from the loop --------------------------------------------------------------------------
@@ -105,9 +108,10 @@ class Runner:
         with contextlib.suppress(OSError):
             (active.home / STOP_FILE).write_text(reason)
         if active.running is not None:
-            self.group.create_task(
-                self._terminate(active.running, active.build.spec.grace_s), name="terminate"
-            )
+            # Of one that was given up, another attempt may begin at once.
+            is_urgent = reason is Reason.LOST and active.build.spec.exclusive
+            grace_s = 0.0 if is_urgent else active.build.spec.grace_s
+            self.group.create_task(self._terminate(active.running, grace_s), name="terminate")
 
     async def send(self, build: str, data: bytes, *, eof: bool) -> None:
         """Write to the standard input of a build that runs here."""
@@ -142,12 +146,17 @@ class Runner:
         await self._tidy(active, outcome, recorded=recorded)
 
     async def _outcome(self, active: Active, *, adopt: bool) -> BuildFinished:
+        until: float | None = None
+        if not adopt and self.leases is not None and active.build.spec.exclusive:
+            until = await self.leases.lend(lambda: active.stopped_for is None)
+            if until is None:
+                return self._finished(active, active.stopped_for or Reason.LOST)
         try:
             task = await self._prepare(active, adopt=adopt)
             if adopt:
                 active.running = await self.executor.adopt(task)
             else:
-                active.running = await self.executor.start(task)
+                active.running = await self.executor.start(replace(task, lease_until=until))
         except RotaError as error:
             return self._finished(active, Reason.AGENT_ERROR, message=error.message)
         try:
@@ -155,6 +164,12 @@ class Runner:
         except RotaError as error:
             await self._terminate(active.running, 0)
             return self._finished(active, Reason.AGENT_ERROR, message=error.message)
+
+    def _kept(self, active: Active, running: Running) -> contextlib.AbstractContextManager[None]:
+        """Renew the lease of an exclusive attempt while the context is open."""
+        if self.leases is None or not active.build.spec.exclusive:
+            return contextlib.nullcontext()
+        return self.leases.kept(running, lambda: self.stop(active.build.id, Reason.LOST))
 
     async def _prepare(self, active: Active, *, adopt: bool) -> Task:
         build, home = active.build, active.home
@@ -181,7 +196,8 @@ class Runner:
         shipper.on_write()  # it may have been written to before it was watched
         try:
             self._set_limits(active, adopt=adopt)
-            ended = await running.wait()
+            with self._kept(active, running):
+                ended = await running.wait()
             await running.terminate(0)
         finally:
             watch.close()
@@ -200,7 +216,10 @@ class Runner:
         reason = active.stopped_for or _reason(ended)
         scanner = active.live.scanner if active.live is not None else None
         fact = self._finished(
-            active, reason, exit_code=ended.code, message="; ".join(failed)[:MAX_MESSAGE]
+            active,
+            reason,
+            exit_code=ended.code,
+            message="; ".join([EXPIRED] * ended.expired + failed)[:MAX_MESSAGE],
         )
         if scanner is None:
             return fact
@@ -326,7 +345,7 @@ def _is_ours(build: Build, outcome: BuildFinished) -> bool:
 
 
 def _reason(ended: Exit) -> Reason:
-    if not ended.known:
+    if not ended.known or ended.expired:
         return Reason.LOST
     if ended.oom_killed:
         return Reason.OOM_KILLED

@@ -615,24 +615,48 @@ COMMANDS: tuple[Command, ...] = (
         name="log",
         group=_BUILDS,
         call="log:log",
-        verbs=("log", "build"),
+        verbs=("log", "build", "grep"),
         args=(
-            _build("log.build"),
+            Arg(
+                ("build",),
+                ("log.build", "grep.job"),
+                "job#number, a job's name (its latest build), or an id's prefix; with --grep also"
+                " a glob of jobs, or nothing for all",
+                many="?",
+                completes="build",
+                metavar="BUILD",
+            ),
             Arg(_FOLLOW, ("log.follow",), kind="flag"),
             Arg(("--tail",), ("log.tail",), "only so many last lines", kind="int", metavar="N"),
-            Arg(("--grep",), ("log.grep",), metavar="RE"),
+            Arg(("--grep",), ("log.grep", "grep.pattern"), metavar="RE"),
+            Arg(
+                ("-n", "--builds"),
+                ("grep.builds",),
+                "search so many builds, the newest (100)",
+                kind="int",
+                metavar="N",
+            ),
+            Arg(("--max",), ("grep.max",), kind="int", metavar="N"),
+            Arg(("--result",), ("grep.result",), metavar="RESULT"),
+            Arg(("--after",), ("grep.after",), metavar="TIME"),
+            Arg(("--before",), ("grep.before",), metavar="TIME"),
             Arg(("--attempt",), ("log.attempt",), kind="int", metavar="N"),
             Arg(("--offset",), ("log.offset",), kind="int", metavar="N"),
             Arg(("--line",), ("log.line",), kind="int", metavar="N"),
             Arg(("--limit",), ("log.limit",), kind="int", metavar="N"),
         ),
         more="Into a file or pipe go the raw bytes. On a terminal workflow commands (::group::,\n"
-        "::error::) are drawn, colours are kept, and nothing else reaches the terminal.",
+        "::error::) are drawn, colours are kept, and nothing else reaches the terminal.\n\n"
+        "With --grep and no build, a glob, or one of -n, --max, --result, --after and --before, the\n"
+        "logs of many builds are searched on all agents; the exit status is 1 if nothing is found.",
         examples=(
             ("rota log web/test -f", "the latest build, until it has finished"),
             ("rota log 'web/test#7' --tail 50", ""),
             ("rota log 'web/test#7' >test.log", "byte for byte what the script printed"),
+            ("rota log --grep 'No space left'", "in the last 100 builds of all jobs"),
+            ("rota log 'web/*' --grep Timeout -n 1000 --result failed", ""),
         ),
+        has_json=True,
     ),
     Command(
         name="cancel",

@@ -30,7 +30,7 @@ CONNECT_S = 10.0
 #: How long an answer may take beyond the wait that was asked for.
 ANSWER_S = 30.0
 #: After so long without a byte the agent is asked whether it is there, and has so long to say yes.
-SILENCE_S, PROBE_S = 5.0, 3.0
+SILENCE_S, PROBE_S = 3.0, 3.0
 PIECE = 64 * 1024
 
 
@@ -212,11 +212,12 @@ def translated(place: Place | None = None) -> Iterator[None]:
 
 
 class _Watched(io.RawIOBase):
-    """A socket's bytes; each silence is looked into."""
+    """A socket's bytes; each silence is looked into. ``is_over`` once there are no more."""
 
     def __init__(self, sock: socket.socket, on_silence: Callable[[], None]) -> None:
         self._sock = sock
         self._on_silence = on_silence
+        self.is_over = False
 
     def readable(self) -> bool:
         return True
@@ -224,9 +225,12 @@ class _Watched(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         while True:
             try:
-                return self._sock.recv_into(buffer)
+                count = self._sock.recv_into(buffer)
             except TimeoutError:
                 self._on_silence()
+            else:
+                self.is_over = not count
+                return count
 
     def makefile(self, _: str) -> io.BufferedReader:
         """Return what reads this, as http.client asks a socket for it."""
@@ -245,9 +249,12 @@ def _begun(
         if is_over or not is_there(place):
             raise TimeoutError("silent")
 
-    source = cast("socket.socket", _Watched(sock, on_silence))
-    response = http.client.HTTPResponse(source, method=method)
+    source = _Watched(sock, on_silence)
+    response = http.client.HTTPResponse(cast("socket.socket", source), method=method)
     response.begin()
+    # To http.client half a head is a head, and without a length any end is the end.
+    if source.is_over or (response.length is None and not response.chunked):
+        raise http.client.IncompleteRead(b"")
     return response
 
 

@@ -82,10 +82,11 @@ class Whereabouts:
 
     def heard(self, status: int, headers: Headers) -> None:
         """Take note of what an answer says beside itself. Who gave a good one is home now."""
-        if status in (401, 403) and self.place != self.home:
+        is_good = status < 500 and status not in (401, 403)
+        if not is_good and self.place != self.home:
             return
         self._learn(headers.get("Rota-Agents"))
-        if status < 500:
+        if is_good:
             self._arrived(headers)
         if status < 400:
             self._age(headers.get("Rota-Stale-Since") or "")

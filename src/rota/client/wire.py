@@ -216,6 +216,20 @@ ROUTES: dict[str, Route] = {
             "follow": "go on until the attempt is over",
         },
     ),
+    "grep": Route(
+        "GET",
+        "/v1/logs",
+        "look for a pattern in the logs of many builds, newest first",
+        {
+            "pattern": "the regular expression to look for",
+            "job": "only of jobs whose name matches this glob",
+            "result": "only with this result, such as failed",
+            "builds": "at most so many builds, the newest",
+            "max": "stop after so many matches",
+            "after": "only builds requested after this time (RFC 3339), or within so long: 2h",
+            "before": "only builds requested before this time (RFC 3339), or so long ago: 2h",
+        },
+    ),
     "cancel": Route(
         "POST",
         "/v1/builds/{build}/cancel",

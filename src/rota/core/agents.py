@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from rota.core.build import Instant
 from rota.core.events import (
     AgentDrained,
+    AgentFound,
     AgentJoined,
     AgentLabelled,
     AgentLeft,
@@ -62,7 +63,14 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 AgentEvent = (
-    AgentJoined | AgentStarted | AgentStopped | AgentLost | AgentDrained | AgentLabelled | AgentLeft
+    AgentJoined
+    | AgentStarted
+    | AgentStopped
+    | AgentLost
+    | AgentDrained
+    | AgentFound
+    | AgentLabelled
+    | AgentLeft
 )
 
 
@@ -83,6 +91,10 @@ def change(agents: dict[str, Agent], event: AgentEvent) -> None:
         case AgentDrained():
             leaving = event.leaving and event.draining
             _alter(agents, event.name, draining=event.draining, leaving=leaving)
+        case AgentFound():
+            if (agent := agents.get(event.agent)) is not None:
+                labels = edited(event.labels, agent.edits)
+                agents[event.agent] = replace(agent, given=event.labels, labels=labels)
         case AgentLabelled():
             if (agent := agents.get(event.name)) is not None:
                 edits = {**agent.edits, **event.labels}

@@ -154,6 +154,15 @@ class AgentDrained(Fact, frozen=True, kw_only=True, tag="agent.drained"):
     leaving: bool = False
 
 
+class AgentFound(Fact, frozen=True, kw_only=True, tag="agent.found"):
+    """An agent that runs found other tools on its machine than before: what it carries now.
+
+    In place of what ``agent.started`` said; what somebody changed by hand stays above it.
+    """
+
+    labels: dict[str, str] = {}
+
+
 class AgentLabelled(Fact, frozen=True, kw_only=True, tag="agent.labelled"):
     """Somebody changed the labels of ``name`` while it runs; ``None`` takes one away.
 
@@ -262,6 +271,7 @@ Known = (
     | AgentStopped
     | AgentLost
     | AgentDrained
+    | AgentFound
     | AgentLabelled
     | AgentLeft
     | LeaderElected
@@ -305,7 +315,7 @@ def key_of(event: Event) -> str:
             | ArtifactKept()
         ):
             return f"build.{event.build}"
-        case AgentStarted() | AgentStopped():
+        case AgentStarted() | AgentStopped() | AgentFound():
             return f"agent.{event.agent}"
         case AgentJoined() | AgentLost() | AgentDrained() | AgentLabelled() | AgentLeft():
             return f"agent.{event.name}"

@@ -24,6 +24,7 @@ from rota.core.build import Attempt, Build, Instant, Usage
 from rota.core.events import (
     EPOCH,
     AgentDrained,
+    AgentFound,
     AgentJoined,
     AgentLabelled,
     AgentLeft,
@@ -162,6 +163,7 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
             | AgentStopped()
             | AgentLost()
             | AgentDrained()
+            | AgentFound()
             | AgentLabelled()
             | AgentLeft()
         ):

@@ -183,7 +183,7 @@ def _growth(ranks: Ranks) -> Step | None:
     if not all(_is_well(seat) for seat in ranks.seats):
         return Wait("all servers to be current") if _going(ranks) else None
     number = len(ranks.seats)
-    if number % 2 and ranks.copies < number:
+    if number % 2 and ranks.copies != number:
         return Replicate(number)
     if number % 2 and not ranks.is_whole:
         return Wait("all copies to be whole")

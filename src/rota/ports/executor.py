@@ -23,6 +23,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     cwd: Path
     env: Mapping[str, str]  # all of it: nothing is inherited
     stdin: bool = False  # keep a standard input open that `send` writes to; otherwise /dev/null
+    lease_until: float | None = None  # a moment; then all of it is killed, whoever lives: see renew
     marker: str = ""  # "ROTA_…=…" as it stands in env: by it, processes that escaped are found
 
 
@@ -30,6 +31,7 @@ class Exit(msgspec.Struct, frozen=True):
     """How the script ended: ``code`` as a shell would say it; ``signal`` if one ended it.
 
     ``known`` is False when supervisor and script vanished without a trace of the outcome.
+    ``expired`` is True when it was killed because its lease ran out.
     """
 
     code: int | None
@@ -37,6 +39,7 @@ class Exit(msgspec.Struct, frozen=True):
     usage: Usage
     oom_killed: bool = False
     known: bool = True
+    expired: bool = False
 
 
 class Running(Protocol):
@@ -71,9 +74,28 @@ class Running(Protocol):
         """
         ...
 
+    def renew(self, until: float) -> bool:
+        """Set the moment when the attempt's lease runs out, sooner or later than it was.
+
+        ``inf`` is a moment too. An attempt whose lease has run out is killed within a second, with
+        all that escaped it, even if this process is dead, stopped or hung by then.
+
+        Returns:
+            False if nobody is there to end the attempt in time: it has ended, or its lease has run
+            out, or it was started without one, or who guarded it was killed.
+        """
+        ...
+
 
 class Executor(Protocol):
     """Starts attempts, and adopts those that a former daemon started."""
+
+    def moment(self) -> float:
+        """Return now in seconds, by the clock that leases run by.
+
+        It never runs backwards, and goes on while the machine sleeps.
+        """
+        ...
 
     async def start(self, task: Task) -> Running:
         """Start ``task`` under a supervisor that outlives this process.

@@ -17,6 +17,7 @@ class Word(msgspec.Struct, frozen=True, omit_defaults=True):
 
     agent: str
     seq: int = 0
+    answer: str = ""  # where `ask` waits; what it says is the adapter's own
 
 
 class Presence(Protocol):
@@ -24,6 +25,14 @@ class Presence(Protocol):
 
     async def say(self, word: Word) -> None:
         """Tell everybody who hears. Without a connection nothing happens; never raises for that."""
+        ...
+
+    async def ask(self, word: Word, *, within_s: float) -> bool:
+        """Say ``word``; return whether somebody who heard it confirmed it within ``within_s``."""
+        ...
+
+    async def confirm(self, word: Word) -> None:
+        """Answer a word that was heard with an ``answer``. Never raises."""
         ...
 
     def hear(self) -> AsyncGenerator[Word]:

@@ -129,7 +129,7 @@ class Store(Protocol):
     async def fetch(self, source: Source, *, force: bool = False) -> None:
         """Bring both branches to where another agent has them; one that is ahead here stays.
 
-        With ``force`` they go there in any case, and where they were stays under ``refs/rota/was``.
+        With ``force`` one that has parted goes there too; git keeps where it was beside it.
 
         Raises:
             StaleError: a branch has parted from the other agent's, and ``force`` is off.

@@ -12,8 +12,8 @@ from rota.core.problem import nearest
 from rota.core.states import State
 from rota.errors import ConflictError, InputError, NotFoundError
 from rota.service import messages as m
-from rota.service.cluster import tolerates
 from rota.service.context import Principal, Service
+from rota.service.quorum import tolerates
 
 DURABILITY = (
     "an acknowledged trigger or result is synced to disk: it survives a kill and a power cut"

@@ -341,6 +341,11 @@ def _states(text: str) -> tuple[State, ...]:
 
 
 def check_result(text: str) -> None:
+    """Do nothing if ``text`` is a result, or empty.
+
+    Raises:
+        InputError: it is none.
+    """
     if text and text not in set(Result):
         raise InputError(
             f"no result {text!r}",

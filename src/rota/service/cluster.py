@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 
 from rota.core.events import EPOCH
-from rota.core.voters import tolerated
 from rota.errors import ConflictError, UnavailableError
 from rota.service import messages as m
+from rota.service.agents import agents
 from rota.service.context import Door, Principal, Service
+from rota.service.quorum import tolerates
 
-#: How long the voters are waited for when somebody only wants to know how they are.
-ASK_S = 0.8
 #: How long a rescued group may take to have a leader again: it is compiled into the engine.
 RESCUE_S = 30.0
 
 
 async def ring(service: Service, request: m.Nothing, who: Principal) -> m.Ring:
     """Say who is in the cluster, and how it is."""
-    from rota.service.agents import agents
-
     picture = service.world.cluster.picture
     return m.Ring(
         leader=picture.leader,
@@ -33,23 +30,14 @@ async def ring(service: Service, request: m.Nothing, who: Principal) -> m.Ring:
     )
 
 
-async def tolerates(service: Service) -> int | None:
-    """Return how many voters may fail now; -1 without a quorum, ``None`` where that is not ours."""
-    if service.ensemble is None:
-        return None
-    try:
-        async with asyncio.timeout(ASK_S):
-            return tolerated(await service.ensemble.seats())
-    except (UnavailableError, TimeoutError):
-        return -1
-
-
 async def invite(service: Service, request: m.InviteRequest, who: Principal) -> m.JoinTokenView:
     """Make a join token."""
     return await _door(service).invite(who.name, request.expires_s, request.uses)
 
 
-async def invitations(service: Service, request: m.Nothing, who: Principal) -> list[m.JoinTokenView]:
+async def invitations(
+    service: Service, request: m.Nothing, who: Principal
+) -> list[m.JoinTokenView]:
     """List the join tokens of this agent."""
     return await _door(service).invitations()
 
@@ -72,7 +60,8 @@ async def recover(service: Service, request: m.Nothing, who: Principal) -> m.Rec
             "the voters have a quorum: there is nothing to recover from",
             hint="an agent that is gone is replaced by itself, or: rota agents --forget NAME",
         )
-    picture = service.world.cluster.picture
+    picture, contact = service.world.cluster.picture, service.world.contact
+    seq, known_at = picture.seq, contact.at if contact is not None else None
     alive = await ensemble.rescue(1)
     if not alive:
         raise UnavailableError("no voter can be reached from here", hint="ask at a voter itself")
@@ -81,13 +70,12 @@ async def recover(service: Service, request: m.Nothing, who: Principal) -> m.Rec
     for voter in lost:
         await ensemble.remove(voter.server)
     await ensemble.replicate(len(survivors) if len(survivors) % 2 else len(survivors) - 1)
-    contact = service.world.contact
     return m.Recovered(
         voters=tuple(sorted(survivors)),
         removed=tuple(sorted(voter.agent for voter in lost)),
-        seq=service.world.seq,
-        last_event_at=contact.at if contact is not None else None,
-        may_miss=_may_miss(service, {voter.agent for voter in lost}),
+        seq=seq,
+        last_event_at=known_at,
+        may_miss=_may_miss(service, seq, {voter.agent for voter in lost}),
     )
 
 
@@ -108,10 +96,9 @@ async def _survivors(service: Service, number: int) -> list[str]:
             return [owners.get(seat.server, seat.server) for seat in alive][:number]
 
 
-def _may_miss(service: Service, lost: set[str]) -> tuple[str, ...]:
+def _may_miss(service: Service, seq: int, lost: set[str]) -> tuple[str, ...]:
     """Return, in words, what only those who are gone may have had."""
     cluster = service.world.cluster
-    seq = cluster.picture.seq
     texts = [f"events after {seq} that only {', '.join(sorted(lost)) or 'the lost'} had taken"]
     for name in sorted(lost):
         for build_id in cluster.running.get(name, {}):

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import heapq
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -24,11 +24,11 @@ from rota.errors import InputError, NotFoundError
 from rota.service import messages as m
 from rota.service.builds import check_result
 from rota.service.context import Principal, Service
-from rota.service.logs import AttemptLog
+from rota.service.logs import AttemptLog, removed_text
 from rota.service.search import Finder, Match
 from rota.service.world import World
 
-#: Logs that are opened before it is their turn: the engine's answers take longer than the search.
+#: Logs that are opened at the same time: the engine's answers take longer than the search.
 AHEAD = 8
 PAGE = 100
 #: Up to so many jobs each has its own way through the index; beyond, all builds are looked at.
@@ -44,6 +44,15 @@ class _Log(NamedTuple):
     rest: AsyncGenerator[bytes] | None  # None: it is no longer kept
 
 
+@dataclasses.dataclass
+class _Count:
+    builds: int = 0
+    bytes: int = 0
+    matches: int = 0
+    removed: int = 0
+    last: str = ""  # build
+
+
 async def grep(service: Service, request: m.GrepRequest, who: Principal) -> AsyncGenerator[bytes]:
     """Yield a line of JSON for each match (`Found`), and one at the end (`Searched`).
 
@@ -55,32 +64,39 @@ async def grep(service: Service, request: m.GrepRequest, who: Principal) -> Asyn
         UnavailableError: too many searches run already, or the engine does not answer.
     """
     builds = _builds(service, request)
-    counts = {"builds": 0, "bytes": 0, "matches": 0, "removed": 0}
-    seen = ""
+    count = _Count()
     async with (
         service.searches.places(request.pattern, request.max) as finder,
         contextlib.aclosing(_opened(service, builds)) as logs,
     ):
         async for log in logs:
-            counts["builds"] += log.build.id != seen
-            seen = log.build.id
-            counts["removed"] += log.rest is None
-            async with contextlib.aclosing(_matches(finder, log, counts)) as matches:
+            count.builds += log.build.id != count.last
+            count.last = log.build.id
+            count.removed += log.rest is None
+            async with contextlib.aclosing(_matches(finder, log, count)) as matches:
                 async for match in matches:
-                    counts["matches"] += 1
+                    count.matches += 1
                     yield _shown(log, match)
-            if counts["matches"] >= request.max:
+            if count.matches >= request.max:
                 break
-    yield _line(m.Searched(**counts, more=counts["matches"] >= request.max))
+    yield _line(
+        m.Searched(
+            builds=count.builds,
+            bytes=count.bytes,
+            matches=count.matches,
+            removed=count.removed,
+            more=count.matches >= request.max,
+        )
+    )
 
 
-async def _matches(finder: Finder, log: _Log, counts: dict[str, int]) -> AsyncGenerator[Match]:
+async def _matches(finder: Finder, log: _Log, count: _Count) -> AsyncGenerator[Match]:
     if log.rest is None:
         return
     async with contextlib.aclosing(log.rest):
         piece = log.first
         while piece:
-            counts["bytes"] += len(piece)
+            count.bytes += len(piece)
             async for match in finder.feed(piece):
                 yield match
             piece = await anext(log.rest, b"")
@@ -111,28 +127,31 @@ def _line(value: object) -> bytes:
 
 async def _opened(service: Service, builds: AsyncIterator[Build]) -> AsyncGenerator[_Log]:
     """Yield the logs of all attempts, the last one of each build first."""
-    ahead: deque[asyncio.Task[_Log]] = deque()
+    ahead: list[tuple[Build, int]] = []
+    async for build in builds:
+        for attempt in range(build.attempt, 0, -1):
+            ahead.append((build, attempt))
+            if len(ahead) == AHEAD:
+                async for log in _at_once(service, ahead):
+                    yield log
+                ahead.clear()
+    async for log in _at_once(service, ahead):
+        yield log
+
+
+async def _at_once(service: Service, wanted: Sequence[tuple[Build, int]]) -> AsyncGenerator[_Log]:
+    """Open some logs at the same time, and yield them in order."""
+    opening = (_open(service, *each) for each in wanted)
+    logs = await asyncio.gather(*opening, return_exceptions=True)
     try:
-        async for build in builds:
-            for attempt in range(build.attempt, 0, -1):
-                ahead.append(asyncio.create_task(_open(service, build, attempt)))
-                if len(ahead) > AHEAD:
-                    yield await _next(ahead)
-        while ahead:
-            yield await _next(ahead)
+        for log in logs:
+            if isinstance(log, BaseException):
+                raise log
+            yield log
     finally:
-        for task in ahead:
-            task.cancel()
-        for log in await asyncio.gather(*ahead, return_exceptions=True):
+        for log in logs:
             if isinstance(log, _Log) and log.rest is not None:
                 await log.rest.aclose()
-
-
-async def _next(ahead: deque[asyncio.Task[_Log]]) -> _Log:
-    # It stays in line while it is waited for, so that it is ended with the others.
-    log = await asyncio.shield(ahead[0])
-    ahead.popleft()
-    return log
 
 
 async def _open(service: Service, build: Build, attempt: int) -> _Log:
@@ -140,9 +159,12 @@ async def _open(service: Service, build: Build, attempt: int) -> _Log:
     end = await source.end()
     pieces = source.read(0, end)
     try:
-        return _Log(build, attempt, await anext(pieces, b""), pieces)
+        first = await anext(pieces, b"")
     except NotFoundError:
         return _Log(build, attempt, b"", None)
+    if not first and removed_text(build, attempt, service.world.removed(build.id)):
+        return _Log(build, attempt, b"", None)
+    return _Log(build, attempt, first, pieces)
 
 
 # -- builds -------------------------------------------------------------------------------------
@@ -186,7 +208,8 @@ def _newest(world: World, jobs: list[str] | None, result: str) -> Iterator[Build
         for build in world.live()
         if (jobs is None or build.job in jobs) and (not result or build.result == result)
     ]
-    past = [_past(world, job, result) for job in (jobs or [None])]
+    each: list[str | None] = [None] if jobs is None else [*jobs]
+    past = [_past(world, job, result) for job in each]
     last = ""
     for build in heapq.merge(sorted(live, key=_age), *past, key=_age):
         # One that was sealed in the meantime comes twice, next to each other.
@@ -212,7 +235,7 @@ def _jobs(world: World, glob: str) -> list[str] | None:
     if glob in known:
         return [glob]
     jobs = [job for job in known if fnmatchcase(job, glob)]
-    if not jobs:
+    if not jobs and glob != "*":
         raise NotFoundError(
             f"no job that was ever built matches {glob!r}", hint="see what there is: rota jobs"
         )

@@ -97,6 +97,8 @@ async def _refuse_removed(world: World, build: Build, attempt: int, source: Atte
 
 def removed_text(build: Build, attempt: int, known: Removed) -> str:
     """Return how a log that is not there ended: "was removed on …"; empty if it never was."""
+    if build.finished_at is None and attempt >= build.attempt:
+        return ""
     each = {former.attempt: (former.log_bytes, former.finished_at) for former in build.former}
     if build.finished_at is not None:
         each[build.attempt] = (build.log_bytes, build.finished_at)

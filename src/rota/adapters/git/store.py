@@ -310,7 +310,7 @@ class GitStore:
         found = refs.read_ref(self.path, branch, refs.FETCHED)
         if found in {"", head}:
             return
-        if not force and head and await self.contains(head, found):
+        if head and await self.contains(head, found):
             return
         if head and not await self.contains(found, head):
             if not force:

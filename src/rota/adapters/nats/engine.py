@@ -43,10 +43,13 @@ log = logging.getLogger(__name__)
 TICK_S = 3.0
 #: A server that answers none of so many ticks in a row hangs.
 HUNG_TICKS = 3
-#: One that sees no leader for so many, though enough servers for an election are there, is stuck.
-STUCK_TICKS = 10
+#: An election takes up to nine seconds. Clients are sent elsewhere when there is no leader for
+#: longer; a server that finds none for ever, though enough others are there, is started anew.
+ELECTION_S = 10.0
+STUCK_S = 40.0
 BACKOFF_S = (0.1, 10.0)
 HEALTHY_S = 60.0
+ELECTING = "the engine's servers are electing a leader"
 #: How long a start waits for the group to elect; without a quorum it goes on all the same.
 QUORUM_S = 3.0
 QUORUM_LOOK_S = 0.05
@@ -328,7 +331,7 @@ class Engine:
         reached = 1 + len(await monitor.routed(own.ports.monitor, TICK_S) - {own.name})
         size = max(meta.cluster_size, 1)
         if reached > size // 2:
-            return f"no quorum yet: {reached} of the engine's {size} servers are electing a leader"
+            return f"{ELECTING}: {reached} of the engine's {size} servers can be reached"
         return (
             f"no quorum: {size // 2 + 1} of the engine's {size} servers are needed, "
             f"{reached} can be reached"
@@ -389,7 +392,8 @@ class Engine:
 
     async def _until_sick(self, child: Child) -> str:
         """Return, in words, why the child must be started anew, or as soon as it is not ours."""
-        silent = leaderless = 0
+        silent, loop = 0, asyncio.get_running_loop()
+        led = loop.time()
         if child.gone.done():
             return "its server does not run"
         child.gone.add_done_callback(self._on_gone)
@@ -402,34 +406,31 @@ class Engine:
             self._launcher.rotate_log()
             if not await monitor.is_alive(self._launcher.own.ports.monitor, TICK_S):
                 silent += 1
-                leaderless = 0
             else:
                 silent = 0
-                leaderless = await self._look_after_leaderless(leaderless)
+                led = await self._look_after_leader(led)
             if reason := self._cured_disk():
                 return reason
             if silent >= HUNG_TICKS:
                 return "its server hangs"
-            if leaderless >= STUCK_TICKS:
+            if loop.time() - led > STUCK_S:
                 return "its server finds no leader, though enough of them can be reached"
         return ""
 
-    async def _look_after_leaderless(self, ticks: int) -> int:
-        """Look whether our server is led; return for how many ticks it is not, by its own fault.
-
-        Clients are sent elsewhere once it is more than an election.
-        """
+    async def _look_after_leader(self, led: float) -> float:
+        """Look whether our server is led; return when it was last, or could not have been."""
+        now = asyncio.get_running_loop().time()
         trouble = await self._look_for_quorum()
+        if not self._scarce:
+            self._trouble = trouble
         if trouble is None:
             self._well.set()
-            if not self._scarce:
-                self._trouble = None
-            return 0
-        if self._trouble is not None and self._well.is_set():
+            return now
+        is_electing = trouble.startswith(ELECTING)
+        if self._well.is_set() and (not is_electing or now - led > ELECTION_S):
             self._well.clear()
             self._send_away()
-        self._trouble = trouble
-        return ticks + 1 if trouble.startswith("no quorum yet") else 0
+        return led if is_electing else now
 
     def _send_away(self) -> None:
         """Let the clients that use our server look for another voter's, if there is one."""

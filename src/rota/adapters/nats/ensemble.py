@@ -19,11 +19,12 @@ from rota.errors import UnavailableError
 from rota.ports.ensemble import Seat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from nats.aio.msg import Msg
 
     from rota.adapters.nats.client import Client
+    from rota.core.voter import Voter
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +34,21 @@ ASK_S = 2.0
 DO_S = 10.0
 TRY_S = 1.0
 RETRY_S = 0.1
+#: A server that the group's leader has not heard of for so long is offline: it hears of each one
+#: every second, and calls it that only much later, unless it said goodbye.
+SILENT_NS = 5 * 10**9
+#: What stands before the id of a server whose name nobody remembers.
+NAMELESS = "peer-"
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _NOT_A_MEMBER = 10044
 
 
 class _Peer(msgspec.Struct):
     name: str = ""
+    peer: str = ""
     current: bool = False
     offline: bool = False
+    active: int = 0  # nanoseconds since it was heard of
 
 
 class _Meta(msgspec.Struct):
@@ -112,10 +120,14 @@ _answers = msgspec.json.Decoder(Answer)
 class NatsEnsemble:
     """See :class:`rota.ports.ensemble.Ensemble`.
 
-    ``client`` is one for the data, ``system`` one for the ensemble.
+    ``client`` is one for the data, ``system`` one for the ensemble. ``known`` tells of the voters:
+    after a restart the group has only the id of a server that did not come back, not its name.
     """
 
-    def __init__(self, client: Client, system: Client) -> None:
+    def __init__(
+        self, client: Client, system: Client, known: Callable[[], Iterable[Voter]] = tuple
+    ) -> None:
+        self._known = known
         self._streams = tuple(Stream(client, name) for name in STREAMS)
         self._system = system
         self._look = _Look({})
@@ -123,7 +135,17 @@ class NatsEnsemble:
 
     async def seats(self) -> Sequence[Seat]:
         """Return all servers of the group, by name; one question to all."""
-        return _seats(await self._meta())
+        return self._seats(await self._meta())
+
+    def _seats(self, meta: _Meta) -> list[Seat]:
+        names = {peer_id(voter.server): voter.server for voter in self._known()}
+        seats = [Seat(meta.leader, is_leader=True)]
+        for peer in meta.replicas:
+            is_named = peer.name != "" and peer_id(peer.name) == peer.peer
+            name = peer.name if is_named else names.get(peer.peer, f"{NAMELESS}{peer.peer}")
+            is_offline = peer.offline or peer.active > SILENT_NS
+            seats.append(Seat(name, is_current=peer.current, is_offline=is_offline))
+        return sorted(seats, key=lambda seat: seat.server)
 
     async def _meta(self) -> _Meta:
         """Return the group as its leader sees it."""
@@ -171,7 +193,7 @@ class NatsEnsemble:
         """Let another server lead the group, if this one does and there is another."""
         async with asyncio.timeout(DO_S):
             while True:
-                seats = _seats(await self._meta())
+                seats = await self.seats()
                 heir = next((s for s in seats if s.server != server and _is_fit(s)), None)
                 leads = any(seat.is_leader and seat.server == server for seat in seats)
                 if not leads or heir is None:
@@ -182,7 +204,7 @@ class NatsEnsemble:
 
     async def keeps(self, server: str) -> bool:
         """Whether ``server`` still keeps a copy of any stream of ours; a round trip a stream."""
-        return any(server in _keepers(info) for info in await self._infos())
+        return any(peer_id(server) in _keepers(info) for info in await self._infos())
 
     async def remove(self, server: str) -> None:
         """Take a server out of the group for good, alive or dead."""
@@ -282,15 +304,10 @@ class NatsEnsemble:
 
 def peer_id(server: str) -> str:
     """Return a server's id in its Raft groups, which follows from its name."""
+    if server.startswith(NAMELESS):
+        return server.removeprefix(NAMELESS)
     digest = hashlib.sha256(server.encode()).digest()
     return "".join(_DIGITS[byte % len(_DIGITS)] for byte in digest[:8])
-
-
-def _seats(meta: _Meta) -> list[Seat]:
-    peers = [
-        Seat(peer.name, is_current=peer.current, is_offline=peer.offline) for peer in meta.replicas
-    ]
-    return sorted([Seat(meta.leader, is_leader=True), *peers], key=lambda seat: seat.server)
 
 
 def _is_leaders(report: _Report) -> bool:
@@ -314,7 +331,8 @@ def _is_whole(info: Info) -> bool:
 
 
 def _keepers(info: Info) -> set[str]:
-    return {info.cluster.leader, *(each.name for each in info.cluster.replicas)}
+    """Return the ids of the servers that keep a stream."""
+    return {peer_id(info.cluster.leader), *(each.peer for each in info.cluster.replicas)}
 
 
 class _Agreed(msgspec.Struct):

@@ -19,7 +19,7 @@ import msgspec
 from rota.errors import FencedError, StaleError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 
     from nats.aio.msg import Msg
 
@@ -77,6 +77,7 @@ class Replica(msgspec.Struct, frozen=True):
     """A copy that follows."""
 
     name: str = ""
+    peer: str = ""
     current: bool = False
     offline: bool = False
 
@@ -145,10 +146,18 @@ class Stream:
         self.name = name
         self._direct = f"$JS.API.DIRECT.GET.{name}"
 
-    async def ensure(self, spec: Spec, *, first: int = 1, within_s: float = 15.0) -> None:
+    async def ensure(
+        self,
+        spec: Spec,
+        *,
+        first: int = 1,
+        as_found: Collection[str] = (),
+        within_s: float = 15.0,
+    ) -> None:
         """Create the stream, or give it the settings of ``spec``. Safe to call twice.
 
-        Where it is created, its first message will have the sequence ``first``.
+        Where it is created, its first message will have the sequence ``first``; where it is there,
+        the settings ``as_found`` stay as they are.
 
         Raises:
             UnavailableError: the server did not agree in time.
@@ -158,9 +167,11 @@ class Stream:
         if info.error is not None and info.error.err_code == _NOT_FOUND:
             begun = {"first_seq": first} if first > 1 else {}
             await self._create({**wanted, **begun}, await self._copies(), within_s)
-        elif info.error is not None:
+            return
+        if info.error is not None:
             raise self._refusal(info.error)
-        elif any(info.config.get(key) != value for key, value in wanted.items()):
+        wanted = {key: value for key, value in wanted.items() if key not in as_found}
+        if any(info.config.get(key) != value for key, value in wanted.items()):
             await self._order("UPDATE", {**info.config, **wanted}, within_s)
 
     async def _create(self, wanted: dict[str, object], copies: int, within_s: float) -> None:

@@ -44,7 +44,7 @@ class NatsJournal:
         """Make the stream, if it is not there. Safe to call twice, and at several agents at once.
 
         A journal that is made now begins with the sequence ``first``: after what a history from
-        before it covers, so that this counts as the part that was trimmed (ADR 18).
+        before it covers, so that this counts as the part that was trimmed (ADR 20).
 
         Raises:
             UnavailableError: the engine did not agree in time.

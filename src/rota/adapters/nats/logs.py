@@ -84,6 +84,7 @@ class NatsLogs:
             max_age=max_age_days * DAY_NS,
             republish={"src": "rota.log.>", "dest": "rota.live.log.>"},
         )
+        self._is_limited = False
         self._tails: dict[LogKey, _Tail] = {}
         self._compressor = zstd.ZstdCompressor(LEVEL)
         self._me = secrets.token_hex(6)
@@ -92,10 +93,14 @@ class NatsLogs:
     async def open(self) -> None:
         """Make the stream, or give it the present limits. Safe to call twice.
 
+        Until :meth:`limit` says what they are, one that is there keeps those that it has: lower ones,
+        for a moment only, would throw logs away.
+
         Raises:
             UnavailableError: the engine did not agree in time.
         """
-        await self._stream.ensure(self._spec)
+        as_found = () if self._is_limited else ("max_age", "max_bytes")
+        await self._stream.ensure(self._spec, as_found=as_found)
 
     async def limit(self, *, max_bytes: int, max_age_s: float) -> None:
         """Keep no more than this from now on; the oldest chunks go first.
@@ -104,8 +109,8 @@ class NatsLogs:
             UnavailableError: the engine did not agree in time.
         """
         wanted = replace(self._spec, max_bytes=max_bytes, max_age=round(max_age_s * 1e9))
-        if wanted != self._spec:
-            self._spec = wanted
+        if wanted != self._spec or not self._is_limited:
+            self._spec, self._is_limited = wanted, True
             await self.open()
 
     async def append(self, key: LogKey, offset: int, data: bytes) -> int:

@@ -6,12 +6,11 @@ server's pin is one that we know, before a byte of ours goes out.
 
 from __future__ import annotations
 
-import hashlib
 import ssl
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from rota.core.certificate import read_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -26,6 +25,11 @@ class _Pinned(ssl.SSLObject):
         assert isinstance(context, PinnedContext)
         if pin_of(self.getpeercert(binary_form=True) or b"") not in context.pins():
             raise ssl.SSLCertVerificationError("the server's key is not that of a member")
+
+    def unwrap(self) -> None:
+        """Say goodbye, and wait for no answer: a server that hangs never gives one."""
+        with suppress(ssl.SSLWantReadError):
+            super().unwrap()
 
 
 class PinnedContext(ssl.SSLContext):
@@ -53,6 +57,4 @@ def pinned_context(credentials: Credentials, pins: Callable[[], Container[str]])
 
 def pin_of(certificate: bytes) -> str:
     """Return the pin of a certificate in DER: SHA-256 of its SubjectPublicKeyInfo, in hex."""
-    key = x509.load_der_x509_certificate(certificate).public_key()
-    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(spki).hexdigest()
+    return read_certificate(certificate).pin

@@ -16,9 +16,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from rota.adapters.process import proc
-from rota.adapters.process.census import Census, Marks, members, window
+from rota.adapters.process.census import Census
 from rota.adapters.process.ending import Ending
 from rota.adapters.process.home import Home
+from rota.adapters.process.kin import Marks, members, window
+from rota.adapters.process.lease import Lease
 from rota.adapters.process.oom import OomCounter
 from rota.adapters.process.proc import Identity
 from rota.adapters.process.stdin import ScriptInput
@@ -83,6 +85,7 @@ class Attempt:
         self._ending = Ending(
             host.census, marks=self._marks, is_settled=self._is_settled, supervisor=supervisor
         )
+        self._lease = Lease(self._home)
         self._input = ScriptInput(
             self._home, has_ended=self._ended.done, timeout_s=host.send_timeout_s
         )
@@ -107,6 +110,10 @@ class Attempt:
         if not self._task.stdin:
             raise ConflictError("the script was started without a standard input")
         await self._input.send(data, eof=eof)
+
+    def renew(self, until: float) -> bool:
+        """Set when the attempt's lease runs out; False if nobody guards it."""
+        return not self._is_clean and self._lease.renew(until)
 
     def watch(self) -> None:
         """Begin to wait for the end; once, before anything else.
@@ -142,6 +149,8 @@ class Attempt:
         except OSError as error:
             raise UnavailableError(f"cannot end the attempt now: {error.strerror}") from error
         self._is_clean = self._ended.done()
+        if self._is_clean:
+            self._lease.release()
 
     def _nothing_is_left(self) -> bool:
         """Say whether a cheap look proves that the ended attempt left nothing."""
@@ -207,11 +216,11 @@ class Attempt:
             return
         script = self._script()
         if script is None or not self._watch(script, self._script_ended):
-            self._settle(_unknown(usage))
+            self._settle(self._unknown(usage))
 
     def _script_ended(self) -> None:
         self._unwatch()
-        self._settle(_unknown(None))
+        self._settle(self._unknown(None))
 
     def _settle(self, outcome: Exit) -> None:
         if not self._ended.done():
@@ -245,14 +254,23 @@ class Attempt:
         return None
 
     def _exit(self, code: int, usage: Usage, *, is_told: bool) -> Exit:
+        # Of one that ended in another way before the guard killed it, the outcome is its own.
+        is_killed = code == 128 + signal.SIGKILL
+        expired = is_killed and self._lease.has_expired
         return Exit(
             code=code,
             signal=death_signal(code, is_told=is_told or not self._host.tells_signals),
             usage=usage,
-            oom_killed=code == 128 + signal.SIGKILL
+            oom_killed=is_killed
+            and not expired
             and not self._ending.has_killed
             and self._host.oom.count() > self._oom_kills,
+            expired=expired,
         )
+
+    def _unknown(self, usage: Usage | None) -> Exit:
+        expired = self._lease.has_expired
+        return Exit(code=None, signal=None, usage=usage or Usage(), known=False, expired=expired)
 
     def _explain(self, complaint: str) -> None:
         """Put into the log why sh could not start the script; the script itself wrote nothing."""
@@ -272,7 +290,3 @@ def death_signal(code: int, *, is_told: bool) -> int | None:
     if number in _SIGNALS and (is_told or number in _UNTOLD):
         return number
     return None
-
-
-def _unknown(usage: Usage | None) -> Exit:
-    return Exit(code=None, signal=None, usage=usage or Usage(), known=False)

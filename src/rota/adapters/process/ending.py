@@ -7,7 +7,9 @@ import signal
 from collections.abc import Callable
 
 from rota.adapters.process import proc
-from rota.adapters.process.census import Census, Marks, kill, members
+from rota.adapters.process.census import Census
+from rota.adapters.process.gone import until_gone
+from rota.adapters.process.kin import Marks, kill, members
 from rota.adapters.process.proc import Identity, Process
 from rota.errors import ExecutionError
 
@@ -93,7 +95,7 @@ class Ending:
             left = deadline - loop.time()
             if left <= 0:
                 return
-            await proc.until_gone(found, min(left, _TERM_LOOK_S))
+            await until_gone(found, min(left, _TERM_LOOK_S))
 
     def _tell(self, processes: list[Process]) -> None:
         # to the script's group at once: were its child told first, it could go on to the next line
@@ -117,7 +119,7 @@ class Ending:
             found = await asyncio.to_thread(kill, self._marks())
             if not found:
                 return
-            await proc.until_gone(found, _KILL_ROUND_S)
+            await until_gone(found, _KILL_ROUND_S)
         pids = ", ".join(str(process.pid) for process in found[:10])
         raise ExecutionError(
             f"{len(found)} processes of the attempt cannot be ended: pid {pids}",

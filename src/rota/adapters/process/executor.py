@@ -15,6 +15,7 @@ from rota.adapters.process.attempt import Attempt, Host
 from rota.adapters.process.census import Census
 from rota.adapters.process.command import check
 from rota.adapters.process.home import Home, start_line
+from rota.adapters.process.lease import Lease, moment
 from rota.adapters.process.oom import OomCounter
 from rota.adapters.process.proc import Identity
 from rota.adapters.process.stdin import ScriptInput
@@ -39,7 +40,8 @@ class ProcessExecutor:
         sweep_interval_s: Between two looks at all processes; with 300 of them one costs 10 ms.
         oom: Reads how often the kernel ran out of memory.
 
-    Cost of a start: about 0.3 ms here, 2 ms in sh and setsid, besides the script.
+    Cost of a start: about 0.3 ms here, 2 ms in sh and setsid, besides the script. One with a lease
+    waits for its guard besides: 30 ms, of which 20 are CPU.
     """
 
     def __init__(
@@ -61,6 +63,10 @@ class ProcessExecutor:
         )
         self._attempts: weakref.WeakSet[Attempt] = weakref.WeakSet()
 
+    def moment(self) -> float:
+        """Return the seconds since boot; they go on while the machine sleeps."""
+        return moment()
+
     def close(self) -> None:
         """Stop watching all attempts and leave them alone; who waits for one is cancelled."""
         for attempt in list(self._attempts):
@@ -78,9 +84,12 @@ class ProcessExecutor:
             check(task)
             if task.stdin:
                 ScriptInput.create(Home(task.home))
+            if task.lease_until is not None:
+                await Lease(Home(task.home)).begin(task.marker, task.lease_until)
             with _room(descriptors=2):
                 pid = self._spawn(task, oom_kills)
         except (OSError, ValueError) as error:
+            Lease(Home(task.home)).release()
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ExecutionError(f"cannot start {task.argv[0]}: {reason}") from error
         process = proc.look(pid)  # our child: a zombie at worst, never a stranger

@@ -9,6 +9,8 @@ pid       supervisor boot and out-of-memory kills so far; its own, and the scrip
 exit      supervisor what sh said of the death, "code N", two lines of ``times``, "end"
 stdin     the daemon a FIFO the script reads; gone once the end of input was asked for
 stdin.eof the daemon a FIFO; a line in it ends the input
+lease     the daemon a FIFO; a line in it is a moment until when the attempt may run, or "end"
+expired   the guard  the same FIFO after that moment has passed
 ========= ========== ===============================================================================
 
 Both records end in a mark that a torn write lacks; a torn record is as none.
@@ -63,6 +65,16 @@ class Home(NamedTuple):
     def stdin_eof(self) -> Path:
         """The FIFO in which a line ends the input."""
         return self.path / "stdin.eof"
+
+    @property
+    def lease(self) -> Path:
+        """The FIFO of which the guard reads; there for an attempt with a lease that is good."""
+        return self.path / "lease"
+
+    @property
+    def expired(self) -> Path:
+        """What :attr:`lease` is called once the lease has run out."""
+        return self.path / "expired"
 
     def beginning(self) -> Beginning | None:
         """Return what the supervisor wrote before the script began."""

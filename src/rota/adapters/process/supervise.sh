@@ -17,6 +17,10 @@
 # of a signal from one that said `exit 137`; in the log it would be a line nobody printed.
 exec 2>"$1/exit"
 
+# The lease ran out before the script began: from now on nobody would end it. The guard first renames,
+# then looks whom to kill, so that one of the two always sees the other.
+[ ! -p "$1/expired" ] || exit 126
+
 # The script runs in the foreground: so a trap waits until it has ended (there is no interrupted
 # `wait` to resume), and it does not start with SIGINT and SIGQUIT ignored, as it would after `&`.
 trap : HUP INT QUIT TERM USR1 USR2 ALRM PIPE

@@ -154,6 +154,9 @@ def _annotation(note: dict[str, Any]) -> str:
     return clean(": ".join(part for part in (place, note.get("title"), note["message"]) if part))
 
 
+_AGES = {"logs": "logs_s", "artifacts": "artifacts_s"}
+
+
 def _spec_facts(spec: dict[str, Any]) -> list[tuple[str, str]]:
     from rota.cli.render import duration
 
@@ -170,7 +173,18 @@ def _spec_facts(spec: dict[str, Any]) -> list[tuple[str, str]]:
         ("environment", clean(env)),
         ("input", "rota send" if spec.get("stdin") else ""),
         ("artifacts", clean(" ".join(spec.get("artifacts") or ()))),
+        ("keep", _kept(spec.get("keep") or {})),
+        ("exclusive", "yes" if spec.get("exclusive") else ""),
     ]
+
+
+def _kept(keep: dict[str, Any]) -> str:
+    """Return how much of a job's builds is kept, such as "logs 30d, 50 builds"."""
+    from rota.cli.render import duration
+
+    ages = [f"{name} {duration(keep[key])}" for name, key in _AGES.items() if keep.get(key)]
+    builds = [f"{keep['builds']} builds"] if keep.get("builds") else []
+    return ", ".join([*ages, *builds, *([size(keep["bytes"])] if keep.get("bytes") else [])])
 
 
 def _param_lines(params: dict[str, Any], look: Look) -> list[str]:

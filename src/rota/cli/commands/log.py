@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rota.cli.commands.connected import connected
+from rota.cli.commands.grep import grep, is_wanted
 from rota.cli.logview import LogView
 from rota.cli.screen import Screen
 from rota.client.client import Client
@@ -16,7 +17,9 @@ from rota.errors import InputError
 
 
 def log(args: Namespace, screen: Screen) -> int:
-    """Print a build's log, or follow it until the build has finished."""
+    """Print a build's log, or follow it until the build has finished; or search those of many."""
+    if is_wanted(args):
+        return grep(args, screen)
     client = connected(args)
     start = Start(args.attempt, args.offset, args.tail, args.line)
     if not args.follow:
