@@ -34,8 +34,12 @@ fmt: $(STAMP)    ## format, and mend what can be mended
 bench: $(STAMP)  ## the speed table, as ratios to a floor measured in the same run
 	$(BIN)/python -m bench
 
-torture: $(STAMP) ## the fault tests over and over: ROUNDS=10
-	@for round in $$(seq $${ROUNDS:-10}); do echo "round $$round"; $(BIN)/pytest -q tests/fault || exit 1; done
+torture: $(STAMP) ## faults by chance, at length: ROUNDS=1 MINUTES=10 AGENTS=3 SEED=
+	@sh tests/install-system-packages.sh
+	@for round in $$(seq $${ROUNDS:-1}); do echo "round $$round"; \
+		$(BIN)/python -m tests.property.simulate --minutes $${SIMULATE:-2} --seed $${SEED:-$$((round * 1000000))} || exit 1; \
+		$(BIN)/python -m tests.torture --minutes $${MINUTES:-10} --agents $${AGENTS:-3} $${SEED:+--seed $$SEED} || exit 1; \
+		$(BIN)/pytest -q tests/fault || exit 1; done
 
 docs: $(STAMP)   ## write what is generated into docs/
 	$(BIN)/python docs/generate.py

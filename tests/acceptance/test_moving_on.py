@@ -51,12 +51,13 @@ class Cluster:
         with out.open("wb") as stdout, out.with_suffix(".err").open("wb") as stderr:
             return subprocess.Popen([str(ROTA), *words], env=env, stdout=stdout, stderr=stderr)
 
-    def revive(self, name: str) -> None:
-        """Bring an agent back, whatever was done to it, and return once one may fail again."""
+    def revive(self, name: str, pid: int, how: signal.Signals) -> None:
+        """Bring an agent back after a signal, and return once one may fail again."""
         agent = self.agents[name]
-        if is_alive(agent.pid):
-            os.kill(agent.pid, signal.SIGCONT)
+        if how is signal.SIGSTOP:
+            os.kill(pid, signal.SIGCONT)
         else:
+            wait_until("it is gone", lambda: not is_alive(pid))
             agent.start()
         wait_until("one may fail", lambda: agent.json("status")["tolerates"] == 1, PATIENCE_S)
 
@@ -67,6 +68,10 @@ class Cluster:
             for build in json.loads(self.agents["c"].run("ps", "--json").stdout or "[]"):
                 self.agents["c"].run("cancel", build["id"])
                 self.agents["c"].run("show", build["id"], "--wait", "20")
+
+
+def sequences(lines: str) -> list[int]:
+    return [json.loads(line)["seq"] for line in lines.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +92,7 @@ def test_what_is_followed_goes_on_when_its_agent_is_gone(
 ) -> None:
     a, b = cluster.agents["a"], cluster.agents["b"]
     log, done, events = tmp_path / "log", tmp_path / "done", tmp_path / "events"
+    pid = a.pid
     following = cluster.start("a", log, "run", "long", "-f")
     waiting = cluster.start("a", done, "run", "long", "--wait", "--json")
     watching = cluster.start(
@@ -95,7 +101,7 @@ def test_what_is_followed_goes_on_when_its_agent_is_gone(
     try:
         wait_until("the log begins", lambda: log.stat().st_size)
         wait_until("the events begin", lambda: events.stat().st_size)
-        os.kill(a.pid, how)
+        os.kill(pid, how)
         assert following.wait(PATIENCE_S) == 0
         assert log.read_text() == WHOLE
         told = [it for it in log.with_suffix(".err").read_text().splitlines() if "rota:" in it]
@@ -105,15 +111,14 @@ def test_what_is_followed_goes_on_when_its_agent_is_gone(
         )
         assert waiting.wait(PATIENCE_S) == 0
         assert json.loads(done.read_text())["result"] == "passed"
-        wanted = b.json("events", "--after", "0", "--kind", "build.*", "-n", "1000")
-        wait_until("all events", lambda: events.read_bytes().count(b"\n") >= len(wanted))
-        seen = [json.loads(line) for line in events.read_text().splitlines()]
-        assert [event["seq"] for event in seen] == [event["seq"] for event in wanted]
+        wanted = b.ok("events", "--after", "0", "--kind", "build.*", "-n", "1000", "--json")
+        wait_until("all events", lambda: events.stat().st_size >= len(wanted.encode()))
+        assert sequences(events.read_text()) == sequences(wanted)
     finally:
         for process in (following, waiting, watching):
             process.kill()
             process.wait()
-        cluster.revive("a")
+        cluster.revive("a", pid, how)
 
 
 def test_triggers_are_taken_once_while_agents_are_killed_one_after_another(
@@ -124,9 +129,10 @@ def test_triggers_are_taken_once_while_agents_are_killed_one_after_another(
     builds = []
     for name in "ab":
         builds += [client.run("quick")["id"] for _ in range(5)]
+        pid = cluster.agents[name].pid
         cluster.agents[name].kill()
         builds += [client.run("quick")["id"] for _ in range(5)]
-        cluster.revive(name)
+        cluster.revive(name, pid, signal.SIGKILL)
     assert all(client.wait(build)["result"] == "passed" for build in builds)
     assert len(set(builds)) == 20
     assert len(client.call("builds", job="quick", limit=100).json()) == 20

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -126,3 +128,44 @@ async def test_the_one_that_is_left_of_three_is_rescued_with_all_that_was_acknow
             await last.found()
             await client.connected(PATIENCE_S)
             await assert_all_there(journal, load.acknowledged | after.acknowledged)
+
+
+@pytest.mark.timeout(240)
+async def test_a_copy_that_lost_a_part_is_named_and_the_rest_of_the_journal_is_read_around_it(
+    tmp_path: Path,
+) -> None:
+    """The engine neither heals such a copy nor says a word; whoever reads it would miss events."""
+    async with Group(tmp_path) as group:
+        await group.found_three()
+        async with group.engines["a3"].connect() as client, Load(client) as load:
+            await load.goes_on(300)
+        victim = group.engines["a3"]
+        await victim.stop()
+        for block in (group.home("a3") / "js").rglob("JOURNAL/msgs/*.blk"):
+            os.truncate(block, block.stat().st_size // 2)
+        await victim.found()
+        async with group.asking("a1") as ensemble:
+
+            async def is_found() -> bool:
+                try:
+                    return list(await ensemble.damaged()) == [victim.name]
+                except UnavailableError:
+                    return False
+
+            await until(is_found)
+        async with victim.connect() as client:
+            await client.connected(PATIENCE_S)
+            assert client.address is not None
+            assert victim.server is not None
+            assert client.address.port == victim.server.client
+            journal = NatsJournal(client)
+            if (await journal._stream.info()).cluster.leader != victim.name:  # type: ignore[union-attr]
+                await assert_all_there(journal, load.acknowledged)
+                last = max(load.acknowledged.values())
+                seqs = []
+                async with aclosing(journal.read(follow=True)) as entries:
+                    async for entry in entries:
+                        seqs.append(entry.seq)
+                        if entry.seq == last:
+                            break
+                assert seqs == list(range(1, last + 1))

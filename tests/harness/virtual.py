@@ -230,6 +230,7 @@ class Engine:
             return
         whole = [n for n in self.keepers if n != server and self.servers[n].is_current]
         assert whole, f"{server} has the last whole copy, and is removed"
+        self.leaving.add(server)
         if server in self.keepers:
             self._drop(server)
         del self.servers[server]

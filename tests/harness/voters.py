@@ -159,9 +159,9 @@ class Group:
         """Let a living voter hand over, and end its server."""
         server = self.voters[name].server
         async with self.asking(by) as ensemble:
-            await ensemble.evacuate(server)
+            await patiently(ensemble.evacuate, server)
             await until(lambda: keeps_nothing(ensemble, server))
-            await ensemble.remove(server)
+            await patiently(ensemble.remove, server)
         await self.forget(name)
         await self.engines[name].retire()
 

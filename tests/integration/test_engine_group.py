@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +17,7 @@ from tests.harness.engine import (
     Authority,
     credentials_of,
     forget_stream,
+    running,
     until,
 )
 from tests.harness.voters import (
@@ -33,7 +36,7 @@ from rota.adapters.nats.config import ROTA
 from rota.adapters.nats.pinned import pinned_context
 from rota.core.events import EPOCH, LeaderElected
 from rota.core.voter import Voter
-from rota.errors import FencedError, StaleError, UnavailableError
+from rota.errors import FencedError, InvariantError, StaleError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -221,7 +224,7 @@ async def test_a_member_that_is_restarted_joins_again_without_a_pause(trio: Grou
             await load.goes_on()
             assert await engine.found() == server
             async with trio.asking(name) as ensemble:
-                await until(lambda server=server: is_seated(ensemble, server.name))  # type: ignore
+                await until(partial(is_seated, ensemble, engine.name))
                 await until(lambda: has_copies(ensemble, 3))
     await assert_all_there(NatsJournal(trio.client), load.acknowledged)
 
@@ -329,9 +332,7 @@ async def test_what_is_known_of_the_others_outlives_a_restart(group: Group) -> N
             await client.connected(PATIENCE_S)
 
 
-async def test_a_founder_opens_up_with_its_data_and_its_name(
-    group: Group, tmp_path: Path
-) -> None:
+async def test_a_founder_opens_up_with_its_data_and_its_name(group: Group, tmp_path: Path) -> None:
     engine = group.engines["a1"]
     await NatsJournal(group.client).append(started("before"))
     both = AUTHORITY.credentials(tmp_path / "both", ["127.0.0.1", "127.0.0.2"])
@@ -409,3 +410,32 @@ async def test_a_new_stream_gets_as_many_copies_as_the_journal_has(trio: Group) 
     await NatsBlobs(trio.client).open()
     async with trio.asking("a1") as ensemble:
         await until(lambda: has_copies(ensemble, 3))
+
+
+async def test_a_second_cluster_is_not_founded_beside_the_first(group: Group) -> None:
+    pure = await group.add("a2")
+    with pytest.raises(InvariantError):
+        await pure.found()
+
+
+async def test_a_server_whose_data_is_gone_does_not_start_under_its_name(tmp_path: Path) -> None:
+    async with Group(tmp_path) as group:
+        await group.found("a1")
+        await group.add("a2")
+        await group.appoint("a2", by="a1")
+        second = group.engines.pop("a2")
+        await second.stop()
+        await second.release()
+        shutil.rmtree(group.home("a2") / "js")
+        async with Engine(group.home("a2"), credentials_of(group.home("a2"))) as again:
+            assert again.server is None
+            assert [voter.agent for voter in again.voters] == ["a1", "a2"]
+
+
+async def test_a_lone_server_whose_data_is_gone_is_not_begun_anew(stopped_engine: Path) -> None:
+    shutil.rmtree(stopped_engine / "js")
+    with pytest.raises(UnavailableError) as caught:
+        async with running(stopped_engine):
+            pass
+    assert caught.value.message == f"the engine's data in {stopped_engine}/js is gone"
+    assert str(caught.value.hint).startswith("bring it back, or move ")

@@ -121,6 +121,7 @@ class Host:
         self.claiming: set[str] = set()
         self.losing: set[str] = set()
         self.is_sealing = self.is_stepping = self.is_live = self.is_folding = False
+        self.is_stopping = False
         self.sealed_at: float | None = None
         self.token, self.held_until, self.stood_at = 0, 0.0, 0.0
         self.is_standing = False
@@ -165,6 +166,7 @@ class Host:
         """Take over what ran before, and decide from now on."""
         self.fold(10**9)
         self.is_live = True
+        self._say_up_again()
         before, self.active = self.active, {}
         for build_id in self.cluster.running.get(self.name, {}):
             build = self.cluster.picture.builds[build_id]
@@ -250,8 +252,9 @@ class Host:
                 self.is_sealing, self.sealed_at = False, self.world.clock.now_s
             case AgentLost():
                 self.losing.discard(event.name)
-                if event.name == self.name and self.is_live:
-                    self._say_up()
+                self._say_up_again()
+            case AgentStopped():
+                self._say_up_again()
             case LeaderElected() | LeaderResigned():
                 self.heard_at = self.world.clock.now_s
                 mine = isinstance(event, LeaderElected) and event.agent == self.name
@@ -262,6 +265,12 @@ class Host:
                     self.soon(self.follow_votes)
             case _:
                 pass
+
+    def _say_up_again(self) -> None:
+        """Others gave this agent up, or its own good-bye came late: it is there."""
+        myself = self.cluster.picture.agents.get(self.name)
+        if self.is_live and not self.is_stopping and myself is not None and not myself.is_up:
+            self._say_up()
 
     def _say_up(self, then: Callable[[int], None] | None = None) -> None:
         up = AgentStarted(
@@ -501,7 +510,9 @@ class Host:
         if not (self.is_live and picture.leader == self.name and self.token == picture.leader_seq):
             self.listens_since = None
             return
-        if self.listens_since is None:
+        if not self.leads:
+            self.listens_since = None  # what it did not hear while it was cut off says nothing
+        elif self.listens_since is None:
             self.listens_since, self.words = self.world.clock.now_s, {}
         sent, token, life = self.world.clock.now_s, self.token, self.life
 
@@ -924,6 +935,7 @@ class World:
         """A planned stop: it resigns, says good-bye, and is gone; it comes back later."""
         if not host.is_live or host.is_hung:
             return
+        host.is_stopping = True
         at, picture = self.clock.wall(), host.cluster.picture
         if picture.leader == host.name and host.token == picture.leader_seq:
             host.write(LeaderResigned(at=at, agent=host.name), expect=host.token)

@@ -69,6 +69,8 @@ def happen(group: Group, what: str, pick: int) -> None:
             group.half = "begin"
         case "limit":
             group.limit = (1, 3, 5)[pick % 3]
+        case _:
+            pass  # it cannot happen now
 
 
 def can_lose(group: Group, agent: str) -> bool:

@@ -23,6 +23,10 @@ def respond(asked: Asked) -> Reply:
         )
     if asked.path == "/v1/jobs/web/test":
         return answer({"params": PARAMS})
+    if asked.path == "/v1/agents":
+        return answer([{"name": "a1", "state": "up"}, {"name": "b2", "state": "lost"}])
+    if asked.path == "/v1/tokens":
+        return answer([{"id": "3f2a", "expires_at": "2026-01-02T03:04:05Z"}])
     return answer([BUILD, {**BUILD, "number": 8, "result": None, "state": "running"}])
 
 
@@ -34,6 +38,16 @@ def agent(tmp_path: Path) -> Iterator[FakeAgent]:
 
 def found(agent: FakeAgent, *words: str) -> list[str]:
     return [value for value, _ in candidates(list(words), {"at": agent.url})]
+
+
+def test_agents_and_join_tokens_are_completed(agent: FakeAgent) -> None:
+    assert found(agent, "drain", "") == ["a1", "b2"]
+    assert found(agent, "leave", "b") == ["b2"]
+    assert found(agent, "label", "a") == ["a1"]
+    assert found(agent, "agents", "--forget", "") == ["a1", "b2"]
+    assert found(agent, "token", "") == ["create", "list", "revoke"]
+    assert found(agent, "token", "revoke", "") == ["3f2a"]
+    assert found(agent, "token", "create", "--u") == ["--uses"]
 
 
 def test_commands_are_completed_but_the_hidden(agent: FakeAgent) -> None:

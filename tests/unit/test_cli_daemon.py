@@ -1,12 +1,13 @@
 """Starting in the background, and the systemd unit: with stand-ins for the daemon itself."""
 
+import io
 import os
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from tests.harness.fake_agent import STATUS, answer, fake_agent
+from tests.harness.fake_agent import STATUS, Asked, Reply, answer, fake_agent
 
 from rota.cli.commands import daemon
 from rota.cli.commands.systemd import quoted, unit_text
@@ -15,7 +16,8 @@ from rota.cli.render import PLAIN
 from rota.cli.screen import Screen
 
 NOTHING = {
-    "data_folder": None, "name": None, "listen": None, "labels": None, "slots": None, "join": None, "from_clone": None, "invite": False,
+    "data_folder": None, "name": None, "listen": None, "labels": None, "slots": None, "join": None,
+    "from_clone": None, "invite": False,
     "bus": None, "json": False, "install": None,
 }  # fmt: skip
 
@@ -107,3 +109,41 @@ def test_the_unit_can_be_printed(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert capfd.readouterr().out.startswith("[Unit]\nDescription=rota agent")
     assert main(["agent", "--install", "x", "--data", str(tmp_path)]) == 2
     assert capfd.readouterr().err.startswith("error: --install takes '-' or nothing\n")
+
+
+def test_a_join_token_is_no_argument_that_everybody_sees(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = "import sys; print(sys.argv[1:], sys.stdin.readline().strip()); sys.exit(3)"
+    monkeypatch.setattr(daemon, "agent_command", lambda *_: [sys.executable, "-c", script])
+    assert daemon.start(args(tmp_path, join="rota1.secret"), Screen(PLAIN, PLAIN)) == 1
+    assert capfd.readouterr().err.startswith("['--join', '-', '--ready-fd', ")
+    assert (tmp_path / "agent.log").read_text().endswith("] rota1.secret\n")
+
+
+def test_a_join_token_is_read_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("rota1.x\nmore"))
+    assert daemon.join_token(args(Path("/d"), join="-")) == "rota1.x"
+    assert daemon.join_token(args(Path("/d"))) is None
+
+
+def test_an_invitation_is_printed_once_the_agent_is_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def respond(asked: Asked) -> Reply:
+        return answer({"token": "rota1.x"} if asked.path == "/v1/tokens" else STATUS)
+
+    script = "import os, sys; os.write(int(sys.argv[2]), b'ready\\n')"
+    monkeypatch.setattr(daemon, "agent_command", lambda *_: [sys.executable, "-c", script])
+    monkeypatch.setattr(daemon, "_refuse_second", lambda _: None)
+    with fake_agent(respond, tmp_path / "rota.sock"):
+        assert daemon.start(args(tmp_path, invite=True), Screen(PLAIN, PLAIN)) == 0
+    assert capfd.readouterr().out.splitlines() == [
+        "a1 is up: pid 4242, http://127.0.0.1:7070, data in /var/lib/rota",
+        "others join with: rota join rota1.x",
+    ]
+
+
+def test_a_clone_to_begin_from_is_passed_on(tmp_path: Path) -> None:
+    command = daemon.agent_command(args(tmp_path, from_clone="defs"), tmp_path)
+    assert command[-2:] == ["--from-clone", str(Path("defs").absolute())]

@@ -56,7 +56,13 @@ class Building:
                 self.attempt, self.state = 1, "running"
         elif self._breaks():
             return None
-        return answer({**BUILD, "state": self.state, "attempt": self.attempt})
+        former = [
+            {"attempt": number, "log_bytes": len(self.logs[number - 1])}
+            for number in range(1, self.attempt)
+        ]
+        size = len(self.logs[self.attempt - 1]) if self.attempt else 0
+        ours = {"state": self.state, "attempt": self.attempt, "log_bytes": size, "former": former}
+        return answer({**BUILD, **ours})
 
     def _log(self, log: bytes, attempt: int, asked: Asked) -> Reply | None:
         start = int(asked.query.get("offset", 0))

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.harness.fake_agent import BUILD, Asked, FakeAgent, Reply, answer, fake_agent, problem
 
+import rota.client
 from rota.cli.main import exit_status
 from rota.client.answer import BrokenError
 from rota.client.client import Client
@@ -39,6 +42,24 @@ def flaky(
         return how() if left[0] >= 0 else then
 
     return respond
+
+
+def test_the_package_is_light_until_something_is_asked_of_it() -> None:
+    code = "import sys, rota.client; print('http.client' in sys.modules); rota.client.Client"
+    done = subprocess.run(
+        [sys.executable, "-c", code + "; print('http.client' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False", "True"]
+    with pytest.raises(AttributeError, match=r"module 'rota\.client' has no attribute 'Cleint'"):
+        rota.client.Cleint  # noqa: B018 - asking is what is tested
+
+
+def test_all_that_the_package_offers_is_there() -> None:
+    for name in rota.client.__all__:
+        assert getattr(rota.client, name).__doc__
 
 
 def test_fields_go_to_the_path_the_query_or_the_body() -> None:

@@ -10,13 +10,24 @@ from tests.harness.facts import moment
 from rota.core.codec import decode, encode
 from rota.core.events import (
     EPOCH,
+    AgentDrained,
+    AgentJoined,
+    AgentLabelled,
+    AgentLeft,
+    AgentLost,
+    AgentStarted,
+    AgentStopped,
     BuildFinished,
     BuildRequested,
     Emitted,
     HistorySealed,
     LeaderElected,
+    LeaderResigned,
     StoreMoved,
     Unknown,
+    VoterAppointed,
+    VoterDismissed,
+    VoterListening,
     key_of,
     kind_of,
 )
@@ -145,6 +156,35 @@ def test_events_of_one_thing_share_a_key() -> None:
     at = moment()
     assert key_of(BuildFinished(at=at, build="b", attempt=1, reason=Reason.LOST)) == "build.b"
     assert key_of(LeaderElected(at=at, agent="p")) == "leader"
+    assert key_of(LeaderResigned(at=at, agent="p")) == "leader"
+    for event in (
+        AgentJoined(at=at, agent="x", name="p", pin="00"),
+        AgentStarted(at=at, agent="p"),
+        AgentStopped(at=at, agent="p"),
+        AgentLost(at=at, agent="x", name="p"),
+        AgentDrained(at=at, agent="x", name="p"),
+        AgentLabelled(at=at, agent="x", name="p"),
+        AgentLeft(at=at, agent="x", name="p"),
+    ):
+        assert key_of(event) == "agent.p"
+    for voting in (
+        VoterAppointed(at=at, name="p", server="s"),
+        VoterListening(at=at, agent="p", server="s", host="h", client=1, route=2),
+        VoterDismissed(at=at, name="p", server="s"),
+    ):
+        assert key_of(voting) == "voters"
     assert key_of(StoreMoved(at=at, ref="main", old="", new="1")) == "store.main"
     assert key_of(HistorySealed(at=at, through=1)) == "history"
     assert key_of(Emitted(at=at, type="x")) == "custom"
+
+
+def test_a_pack_travels_in_the_event() -> None:
+    event = StoreMoved(at=moment(), ref="main", old="0", new="1", pack=b"PACK\x00\xff")
+    assert b'"pack":"UEFDSwD/"' in encode(event)
+    assert decode(encode(event)) == event
+
+
+def test_a_label_that_is_taken_away_is_null() -> None:
+    event = AgentLabelled(at=moment(), name="p", labels={"big": "", "old": None})
+    assert b'"labels":{"big":"","old":null}' in encode(event)
+    assert decode(encode(event)) == event

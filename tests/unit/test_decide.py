@@ -12,13 +12,21 @@ from rota.core.decide import (
     Claim,
     Decision,
     Effect,
+    Lose,
+    LoseBuild,
     Seal,
     Trim,
     View,
     decide,
+    expected,
     trim_floor,
 )
 from rota.core.events import (
+    AgentDrained,
+    AgentLeft,
+    AgentLost,
+    AgentStarted,
+    AgentStopped,
     BuildCancelled,
     BuildFinished,
     BuildRequested,
@@ -26,6 +34,7 @@ from rota.core.events import (
     Event,
     HistorySealed,
     LeaderElected,
+    LeaderResigned,
 )
 from rota.core.fold import Cluster, apply
 from rota.core.job import Reason, Retry, Spec
@@ -158,3 +167,122 @@ def test_the_oldest_live_build_holds_the_journal() -> None:
     apply(cluster, 103, BuildCancelled(at=moment(), build="b"))
     apply(cluster, 104, HistorySealed(at=moment(), through=103))
     assert trim_floor(cluster, 101) == 101
+
+
+def up(agent: str) -> Event:
+    return AgentStarted(at=moment(), agent=agent, slots=2)
+
+
+def test_who_does_not_hold_the_lease_has_no_duties() -> None:
+    done = (requested("a"), started("a"), finished("a"), up("p"), up("q"))
+    silent = {"q": 1e6}
+    leading = decide(cluster_of(*done, LEADS), view(silent=silent), moment())
+    assert {type(effect) for effect in duties(leading)} == {Seal, Lose}
+    for cluster, leads in (
+        (cluster_of(*done, LEADS), False),  # its beats are no longer heard
+        (cluster_of(*done, LEADS, LeaderElected(at=moment(), agent="q")), True),
+        (cluster_of(*done, LEADS, LeaderResigned(at=moment(), agent="p")), True),
+    ):
+        idle = decide(cluster, view(silent=silent, leads=leads), moment())
+        assert duties(idle) == []
+        assert idle.wake_at is None
+
+
+def test_duties_are_fenced_by_the_election_that_the_leader_leads_by() -> None:
+    again = LeaderElected(at=moment(), agent="p")
+    cluster = cluster_of(LEADS, requested("a"), started("a"), again, finished("a"))
+    assert duties(decide(cluster, view(), moment())) == [Seal(through=5, fence=4)]
+    trimmed = view(journal_first=5)
+    assert duties(decide(cluster, trimmed, moment())) == [Seal(through=5, fence=0)]
+    assert (expected(4, 4), expected(4, 5)) == (4, 0)
+
+
+def test_an_agent_that_is_silent_for_too_long_is_lost() -> None:
+    cluster = cluster_of(LEADS, up("p"), up("q"), up("r"))
+    assert duties(decide(cluster, view(silent={"q": 8.0, "p": 99.0}), moment())) == []
+    gone = view(silent={"q": 8.5})
+    assert duties(decide(cluster, gone, moment())) == [Lose(agent="q", silent_s=8.5, fence=1)]
+    patient = view(silent={"q": 8.5}, lost_after_s=9.0)
+    assert duties(decide(cluster, patient, moment())) == []
+    told = view(silent={"q": 8.5}, losing={"q"})
+    assert duties(decide(cluster, told, moment())) == []
+
+
+def test_only_who_is_up_can_be_lost() -> None:
+    silent = view(silent={"q": 99.0})
+    for after in (AgentStopped(at=moment(), agent="q"), AgentLost(at=moment(), name="q")):
+        assert duties(decide(cluster_of(LEADS, up("q"), after), silent, moment())) == []
+
+
+def test_the_builds_of_a_lost_agent_are_lost() -> None:
+    running = (LEADS, up("p"), up("q"), requested("a"), started("a", "q"))
+    silent = view(slots=0, silent={"q": 99.0})
+    assert all(isinstance(e, Lose) for e in duties(decide(cluster_of(*running), silent, moment())))
+    lost = cluster_of(*running, AgentLost(at=moment(), name="q", silent_s=9.0))
+    expect = [LoseBuild(build="a", attempt=1, why="q was lost", fence=1)]
+    assert duties(decide(lost, silent, moment())) == expect
+    assert duties(decide(lost, view(slots=0, losing={"a"}), moment())) == []
+
+
+def test_a_lost_agent_that_is_up_again_keeps_its_builds() -> None:
+    cluster = cluster_of(
+        LEADS,
+        up("q"),
+        requested("a"),
+        started("a", "q"),
+        AgentLost(at=moment(), name="q"),
+        up("q"),
+    )
+    assert duties(decide(cluster, view(), moment())) == []
+
+
+def test_the_builds_of_a_stopped_agent_wait_for_its_return_for_a_while() -> None:
+    stopped = AgentStopped(at=moment(), agent="q")
+    cluster = cluster_of(LEADS, up("q"), requested("a"), started("a", "q"), stopped)
+    for silent_s, effects in (
+        (0.0, []),
+        (60.0, []),
+        (
+            60.5,
+            [LoseBuild(build="a", attempt=1, why="q was stopped, and did not come back", fence=1)],
+        ),
+    ):
+        assert duties(decide(cluster, view(silent={"q": silent_s}), moment())) == effects
+    soon = view(silent={"q": 60.5}, stopped_after_s=61.0)
+    assert duties(decide(cluster, soon, moment())) == []
+
+
+def test_the_builds_of_an_agent_that_left_are_lost_at_once() -> None:
+    left = AgentLeft(at=moment(), name="q")
+    cluster = cluster_of(LEADS, up("q"), requested("a"), started("a", "q"), left)
+    expect = [LoseBuild(build="a", attempt=1, why="its agent left the cluster", fence=1)]
+    assert duties(decide(cluster, view(), moment())) == expect
+
+
+def test_a_cancelled_build_does_not_wait_for_an_agent_that_is_away() -> None:
+    stopped = AgentStopped(at=moment(), agent="q")
+    cancelled = BuildCancelled(at=moment(), by="ann", build="a")
+    running = (LEADS, up("q"), requested("a"), started("a", "q"))
+    assert duties(decide(cluster_of(*running, cancelled), view(), moment())) == []
+    away = cluster_of(*running, stopped, cancelled)
+    expect = [LoseBuild(build="a", attempt=1, why="q is stopped", fence=1)]
+    assert duties(decide(away, view(), moment())) == expect
+
+
+def test_what_the_leader_runs_itself_is_not_lost() -> None:
+    stopped = AgentStopped(at=moment(), agent="p")
+    cluster = cluster_of(LEADS, up("p"), requested("a"), started("a"), stopped)
+    assert duties(decide(cluster, view(silent={"p": 99.0}), moment())) == []
+
+
+def test_an_agent_that_is_drained_takes_nothing_until_that_is_over() -> None:
+    drained = AgentDrained(at=moment(), name="p")
+    back = AgentDrained(at=moment(), name="p", draining=False)
+    assert claimed(decide(cluster_of(up("p"), requested("a"), drained), view(), moment())) == []
+    cluster = cluster_of(up("p"), requested("a"), drained, up("p"))
+    assert claimed(decide(cluster, view(), moment())) == []
+    cluster = cluster_of(up("p"), requested("a"), drained, back)
+    assert claimed(decide(cluster, view(), moment())) == ["a"]
+    other = AgentDrained(at=moment(), name="q")
+    cluster = cluster_of(up("p"), up("q"), requested("a"), other)
+    assert claimed(decide(cluster, view(), moment())) == ["a"]

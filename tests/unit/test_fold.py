@@ -5,8 +5,14 @@ from __future__ import annotations
 from msgspec.structs import replace
 from tests.harness.facts import moment
 
+from rota.core.agents import AgentState
 from rota.core.build import Artifact, Build, Usage
 from rota.core.events import (
+    AgentDrained,
+    AgentJoined,
+    AgentLabelled,
+    AgentLeft,
+    AgentLost,
     AgentStarted,
     AgentStopped,
     ArtifactKept,
@@ -19,12 +25,26 @@ from rota.core.events import (
     Event,
     HistorySealed,
     LeaderElected,
+    LeaderResigned,
     StoreMoved,
     Unknown,
+    VoterAppointed,
+    VoterDismissed,
+    VoterListening,
 )
-from rota.core.fold import NOTHING, Change, Cluster, apply, decode_picture, retry_delay_s
+from rota.core.fold import (
+    NOTHING,
+    Change,
+    Cluster,
+    Picture,
+    apply,
+    decode_picture,
+    encode_picture,
+    retry_delay_s,
+)
 from rota.core.job import Reason, Retry, Spec
 from rota.core.states import Result, State
+from rota.core.voter import Voter
 
 
 class Story:
@@ -354,6 +374,141 @@ def test_agents_leader_and_refs_are_known() -> None:
     assert (picture.agents["p"].slots, picture.agents["p"].is_up) == (3, False)
     assert (picture.leader, picture.leader_seq, picture.leader_since) == ("p", 2, moment(1))
     assert (picture.refs, list(picture.agents), picture.seq) == ({"main": "1"}, ["p"], 6)
+
+
+def test_a_build_of_a_lost_agent_is_tried_elsewhere_if_its_policy_says_so() -> None:
+    story = Story()
+    for build, on in (("a", (Reason.LOST,)), ("b", (Reason.SCRIPT,))):
+        story.request(build, retry=Retry(times=1, on=on))
+        story.start(build)
+        story.finish(build, agent="leader", reason=Reason.LOST)
+    assert (story["a"].state, story["a"].agent) == (State.QUEUED, None)
+    assert [(one.agent, one.result) for one in story["a"].former] == [("p", Result.LOST)]
+    assert (story["b"].state, story["b"].result) == (State.FINISHED, Result.LOST)
+    story.start("a", 2, agent="q")
+    assert (story["a"].attempt, story["a"].agent) == (2, "q")
+
+
+def test_what_a_lost_agent_brings_later_is_superseded() -> None:
+    story = Story()
+    story.request("a", retry=Retry(times=1, on=(Reason.LOST,)))
+    story.start("a")
+    story.finish("a", agent="leader", reason=Reason.LOST)
+    story.finish("a")
+    assert story["a"].state is State.QUEUED
+    story.start("a", 2, agent="q")
+    story.finish("a", 1)
+    assert (story["a"].state, story["a"].agent) == (State.RUNNING, "q")
+
+
+def test_a_build_that_was_cancelled_and_then_lost_is_cancelled() -> None:
+    story = Story()
+    story.request("a", retry=Retry(times=9, on=tuple(Reason)))
+    story.start("a")
+    story.cancel("a")
+    story.finish("a", agent="leader", reason=Reason.LOST)
+    build = story["a"]
+    assert (build.state, build.result, build.reason) == (
+        State.FINISHED,
+        Result.CANCELLED,
+        Reason.CANCELLED,
+    )
+    assert build.cancelled_by == "bob"
+
+
+def test_the_builds_of_an_agent_that_left_stay_until_somebody_ends_them() -> None:
+    story = Story()
+    story.fold(AgentStarted(at=moment(), agent="p"))
+    story.request("a")
+    story.start("a")
+    story.fold(AgentLeft(at=moment(), name="p"))
+    assert (story["a"].state, story.cluster.running) == (State.RUNNING, {"p": {"a": None}})
+
+
+def test_an_agents_life() -> None:
+    story = Story()
+    agents = story.cluster.picture.agents
+    story.fold(AgentJoined(at=moment(1), name="p", pin="f00d"))
+    assert (agents["p"].state, agents["p"].pin) == (AgentState.JOINED, "f00d")
+    story.fold(AgentStarted(at=moment(2), agent="p", labels={"linux": ""}, slots=2))
+    assert (agents["p"].state, agents["p"].since, agents["p"].pin) == (
+        AgentState.UP,
+        moment(2),
+        "f00d",
+    )
+    story.fold(AgentLost(at=moment(3), agent="leader", name="p", silent_s=9.0))
+    assert (agents["p"].state, agents["p"].since) == (AgentState.LOST, moment(3))
+    story.fold(AgentStarted(at=moment(4), agent="p"))
+    story.fold(AgentStopped(at=moment(5), agent="p"))
+    assert (agents["p"].state, agents["p"].since) == (AgentState.STOPPED, moment(5))
+    story.fold(AgentLeft(at=moment(6), name="p"))
+    assert agents == {}
+
+
+def test_who_leads_is_who_was_elected_last_and_did_not_resign() -> None:
+    story = Story()
+    picture = story.cluster.picture
+    story.fold(LeaderElected(at=moment(1), agent="p", why="nobody led"))
+    story.fold(LeaderElected(at=moment(2), agent="q", why="p was silent"))
+    assert (picture.leader, picture.leader_seq, picture.leader_why) == ("q", 2, "p was silent")
+    # Somebody else's: it says nothing, but it is the last event of the key.
+    story.fold(LeaderResigned(at=moment(3), agent="p", why="late"))
+    assert (picture.leader, picture.leader_seq, picture.leader_since) == ("q", 3, moment(2))
+    story.fold(LeaderResigned(at=moment(4), agent="q", why="q was stopped"))
+    assert (picture.leader, picture.leader_seq) == ("", 4)
+    assert (picture.leader_since, picture.leader_why) == (moment(4), "q was stopped")
+
+
+def listening(agent: str, server: str, client: int = 4222) -> VoterListening:
+    return VoterListening(
+        at=moment(), agent=agent, server=server, host=agent, client=client, route=6222
+    )
+
+
+def test_the_first_voter_appoints_itself_and_all_others_are_appointed() -> None:
+    story = Story()
+    voters = story.cluster.picture.voters
+    story.fold(listening("p", "s1"))
+    assert voters == {"p": Voter("p", "s1", "p", 4222, 6222)}
+    story.fold(listening("q", "s2"))
+    assert list(voters) == ["p"]
+    story.fold(VoterAppointed(at=moment(), agent="p", name="q", server="s2"))
+    assert voters["q"] == Voter("q", "s2")
+    story.fold(listening("q", "s9"))
+    story.fold(listening("q", "s2"))
+    assert voters["q"].is_listening
+    story.fold(listening("q", "s2", client=4333))
+    assert voters["q"].client == 4333
+
+
+def test_a_voter_is_dismissed_by_its_servers_name() -> None:
+    story = Story()
+    voters = story.cluster.picture.voters
+    story.fold(listening("p", "s1"))
+    story.fold(VoterAppointed(at=moment(), agent="p", name="q", server="s2"))
+    story.fold(VoterDismissed(at=moment(), agent="p", name="q", server="s1"))
+    story.fold(VoterDismissed(at=moment(), agent="p", name="nobody", server="s2"))
+    assert list(voters) == ["p", "q"]
+    story.fold(VoterDismissed(at=moment(), agent="p", name="q", server="s2"))
+    assert list(voters) == ["p"]
+    story.fold(listening("q", "s2"))
+    assert list(voters) == ["p"]
+    story.fold(VoterAppointed(at=moment(), agent="p", name="q", server="s3"))
+    assert voters["q"] == Voter("q", "s3")
+
+
+def test_agents_leader_and_voters_are_in_the_snapshot() -> None:
+    story = Story()
+    story.fold(AgentJoined(at=moment(1), name="p", pin="f00d"))
+    story.fold(AgentStarted(at=moment(2), agent="p", labels={"linux": ""}, token="t"))
+    story.fold(AgentLabelled(at=moment(3), name="p", labels={"big": "", "linux": None}))
+    story.fold(AgentDrained(at=moment(3), name="p"))
+    story.fold(LeaderElected(at=moment(4), agent="p", why="nobody led"))
+    story.fold(listening("p", "s1"))
+    restored = decode_picture(encode_picture(story.cluster))
+    assert restored is not None
+    assert restored.picture == story.cluster.picture
+    assert decode_picture(encode_picture(Cluster(Picture()))) is not None
 
 
 def test_events_of_builds_that_nobody_knows_change_nothing() -> None:

@@ -78,6 +78,7 @@ class Loop:
         self._claiming: set[str] = set()
         self._is_sealing = False
         self._sealed_at: float | None = None
+        self._build_at = clock.monotonic()
         self._is_trimming = False
         self._is_live = False
         self._decision: asyncio.Handle | None = None
@@ -146,6 +147,7 @@ class Loop:
         if self._is_live:
             self._world.touch()
             if change.build is not None:
+                self._build_at = self._clock.monotonic()
                 self._react(change.build, event)
         for told in self.on_entry:
             told(entry)
@@ -185,6 +187,7 @@ class Loop:
             leads=self._leads(),
             silent=self._silent(),
             losing=self._losing,
+            quiet_s=self._clock.monotonic() - self._build_at,
             lost_after_s=agents.lost_after_s,
             stopped_after_s=agents.stopped_after_s,
             claiming=self._claiming | self._runner.active.keys(),

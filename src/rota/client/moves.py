@@ -99,7 +99,7 @@ class Whereabouts:
         self.has_answered = True
         self.connect_s = HOME_CONNECT_S if self.agents and self._moves else CONNECT_S
         seq = headers.get("Rota-Seq") or ""
-        self.seq = max(self.seq, int(seq)) if seq.isdigit() else self.seq
+        self.seq = max(self.seq, int(seq)) if seq.isdecimal() else self.seq
 
     def left(self, error: UnavailableError) -> None:
         """Take note of why home is left; it is told once another agent answers."""

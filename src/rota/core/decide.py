@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Set
 from datetime import datetime, timedelta
 from itertools import chain, islice
 from operator import itemgetter
+from zlib import crc32
 
 import msgspec
 
@@ -22,6 +23,8 @@ from rota.core.labels import satisfies
 
 #: Seals, and so commits of the history, are this many seconds apart, however many builds finish.
 SEAL_EVERY_S = 1.0
+#: Where agents compete: so long after the last event of any build everybody may take any build.
+QUIET_S = 0.1
 #: Events kept behind the history, so that followers can come back after a break.
 KEEP_EVENTS = 20_000
 #: Trimming is cheap but not free: do it in steps of this many events.
@@ -84,6 +87,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     silent: Mapping[str, float] = {}
     #: Agents and builds about to be recorded as lost.
     losing: Set[str] = frozenset()
+    #: Seconds since anything was folded about a build.
+    quiet_s: float = QUIET_S
     lost_after_s: float = 8.0
     stopped_after_s: float = 60.0
     is_sealing: bool = False
@@ -119,12 +124,12 @@ def _claims(cluster: Cluster, view: View, now: datetime, wakes: list[datetime]) 
     free = view.slots - len(mine.keys() | view.claiming)
     myself = cluster.picture.agents.get(view.name)
     # Who was given up says first that it is back: what it claimed before would be given up, too.
-    is_out = myself is not None and (myself.draining or not myself.is_up)
+    is_out = myself is not None and (myself.draining or myself.state is AgentState.LOST)
     if free <= 0 or not view.takes_builds or is_out:
         return
     best = sorted(
         item
-        for items in chain(_queues(cluster, view), _ripe(cluster, view, now, wakes))
+        for items in chain(_queues(cluster, view, now, wakes), _ripe(cluster, view, now, wakes))
         for item in islice((item for item in items if item[2] not in view.claiming), free)
     )
     for _, _, build_id in best[:free]:
@@ -132,11 +137,44 @@ def _claims(cluster: Cluster, view: View, now: datetime, wakes: list[datetime]) 
         yield Claim(build=build.id, attempt=build.attempt + 1, expect=build.last_seq)
 
 
-def _queues(cluster: Cluster, view: View) -> Iterator[list[QueueItem]]:
-    """Yield, sorted, what waits for agents like this one."""
+def _queues(
+    cluster: Cluster, view: View, now: datetime, wakes: list[datetime]
+) -> Iterator[list[QueueItem]]:
+    """Yield, sorted, what waits for agents like this one, and is this one's to take."""
     for labels, queue in cluster.queues.items():
         if satisfies(labels, view.labels):
-            yield queue
+            yield _share(cluster, view, labels, queue, now, wakes)
+
+
+def _share(
+    cluster: Cluster,
+    view: View,
+    labels: str,
+    queue: list[QueueItem],
+    now: datetime,
+    wakes: list[datetime],
+) -> list[QueueItem]:
+    """Return the part of a queue that is this agent's, so that not all claim the same builds.
+
+    All builds that have a free slot somewhere start now anyway; which of them where is the same to
+    everybody. The slots are counted through in an order that changes with each event, and the n-th
+    takes the n-th build. Who is not counted on, or sees that others do not take theirs, takes any:
+    it is the journal that decides, this only spares it the asking.
+    """
+    rivals = [name for name in cluster.fitting(labels) if cluster.free_slots(name) > 0]
+    if len(rivals) < 2 or view.name not in rivals or view.quiet_s >= QUIET_S:
+        return queue
+    turn = crc32(f"{cluster.picture.seq} {queue[0][2]}".encode()) % len(rivals)
+    start = 0
+    for name in (*rivals[turn:], *rivals[:turn]):
+        if name == view.name:
+            break
+        start += cluster.free_slots(name)
+        if start >= len(queue):
+            wakes.append(now + timedelta(seconds=QUIET_S - view.quiet_s))
+            return []
+    wakes.append(now + timedelta(seconds=QUIET_S - view.quiet_s))
+    return queue[start : start + cluster.free_slots(view.name)]
 
 
 def _ripe(

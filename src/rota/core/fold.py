@@ -52,6 +52,7 @@ from rota.core.events import (
     VoterListening,
 )
 from rota.core.job import Reason
+from rota.core.labels import satisfies
 from rota.core.states import Move, Result, State, next_state, result_of
 from rota.core.voter import Voter
 
@@ -102,7 +103,16 @@ class Cluster:
     the sequences of all builds' requests, sorted.
     """
 
-    __slots__ = ("delayed", "numbered", "picture", "queues", "requests", "running", "unsealed")
+    __slots__ = (
+        "_fitting",
+        "delayed",
+        "numbered",
+        "picture",
+        "queues",
+        "requests",
+        "running",
+        "unsealed",
+    )
 
     def __init__(self, picture: Picture | None = None) -> None:
         self.picture = picture or Picture()
@@ -111,9 +121,34 @@ class Cluster:
         self.running: dict[str, dict[str, None]] = {}
         self.unsealed: dict[str, None] = {}
         self.numbered: dict[tuple[str, int], str] = {}
+        self._fitting: dict[str, tuple[str, ...]] = {}
         self.requests = sorted(build.requested_seq for build in self.picture.builds.values())
         for build in sorted(self.picture.builds.values(), key=lambda b: b.last_seq):
             _enter(self, build)
+
+    def fitting(self, labels: str) -> tuple[str, ...]:
+        """Return, by name, the agents that take builds and satisfy a label expression.
+
+        Cost: a look at all agents for each expression, after an event about any agent.
+        """
+        found = self._fitting.get(labels)
+        if found is None:
+            fit = (
+                agent.name
+                for agent in self.picture.agents.values()
+                if agent.is_up and not agent.draining and satisfies(labels, agent.labels)
+            )
+            found = self._fitting[labels] = tuple(sorted(fit))
+        return found
+
+    def free_slots(self, agent: str) -> int:
+        """Return how many more builds an agent can run now, as far as the journal knows."""
+        known = self.picture.agents.get(agent)
+        return known.slots - len(self.running.get(agent, ())) if known is not None else 0
+
+    def agents_changed(self) -> None:
+        """Forget who fits what."""
+        self._fitting.clear()
 
     def queued(self) -> int:
         """Return how many builds are queued, retries that wait for their time included."""
@@ -168,6 +203,7 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
             | AgentLeft()
         ):
             change(picture.agents, event)
+            cluster.agents_changed()
         case LeaderElected() | LeaderResigned():
             _led(picture, seq, event)
         case VoterAppointed() | VoterListening() | VoterDismissed():

@@ -88,8 +88,7 @@ async def label(service: Service, request: m.LabelRequest, who: Principal) -> m.
     agent = find_agent(service, request.agent)
     for name in FIXED_LABELS & request.labels.keys():
         raise InputError(f"the label {name!r} is what the agent is called; it cannot be changed")
-    kept = {name: value for name, value in request.labels.items() if value is not None}
-    parse_agent_labels(f"{name}={value}" if value else name for name, value in kept.items())
+    _check_labels({name: value or "" for name, value in request.labels.items()})
     if request.labels:
         await service.write(
             AgentLabelled(
@@ -101,6 +100,15 @@ async def label(service: Service, request: m.LabelRequest, who: Principal) -> m.
             )
         )
     return view(service.world.cluster, find_agent(service, request.agent))
+
+
+def _check_labels(labels: dict[str, str]) -> None:
+    parsed = parse_agent_labels(
+        f"{name}={value}" if value else name for name, value in labels.items()
+    )
+    # As texts they are separated by commas: a name or value that has one is read as two.
+    for name in labels.items() - parsed.items():
+        raise InputError(f"bad label: {'='.join(name)!r} is neither a word nor key=value")
 
 
 async def leave(service: Service, request: m.AgentRequest, who: Principal) -> m.AgentView:

@@ -58,7 +58,7 @@ class Bus:
     @property
     def trouble(self) -> str | None:
         """What is wrong, in words for the status page; ``None`` if nothing is."""
-        whys = [client.why for client in self._clients if client.why]
+        whys = [client.why or "no answer" for client in self._clients if client.is_out]
         return f"the bus at {self} cannot be reached: {whys[0]}" if whys else None
 
     def __str__(self) -> str:

@@ -194,10 +194,12 @@ class Client:
         self._up = asyncio.Event()
         self._serial = 0
         self._running: AbstractAsyncContextManager[asyncio.Task[None]] | None = None
+        self._lost_at = 0.0
         self._loop: asyncio.AbstractEventLoop
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
+        self._lost_at = self._loop.time()
         self._running = beside(self._run(), "engine-client")
         _ = await self._running.__aenter__()
         return self
@@ -220,6 +222,11 @@ class Client:
     def trouble(self) -> str | None:
         """What ails the engine, in plain words, if that is known."""
         return self._trouble()
+
+    @property
+    def is_out(self) -> bool:
+        """Whether there has been no connection for longer than a change of servers takes."""
+        return self._nats is None and self._loop.time() - self._lost_at > BRIEF_S
 
     @property
     def why(self) -> str:
@@ -392,10 +399,11 @@ class Client:
                 await self._connect(nats, address, self._leave)
             _heed_cancellation()
             self.address, served = address, True
+            _on_end(nats, self._leave)
             await self._open(nats)
             while nats.is_connected and not self._leave.is_set():
-                # nats-py says that it closed only once all it had was written; a dead host, or a
-                # hung one, never takes that.
+                # A look now and then: nats-py says that it closed only once all it had was written;
+                # a dead host, or a hung one, never takes that.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(PING_S):
                         await self._leave.wait()
@@ -432,6 +440,8 @@ class Client:
         )
 
     async def _note(self, error: Exception) -> None:
+        if isinstance(error, errors.NoServersError) and self._why:
+            return  # only the sum of what was said before
         why = str(error).removeprefix("nats: ").strip("'") or "it did not answer"
         if self._tls is not None and why.startswith("empty response"):
             why = "it hung up: it may know this agent's key no more, or not yet"
@@ -450,6 +460,7 @@ class Client:
         if self._nats is not nats:
             return
         self._nats = None
+        self._lost_at = self._loop.time()
         self._up.clear()
         for call in self._calls.values():
             call.end(self._lost())
@@ -482,12 +493,29 @@ def _heed_cancellation() -> None:
         raise asyncio.CancelledError
 
 
+def _on_end(nats: Nats, ended: asyncio.Event) -> None:
+    """Set ``ended`` as soon as nothing is read any more: nats-py does not always say so."""
+
+    def note(reading: asyncio.Task[None]) -> None:
+        ended.set()
+        if not reading.cancelled() and (error := reading.exception()) is not None:
+            log.debug("the connection to the engine ended with %s", error)
+
+    if nats._reading_task is not None:  # noqa: SLF001 - there is no call for it
+        nats._reading_task.add_done_callback(note)  # noqa: SLF001
+
+
 async def _end(nats: Nats) -> None:
     try:
         async with asyncio.timeout(CLOSE_S):
             await nats.close()
     except (*_LOST, TimeoutError) as error:
         log.debug("the connection to the engine did not end well: %s", error)
+    # Where a write fails while it closes, nats-py leaves its readers and the socket as they are.
+    for subscription in tuple(nats._subs.values()):  # noqa: SLF001 - there is no call for it
+        subscription._stop_processing()  # noqa: SLF001
+    if nats._transport:  # noqa: SLF001
+        nats._transport.close()  # type: ignore[no-untyped-call] # noqa: SLF001
 
 
 def _release(waiter: asyncio.Future[None]) -> None:

@@ -25,7 +25,7 @@ from rota.adapters.nats.config import ROTA, SYSTEM, Folder, free_bytes, free_por
 from rota.adapters.nats.launch import PATIENCE_S, Launcher
 from rota.adapters.nats.pinned import pinned_context
 from rota.adapters.nats.stubleaf import stub_leaf
-from rota.errors import UnavailableError
+from rota.errors import InvariantError, UnavailableError
 
 if TYPE_CHECKING:
     import ssl
@@ -136,8 +136,10 @@ class Engine:
 
     def _unreachable(self) -> str | None:
         """What keeps our clients out, where there is no server of ours that could say."""
-        whys = [client.why for client in self._clients if client.why]
-        if self._launcher.state.own is not None or not whys:
+        if self._launcher.state.own is not None:
+            return None
+        whys = [client.why or "no answer" for client in self._clients if client.is_out]
+        if not whys:
             return None
         where = ", ".join(str(address) for address in self._addresses()) or "nowhere"
         return f"none of the engine's servers can be reached ({where}): {whys[0]}"
@@ -195,7 +197,11 @@ class Engine:
 
         Raises:
             UnavailableError: no child could be brought to answer; the hint has its last words.
+            InvariantError: there is no server here, but there are some elsewhere: that would make
+                a second cluster.
         """
+        if self._launcher.state.own is None and self._launcher.state.voters:
+            raise InvariantError("a cluster is founded once, and others run its servers")
         async with self._lock:
             if not self.pid or (host is not None and host != self._launcher.own.host):
                 self._child = await self._launcher.begin(host)

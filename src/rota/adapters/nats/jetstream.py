@@ -99,6 +99,19 @@ class Info(msgspec.Struct):
     error: Failure | None = None
 
 
+class _Message(msgspec.Struct):
+    """A message as the stream's leader tells it; the data is in base64."""
+
+    subject: str
+    seq: int
+    data: bytes = b""
+
+
+class _Got(msgspec.Struct):
+    message: _Message | None = None
+    error: Failure | None = None
+
+
 class Stored(msgspec.Struct, gc=False):
     """A message as it lies in a stream."""
 
@@ -136,14 +149,21 @@ class Spec(msgspec.Struct, frozen=True):
 _SAFE = re.compile(r"[A-Za-z0-9_/+=-]+(\.[A-Za-z0-9_/+=-]+)*")
 _acks = msgspec.json.Decoder(_Ack)
 _infos = msgspec.json.Decoder(Info)
+_gots = msgspec.json.Decoder(_Got)
 
 
 class Stream:
-    """One stream of the engine, by name."""
+    """One stream of the engine, by name.
 
-    def __init__(self, client: Client, name: str) -> None:
+    With several copies any of them answers what is read; it may lag behind, and a bad disk may have
+    eaten a part of it. Where something seems to be missing, the stream's leader is asked. In a
+    stream that ``is_dense`` every hole seems so: its messages go by age alone.
+    """
+
+    def __init__(self, client: Client, name: str, *, is_dense: bool = False) -> None:
         self.client = client
         self.name = name
+        self._is_dense = is_dense
         self._direct = f"$JS.API.DIRECT.GET.{name}"
 
     async def ensure(
@@ -411,7 +431,24 @@ class Stream:
             return None if _is_nobody(raw) else [] if _is_end(raw) else [stored(raw)]
 
         found = await patiently(self.client, ask, LIMIT_S)
-        return found[0] if found else None
+        return found[0] if found else await self._from_leader(body)
+
+    async def _from_leader(self, wish: bytes) -> Stored | None:
+        """Return a message as the stream's leader has it; ``None`` if there is none.
+
+        Its headers are not taken along, but for the subject.
+        """
+        subject = f"$JS.API.STREAM.MSG.GET.{self.name}"
+
+        async def ask(try_s: float) -> _Got | None:
+            raw = await self.client.request(subject, wish, within_s=try_s)
+            got = None if _is_nobody(raw) else _gots.decode(raw.data)
+            return None if got is None or _is_early(got.error) else got
+
+        message = (await patiently(self.client, ask, LIMIT_S)).message
+        if message is None:
+            return None
+        return Stored(message.seq, {"Nats-Subject": message.subject}, message.data)
 
     async def batch(self, subject: str, start: int, limit: int = BATCH) -> list[Stored]:
         """Return the next messages of ``subject`` (or a pattern) from ``start`` on; maybe none.
@@ -438,6 +475,24 @@ class Stream:
 
         return await patiently(self.client, ask, LIMIT_S, try_s=2 * TRY_S)
 
+    async def _whole(self, subject: str, start: int, last: int) -> list[Stored]:
+        """Return the next messages, as :meth:`batch` does; what a bad copy lacks is from the leader.
+
+        ``last`` is the end of what must be there.
+        """
+        found = await self.batch(subject, start)
+        if not found and start <= last:
+            missing = await self._from_leader(_next_from(subject, start))
+            return [missing] if missing is not None and missing.seq <= last else []
+        if not self._is_dense or not found:
+            return found
+        if found[0].seq != start:
+            missing = await self._from_leader(_next_from(subject, start))
+            if missing is not None and missing.seq < found[0].seq:
+                return [missing]
+        end = next((n for n in range(1, len(found)) if found[n].seq != found[n - 1].seq + 1), None)
+        return found[:end]
+
     async def follow(
         self,
         subject: str,
@@ -454,8 +509,9 @@ class Stream:
         """
         feed = await self.client.feed(live, limit_bytes=limit_bytes)
         try:
+            last = 0
             while True:
-                async for each in self._catch_up(subject, start):
+                async for each in self._catch_up(subject, start, last):
                     start = each.seq + 1
                     yield each
                 while (message := await feed.next(PATROL_S)) is not None:
@@ -463,40 +519,30 @@ class Stream:
                     if each.seq < start:
                         continue
                     if not is_next(each):
-                        await self._await(subject, each.seq)
+                        last = each.seq
                         break
                     start = each.seq + 1
                     yield each
         finally:
             await self.client.close_feed(feed)
 
-    async def _catch_up(self, subject: str, start: int) -> AsyncGenerator[Stored, None]:
-        """Yield all there is now, however long the engine takes to answer."""
+    async def _catch_up(self, subject: str, start: int, last: int) -> AsyncGenerator[Stored, None]:
+        """Yield all there is now, up to ``last`` at least, however long it takes."""
         while True:
             try:
-                found = await self.batch(subject, start)
+                found = await self._whole(subject, start, last)
             except UnavailableError:
                 continue
             for each in found:
                 start = each.seq + 1
                 yield each
-            if len(found) < BATCH and sum(len(each.data) for each in found) < BATCH_BYTES:
+            if not found:
                 return
-
-    async def _await(self, subject: str, seq: int) -> None:
-        """Wait until the server that answers us has ``seq`` too; a follower of it may lag."""
-        for _ in range(round(LIMIT_S / RETRY_S)):
-            try:
-                if await self.next(subject, seq) is not None:
-                    return
-            except UnavailableError:
-                continue
-            await asyncio.sleep(RETRY_S)
 
     async def scan(self, subject: str, start: int, last: int) -> AsyncGenerator[list[Stored], None]:
         """Yield batches of ``subject`` from ``start`` up to the sequence ``last``."""
         while start <= last:
-            found = await self.batch(subject, start)
+            found = await self._whole(subject, start, last)
             if not found:
                 return
             yield found
@@ -532,6 +578,10 @@ async def patiently(
             raise failure
         await asyncio.sleep(retry_s)
         retry_s = min(1.5 * retry_s, RETRY_S)
+
+
+def _next_from(subject: str, start: int) -> bytes:
+    return msgspec.json.encode({"seq": max(start, 1), "next_by_subj": subject})
 
 
 def _is_end(message: Msg) -> bool:

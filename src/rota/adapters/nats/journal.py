@@ -33,7 +33,7 @@ class NatsJournal:
     """See :class:`rota.ports.journal.Journal`. Call :meth:`open` once before."""
 
     def __init__(self, client: Client) -> None:
-        self._stream = Stream(client, STREAM.name)
+        self._stream = Stream(client, STREAM.name, is_dense=True)
         self._me = secrets.token_hex(6)
         self._count = 0
         # With several copies the engine takes one fenced write at a time, and refuses the others

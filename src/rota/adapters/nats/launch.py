@@ -63,6 +63,19 @@ class Launcher:
         except OSError as error:
             raise self._unwritable(error) from error
         self.state = self.folder.load()
+        own = self.state.own
+        if own is not None and own.joined and not self.folder.store.exists():
+            self._lose(own)
+
+    def _lose(self, own: Own) -> None:
+        """Give up a server whose data is gone: it would vote again on what it had decided."""
+        if not self.state.others:
+            raise UnavailableError(
+                f"the engine's data in {self.folder.store} is gone",
+                hint=f"bring it back, or move {self.folder.home} away to begin anew",
+            )
+        log.warning("the data of the engine's server %s is gone: it starts no more", own.name)
+        self.update(own=None)
 
     @property
     def own(self) -> Own:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from rota.cli.commands.connected import at_this_agent
 from rota.cli.screen import Screen
 from rota.client.client import Client
+from rota.client.login import login_path
 from rota.client.place import Place, find_place
 from rota.errors import InputError
 
@@ -27,8 +28,7 @@ def clone(args: Namespace, screen: Screen) -> int:
     client = at_this_agent(args)
     url = f"{_base(client)}/{REPOSITORY}"
     folder = args.folder or "rota-store"
-    key = f"credential.{url}.helper"
-    command = ["git", "clone", "--config", f"{key}={helper(client.place)}", url, folder]
+    command = ["git", "clone", *_settings(client.place, url), url, folder]
     status = subprocess.run(command, check=False).returncode
     if status != 0:
         raise InputError(f"git clone ended with status {status}", hint="git said why above")
@@ -55,6 +55,21 @@ def helper(place: Place) -> str:
     program = shutil.which("rota") or str(Path(sys.executable).with_name("rota"))
     where = ["--data", str(Path(place.path).parent)] if place.is_local else ["--at", place.url]
     return "!" + shlex.join([program, "git-credential", *where])
+
+
+def _settings(place: Place, url: str) -> list[str]:
+    """Return what the clone is told for later, too: whom to ask for the token, whom to trust."""
+    settings = ["--config", f"credential.{url}.helper={helper(place)}"]
+    if place.is_pinned:
+        # git wants a file: the CA lies beside the login from now on.
+        path = Path(login_path(os.environ)).with_name("ca.crt")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.write_text(place.ca, encoding="ascii")
+        except OSError as error:
+            raise InputError(f"cannot save the CA in {path}: {error.strerror}") from error
+        settings += ["--config", f"http.{url}.sslCAInfo={path}"]
+    return settings
 
 
 def _base(client: Client) -> str:

@@ -1,0 +1,139 @@
+"""Three real agents, on hosts of their own where the machine allows it, and what befalls them.
+
+Each test breaks one thing under load; then the checker reads journal, stores, logs and marks from
+outside. `make torture` does it by chance and for long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.harness.chaos import Chaos, Fault, Load
+from tests.harness.checker import check, read_builds
+from tests.harness.daemon import wait_until
+from tests.harness.lab import Host, Lab, NotHereError, lab, leader, no_spaces
+from tests.harness.load import script
+from tests.harness.rest import RefusedError
+
+pytestmark = [pytest.mark.fault, pytest.mark.nats, pytest.mark.slow]
+
+needs_spaces = pytest.mark.skipif(bool(no_spaces()), reason=no_spaces())
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Three agents with three voters, used by all tests of this module one after the other."""
+    with lab(tmp_path_factory.mktemp("lab")) as made:
+        made.cluster(3)
+        wait_until("there are three voters", lambda: tolerates(made.hosts[0], 1), 60)
+        yield made
+
+
+def tolerates(host: Host, failures: int) -> bool:
+    """Whether an agent says that the cluster survives so many."""
+    with contextlib.suppress(OSError, RefusedError), host.rest(5.0) as rest:
+        return bool(rest.call("GET", "/v1/status")["tolerates"] >= failures)
+    return False
+
+
+def survived(three: Lab, *struck: Fault) -> list[str]:
+    """Let faults happen under load; return what of the promises is broken afterwards."""
+    load = Load(three, seed=1, pause_s=0.2)
+    chaos = Chaos(three, load, say=lambda _: None)
+    load.begin()
+    try:
+        for fault in struck:
+            chaos.strike(fault)
+        chaos.mend()
+    finally:
+        load.end()
+    evidence = load.evidence(three.hosts)
+    assert load.acks
+    left = [] if evidence.settled else ["the cluster did not come to rest"]
+    return [*map(str, check(evidence)), *load.faults, *left]
+
+
+def number_of(three: Lab, host: Host) -> int:
+    return three.hosts.index(host)
+
+
+@pytest.mark.parametrize("kind", ["kill daemon", "kill both", "freeze daemon", "stop"])
+def test_the_leader_is_struck_under_load_and_every_promise_holds(three: Lab, kind: str) -> None:
+    number = number_of(three, leader(three.hosts))
+    assert survived(three, Fault(kind, number, 1.5, 1.0)) == []
+
+
+def test_the_leaders_host_dies_under_load_and_every_promise_holds(three: Lab) -> None:
+    number = number_of(three, leader(three.hosts))
+    assert survived(three, Fault("kill host", number, 4.0, 1.0)) == []
+
+
+@needs_spaces
+def test_the_leaders_host_is_cut_off_under_load_and_every_promise_holds(three: Lab) -> None:
+    number = number_of(three, leader(three.hosts))
+    assert survived(three, Fault("cut", number, 10.0, 1.0)) == []
+
+
+def test_all_hosts_die_at_once_under_load_and_every_promise_holds(three: Lab) -> None:
+    assert survived(three, Fault("kill all", 0, 0.5, 3.0)) == []
+
+
+@needs_spaces
+def test_a_minority_refuses_writes_at_once_and_still_reads(three: Lab) -> None:
+    alone = leader(three.hosts)
+    with alone.rest(30.0) as rest:
+        rest.call("PUT", "/v1/jobs/quick", b"#!/bin/sh\necho fine\n")
+        rest.call("POST", "/v1/jobs/quick/builds", {})
+    alone.cut()
+    try:
+        wait_until("it knows that it is alone", lambda: _refuses(alone), 30)
+        began = time.monotonic()
+        with alone.rest(10.0) as rest, pytest.raises(RefusedError) as refused:
+            rest.call("POST", "/v1/jobs/quick/builds", {})
+        assert refused.value.status == 503
+        assert time.monotonic() - began < 3.0
+        assert read_builds(alone)
+    finally:
+        alone.heal()
+    wait_until("it takes triggers again", lambda: not _refuses(alone), 60)
+
+
+def _refuses(host: Host) -> bool:
+    try:
+        with host.rest(10.0) as rest:
+            rest.call("POST", "/v1/jobs/quick/builds", {})
+    except RefusedError as error:
+        return error.status == 503
+    except OSError:
+        return False
+    return False
+
+
+@needs_spaces
+def test_an_agent_whose_clock_is_wrong_is_an_agent_like_any_other(tmp_path: Path) -> None:
+    with lab(tmp_path) as made:
+        early, late = made.add(), made.add()
+        try:
+            early.skewable()
+            late.skewable()
+        except NotHereError as error:
+            pytest.skip(str(error))
+        early.skew(300.0)
+        late.skew(-300.0)
+        made.join(early)
+        made.join(late)
+        assert survived(made, Fault("kill daemon", 0, 1.5, 1.0)) == []
+
+
+def test_folders_are_hosts_where_namespaces_are_not_allowed(tmp_path: Path) -> None:
+    with lab(tmp_path, spaces=False) as made:
+        hosts = made.cluster(3)
+        marks = tmp_path / "marks"
+        marks.mkdir()
+        with hosts[0].rest(30.0) as rest:
+            rest.call("PUT", "/v1/jobs/work", script(marks).encode())
+        assert survived(made, Fault("kill both", 1, 0.3, 0.5)) == []
