@@ -38,16 +38,27 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CASES)}")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"of {', '.join(CASES)}; `cluster` is all of its group",
+    )
     parser.add_argument("--quick", action="store_true", help="all smaller: to see that it works")
     parser.add_argument("--rounds", type=int, default=1, help="repeat each, and take medians")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all values to a file")
     parser.add_argument("--folder", type=Path, help="where the agents work, on a real disk")
     options = parser.parse_args()
-    unknown = [name for name in options.names if name not in CASES]
-    if unknown:
-        parser.error(f"no bench {unknown[0]!r}; there are {', '.join(CASES)}")
+    options.names = [case for name in options.names for case in _meant(name, parser)]
     return options
+
+
+def _meant(name: str, parser: argparse.ArgumentParser) -> list[str]:
+    """Return the cases that a name stands for: one, or, as `cluster`, all of a group."""
+    found = [name] if name in CASES else [case for case in CASES if case.startswith(f"{name}-")]
+    if not found:
+        parser.error(f"no bench {name!r}; there are {', '.join(CASES)}")
+    return found
 
 
 def _case(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from rota.adapters.clocks import SystemClock
 from rota.adapters.git import GitStore
 from rota.adapters.nats import Engine
 from rota.adapters.nats.journal import NatsJournal
+from rota.adapters.pki import TlsKeyring
 from rota.core.build import Build, Trigger, Usage
 from rota.core.events import Emitted
 from rota.core.job import Reason
@@ -48,7 +50,9 @@ async def fill(data: Path, count: int) -> None:
 
 
 async def _cut_journal(data: Path, last: int) -> None:
-    async with Engine(data / "engine") as engine:
+    credentials = TlsKeyring(data / "tls", SystemClock()).found("bench", ["127.0.0.1"])
+    async with Engine(data / "engine", credentials) as engine:
+        await engine.found()
         async with engine.connect("rota") as client:
             journal = NatsJournal(client)
             await journal.open()

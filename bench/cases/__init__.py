@@ -1,7 +1,18 @@
 """The cases, by the names they are run by."""
 
 from bench.case import Case
-from bench.cases import burst, cli, followers, history, idle, latency, log, start
+from bench.cases import (
+    burst,
+    cli,
+    cluster,
+    followers,
+    history,
+    idle,
+    latency,
+    log,
+    start,
+    thousand,
+)
 
 CASES: dict[str, Case] = {
     "latency": latency.run,
@@ -12,4 +23,11 @@ CASES: dict[str, Case] = {
     "start": start.run,
     "cli": cli.run,
     "history": history.run,
+    "cluster-latency": cluster.latency,
+    "cluster-burst": cluster.burst,
+    "cluster-stop": cluster.planned,
+    "cluster-takeover": cluster.takeover,
+    "cluster-host": cluster.host_lost,
+    "cluster-lost": cluster.agent_lost,
+    "cluster-thousand": thousand.run,
 }

@@ -16,7 +16,7 @@ import socket
 import ssl
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -67,7 +67,13 @@ from rota.daemon.sockets import (
     tcp_socket,
     unix_socket,
 )
-from rota.errors import ConflictError, DeniedError, InputError, UnavailableError
+from rota.errors import (
+    ConflictError,
+    DeniedError,
+    InputError,
+    NotFoundError,
+    UnavailableError,
+)
 from rota.http.access import Access
 from rota.http.app import make_app, make_runner
 from rota.http.peer import add_peer_routes
@@ -79,12 +85,15 @@ from rota.service.admission import Gate
 from rota.service.context import Myself
 from rota.service.join_tokens import JoinTokens
 from rota.service.members import Known, known, member_of, tokens
+from rota.service.world import World
 
 logger = logging.getLogger("rota")
 
 MAX_SLOTS = 1000
 #: What is known of the machine's tools, so that a start asks none of them.
 TOOLS = "tools.json"
+#: Where a bus keeps what its agents sign each other's certificates with.
+AUTHORITY = "cluster/authority"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -184,7 +193,7 @@ async def _member(options: AgentOptions, folder: DataFolder) -> _Member:
     name = _name(options, folder)
     keyring = TlsKeyring(options.data / "tls", SystemClock())
     given = reachable_host(options.listen)
-    host = given or folder.read("host") or LOOPBACK
+    host = given or folder.read("host") or _host_towards(options.bus)
     source = None
     if options.join is not None:
         joined = await join(
@@ -199,6 +208,8 @@ async def _member(options: AgentOptions, folder: DataFolder) -> _Member:
         if joined.remark:
             logger.warning("%s", joined.remark)
         host, source = given or joined.address, joined.source
+    if options.bus is not None and not keyring.fingerprint():
+        await _share_authority(Bus(options.bus), keyring, name, host)
     credentials = await asyncio.to_thread(keyring.found, name, [host])
     await asyncio.to_thread(keyring.renew, name, [host])
     folder.write("name", name)
@@ -211,6 +222,51 @@ async def _member(options: AgentOptions, folder: DataFolder) -> _Member:
         known=read_known(options.data),
         source=source,
     )
+
+
+def _host_towards(bus: str | None) -> str:
+    """Return by which address others reach this machine: those of a bus, or nobody so far."""
+    if bus is None:
+        return LOOPBACK
+    first = Bus(bus).addresses[0]
+    return own_address(Address(first.host, first.port))
+
+
+class _Authority(msgspec.Struct):
+    ca: bytes
+    ca_key: bytes
+
+
+async def _share_authority(bus: Bus, keyring: TlsKeyring, name: str, host: str) -> None:
+    """Let all who come by the same bus have one certificate authority: the first one's.
+
+    Whoever may use the bus can read and write all of the cluster anyway.
+    """
+    await bus.check()
+    async with bus.connect("rota-join") as client:
+        blobs = NatsBlobs(client)
+        await blobs.open()
+        if (shared := await _read_authority(blobs)) is None:
+            await asyncio.to_thread(keyring.found, name, [host])
+            raw = msgspec.json.encode(_Authority(keyring.ca(), keyring.ca_key()))
+            await blobs.put(AUTHORITY, _once(raw))
+            # Another agent may have done the same in this moment: the last one's holds.
+            shared = await _read_authority(blobs)
+        if shared is not None and (not keyring.fingerprint() or shared.ca != keyring.ca()):
+            await asyncio.to_thread(keyring.forget)
+            await asyncio.to_thread(keyring.adopt, ca=shared.ca, ca_key=shared.ca_key)
+
+
+async def _read_authority(blobs: NatsBlobs) -> _Authority | None:
+    try:
+        raw = b"".join([piece async for piece in blobs.get(AUTHORITY)])
+    except NotFoundError:
+        return None
+    return msgspec.json.decode(raw, type=_Authority)
+
+
+async def _once(raw: bytes) -> AsyncIterator[bytes]:
+    yield raw
 
 
 def _name(options: AgentOptions, folder: DataFolder) -> str:
@@ -353,8 +409,9 @@ class _Daemon:
         await self._stack.enter_async_context(background(watching))
 
     def _is_open(self) -> bool:
-        """Whether other agents reach this one already: it joined, or has made a token."""
-        return self._member.known is not None or bool(self._folder.read("peer"))
+        """Whether other agents reach this one: it joined, has made a token, or uses a bus."""
+        is_known = self._member.known is not None or bool(self._folder.read("peer"))
+        return is_known or isinstance(self._engine, Bus)
 
     def _myself(self, url: str) -> Myself:
         options = self._options
@@ -404,8 +461,8 @@ class _Daemon:
             limit = _log_bytes(settings, data)
             await logs.limit(max_bytes=limit, max_age_s=settings.logs.max_age_s)
 
-        async def fetch(*, force: bool) -> None:
-            await self._fetch(store, force=force)
+        async def fetch(world: World, *, force: bool) -> None:
+            await self._fetch(world, store, force=force)
 
         return Ports(
             journal=journal,
@@ -430,10 +487,9 @@ class _Daemon:
             url=f"{peer.url}/store.git", cert=str(mine.cert), key=str(mine.key), pin=peer.pin
         )
 
-    async def _fetch(self, store: GitStore, *, force: bool) -> None:
+    async def _fetch(self, world: World, store: GitStore, *, force: bool) -> None:
         """Bring both branches from the first other member that answers."""
-        now = read_known(self._options.data)
-        found = now.peers(besides=self._member.name) if now is not None else []
+        found = known(world).peers(besides=self._member.name)
         fault = UnavailableError("no other agent is known whose store could be asked")
         for peer in found:
             try:

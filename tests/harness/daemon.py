@@ -46,7 +46,7 @@ class Daemon:
     def engine_pid(self) -> int:
         """The server's process id; 0 while there is none."""
         state = json.loads((self.data / "engine" / "engine.json").read_text())
-        process = state.get("process")
+        process = (state.get("own") or {}).get("process")
         return int(process["number"]) if process else 0
 
     def start(self) -> None:

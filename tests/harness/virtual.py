@@ -217,7 +217,14 @@ class Engine:
             others = [name for name in self.servers if name != server and self._alive(name)]
             assert others, f"{server} has the only copy, and nobody takes it"
             self.leaving.add(server)
+            self.clock.after(10.0, functools.partial(self._stays, server))
             self._drop(server)
+
+    def _stays(self, server: str) -> None:
+        """Who asked a server to hand over did not take it away: it is one like any other."""
+        if server in self.servers:
+            self.leaving.discard(server)
+            self._fill()
 
     def keeps(self, server: str) -> bool:
         """See the port."""

@@ -60,12 +60,12 @@ async def test_the_cluster_names_every_member_and_how_it_is(here: Here) -> None:
     now = here.service.clock.now()
     await told(
         here,
-        AgentJoined(at=now, name="new", pin="00"),
         up(here, "there"),
         up(here, "gone"),
         AgentLost(at=now, name="gone", silent_s=9.0),
         up(here, "off"),
         AgentStopped(at=now, agent="off"),
+        AgentJoined(at=now, name="new", pin="00"),
     )
     agents = (await here.ask("GET", "/v1/agents")).json()
     assert [(one["name"], one["state"]) for one in agents] == [
@@ -225,7 +225,7 @@ async def test_an_agent_that_leaves_says_so_and_stops_once_nothing_runs(here: He
     assert not here.stopped.is_set()
     await attempt.terminate(0.0)
     await here.until(here.stopped.is_set)
-    assert "here" not in here.service.world.cluster.picture.agents
+    await here.until(lambda: "here" not in here.service.world.cluster.picture.agents)
     left = [event.name for event in await written(here) if isinstance(event, AgentLeft)]
     assert left == ["here"]
 

@@ -102,6 +102,13 @@ class TlsKeyring:
             self._write(self._cert, cert.rstrip() + b"\n" + ca)
         return self._complete()
 
+    def adopt(self, *, ca: bytes, ca_key: bytes) -> None:
+        """Take over a cluster's CA where there is none yet; :meth:`found` then signs with it."""
+        with self._lock:
+            if not self._ca.exists():
+                self._write(self._ca_key, ca_key)
+                self._write(self._ca, ca)
+
     def renew(self, name: str, hosts: Sequence[str]) -> bool:
         """Sign this agent's certificate anew if it lacks a host or ends soon."""
         wanted = _all_hosts(name, hosts)

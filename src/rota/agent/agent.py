@@ -9,6 +9,7 @@ import logging
 import os
 import pwd
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -24,7 +25,7 @@ from rota.agent.leftovers import keep_artifacts
 from rota.agent.limits import Limits
 from rota.agent.loop import Loop, nobody
 from rota.agent.membership import Membership
-from rota.agent.mover import Fetch, Mover, nobody_to_fetch_from
+from rota.agent.mover import FetchFrom, Mover, nobody_to_fetch_from
 from rota.agent.patience import persist
 from rota.agent.rebuild import restore
 from rota.agent.retention import Sweeper
@@ -88,7 +89,7 @@ class Ports:
     clock: Clock
     configure: Callable[[Settings], Awaitable[None]] = no_settings
     """Gives the engine the limits that the settings say; called by the leader."""
-    fetch: Fetch = nobody_to_fetch_from
+    fetch: FetchFrom = nobody_to_fetch_from
     """Brings both branches of the store from another agent."""
     lease: Lease | None = None
     presence: Presence | None = None
@@ -170,7 +171,7 @@ async def run_agent(
             append=lambda event, *, expect: service.append(event, expect=expect),
             follow=follower.follow,
             journal_first=lambda: loop.journal_first,
-            fetch=ports.fetch,
+            fetch=partial(ports.fetch, world),
         )
         loop.on_entry.append(mover.folded)
         loop.before_trim.append(mover.forget)
@@ -272,6 +273,7 @@ class Members:
                 ensemble=ports.ensemble,
                 clock=ports.clock,
                 silent=silent,
+                leads=lambda: self.leadership.leads,
                 journal_first=lambda: loop.journal_first,
             )
             works.append(membership.run)
@@ -299,6 +301,7 @@ class Members:
                 world=world,
                 journal=ports.journal,
                 voting=ports.voting,
+                ensemble=ports.ensemble,
                 clock=ports.clock,
             )
             self._wakes.append(ballot.changed)

@@ -16,6 +16,7 @@ from rota.core.events import VoterListening
 from rota.core.voter import Voter
 from rota.errors import UnavailableError
 from rota.ports.clock import Clock
+from rota.ports.ensemble import Ensemble
 from rota.ports.journal import Journal
 from rota.ports.voting import Server, Voting
 from rota.service.world import World
@@ -36,10 +37,12 @@ class Ballot:
         world: World,
         journal: Journal,
         voting: Voting,
+        ensemble: Ensemble | None,
         clock: Clock,
     ) -> None:
         self._name, self._host, self._world = name, host, world
         self._journal, self._voting, self._clock = journal, voting, clock
+        self._ensemble = ensemble
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
@@ -69,6 +72,7 @@ class Ballot:
             return
         if mine is None and picture.voters:
             logger.info("%s is no voter any more", self._name)
+            await self._give_up_seat(server)
             await self._voting.retire()
             return
         if mine is None and server is not None:
@@ -80,6 +84,17 @@ class Ballot:
             server = await self._voting.join(mine.server, self._host())
         if _voter(self._name, server) != mine:
             await self._say(server)
+
+    async def _give_up_seat(self, server: Server | None) -> None:
+        """Take the own server out of its group while it is up: it may have come in late.
+
+        Ended with a seat, it would be missed at each election for ever.
+        """
+        if server is None or self._ensemble is None:
+            return
+        seats = await self._ensemble.seats()
+        if any(seat.server == server.name for seat in seats) and len(seats) > 1:
+            await self._ensemble.remove(server.name)
 
     async def _say(self, server: Server) -> None:
         event = VoterListening(

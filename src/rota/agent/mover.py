@@ -54,7 +54,15 @@ class Append(Protocol):
         ...
 
 
-async def nobody_to_fetch_from(*, force: bool) -> None:
+class FetchFrom(Protocol):
+    """As :class:`Fetch`, from the agents that ``world`` knows."""
+
+    def __call__(self, world: World, *, force: bool) -> Awaitable[None]:
+        """Fetch; with ``force`` both branches are set to what the other agent has."""
+        ...
+
+
+async def nobody_to_fetch_from(world: World, *, force: bool) -> None:
     """Fetch from no other agent: there is none.
 
     Raises:
@@ -78,7 +86,7 @@ class Mover:
         append: Append,
         follow: Callable[[str], Awaitable[None]],
         journal_first: Callable[[], int],
-        fetch: Fetch = nobody_to_fetch_from,
+        fetch: Fetch,
     ) -> None:
         """Make one.
 

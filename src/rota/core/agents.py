@@ -81,7 +81,10 @@ def change(agents: dict[str, Agent], event: AgentEvent) -> None:
             fresh = agents.get(event.name) or Agent(name=event.name, since=event.at)
             agents[event.name] = replace(fresh, pin=event.pin, leaving=False, draining=False)
         case AgentStarted():
-            agents[event.agent] = _started(agents.get(event.agent), event)
+            known = agents.get(event.agent)
+            # Who left, or was removed, does not come back by saying that it is up.
+            if known is not None or not any(agent.pin for agent in agents.values()):
+                agents[event.agent] = _started(known, event)
         case AgentLeft():
             agents.pop(event.name, None)
         case AgentStopped():

@@ -62,7 +62,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What running a job takes. It travels with each build, so that a later edit changes no queue.
 
     Times are in seconds; ``None`` means no limit. ``exclusive`` says that two attempts at the same
-    time would do harm: an agent that is cut off ends its own before another agent may begin.
+    time would do harm: an agent that is cut off ends its own before another agent may begin. Such a
+    build survives its daemon only for 0.6 of ``agents.lost_after``, unless the agent is alone.
     """
 
     labels: str = ""

@@ -49,6 +49,10 @@ class Keyring(Protocol):
         """
         ...
 
+    def adopt(self, *, ca: bytes, ca_key: bytes) -> None:
+        """Take over a cluster's CA where there is none yet; :meth:`found` then signs with it."""
+        ...
+
     def renew(self, name: str, hosts: Sequence[str]) -> bool:
         """Sign this agent's certificate anew if it lacks a host or ends soon; say whether it did.
 

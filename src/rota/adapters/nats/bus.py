@@ -38,7 +38,7 @@ class Bus:
         Raises:
             InputError: it is no such address.
         """
-        self._addresses, self._login, self._is_tls = _parse(url)
+        self.addresses, self._login, self._is_tls = _parse(url)
         self._clients: WeakSet[Client] = WeakSet()
         self.server = None
         """A bus never has a server of ours."""
@@ -62,12 +62,12 @@ class Bus:
         return f"the bus at {self} cannot be reached: {whys[0]}" if whys else None
 
     def __str__(self) -> str:
-        return ", ".join(map(str, self._addresses))
+        return ", ".join(map(str, self.addresses))
 
     def connect(self, name: str = "rota") -> Client:
         """Return a client for the journal, the logs and the blobs; use it as a context manager."""
         client = Client(
-            lambda: self._addresses,
+            lambda: self.addresses,
             self._login,
             name=name,
             trouble=lambda: self.trouble,

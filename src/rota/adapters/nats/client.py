@@ -48,6 +48,8 @@ PING_S = 3
 MAX_PINGS = 2
 #: A server that answers nothing for so long is left, if there is another.
 DOUBT_S = 3.0
+#: How a server begins to say that it does not let us in.
+REFUSAL = "Authorization"
 #: A connection that was lost sooner counts as none: the next try has to wait.
 BRIEF_S = 1.0
 #: What may wait for a server that reads slower than we write, before a request waits too.
@@ -442,6 +444,8 @@ class Client:
     async def _note(self, error: Exception) -> None:
         if isinstance(error, errors.NoServersError) and self._why:
             return  # only the sum of what was said before
+        if isinstance(error, OSError | errors.UnexpectedEOF) and self._why.startswith(REFUSAL):
+            return  # the server hangs up after what it said, sometimes before we read it
         why = str(error).removeprefix("nats: ").strip("'") or "it did not answer"
         if self._tls is not None and why.startswith("empty response"):
             why = "it hung up: it may know this agent's key no more, or not yet"
@@ -450,7 +454,7 @@ class Client:
 
     async def _open(self, nats: Nats) -> None:
         _ = await _subscribe(nats, f"{self._inbox}*", self._answer)
-        self._nats = nats
+        self._nats, self._why = nats, ""
         self._up.set()
         for feed in tuple(self._feeds):
             self._feeds[feed] = await _subscribe(nats, feed.subject, feed.take)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rota.core.certificate import read_certificate
+from rota.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -23,7 +24,7 @@ class _Pinned(ssl.SSLObject):
         super().do_handshake()
         context = self.context
         assert isinstance(context, PinnedContext)
-        if pin_of(self.getpeercert(binary_form=True) or b"") not in context.pins():
+        if _pin(self.getpeercert(binary_form=True)) not in context.pins():
             raise ssl.SSLCertVerificationError("the server's key is not that of a member")
 
     def unwrap(self) -> None:
@@ -55,6 +56,8 @@ def pinned_context(credentials: Credentials, pins: Callable[[], Container[str]])
     return context
 
 
-def pin_of(certificate: bytes) -> str:
-    """Return the pin of a certificate in DER: SHA-256 of its SubjectPublicKeyInfo, in hex."""
-    return read_certificate(certificate).pin
+def _pin(certificate: bytes | None) -> str:
+    try:
+        return read_certificate(certificate or b"").pin
+    except InputError:
+        return ""
