@@ -65,7 +65,9 @@ def start(data: Path) -> None:
 def found(data: Path) -> Agent:
     """Return the agent that runs in ``data``."""
     engine = json.loads((data / "engine" / "engine.json").read_text())
-    return Agent(data, int((data / "agent.pid").read_text()), int(engine["process"]["number"]))
+    return Agent(
+        data, int((data / "agent.pid").read_text()), int(engine["own"]["process"]["number"])
+    )
 
 
 def stop(agent: Agent) -> None:

@@ -47,11 +47,13 @@ from rota.adapters.tools import known_tools, watch_tools
 from rota.agent.agent import Agent, Ports, background
 from rota.agent.agent import run_agent as run_the_agent
 from rota.agent.health import run_health
-from rota.agent.joining import join, read_known, write_known
+from rota.agent.joining import SNAPSHOT, fetch_snapshot, join, read_known, write_known
 from rota.agent.solo import run_solo
+from rota.agent.timeline import has_parted
 from rota.core.address import Address
 from rota.core.build import Build
 from rota.core.events import kind_of
+from rota.core.fold import decode_picture
 from rota.core.header import decode_script
 from rota.core.ids import parse_agent_name
 from rota.core.labels import parse_agent_labels
@@ -72,6 +74,7 @@ from rota.errors import (
     DeniedError,
     InputError,
     NotFoundError,
+    PartedError,
     UnavailableError,
 )
 from rota.http.access import Access
@@ -123,8 +126,24 @@ def run_agent(options: AgentOptions) -> int:
     options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     _close_on_exec(keep=2)
     folder = DataFolder(options.data)
-    with folder.held(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(options, folder))
+    try:
+        with folder.held(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(options, folder))
+    except* PartedError as parted:
+        logger.warning("begins anew: %s", parted.exceptions[0])
+    # In a process without a past; builds and the engine's server are found again by it.
+    return os.execv(sys.executable, again(sys.orig_argv))  # noqa: S606 - our own command, no shell
+
+
+def again(command: Sequence[str]) -> list[str]:
+    """Return the command that starts this agent again: what was for its first start is left away."""
+    words, kept = iter(command), []
+    for word in words:
+        if word in ("--ready-fd", "--join", "--from-clone"):
+            next(words, None)
+        elif not word.startswith(("--ready-fd=", "--join=", "--from-clone=")):
+            kept.append(word)
+    return kept
 
 
 def _close_on_exec(keep: int) -> None:
@@ -365,6 +384,7 @@ class _Daemon:
         if self._member.source is not None and not (data / "index.db").exists():
             await store.fetch(self._source(self._member.source), force=True)
         ports = await self._ports(store)
+        await self._refresh(ports, store)
         tcp = stack.enter_context(tcp_socket(options.listen, folder))
         if self._is_open():
             self._peer = stack.enter_context(peer_socket(self._member.host, folder))
@@ -393,6 +413,25 @@ class _Daemon:
         await stopping.wait()
         logger.info("stopping; builds that run go on: %d", len(agent.runner.active))
         notify("STOPPING=1")
+
+    async def _refresh(self, ports: Ports, store: GitStore) -> None:
+        """Take the state from another agent where this one's own is lost, or cannot be gone on with.
+
+        Nobody answers: then it is made from the history, as far as that goes.
+        """
+        known, path = self._member.known, self._options.data / SNAPSHOT
+        if known is None or self._member.source is not None:
+            return
+        saved = ports.index.snapshot()
+        cluster = decode_picture(saved[1]) if saved is not None else None
+        with contextlib.suppress(UnavailableError):
+            if cluster is not None and not await has_parted(ports.journal, cluster.picture):
+                return
+            peers = known.peers(besides=self._member.name)
+            async with HttpsPeers(self._member.credentials) as connected:
+                path.unlink(missing_ok=True)
+                source = await fetch_snapshot(self._options.data, peers, connected)
+            await store.fetch(self._source(source), force=True)
 
     async def _look_for_tools(self) -> None:
         """Say which tools this machine has, now and whenever that changes."""

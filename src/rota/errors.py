@@ -10,6 +10,7 @@
     │  └─ StaleError       a compare-and-set lost: (key, expected)
     │     └─ FencedError   a leader wrote after another one was elected
     ├─ UnavailableError    try again: the engine, the store or the disk cannot now
+    │  └─ PartedError      this agent's story is no longer the journal's: it begins anew
     ├─ ExecutionError      an attempt could not be run; never a job's own failure
     └─ InvariantError      cannot happen: a bug of ours
 
@@ -89,6 +90,12 @@ class UnavailableError(RotaError):
     """The engine, the store or the disk cannot take it now; trying again may help."""
 
     code = "unavailable"
+
+
+class PartedError(UnavailableError):
+    """What an agent knows and what the journal has are no longer one story: it must begin anew."""
+
+    code = "unavailable.parted"
 
 
 class ExecutionError(RotaError):

@@ -201,6 +201,8 @@ async def _remove_and_bring_back(trio: Group) -> None:
             await until(lambda: mark in trio.engines["a1"].log.read_text())
             assert all(seat.server != gone for seat in await ensemble.seats())
         assert str(trio.engines["a3"].trouble).startswith("no quorum")
+        async with trio.engines["a3"].connect() as elsewhere:  # its own server is of no use
+            await NatsJournal(elsewhere).append(started("by a3"))
         await load.goes_on()
     await assert_all_there(NatsJournal(trio.client), load.acknowledged)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.harness.daemon import daemon, wait_until
 from tests.harness.engine import PATIENCE_S, Authority, running
 from tests.harness.git import Client, served
 from tests.harness.stores import AT, commit
@@ -293,3 +295,42 @@ async def test_the_engines_journal_begins_where_the_history_ends(tmp_path: Path)
         await journal.trim(before=42)
         assert await journal.bounds() == (42, 42)
         await engine.stop()
+
+
+def test_an_agent_started_from_a_clone_goes_on_where_the_old_cluster_was(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    with daemon(tmp_path / "old") as old:
+        old.add("web/test", "#!/bin/sh\necho hi\n")
+        for _ in range(3):
+            old.ok("run", "web/test", "--wait")
+        wait_until("all is in the history", lambda: recorded(old.data / "store.git") == 3)
+        ran = old.json("builds")
+        git("clone", "-q", str(old.data / "store.git"), str(clone))
+    with daemon(tmp_path / "new", "--from-clone", str(clone)) as new:
+        store = new.data / "store.git"
+        for branch in ("main", "history"):
+            of_clone = git("-C", str(clone), "rev-parse", f"origin/{branch}")
+            assert git("--git-dir", str(store), "rev-parse", branch) == of_clone
+        assert new.json("builds") == ran
+        assert new.json("show", "web/test#3")["id"] == ran[0]["id"]
+        new.ok("run", "web/test", "--wait")
+        assert [build["number"] for build in new.json("builds")] == [4, 3, 2, 1]
+        new.ok("retry", "web/test#2")
+        wait_until("it is in the history", lambda: recorded(store) == 4)
+        new.until("web/test#2", "finished")
+        assert new.build("web/test#2")["attempt"] == 2
+    said = new.run("agent", "--from-clone", str(clone))
+    assert said.returncode != 0
+    assert f"there is a store in {store} already" in said.stderr
+
+
+def recorded(store: Path) -> int:
+    """Return how many builds the history of a store has."""
+    if not (store / "refs/heads/history").exists():
+        return 0
+    return len(git("--git-dir", str(store), "ls-tree", "-r", "history").splitlines())
+
+
+def git(*args: str) -> str:
+    done = subprocess.run(["git", *args], capture_output=True, check=True, text=True)
+    return done.stdout.strip()

@@ -19,7 +19,7 @@ from rota.adapters.memory import MemoryBlobs, MemoryJournal
 from rota.adapters.memory_store import MemoryIndex
 from rota.agent.definitions import Follower
 from rota.agent.historian import Historian
-from rota.agent.mover import Fetch, Mover, nobody_to_fetch_from
+from rota.agent.mover import Fetch, Mover
 from rota.agent.rebuild import restore
 from rota.core.events import (
     AgentStarted,
@@ -74,7 +74,7 @@ class Node:
         self.name, self.shared = name, shared
         self.path = folder / name / "store.git"
         self.index = MemoryIndex()
-        self.fetch: Fetch = nobody_to_fetch_from
+        self.fetch: Fetch = alone
         self.given = b""
         self.loses_answers = 0
         self.refuses = ""
@@ -132,7 +132,7 @@ class Node:
             self.world = await restore(
                 shared.journal, self.store, self.index, self.given, bounds=bounds
             )
-            follower = Follower(self.world, self.store, configure)
+            follower = Follower(self.world, self.store)
             self.historian = Historian(self.world, self.store, self.index, SystemClock())
             self.mover = Mover(
                 name=self.name,
@@ -166,8 +166,8 @@ class Node:
                 self.mover.folded(entry)
 
 
-async def configure(_: object) -> None:
-    pass
+async def alone(*, force: bool) -> None:
+    raise UnavailableError("no other agent is there to fetch the store from")
 
 
 @contextlib.asynccontextmanager

@@ -17,8 +17,10 @@ from tests.harness.facts import moment
 from rota.core import decide as decisions
 from rota.core.build import Build
 from rota.core.codec import decode, encode
-from rota.core.decide import Claim, Effect, Seal, Trim, View, decide
+from rota.core.decide import Claim, Effect, Lose, LoseBuild, Seal, Trim, View, decide, expected
 from rota.core.events import (
+    LEADER,
+    AgentStarted,
     BuildCancelled,
     BuildFinished,
     BuildRequested,
@@ -33,7 +35,7 @@ from rota.core.fold import Cluster, Picture, apply, decode_picture, encode_pictu
 from rota.core.job import Reason, Retry, Spec
 from rota.core.labels import satisfies
 from rota.core.states import State
-from rota.errors import StaleError
+from rota.errors import FencedError, StaleError
 
 STEPS = 2500
 KEEP, STEP = 60, 20
@@ -49,15 +51,20 @@ class Journal:
         self.truth = Cluster()
         self.sealed: dict[str, Build] = {}
 
-    def append(self, event: Event, expect: int | None = None) -> int:
+    def append(self, event: Event, expect: int | None = None, *, fence: int | None = None) -> int:
         key = key_of(event)
-        if expect is not None and expect != self.last.get(key, 0):
+        if expect is not None and expect != self._last(key):
             raise StaleError("somebody else wrote first")
+        if fence is not None and fence != self._last(LEADER):
+            raise FencedError("there was an election")
         self.raw.append(encode(event))
         self.last[key] = seq = len(self.raw)
         change = apply(self.truth, seq, event)
         self.sealed |= {build.id: build for build in change.sealed}
         return seq
+
+    def _last(self, key: str) -> int:
+        return expected(self.last.get(key, 0), self.first)
 
 
 class Agent:
@@ -124,6 +131,7 @@ class Agent:
             labels=self.labels,
             slots=self.slots,
             claiming=self.claiming | self.active.keys(),
+            leads=True,  # the picture says who does
             is_sealing=self.is_sealing,
             since_seal_s=since,
             journal_first=self.world.journal.first,
@@ -145,6 +153,8 @@ class Agent:
                 case Trim():
                     self.trim(effect.before)
                     continue
+                case Lose() | LoseBuild():
+                    raise AssertionError("nobody is silent here")
             self.under_way.append(effect)
 
     def trim(self, before: int) -> None:
@@ -164,7 +174,8 @@ class Agent:
             if isinstance(effect, Seal):
                 self.is_sealing = False
         else:
-            if is_lost:
+            # What has no expectation would be written twice here; the journal knows a repeat.
+            if is_lost and isinstance(effect, Claim):
                 return
         self.under_way.remove(effect)
 
@@ -177,7 +188,7 @@ class Agent:
             assert len(running) <= self.slots
         elif isinstance(effect, Seal):
             seal = HistorySealed(at=at, agent=me, through=effect.through)
-            self.world.journal.append(seal, effect.expect)
+            self.world.journal.append(seal, fence=effect.fence)
             self.world.seals.append((self.world.monotonic, self.sealed_at is None))
 
     def finish(self) -> None:
@@ -248,6 +259,8 @@ class World:
             Agent(self, "q", {"linux": "", "arm": ""}, 1),
             Agent(self, "r", {"mac": ""}, 3),
         ]
+        for agent in self.agents:
+            self.journal.append(AgentStarted(at=self.now(), agent=agent.name, labels=agent.labels))
 
     def now(self) -> datetime:
         return moment(self.monotonic + self.offset)
@@ -324,7 +337,7 @@ class World:
 
     def elect(self, agent: Agent) -> None:
         event = LeaderElected(at=self.now(), agent=agent.name)
-        self.journal.append(event, self.journal.truth.picture.leader_seq)
+        self.journal.append(event)
 
     def jump(self, _: Agent) -> None:
         self.offset = self.random.choice([0.0, 300.0, -300.0])

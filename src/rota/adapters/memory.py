@@ -119,7 +119,6 @@ class MemoryJournal:
 
     async def trim(self, *, before: int) -> None:
         """Forget what lies below ``before``."""
-        before = min(before, self._end + 1)
         if before > self._first:
             del self._raw[: before - self._first]
             self._first = before

@@ -31,12 +31,12 @@ from rota.agent.rebuild import restore
 from rota.agent.retention import Sweeper
 from rota.agent.roll import Roll
 from rota.agent.runner import Runner
+from rota.agent.timeline import watch_timeline
 from rota.agent.workplace import Workplace, tmp, work
-from rota.core.decide import expected
+from rota.core.agents import AgentState
 from rota.core.events import (
     AgentFound,
     AgentJoined,
-    AgentLost,
     AgentStarted,
     AgentStopped,
     BuildsSwept,
@@ -221,6 +221,7 @@ async def run_agent(
                 members=members,
             )
         finally:
+            members.is_over = True
             await _leave(me, ports, historian, members.leadership)
 
 
@@ -233,6 +234,8 @@ class Members:
         me, world = service.me, service.world
         self._me, self._world, self._ports, self._group = me, world, ports, group
         self._service, self._loop = service, loop
+        self._is_saying = False
+        self.is_over = False  # set where it stops by plan: then it is right to say so
         self.leadership = Leadership(
             name=me.name,
             world=world,
@@ -274,7 +277,7 @@ class Members:
                 clock=ports.clock,
                 silent=silent,
                 leads=lambda: self.leadership.leads,
-                journal_first=lambda: loop.journal_first,
+                fence=lambda: self.leadership.fence,
             )
             works.append(membership.run)
         self._duties = Duties(self.leadership, works)
@@ -307,8 +310,10 @@ class Members:
             self._wakes.append(ballot.changed)
             group.create_task(ballot.run(), name="ballot")
             ballot.changed()
+        self._contradict()
         if len(world.cluster.picture.agents) <= 1:
             await self.leadership.stand()
+        group.create_task(watch_timeline(world, ports.journal), name="timeline")
         group.create_task(self.leadership.run(), name="lease")
         group.create_task(self._duties.run(), name="duties")
         self._duties.changed()
@@ -316,7 +321,7 @@ class Members:
     async def appear(self, me: Myself) -> None:
         """Tell the others of this agent's new addresses."""
         self._me = self._service.me = me
-        await _say_up(me, self._ports)
+        await self._say_up()
         for wake in self._wakes:
             wake()
 
@@ -337,8 +342,7 @@ class Members:
         event = BuildsSwept(
             at=self._ports.clock.now(), by=self._me.name, agent=self._me.name, swept=swept
         )
-        fence = expected(self._world.cluster.picture.leader_seq, self._loop.journal_first)
-        await self._ports.journal.append(event, fence=fence)
+        await self._ports.journal.append(event, fence=self.leadership.fence)
 
     async def found(self, labels: dict[str, str]) -> None:
         """Record what this agent found on its machine since it started."""
@@ -362,11 +366,24 @@ class Members:
             self.leadership.noted(entry.seq, event)
         if not self._loop.is_live:
             return
-        if isinstance(event, AgentLost) and event.name == self._me.name:
-            # Said too early: this agent is there. What it ran is decided by the journal.
-            self._group.create_task(_say_up(self._me, self._ports), name="up again")
+        self._contradict()
         for wake in self._wakes:
             wake()
+
+    def _contradict(self) -> None:
+        """Say that this agent is up where the journal says otherwise: too early, or too late.
+
+        What it ran is decided by the journal all the same.
+        """
+        known = self._world.cluster.picture.agents.get(self._me.name)
+        is_wrong = known is not None and known.state in (AgentState.LOST, AgentState.STOPPED)
+        if is_wrong and not self._is_saying and not self.is_over:
+            self._is_saying = True
+            self._group.create_task(self._say_up(), name="up again")
+
+    async def _say_up(self) -> None:
+        await _say_up(self._me, self._ports, self._world)
+        self._is_saying = False
 
 
 async def _bounds(journal: Journal) -> tuple[int, int] | None:
@@ -427,10 +444,11 @@ async def _announce(me: Myself, world: World, ports: Ports) -> None:
             at=ports.clock.now(), by=me.name, agent=me.name, name=me.name, pin=me.pin
         )
         await persist("join", lambda: ports.journal.append(joined))
-    await _say_up(me, ports)
+    await _say_up(me, ports, world)
 
 
-async def _say_up(me: Myself, ports: Ports) -> None:
+async def _say_up(me: Myself, ports: Ports, world: World) -> None:
+    """Say that this agent is up, and return when it has folded that, or soon after."""
     up = AgentStarted(
         at=ports.clock.now(),
         by=me.name,
@@ -442,7 +460,9 @@ async def _say_up(me: Myself, ports: Ports) -> None:
         token=me.token,
         version=me.version,
     )
-    await persist("start", lambda: ports.journal.append(up))
+    seq = await persist("start", lambda: ports.journal.append(up))
+    with contextlib.suppress(TimeoutError):
+        await world.reached(seq, STOP_S)
 
 
 def _snapshot(data: Path) -> bytes:

@@ -23,8 +23,9 @@ from rota.service.world import World
 
 logger = logging.getLogger(__name__)
 
-#: What part of `lost_after` a lease lasts; the rest is for the killing, on a machine that is busy.
-SHARE = 0.6
+#: How many `lost_after` a lease lasts: longer than the engine takes to elect, and shorter than the
+#: leader waits for an exclusive attempt (core/decide.py); between the two is time for the killing.
+SHARE = 1.1
 LEAST_S = 2.0
 #: Between renewals, and between tries where there was no answer.
 RENEW_S = 1.0

@@ -111,7 +111,7 @@ async def join(
         _drop(data / SNAPSHOT)
         write_known(data, known)
     async with connect(credentials) as connected:
-        fetched = await _fetch_snapshot(data, peers, connected)
+        fetched = await fetch_snapshot(data, peers, connected)
     return Joined(
         name=name,
         credentials=credentials,
@@ -281,7 +281,7 @@ async def _is_removed(
     return False
 
 
-async def _fetch_snapshot(data: Path, sources: Sequence[Peer], peers: Peers) -> Peer:
+async def fetch_snapshot(data: Path, sources: Sequence[Peer], peers: Peers) -> Peer:
     """Fetch the state from the first that gives it, unless it is here; return who can be asked.
 
     Raises:
@@ -303,6 +303,6 @@ async def _fetch_snapshot(data: Path, sources: Sequence[Peer], peers: Peers) -> 
             return peer
         faults.append(f"the state of {peer.name} cannot be read: it runs another version of rota")
     raise UnavailableError(
-        f"admitted, but the cluster's state could not be fetched: {'; '.join(faults)}",
+        f"the cluster's state could not be fetched: {'; '.join(faults)}",
         hint="run the same command again: it goes on from here",
     )

@@ -61,6 +61,11 @@ class Leadership:
         self._is_over = False
 
     @property
+    def fence(self) -> int:
+        """What a write of this leader is fenced by; another election makes it worthless."""
+        return expected(self._token, self._journal_first())
+
+    @property
     def leads(self) -> bool:
         """Whether the duties are this agent's, as far as it can know."""
         picture = self._world.cluster.picture

@@ -30,7 +30,7 @@ from rota.core.events import (
 )
 from rota.core.job import Reason
 from rota.core.states import State
-from rota.errors import StaleError, UnavailableError
+from rota.errors import PartedError, StaleError, UnavailableError
 from rota.ports.clock import Clock
 from rota.ports.journal import Entry, Journal
 from rota.service.world import World
@@ -136,6 +136,10 @@ class Loop:
     # -- fold -----------------------------------------------------------------------------------
 
     def _fold(self, entry: Entry) -> None:
+        if self._is_live and entry.seq > self._world.seq + 1:
+            raise PartedError(
+                f"the journal goes on at {entry.seq}, this agent is at {self._world.seq}"
+            )
         change = self._world.fold(entry)
         event = entry.event
         if isinstance(event, HistorySealed):

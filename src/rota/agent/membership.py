@@ -7,7 +7,6 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 
-from rota.core.decide import expected
 from rota.core.events import Known, VoterAppointed, VoterDismissed
 from rota.core.voters import (
     NEVER_CAME,
@@ -52,11 +51,11 @@ class Membership:
         clock: Clock,
         silent: Callable[[], Mapping[str, float]],
         leads: Callable[[], bool],
-        journal_first: Callable[[], int],
+        fence: Callable[[], int],
     ) -> None:
         self._name, self._world, self._journal = name, world, journal
         self._ensemble, self._clock = ensemble, clock
-        self._silent, self._leads, self._journal_first = silent, leads, journal_first
+        self._silent, self._leads, self._fence = silent, leads, fence
         self._absent: dict[str, float] = {}
         self._failed: set[str] = set()
         self._damaged: frozenset[str] = frozenset()
@@ -178,8 +177,7 @@ class Membership:
 
     async def _write(self, event: Known) -> None:
         """Append what only a leader may, and wait until it is folded here."""
-        fence = expected(self._world.cluster.picture.leader_seq, self._journal_first())
-        seq = await self._journal.append(event, fence=fence)
+        seq = await self._journal.append(event, fence=self._fence())
         try:
             await self._world.reached(seq, EVACUATE_S)
         except TimeoutError:

@@ -58,7 +58,7 @@ class FetchFrom(Protocol):
     """As :class:`Fetch`, from the agents that ``world`` knows."""
 
     def __call__(self, world: World, *, force: bool) -> Awaitable[None]:
-        """Fetch; with ``force`` both branches are set to what the other agent has."""
+        """Fetch; with ``force`` a branch that has parted goes where the other agent has it."""
         ...
 
 

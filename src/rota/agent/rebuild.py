@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 
+from rota.agent.timeline import has_parted
 from rota.core.build import Build
 from rota.core.fold import Cluster, Picture, decode_picture
 from rota.core.records import decode
@@ -46,16 +47,17 @@ async def restore(
     if bounds is None:
         return World(journal, index, _last_known(snapshot))
     first, last = bounds
-    if snapshot is not None and (cluster := decode_picture(snapshot[1])) is not None:
-        if cluster.picture.seq > last:
+    known = decode_picture(snapshot[1]) if snapshot is not None else None
+    if known is not None:
+        parted = await has_parted(journal, known.picture)
+        if not parted:
+            return World(journal, index, known)
+        logger.warning("begins anew: %s", parted)
+        if known.picture.seq > last and not given:
             raise UnavailableError(
-                f"the journal ends at event {last}, but this agent has seen event "
-                f"{cluster.picture.seq}: the engine's folder was replaced or rolled back",
+                f"{parted}: the engine's folder was replaced or rolled back",
                 hint="put the agent's folder `engine/` back as it was, from the same time",
             )
-        # A snapshot from before the journal's first event has a hole behind it: begin anew then.
-        if cluster.picture.seq >= first - 1:
-            return World(journal, index, cluster)
     cluster = decode_picture(given) if given else None
     if cluster is not None and first - 1 <= cluster.picture.seq <= last:
         await _from_history(store, index, first)

@@ -25,6 +25,8 @@ from rota.core.labels import satisfies
 SEAL_EVERY_S = 1.0
 #: Where agents compete: so long after the last event of any build everybody may take any build.
 QUIET_S = 0.1
+#: An exclusive attempt is given up after so many times what any other is.
+EXCLUSIVE_PATIENCE = 1.5
 #: Events kept behind the history, so that followers can come back after a break.
 KEEP_EVENTS = 20_000
 #: Trimming is cheap but not free: do it in steps of this many events.
@@ -225,9 +227,16 @@ def _lost_builds(cluster: Cluster, view: View, fence: int) -> Iterator[Effect]:
         why = _gone(agent, view)
         for build_id in (build_id for build_id in running if build_id not in view.losing):
             build = cluster.picture.builds[build_id]
+            if agent is not None and build.spec.exclusive and not _is_over(agent, view):
+                continue
             if why or build.cancelled_by is not None:
                 text = why or f"{name} is {agent.state if agent else 'gone'}"
                 yield LoseBuild(build=build_id, attempt=build.attempt, why=text, fence=fence)
+
+
+def _is_over(agent: Agent, view: View) -> bool:
+    """Whether an exclusive attempt there has ended for certain: its lease was shorter than this."""
+    return view.silent.get(agent.name, 0.0) > EXCLUSIVE_PATIENCE * view.lost_after_s
 
 
 def _gone(agent: Agent | None, view: View) -> str:

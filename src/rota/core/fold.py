@@ -66,9 +66,13 @@ _T = TypeVar("_T", QueueItem, tuple[datetime, QueueItem])
 
 
 class Picture(msgspec.Struct):
-    """The cluster at one sequence of the journal. Serialisable; what can be derived is not here."""
+    """The cluster at one sequence of the journal. Serialisable; what can be derived is not here.
+
+    ``at`` is the time of the event with that sequence, by which it is told from any other.
+    """
 
     seq: int = 0
+    at: Instant = EPOCH
     builds: dict[str, Build] = {}
     numbers: dict[str, int] = {}
     agents: dict[str, Agent] = {}
@@ -178,7 +182,7 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
     picture = cluster.picture
     if seq <= picture.seq:
         return NOTHING
-    picture.seq = seq
+    picture.seq, picture.at = seq, event.at
     match event:
         case (
             BuildRequested()

@@ -63,7 +63,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Times are in seconds; ``None`` means no limit. ``exclusive`` says that two attempts at the same
     time would do harm: an agent that is cut off ends its own before another agent may begin. Such a
-    build survives its daemon only for 0.6 of ``agents.lost_after``, unless the agent is alone.
+    build survives its daemon only for 1.1 of ``agents.lost_after``, unless the agent is alone.
     """
 
     labels: str = ""

@@ -75,6 +75,10 @@ class Ensemble(Protocol):
         """
         ...
 
+    async def reachable(self) -> Sequence[str]:
+        """Return the servers that answer, by name, also where they have no leader."""
+        ...
+
     async def rescue(self, quorum: int) -> Sequence[str]:
         """Let ``quorum`` servers be enough, where a majority is gone for ever; return who agreed.
 

@@ -68,5 +68,8 @@ class Journal(Protocol):
         ...
 
     async def trim(self, *, before: int) -> None:
-        """Forget the events with a sequence below ``before``. Safe to call twice."""
+        """Forget the events with a sequence below ``before``. Safe to call twice.
+
+        Beyond the last one, all are forgotten and the next event gets the sequence ``before``.
+        """
         ...

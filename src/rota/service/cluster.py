@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 
-from rota.core.events import EPOCH
-from rota.errors import ConflictError, UnavailableError
+import msgspec
+
+from rota.core.events import EPOCH, VoterDismissed
+from rota.core.voter import Voter
+from rota.errors import ConflictError, RotaError, UnavailableError
+from rota.ports.ensemble import Ensemble
+from rota.ports.peers import Peer
 from rota.service import messages as m
 from rota.service.agents import agents
 from rota.service.context import Door, Principal, Service
+from rota.service.members import Known, known, spoken_for
 from rota.service.quorum import tolerates
 
 #: How long a rescued group may take to have a leader again: it is compiled into the engine.
-RESCUE_S = 30.0
+RESCUE_S = 40.0
+RETRY_S = 0.3
 
 
 async def ring(service: Service, request: m.Nothing, who: Principal) -> m.Ring:
@@ -48,9 +56,10 @@ async def revoke(service: Service, request: m.RevokeRequest, who: Principal) -> 
 
 
 async def recover(service: Service, request: m.Nothing, who: Principal) -> m.Recovered:
-    """Go on with the voters that are left.
+    """Go on with the voters that are left, from the last event that any agent here has seen.
 
-    The leader then replaces those who are gone, as it does with any that is lost.
+    The agent that has seen the most does it; the journal then begins behind what it knows, so that
+    nothing that somebody has seen is lost, and nothing is said twice in different words.
     """
     ensemble = service.ensemble
     if ensemble is None:
@@ -60,18 +69,26 @@ async def recover(service: Service, request: m.Nothing, who: Principal) -> m.Rec
             "the voters have a quorum: there is nothing to recover from",
             hint="an agent that is gone is replaced by itself, or: rota agents --forget NAME",
         )
-    picture, contact = service.world.cluster.picture, service.world.contact
-    seq, known_at = picture.seq, contact.at if contact is not None else None
-    alive = await ensemble.rescue(1)
-    if not alive:
-        raise UnavailableError("no voter can be reached from here", hint="ask at a voter itself")
-    survivors = tuple(await _survivors(service, len(alive)))
-    lost = tuple(voter for voter in picture.voters.values() if voter.server not in set(alive))
+    ahead = await _ahead(service)
+    if ahead is not None and not who.peer:
+        return await _elsewhere(service, ahead, who)
+    world = service.world
+    known_at = world.contact.at if world.contact is not None else None
+    alive = set(await ensemble.reachable())
+    voters = world.cluster.picture.voters.values()
+    staying = [voter for voter in voters if voter.server in alive]
+    lost = [voter for voter in voters if voter.server not in alive]
+    if not staying:
+        raise UnavailableError("no voter can be reached from here", hint="ask at another agent")
+    await ensemble.rescue(len(staying))
+    await _settle(ensemble, alive, lost)
+    seq = world.seq
+    await _persist(lambda: ensemble.replicate(_odd(len(staying))))
+    await _persist(lambda: _skip(service, seq))
     for voter in lost:
-        await ensemble.remove(voter.server)
-    await ensemble.replicate(len(survivors) if len(survivors) % 2 else len(survivors) - 1)
+        await _persist(lambda: _dismiss(service, voter, who))  # noqa: B023 - awaited within the turn
     return m.Recovered(
-        voters=tuple(sorted(survivors)),
+        voters=tuple(sorted(voter.agent for voter in staying)),
         removed=tuple(sorted(voter.agent for voter in lost)),
         seq=seq,
         last_event_at=known_at,
@@ -79,21 +96,78 @@ async def recover(service: Service, request: m.Nothing, who: Principal) -> m.Rec
     )
 
 
-async def _survivors(service: Service, number: int) -> list[str]:
-    """Wait until the rescued servers have a leader; return the agents that they belong to."""
-    assert service.ensemble is not None
-    owners = {v.server: v.agent for v in service.world.cluster.picture.voters.values()}
+async def _ahead(service: Service) -> Peer | None:
+    """Return the agent that has folded more than this one, if any that answers has."""
+    best, found = service.world.seq, None
+    if service.peers is None:
+        return None
+    for one in known(service.world).peers(besides=service.me.name):
+        try:
+            raw = await service.peers.request(one, "GET", "/peer/voters", within_s=1.0)
+        except RotaError:
+            continue
+        seq = msgspec.json.decode(raw, type=Known).seq
+        if seq > best:
+            best, found = seq, one
+    return found
+
+
+async def _elsewhere(service: Service, ahead: Peer, who: Principal) -> m.Recovered:
+    assert service.peers is not None
+    raw = await service.peers.request(
+        ahead, "POST", "/v1/recover", headers=spoken_for(who), within_s=2 * RESCUE_S
+    )
+    return msgspec.json.decode(raw, type=m.Recovered)
+
+
+async def _settle(ensemble: Ensemble, alive: set[str], lost: Sequence[Voter]) -> None:
+    """Wait until the servers that are left have a leader among them and no seat for the others."""
+
+    async def settled() -> None:
+        for voter in lost:
+            await ensemble.remove(voter.server)
+        seats = await ensemble.seats()
+        is_led = any(seat.is_leader and seat.server in alive for seat in seats)
+        if not is_led or any(seat.server not in alive for seat in seats):
+            raise UnavailableError("the engine's servers have not settled yet")
+
+    await _persist(settled)
+
+
+async def _skip(service: Service, seq: int) -> None:
+    """Let the journal begin behind what this agent has folded, where it lacks some of that."""
+    _, last = await service.journal.bounds()
+    if last < seq:
+        await service.journal.trim(before=seq + 1)
+
+
+async def _dismiss(service: Service, voter: Voter, who: Principal) -> None:
+    await service.journal.append(
+        VoterDismissed(
+            at=service.clock.now(),
+            by=who.name,
+            agent=service.me.name,
+            name=voter.agent,
+            server=voter.server,
+            why="it was gone when the cluster was recovered",
+        )
+    )
+
+
+async def _persist(step: Callable[[], Awaitable[None]]) -> None:
+    """Do a step of a recovery, again and again while the engine is not ready for it."""
     end = asyncio.get_running_loop().time() + RESCUE_S
     while True:
         try:
-            seats = await service.ensemble.seats()
+            return await step()
         except UnavailableError:
             if asyncio.get_running_loop().time() > end:
                 raise
-            await asyncio.sleep(0.2)
-        else:
-            alive = [seat for seat in seats if not seat.is_offline]
-            return [owners.get(seat.server, seat.server) for seat in alive][:number]
+            await asyncio.sleep(RETRY_S)
+
+
+def _odd(number: int) -> int:
+    return number if number % 2 else number - 1
 
 
 def _may_miss(service: Service, seq: int, lost: set[str]) -> tuple[str, ...]:

@@ -45,6 +45,11 @@ def _small(pack: Path) -> bytes:
         return b""  # merged with others already
 
 
+def count(pack: bytes) -> int:
+    """Return how many objects a pack says that it has: gitformat-pack(5)."""
+    return int.from_bytes(pack[8:12], "big")
+
+
 async def make_pack(git: Git, old: str, new: str) -> AsyncGenerator[bytes]:
     """Yield a thin pack of what ``new`` has and ``old`` lacks. Cost: one process.
 

@@ -17,7 +17,7 @@ from collections.abc import (
     Sequence,
 )
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -130,7 +130,8 @@ class GitStore:
         Cost: one process; a second one where folders with hundreds of files are concerned, so that
         the pack has what differs and not all of them.
         """
-        files = dict(await self.tree(base))
+        before = await self.tree(base)
+        files = dict(before)
         _apply(files, changes)
         text = message if message.endswith("\n") else message + "\n"
         stream = commit_stream(None, base, changes, author=author, message=text, at=at)
@@ -145,9 +146,11 @@ class GitStore:
             if data is not None:
                 self._cache.add(blob_hash(data), data)
         self._note(commit)
-        return Prepared(
-            commit, pack or b"".join([piece async for piece in self.pack(base, commit)])
-        )
+        # fast-import leaves out what is here already, such as of a commit that lost a race: other
+        # repositories do not have that.
+        if packs.count(pack) < _added(before, files, changes):
+            pack = b"".join([piece async for piece in self.pack(base, commit)])
+        return Prepared(commit, pack)
 
     async def contains(self, commit: str, other: str) -> bool:
         """Return whether ``other`` is ``commit`` or came before it; not if either is unknown."""
@@ -381,6 +384,16 @@ class GitStore:
             return record.covered((await self.git.run(*args)).decode("utf-8", "replace"))
         except GitFailedError as error:
             raise UnavailableError(f"git could not read {self.path}: {error}") from error
+
+
+def _added(
+    before: Mapping[str, str], after: Mapping[str, str], changes: Mapping[str, bytes | None]
+) -> int:
+    """Return how many objects a commit adds if nothing of it was there: files, folders, itself."""
+    blobs = {after[path] for path, data in changes.items() if data is not None}
+    touched = {str(folder) for path in changes for folder in PurePosixPath(path).parents}
+    there = {str(folder) for path in after for folder in PurePosixPath(path).parents}
+    return 1 + len(blobs - set(before.values())) + len(touched & there)
 
 
 def _apply(files: dict[str, str], changes: Mapping[str, bytes | None]) -> None:

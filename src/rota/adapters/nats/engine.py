@@ -274,7 +274,7 @@ class Engine:
         Raises:
             UnavailableError: its configuration cannot be written.
         """
-        if self._child is not None:
+        if self._child is not None and not self._child.gone.done():
             self._launcher.reload(self._child)
 
     async def release(self) -> None:
@@ -324,6 +324,8 @@ class Engine:
                     if self._trouble is None:
                         break
                     await asyncio.sleep(QUORUM_LOOK_S)
+        if self._trouble is not None:
+            self._well.clear()
         return self._launcher.own.server
 
     async def _look_for_quorum(self) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -55,6 +56,14 @@ class _Meta(msgspec.Struct):
     leader: str = ""
     cluster_size: int = 0
     replicas: list[_Peer] = []
+
+
+class _Name(msgspec.Struct):
+    name: str = ""
+
+
+class _Pong(msgspec.Struct):
+    server: _Name = msgspec.field(default_factory=_Name)
 
 
 class _Copy(msgspec.Struct):
@@ -254,6 +263,20 @@ class NatsEnsemble:
                 if detail.name == STREAMS[0]
             }
         )
+
+    async def reachable(self) -> Sequence[str]:
+        """Return the servers that answer; it takes a second."""
+        names: set[str] = set()
+
+        def is_last(message: Msg) -> bool:
+            names.add(msgspec.json.decode(message.data, type=_Pong).server.name)
+            return False
+
+        with suppress(UnavailableError):  # nobody says that this was the last one
+            await self._system.request_many(
+                "$SYS.REQ.SERVER.PING", b"", within_s=1.0, is_last=is_last
+            )
+        return sorted(names)
 
     async def rescue(self, quorum: int) -> Sequence[str]:
         """Let ``quorum`` servers be enough; return who agreed, at the latest after two seconds."""

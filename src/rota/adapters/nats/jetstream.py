@@ -206,11 +206,8 @@ class Stream:
 
     async def _copies(self) -> int:
         """Return how many copies the journal has: a stream of its own gets as many."""
-        journal = Stream(self.client, "JOURNAL")
-        info = await journal._ask("INFO", {}, LIMIT_S)
-        if info is None or info.error is not None:
-            return self.client.copies
-        copies = info.config.get("num_replicas")
+        info = await Stream(self.client, "JOURNAL").info()
+        copies = None if info is None else info.config.get("num_replicas")
         return copies if isinstance(copies, int) else self.client.copies
 
     async def _ask(self, verb: str, body: object, within_s: float) -> Info | None:
@@ -423,6 +420,17 @@ class Stream:
         """Return the last message of ``subject`` (or a pattern)."""
         return await self._get({"last_by_subj": subject})
 
+    async def surely_last(self, subject: str) -> Stored | None:
+        """Return the last message of ``subject``, which no other copy has a later one of.
+
+        Only where the stream has no leader that answers soon, it is the last that is known here.
+        """
+        wish: dict[str, object] = {"last_by_subj": subject}
+        try:
+            return await self._from_leader(msgspec.json.encode(wish), within_s=TRY_S)
+        except UnavailableError:
+            return await self._get(wish)
+
     async def _get(self, wish: dict[str, object]) -> Stored | None:
         body = msgspec.json.encode(wish)
 
@@ -433,7 +441,7 @@ class Stream:
         found = await patiently(self.client, ask, LIMIT_S)
         return found[0] if found else await self._from_leader(body)
 
-    async def _from_leader(self, wish: bytes) -> Stored | None:
+    async def _from_leader(self, wish: bytes, within_s: float = LIMIT_S) -> Stored | None:
         """Return a message as the stream's leader has it; ``None`` if there is none.
 
         Its headers are not taken along, but for the subject.
@@ -445,7 +453,7 @@ class Stream:
             got = None if _is_nobody(raw) else _gots.decode(raw.data)
             return None if got is None or _is_early(got.error) else got
 
-        message = (await patiently(self.client, ask, LIMIT_S)).message
+        message = (await patiently(self.client, ask, within_s)).message
         if message is None:
             return None
         return Stored(message.seq, {"Nats-Subject": message.subject}, message.data)

@@ -230,7 +230,9 @@ class NatsLogs:
         await self._stream.purge(subject=_pattern("log", key))
 
     async def _last(self, key: LogKey) -> Chunk | None:
-        found = await self._stream.last(_pattern("log", key))
+        # Another copy than the one that answers here may have more: a log that is finished is to
+        # be read whole, and one that is written is to be continued at its end.
+        found = await self._stream.surely_last(_pattern("log", key))
         return None if found is None else _chunk(found)
 
     async def _find(self, key: LogKey, start: int, last: Chunk) -> Chunk:
