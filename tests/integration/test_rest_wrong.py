@@ -32,7 +32,7 @@ odd_json = st.recursive(
 requests = st.sampled_from([verb for verb in VERBS if verb.name != "stop"]).flatmap(
     lambda verb: st.tuples(
         st.just(verb),
-        st.dictionaries(st.sampled_from(["job", "build", "path"]), odd_text),
+        st.dictionaries(st.sampled_from(["job", "build", "path", "agent", "id"]), odd_text),
         st.dictionaries(
             st.sampled_from([*verb.request.__struct_fields__, "x"]), odd_text, max_size=4
         ),
@@ -49,6 +49,11 @@ requests = st.sampled_from([verb for verb in VERBS if verb.name != "stop"]).flat
         ),
     )
 )
+
+
+PLACES = ("job", "build", "path", "agent", "id")
+#: What needs other machines; tests/integration/test_peers.py and tests/fault/ have them.
+AMONG_OTHERS = {"leave", "forget", "invite", "invitations", "revoke", "recover"}
 
 
 def schema_of(verb: Verb) -> dict[str, Any]:
@@ -112,7 +117,7 @@ class Nonsense:
         body: object,
         headers: dict[str, str],
     ) -> None:
-        places = {name: quote(path.get(name, "a"), safe="") for name in ("job", "build", "path")}
+        places = {name: quote(path.get(name, "a"), safe="") for name in PLACES}
         query = {key: value for key, value in query.items() if key not in ("follow", "wait")}
         target = verb.path.format(**places)
         if query:
@@ -140,20 +145,23 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
     await here.put("a", plan=Plan(code=3, output=b"::warning::x\n"))
     build = await here.run("a")
     done = await here.finished(build["id"])
-    places = {"job": "b", "build": running["id"], "path": "dist/x"}
+    places = {"job": "b", "build": running["id"], "path": "dist/x", "agent": "here"}
     bodies: dict[str, object] = {
         "put": {"script": "#!/bin/sh\necho\n"},
         "check": {"script": "# /// script\n# [tool.rota]\n# x = 1\n# ///\n"},
         "emit": {"type": "a.b", "data": {"x": [1, {"y": None}]}},
         "run": {"params": {"x": "1"}, "priority": 3},
         "send": {"text": "x"},
+        "label": {"labels": {"gpu": ""}},
         "keep": b"bytes",
     }
     order = [
-        "status", "agents", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
-        "build", "why", "emit", "events", "pause", "resume", "cancel", "retry", "put", "rm", "stop",
+        "status", "agents", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
+        "build", "why", "emit", "events", "pause", "resume", "cancel", "retry", "put", "rm", "drain", "stop",
     ]  # fmt: skip
-    assert sorted(order) == sorted(verb.name for verb in VERBS if _plain(verb))
+    assert sorted(order) == sorted(
+        verb.name for verb in VERBS if _plain(verb) and verb.name not in AMONG_OTHERS
+    )
     for name in order:
         verb = BY_NAME[name]
         where = {**places, "build": done["id"]} if name == "retry" else places
@@ -170,7 +178,7 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
 async def test_unknown_arguments_are_refused_in_query_and_body(here: Here, verb: Verb) -> None:
     await here.put("a", plan=Plan(hangs=True))
     await here.running((await here.run("a"))["id"])
-    target = verb.path.format(job="a", build="a", path="x")
+    target = verb.path.format(job="a", build="a", path="x", agent="here", id="x")
     before = await here.seq()
     reply = await here.ask(verb.method, target + "?surely_not=1")
     assert reply.status == 400, reply.text

@@ -38,6 +38,8 @@ ACK_S = 0.4
 BUSY_RETRY_S = 0.002
 #: A follower looks for itself after so long a silence: between servers a message can get lost.
 PATROL_S = 5.0
+#: How long a bus that has too few servers for the copies we want is asked again.
+ENOUGH_S = 3.0
 BATCH = 512
 BATCH_BYTES = 1 << 20
 
@@ -186,7 +188,7 @@ class Stream:
         info = await self._api("INFO", b"", within_s)
         if info.error is not None and info.error.err_code == _NOT_FOUND:
             begun = {"first_seq": first} if first > 1 else {}
-            await self._create({**wanted, **begun}, await self._copies(), within_s)
+            await self._create({**wanted, **begun}, within_s)
             return
         if info.error is not None:
             raise self._refusal(info.error)
@@ -194,21 +196,44 @@ class Stream:
         if any(info.config.get(key) != value for key, value in wanted.items()):
             await self._order("UPDATE", {**info.config, **wanted}, within_s)
 
-    async def _create(self, wanted: dict[str, object], copies: int, within_s: float) -> None:
-        """Make the stream with as many copies, with one where there are not enough servers."""
-        info = await self._ask("CREATE", {**wanted, "num_replicas": copies}, TRY_S)
-        if copies > 1 and info is not None and _is_too_few(info.error):
-            copies, info = 1, None
-        if info is None or _is_early(info.error):
-            await self._order("CREATE", {**wanted, "num_replicas": copies}, within_s)
-        elif info.error is not None:
-            raise self._refusal(info.error)
+    async def _create(self, wanted: dict[str, object], within_s: float) -> None:
+        """Make the stream with as many copies as the journal has.
 
-    async def _copies(self) -> int:
-        """Return how many copies the journal has: a stream of its own gets as many."""
+        Never with fewer: right after a restart too few servers may be known for a moment, and
+        nobody would look after a stream that got one copy then. Where there is no journal either,
+        on a bus, there may be too few for good.
+        """
+        copies = await self._copies_of_journal()
+        if copies is None and self.client.copies > 1:
+            if await self._has_created(wanted, self.client.copies):
+                return
+            copies = 1
+        config = {**wanted, "num_replicas": copies or self.client.copies}
+        await self._order("CREATE", config, within_s)
+
+    async def _copies_of_journal(self) -> int | None:
         info = await Stream(self.client, "JOURNAL").info()
         copies = None if info is None else info.config.get("num_replicas")
-        return copies if isinstance(copies, int) else self.client.copies
+        return copies if isinstance(copies, int) else None
+
+    async def _has_created(self, wanted: dict[str, object], copies: int) -> bool:
+        """Make the stream with so many copies; ``False`` if there are too few servers for good."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + ENOUGH_S
+        while True:
+            info = await self._ask("CREATE", {**wanted, "num_replicas": copies}, TRY_S)
+            failure = None if info is None else info.error
+            if info is not None and failure is None:
+                return True
+            if failure is not None and not _is_early(failure) and failure.err_code != _NO_CLUSTER:
+                raise self._refusal(failure)
+            if failure is not None and failure.err_code == _NO_CLUSTER:
+                return False
+            if loop.time() >= end:
+                if failure is not None and failure.err_code == _NO_PEERS:
+                    return False
+                raise UnavailableError("the engine is not ready", hint=self.client.trouble)
+            await asyncio.sleep(RETRY_S)
 
     async def _ask(self, verb: str, body: object, within_s: float) -> Info | None:
         """Ask the API once; ``None`` if nobody is there to answer."""
@@ -610,11 +635,6 @@ def _is_early(failure: Failure | None) -> bool:
 
 def _is_wrong_last(failure: Failure | None) -> bool:
     return failure is not None and failure.err_code == _WRONG_LAST
-
-
-def _is_too_few(failure: Failure | None) -> bool:
-    """Whether there are not enough servers for so many copies."""
-    return failure is not None and failure.err_code in (_NO_PEERS, _NO_CLUSTER)
 
 
 def stored(message: Msg) -> Stored:
