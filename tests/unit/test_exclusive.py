@@ -14,6 +14,7 @@ from rota.adapters.memory_store import MemoryIndex
 from rota.adapters.scripted import Plan, ScriptedAttempt, ScriptedExecutor
 from rota.agent.exclusive import LEAST_S, SHARE, Leases
 from rota.agent.roll import Roll
+from rota.core.decide import EXCLUSIVE_PATIENCE
 from rota.core.events import AgentStarted
 from rota.core.fold import Cluster, apply
 from rota.core.settings import Settings
@@ -75,7 +76,7 @@ async def test_a_lease_counts_from_before_the_word_that_was_heard(two: Two) -> N
     length_s = SHARE * Settings().agents.lost_after_s
     assert lent is not None
     assert before + length_s <= lent <= two.executor.moment() + length_s
-    assert LEAST_S <= length_s < Settings().agents.lost_after_s
+    assert LEAST_S <= length_s < EXCLUSIVE_PATIENCE * Settings().agents.lost_after_s
 
 
 async def test_nothing_is_lent_while_the_leader_does_not_confirm(two: Two) -> None:

@@ -23,7 +23,7 @@ from rota.agent.leadership import Leadership
 from rota.agent.leaving import Leaving
 from rota.agent.leftovers import keep_artifacts
 from rota.agent.limits import Limits
-from rota.agent.loop import Loop, nobody
+from rota.agent.loop import Loop, never, nobody
 from rota.agent.membership import Membership
 from rota.agent.mover import FetchFrom, Mover, nobody_to_fetch_from
 from rota.agent.patience import persist
@@ -257,12 +257,13 @@ class Members:
             record=self._record_swept,
         )
         works: list[Duty] = [self._watch_silence, self.limits.keep_limits, sweeper.run]
-        silent = nobody
+        silent, led_s = nobody, never
         if ports.presence is not None:
             roll = Roll(me.name, world, ports.presence, ports.clock, confirms=self._counts_on)
             group.create_task(roll.speak(), name="presence")
-            works.append(roll.listen)
-            silent = roll.silent
+            group.create_task(roll.attend(), name="roll")
+            works.append(roll.lead)
+            silent, led_s = roll.silent, roll.led_s
             loop.on_entry.append(lambda entry: roll.noted(entry.event.agent))
             self.leases = Leases(
                 world, ports.executor, leads=self._is_leading, is_heard=roll.is_heard
@@ -281,7 +282,7 @@ class Members:
             )
             works.append(membership.run)
         self._duties = Duties(self.leadership, works)
-        loop.lead_by(lambda: self.leadership.leads, silent)
+        loop.lead_by(lambda: self.leadership.leads, silent, led_s)
         loop.on_entry.append(self._folded)
 
     async def begin(self, stop: Callable[[], None]) -> None:

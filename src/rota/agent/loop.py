@@ -43,6 +43,11 @@ def no_leader() -> bool:
     return False
 
 
+def never() -> float:
+    """Return that this agent has led for no time."""
+    return 0.0
+
+
 def nobody() -> Mapping[str, float]:
     """Return that nobody is missed."""
     return {}
@@ -72,6 +77,7 @@ class Loop:
         self._group, self._name = group, name
         self._labels, self._slots = labels, slots
         self._leads, self._silent, self._losing = no_leader, nobody, set[str]()
+        self._led_s = never
         self._world, self._journal, self._runner = world, journal, runner
         self._historian, self._clock = historian, clock
         self._journal_first = journal_first
@@ -103,9 +109,14 @@ class Loop:
         """Whether all that was in the journal at the start is folded and acted upon."""
         return self._is_live
 
-    def lead_by(self, leads: Callable[[], bool], silent: Callable[[], Mapping[str, float]]) -> None:
-        """Ask ``leads`` whether the duties are ours, and ``silent`` whom nobody heard for long."""
-        self._leads, self._silent = leads, silent
+    def lead_by(
+        self,
+        leads: Callable[[], bool],
+        silent: Callable[[], Mapping[str, float]],
+        led_s: Callable[[], float],
+    ) -> None:
+        """Ask whether, and for how long, the duties are ours, and whom nobody heard for long."""
+        self._leads, self._silent, self._led_s = leads, silent, led_s
 
     async def run(self, catch_up_to: int) -> None:
         """Fold the journal from where the state stands, for ever."""
@@ -190,6 +201,7 @@ class Loop:
             slots=self._slots,
             leads=self._leads(),
             silent=self._silent(),
+            led_s=self._led_s(),
             losing=self._losing,
             quiet_s=self._clock.monotonic() - self._build_at,
             lost_after_s=agents.lost_after_s,

@@ -1,4 +1,8 @@
-"""The roll: who was heard of, and when. Every agent says its word; the leader listens."""
+"""The roll: who was heard of, and when. Every agent says its word; the leader listens.
+
+Voters listen all the time, so that a new leader among them knows already who has been silent: where
+a host died that was much to the engine, its builds do not wait for an election and then once more.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,16 @@ from rota.ports.presence import Presence, Word
 from rota.service.world import World
 
 SAY_S = 2.0
+#: A leader says nothing of others' silence before it has led so long: whoever is there has said a
+#: word by then, also after this agent was cut off, or slept.
+SETTLE_S = 3.0
+LOOK_S = 0.5
 
 
 class Roll:
-    """This agent's words, and its record of others'. :meth:`speak`, :meth:`listen` are tasks.
+    """This agent's words, and its record of others'.
+
+    :meth:`speak` and :meth:`attend` are tasks, :meth:`lead` is a duty.
 
     Args:
         name: This agent.
@@ -39,12 +49,37 @@ class Roll:
         self._confirms = confirms
         self._heard: dict[str, float] = {}
         self._since: float | None = None
+        self._led_at: float | None = None
+        self._spoke_at = clock.monotonic()
 
     async def speak(self) -> None:
         """Say that this agent is there, for ever."""
         while True:
             await self._presence.say(Word(self._name, self._world.seq))
             await asyncio.sleep(SAY_S)
+            self._spoke_at = self._clock.monotonic()
+
+    async def attend(self) -> None:
+        """Listen while this agent leads or is a voter, for ever."""
+        listening: asyncio.Task[None] | None = None
+        async with asyncio.TaskGroup() as group:
+            while True:
+                is_voter = self._name in self._world.cluster.picture.voters
+                is_wanted = is_voter or self._led_at is not None
+                if is_wanted and listening is None:
+                    listening = group.create_task(self.listen(), name="presence heard")
+                elif not is_wanted and listening is not None:
+                    listening.cancel()
+                    listening = None
+                await asyncio.sleep(LOOK_S)
+
+    async def lead(self) -> None:
+        """Let silence count while this agent leads."""
+        self._led_at = self._clock.monotonic()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._led_at = None
 
     async def is_heard(self, within_s: float) -> bool:
         """Say that this agent is there, and return whether the leader confirms that it heard."""
@@ -67,11 +102,19 @@ class Roll:
         """Count an event of an agent as a word: whoever writes is there."""
         self._heard[name] = self._clock.monotonic()
 
+    def led_s(self) -> float:
+        """Return the seconds since this agent leads; 0 while it does not."""
+        return 0.0 if self._led_at is None else self._clock.monotonic() - self._led_at
+
     def silent(self) -> Mapping[str, float]:
-        """Return the seconds since each agent was heard of; empty while nobody listens."""
-        if self._since is None:
+        """Return the seconds since each agent was heard of; empty where this one cannot know."""
+        now = self._clock.monotonic()
+        if self._since is None or self._led_at is None or now - self._led_at < SETTLE_S:
             return {}
-        now, since = self._clock.monotonic(), self._since
+        if now - self._spoke_at > 2 * SAY_S:
+            self._led_at = now  # this agent slept: what it has not heard says nothing
+            return {}
+        since = self._since
         return {
             name: now - max(self._heard.get(name, since), since)
             for name in self._world.cluster.picture.agents

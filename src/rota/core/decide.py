@@ -9,6 +9,7 @@ journal refuses those that came too late: deciding on a stale state is harmless.
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Iterator, Mapping, Set
 from datetime import datetime, timedelta
 from itertools import chain, islice
@@ -87,6 +88,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     leads: bool = False
     #: Seconds since each agent was heard of, by a clock that never goes back; absent: just now.
     silent: Mapping[str, float] = {}
+    #: Seconds since it leads.
+    led_s: float = math.inf
     #: Agents and builds about to be recorded as lost.
     losing: Set[str] = frozenset()
     #: Seconds since anything was folded about a build.
@@ -236,7 +239,9 @@ def _lost_builds(cluster: Cluster, view: View, fence: int) -> Iterator[Effect]:
 
 def _is_over(agent: Agent, view: View) -> bool:
     """Whether an exclusive attempt there has ended for certain: its lease was shorter than this."""
-    return view.silent.get(agent.name, 0.0) > EXCLUSIVE_PATIENCE * view.lost_after_s
+    # A former leader may have confirmed it, until this one was elected.
+    silent_s = min(view.silent.get(agent.name, 0.0), view.led_s)
+    return silent_s > EXCLUSIVE_PATIENCE * view.lost_after_s
 
 
 def _gone(agent: Agent | None, view: View) -> str:
