@@ -8,6 +8,7 @@ from tests.harness.facts import moment
 
 from rota.core.decide import (
     KEEP_EVENTS,
+    QUIET_S,
     TRIM_STEP,
     Claim,
     Decision,
@@ -286,3 +287,55 @@ def test_an_agent_that_is_drained_takes_nothing_until_that_is_over() -> None:
     other = AgentDrained(at=moment(), name="q")
     cluster = cluster_of(up("p"), up("q"), requested("a"), other)
     assert claimed(decide(cluster, view(), moment())) == ["a"]
+
+
+def test_an_exclusive_build_is_given_up_later_and_not_before_this_leader_led_for_as_long() -> None:
+    cluster = cluster_of(
+        LEADS,
+        up("q"),
+        requested("a", exclusive=True),
+        started("a", "q"),
+        AgentLost(at=moment(), name="q"),
+    )
+    early = view(slots=0, silent={"q": 11.9})
+    assert duties(decide(cluster, early, moment())) == []
+    new = view(slots=0, silent={"q": 99.0}, led_s=11.9)
+    assert duties(decide(cluster, new, moment())) == []
+    late = view(slots=0, silent={"q": 12.1}, led_s=12.1)
+    (lost,) = duties(decide(cluster, late, moment()))
+    assert isinstance(lost, LoseBuild)
+
+
+def shared(cluster: Cluster, **more: Any) -> dict[str, list[str]]:
+    return {
+        name: claimed(decide(cluster, view(name=name, quiet_s=0.0, **more), moment()))
+        for name in ("p", "q", "r")
+    }
+
+
+def test_agents_that_compete_take_different_builds_of_the_same_front() -> None:
+    cluster = cluster_of(up("p"), up("q"), up("r"), *(requested(name) for name in "abcdefghij"))
+    by_agent = shared(cluster)
+    taken = [build for builds in by_agent.values() for build in builds]
+    assert sorted(taken) == list("abcdef"), by_agent
+
+
+def test_a_lone_build_is_claimed_by_one_of_many_at_once_and_by_all_when_nobody_does() -> None:
+    cluster = cluster_of(up("p"), up("q"), up("r"), requested("a"))
+    assert sorted(map(len, shared(cluster).values())) == [0, 0, 1]
+    waiting = [decide(cluster, view(name=n, quiet_s=0.0), moment()) for n in ("p", "q", "r")]
+    assert all(each.wake_at is not None or each.effects for each in waiting)
+    left = decide(cluster, view(name="q", quiet_s=QUIET_S), moment())
+    assert claimed(left) == ["a"]
+
+
+def test_who_is_drained_lost_or_has_no_slot_is_not_counted_on() -> None:
+    cluster = cluster_of(
+        up("p"),
+        up("q"),
+        AgentDrained(at=moment(), name="q"),
+        up("r"),
+        AgentLost(at=moment(), name="r"),
+        requested("a"),
+    )
+    assert claimed(decide(cluster, view(quiet_s=0.0), moment())) == ["a"]
