@@ -168,6 +168,8 @@ async def _serve(options: AgentOptions, folder: DataFolder) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     try:
+        if options.from_clone is not None:
+            await from_clone(options.from_clone, options.data / "store.git")
         member = await _member(options, folder)
         async with _engine(options, folder, member) as engine:
             try:
@@ -179,6 +181,9 @@ async def _serve(options: AgentOptions, folder: DataFolder) -> int:
                 if not stopping.is_set():
                     raise
                 logger.info("told to stop before it was ready")
+            except (InputError, ConflictError):
+                await engine.stop()  # started wrongly, it is not looked after by anybody
+                raise
             # Only here: a daemon that crashed leaves its engine alive, to be taken over.
             await engine.stop()
     except asyncio.CancelledError:
@@ -378,8 +383,6 @@ class _Daemon:
     async def run(self, stopping: asyncio.Event, ready: asyncio.Event) -> None:
         """Run until ``stopping`` is set; set ``ready`` once builds are taken."""
         options, folder, stack, data = self._options, self._folder, self._stack, self._options.data
-        if options.from_clone is not None:
-            await from_clone(options.from_clone, data / "store.git")
         store = await stack.enter_async_context(GitStore(data / "store.git"))
         if self._member.source is not None and not (data / "index.db").exists():
             await store.fetch(self._source(self._member.source), force=True)
