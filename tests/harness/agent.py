@@ -26,7 +26,8 @@ from rota.adapters.inotify import InotifyWatcher
 from rota.adapters.memory import MemoryBlobs, MemoryJournal, MemoryLogs
 from rota.adapters.memory_store import MemoryIndex, MemoryStore
 from rota.adapters.scripted import Plan, ScriptedAttempt, ScriptedExecutor
-from rota.agent.agent import Agent, Ports, run_agent
+from rota.agent.agent import Agent, run_agent
+from rota.agent.ports import Ports
 from rota.errors import NotFoundError
 from rota.http.access import Access
 from rota.http.app import make_app, make_runner

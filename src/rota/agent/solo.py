@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from rota.agent.agent import Agent, background
+from rota.agent.agent import Agent
+from rota.agent.group import background
 from rota.core.build import Build
 from rota.core.states import State
 from rota.service import builds, jobs

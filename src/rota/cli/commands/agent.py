@@ -31,7 +31,8 @@ def agent(args: Namespace, screen: Screen) -> int:
         return start(args, screen)
     if args.invite:
         raise InputError("--invite needs --daemon", hint="or, once it runs: rota token create")
-    from rota.bootstrap import AgentOptions, run_agent
+    from rota.bootstrap.options import AgentOptions
+    from rota.bootstrap.run import run_agent
     from rota.cli.commands.daemon import data_folder, join_token
 
     return run_agent(

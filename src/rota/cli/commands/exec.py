@@ -19,7 +19,7 @@ def exec_here(args: Namespace, screen: Screen) -> int:
     params = pairs(args.params)
     import msgspec
 
-    from rota.bootstrap import exec_script
+    from rota.bootstrap.solo import exec_script
 
     build = msgspec.to_builtins(exec_script(path, params))
     screen.note(result_line(build, screen.err))

@@ -1,0 +1,48 @@
+"""What an agent needs of the world, in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Awaitable, Callable
+
+from rota.agent.mover import FetchFrom, nobody_to_fetch_from
+from rota.core.settings import Settings
+from rota.ports.blobs import Blobs
+from rota.ports.clock import Clock
+from rota.ports.ensemble import Ensemble
+from rota.ports.executor import Executor
+from rota.ports.index import Index
+from rota.ports.journal import Journal
+from rota.ports.lease import Lease
+from rota.ports.logs import Logs
+from rota.ports.presence import Presence
+from rota.ports.store import Store
+from rota.ports.voting import Voting
+from rota.ports.watcher import Watcher
+
+
+async def no_settings(settings: Settings) -> None:
+    """Do nothing with the settings."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ports:
+    """The world, as adapters see it."""
+
+    journal: Journal
+    logs: Logs
+    blobs: Blobs
+    store: Store
+    index: Index
+    executor: Executor
+    watcher: Watcher
+    clock: Clock
+    configure: Callable[[Settings], Awaitable[None]] = no_settings
+    """Gives the engine the limits that the settings say; called by the leader."""
+    fetch: FetchFrom = nobody_to_fetch_from
+    """Brings both branches of the store from another agent."""
+    lease: Lease | None = None
+    presence: Presence | None = None
+    voting: Voting | None = None
+    ensemble: Ensemble | None = None
+    """What an agent among others needs; ``None`` for one that is alone for ever."""

@@ -1,0 +1,334 @@
+"""One agent as a daemon: its ports, its sockets, its door."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+from aiohttp import web
+from msgspec.structs import replace
+
+import rota
+from rota.adapters.clocks import SystemClock
+from rota.adapters.git import GitService, GitStore
+from rota.adapters.inotify import InotifyWatcher
+from rota.adapters.nats import Bus, Engine
+from rota.adapters.nats.blobs import NatsBlobs
+from rota.adapters.nats.ensemble import NatsEnsemble
+from rota.adapters.nats.journal import NatsJournal
+from rota.adapters.nats.lease import NatsLease
+from rota.adapters.nats.logs import NatsLogs
+from rota.adapters.nats.presence import NatsPresence
+from rota.adapters.peers import HttpsPeers, own_address, server_context
+from rota.adapters.process import ProcessExecutor
+from rota.adapters.sqlite_index import SqliteIndex
+from rota.adapters.tools import known_tools, watch_tools
+from rota.agent.agent import Agent
+from rota.agent.agent import run_agent as run_the_agent
+from rota.agent.group import background
+from rota.agent.health import run_health
+from rota.agent.joining import SNAPSHOT, fetch_snapshot, write_known
+from rota.agent.ports import Ports
+from rota.agent.timeline import has_parted
+from rota.bootstrap.machine import labels_of, log_bytes
+from rota.bootstrap.member import Member
+from rota.bootstrap.options import AgentOptions
+from rota.core.address import Address
+from rota.core.events import kind_of
+from rota.core.fold import decode_picture
+from rota.core.settings import Settings
+from rota.daemon.folder import DataFolder, digest
+from rota.daemon.notify import notify, say_ready
+from rota.daemon.sockets import (
+    LOOPBACK,
+    address,
+    host_port,
+    peer_socket,
+    reachable_host,
+    tcp_socket,
+    unix_socket,
+)
+from rota.errors import (
+    InputError,
+    UnavailableError,
+)
+from rota.http.access import Access
+from rota.http.app import make_app, make_runner
+from rota.http.peer import add_peer_routes
+from rota.ports.journal import Entry
+from rota.ports.peers import Peer
+from rota.ports.store import Source
+from rota.service.admission import Gate
+from rota.service.context import Myself
+from rota.service.join_tokens import JoinTokens
+from rota.service.members import known, member_of, tokens
+from rota.service.world import World
+
+logger = logging.getLogger("rota")
+
+MAX_SLOTS = 1000
+#: What is known of the machine's tools, so that a start asks none of them.
+TOOLS = "tools.json"
+
+
+class Daemon:
+    """One agent, its ports and its sockets, for as long as it runs."""
+
+    def __init__(
+        self,
+        options: AgentOptions,
+        folder: DataFolder,
+        member: Member,
+        engine: Engine | Bus,
+        stack: contextlib.AsyncExitStack,
+    ) -> None:
+        self._options, self._folder, self._member = options, folder, member
+        self._engine, self._stack = engine, stack
+        self._is_host_given = bool(reachable_host(options.listen))
+        self._peer: socket.socket | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._opening = asyncio.Lock()
+        self._tools: dict[str, str] = {}
+        self._agent: Agent
+        self._runner: web.AppRunner
+
+    async def run(self, stopping: asyncio.Event, ready: asyncio.Event) -> None:
+        """Run until ``stopping`` is set; set ``ready`` once builds are taken."""
+        options, folder, stack, data = self._options, self._folder, self._stack, self._options.data
+        store = await stack.enter_async_context(GitStore(data / "store.git"))
+        if self._member.source is not None and not (data / "index.db").exists():
+            await store.fetch(self._source(self._member.source), force=True)
+        ports = await self._ports(store)
+        await self._refresh(ports, store)
+        tcp = stack.enter_context(tcp_socket(options.listen, folder))
+        if self._is_open():
+            self._peer = stack.enter_context(peer_socket(self._member.host, folder))
+        self._tools = await asyncio.to_thread(known_tools, Settings().path, data / TOOLS)
+        me = self._myself(f"http://{address(tcp)}")
+        path = data / "rota.sock"
+        agent = self._agent = await stack.enter_async_context(
+            run_the_agent(me, ports, stop=stopping.set, socket=str(path))
+        )
+        await self._open_doors(store, tcp, path)
+        agent.loop.on_entry.append(self._remember)
+        await stack.enter_async_context(
+            background(
+                run_health(
+                    agent.service.world,
+                    data,
+                    lambda: self._engine.trouble,
+                    agent.loop.decide_soon,
+                )
+            )
+        )
+        await self._look_for_tools()
+        logger.info("%s is ready: %s, data in %s", me.name, me.url, data)
+        ready.set()
+        say_ready(options.ready_fd)
+        await stopping.wait()
+        logger.info("stopping; builds that run go on: %d", len(agent.runner.active))
+        notify("STOPPING=1")
+
+    async def _refresh(self, ports: Ports, store: GitStore) -> None:
+        """Take the state from another agent where this one's own is lost, or cannot be gone on with.
+
+        Nobody answers: then it is made from the history, as far as that goes.
+        """
+        known, path = self._member.known, self._options.data / SNAPSHOT
+        if known is None or self._member.source is not None:
+            return
+        saved = ports.index.snapshot()
+        cluster = decode_picture(saved[1]) if saved is not None else None
+        with contextlib.suppress(UnavailableError):
+            if cluster is not None and not await has_parted(ports.journal, cluster.picture):
+                return
+            peers = known.peers(besides=self._member.name)
+            async with HttpsPeers(self._member.credentials) as connected:
+                path.unlink(missing_ok=True)
+                source = await fetch_snapshot(self._options.data, peers, connected)
+            await store.fetch(self._source(source), force=True)
+
+    async def _look_for_tools(self) -> None:
+        """Say which tools this machine has, now and whenever that changes."""
+        agent, cache, again = self._agent, self._options.data / TOOLS, asyncio.Event()
+
+        async def changed(found: dict[str, str]) -> None:
+            await agent.members.found(labels_of(self._member.name, self._options.labels, found))
+
+        def path() -> Sequence[str]:
+            return agent.service.world.definitions.settings.path
+
+        agent.follower.told.append(again.set)
+        watching = watch_tools(path, cache, changed, known=self._tools, again=again)
+        await self._stack.enter_async_context(background(watching))
+
+    def _is_open(self) -> bool:
+        """Whether other agents reach this one: it joined, has made a token, or uses a bus."""
+        is_known = self._member.known is not None or bool(self._folder.read("peer"))
+        return is_known or isinstance(self._engine, Bus)
+
+    def _myself(self, url: str) -> Myself:
+        options = self._options
+        slots = options.slots if options.slots is not None else os.cpu_count() or 1
+        if not 0 <= slots <= MAX_SLOTS:
+            raise InputError(f"--slots is {slots}, it can be 0 to {MAX_SLOTS}")
+        return Myself(
+            name=self._member.name,
+            version=rota.__version__,
+            pid=os.getpid(),
+            data=options.data,
+            labels=labels_of(self._member.name, options.labels, self._tools),
+            slots=slots,
+            url=url,
+            peer=f"https://{address(self._peer)}" if self._peer is not None else "",
+            token=digest(self._folder.token()),
+            pin=self._member.credentials.pin,
+            host=self._member.host,
+        )
+
+    async def _ports(self, store: GitStore) -> Ports:
+        stack, engine, data = self._stack, self._engine, self._options.data
+        client = await stack.enter_async_context(engine.connect("rota"))
+        journal, lease = NatsJournal(client), NatsLease(client)
+        logs = NatsLogs(client, max_bytes=log_bytes(Settings(), data))
+        blobs = NatsBlobs(client)
+        # A journal that is made now begins where the history ends: ADR 20.
+        begin = functools.partial(journal.open, first=await store.covered() + 1)
+        for make in (begin, lease.open, logs.open, blobs.open):
+            try:
+                await make()
+            except UnavailableError as error:
+                if not (data / "index.db").exists():
+                    raise
+                logger.warning("%s", error.message)  # no quorum: what is known is served
+                break
+        ensemble = None
+        if isinstance(engine, Engine):
+            system = await stack.enter_async_context(engine.connect("rota", system=True))
+            ensemble = NatsEnsemble(client, system, lambda: engine.voters)
+        index = SqliteIndex(data / "index.db")
+        stack.callback(index.close)
+        watcher = InotifyWatcher()
+        stack.callback(watcher.close)
+
+        async def keep_logs(settings: Settings) -> None:
+            limit = log_bytes(settings, data)
+            await logs.limit(max_bytes=limit, max_age_s=settings.logs.max_age_s)
+
+        async def fetch(world: World, *, force: bool) -> None:
+            await self._fetch(world, store, force=force)
+
+        return Ports(
+            journal=journal,
+            logs=logs,
+            configure=keep_logs,
+            fetch=fetch,
+            blobs=blobs,
+            store=store,
+            index=index,
+            executor=ProcessExecutor(),
+            watcher=watcher,
+            clock=SystemClock(),
+            lease=lease,
+            presence=NatsPresence(client),
+            voting=engine if isinstance(engine, Engine) else None,
+            ensemble=ensemble,
+        )
+
+    def _source(self, peer: Peer) -> Source:
+        mine = self._member.credentials
+        return Source(
+            url=f"{peer.url}/store.git", cert=str(mine.cert), key=str(mine.key), pin=peer.pin
+        )
+
+    async def _fetch(self, world: World, store: GitStore, *, force: bool) -> None:
+        """Bring both branches from the first other member that answers."""
+        found = known(world).peers(besides=self._member.name)
+        fault = UnavailableError("no other agent is known whose store could be asked")
+        for peer in found:
+            try:
+                await store.fetch(self._source(peer), force=force)
+            except UnavailableError as error:
+                fault = error
+            else:
+                return
+        raise fault
+
+    # -- who may come in ------------------------------------------------------------------------
+
+    async def _open_doors(self, store: GitStore, tcp: socket.socket, path: Path) -> None:
+        service, data, stack = self._agent.service, self._options.data, self._stack
+        git = await stack.enter_async_context(GitService(store, self._agent.mover.pushed))
+        keyring = self._member.keyring
+        gate = Gate(
+            service,
+            keyring,
+            JoinTokens(data / "join-tokens.json", service.clock),
+            self._reachable,
+            bus=self._folder.read("bus"),
+        )
+        service.door, service.ca = gate, keyring.ca().decode()
+        service.peers = await stack.enter_async_context(HttpsPeers(self._member.credentials))
+        world = service.world
+        access = Access(
+            self._folder.token(),
+            tokens=lambda: tokens(world),
+            member_of=lambda pin: member_of(world, pin),
+        )
+        app = make_app(service, access.principal, git)
+        add_peer_routes(app, gate, self._agent.historian.state)
+        runner = self._runner = make_runner(app)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        unix = stack.enter_context(unix_socket(path))
+        for opened in (unix, tcp):
+            await web.SockSite(runner, opened, backlog=512).start()
+        if self._peer is not None:
+            await self._listen_to_peers(self._peer)
+
+    async def _listen_to_peers(self, opened: socket.socket) -> None:
+        self._tls = server_context(self._member.credentials)
+        await web.SockSite(self._runner, opened, ssl_context=self._tls, backlog=512).start()
+
+    async def _reachable(self) -> Sequence[Address]:
+        """Let other machines reach this agent, from its first join token on."""
+        async with self._opening:
+            if self._peer is None:
+                await self._open_up()
+            assert self._peer is not None
+            return (Address(*host_port(address(self._peer))),)
+
+    async def _open_up(self) -> None:
+        host = self._member.host
+        if not self._is_host_given and host == LOOPBACK:
+            host = own_address()
+        if host != self._member.host:
+            await asyncio.to_thread(self._member.keyring.renew, self._member.name, [host])
+            self._member = dataclasses.replace(self._member, host=host)
+            self._folder.write("host", host)
+        if isinstance(self._engine, Engine) and self._engine.server is not None:
+            await self._engine.move(host)
+        self._peer = self._stack.enter_context(peer_socket(host, self._folder))
+        await self._listen_to_peers(self._peer)
+        me = replace(self._agent.service.me, host=host, peer=f"https://{address(self._peer)}")
+        await self._agent.members.appear(me)
+
+    def _remember(self, entry: Entry) -> None:
+        """Write down what the next start must know of the others, when that changes."""
+        if kind_of(entry.event).partition(".")[0] in ("agent", "voter") and self._is_among_others():
+            found = known(self._agent.service.world, self._folder.read("bus"))
+            try:
+                write_known(self._options.data, found)
+            except UnavailableError as error:
+                logger.warning("%s", error.message)
+
+    def _is_among_others(self) -> bool:
+        return len(self._agent.service.world.cluster.picture.agents) > 1

@@ -1,0 +1,98 @@
+"""``rota exec``: an agent over ports in memory, for one script."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import re
+import signal
+import socket
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import uvloop
+
+import rota
+from rota.adapters.clocks import SystemClock
+from rota.adapters.inotify import InotifyWatcher
+from rota.adapters.memory import MemoryJournal
+from rota.adapters.memory_store import MemoryIndex, MemoryStore
+from rota.adapters.process import ProcessExecutor
+from rota.adapters.shown import MeasuredBlobs, ShownLogs
+from rota.agent.agent import run_agent as run_the_agent
+from rota.agent.ports import Ports
+from rota.agent.solo import run_solo
+from rota.bootstrap.machine import labels_of
+from rota.core.build import Build
+from rota.core.header import decode_script
+from rota.core.ids import parse_agent_name
+from rota.errors import (
+    InputError,
+)
+from rota.service.context import Myself
+
+
+def exec_script(path: Path, params: Mapping[str, str]) -> Build:
+    """Run a job's script here and now, its log to standard output; return how it went.
+
+    Raises:
+        InputError: the file, its header or the parameters are wrong; nothing was run.
+    """
+    try:
+        text = decode_script(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    name = re.sub(r"[^A-Za-z0-9_.+-]", "-", path.name).lstrip(".-+") or "script"
+    with (
+        tempfile.TemporaryDirectory(prefix="rota-exec-") as folder,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        return runner.run(_exec(Path(folder), name, text, params))
+
+
+async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> Build:
+    interrupted = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, interrupted.set)
+    watcher = InotifyWatcher()
+    ports = Ports(
+        journal=MemoryJournal(),
+        logs=ShownLogs(_write_out),
+        blobs=MeasuredBlobs(),
+        store=MemoryStore(),
+        index=MemoryIndex(),
+        executor=ProcessExecutor(),
+        watcher=watcher,
+        clock=SystemClock(),
+    )
+    host = parse_agent_name(socket.gethostname().partition(".")[0] or "agent")
+    me = Myself(
+        name=host,
+        version=rota.__version__,
+        pid=os.getpid(),
+        data=data,
+        labels=labels_of(host, "", {}),
+        slots=1,
+    )
+    try:
+        async with run_the_agent(me, ports, stop=interrupted.set) as agent:
+            return await run_solo(
+                agent,
+                name,
+                text,
+                params,
+                who=getpass.getuser(),
+                interrupted=interrupted,
+            )
+    finally:
+        watcher.close()
+
+
+def _write_out(data: bytes) -> None:
+    """Write to standard output, all of it, past Python's buffers; a reader that left ends it."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(1, view) :]
