@@ -101,8 +101,12 @@ class Shell:
         return json.loads(self.ok(*words, "--json"))
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
+        # As from a terminal: where tests run in the background, SIGINT is ignored by all they start.
         return subprocess.Popen(
-            self.command(*words), env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            ["env", "--default-signal=INT", *self.command(*words)],
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
 
     def add(self, name: str, script: str) -> None:

@@ -466,7 +466,7 @@ class Engine:
             self._scarce = True
             self._trouble = (
                 f"the disk is full: {free >> 20} MiB are left where the engine writes "
-                f"({self._launcher.folder.home}), it needs {2 * SCARCE_BYTES >> 20} MiB"
+                f"({self._launcher.folder.home}), it needs {2 * SCARCE_BYTES >> 20} MiB: free some space"
             )
         elif self._scarce and free >= 2 * SCARCE_BYTES:
             return "its disk was full and has room again"
