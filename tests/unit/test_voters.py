@@ -270,4 +270,13 @@ def test_members_that_are_down_count_but_are_not_appointed() -> None:
     ],
 )
 def test_how_many_may_fail(states: list[dict[str, bool]], number: int) -> None:
-    assert tolerated([Seat(str(i), **state) for i, state in enumerate(states)]) == number
+    seats = [Seat(str(i), **state) for i, state in enumerate(states)]
+    assert tolerated(seats, 5, is_whole=True) == number
+
+
+@pytest.mark.parametrize(
+    ("copies", "is_whole", "number"),
+    [(1, True, 0), (1, False, 0), (3, True, 1), (3, False, 0), (5, True, 2), (5, False, 1)],
+)
+def test_servers_alone_keep_nothing(copies: int, is_whole: bool, number: int) -> None:
+    assert tolerated([Seat(str(i)) for i in range(5)], copies, is_whole=is_whole) == number

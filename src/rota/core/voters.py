@@ -97,10 +97,15 @@ class Wait(msgspec.Struct, frozen=True):
 Step = Appoint | Dismiss | Remove | Evacuate | Replicate | Wait
 
 
-def tolerated(seats: Sequence[Seat]) -> int:
-    """Return how many of the servers that are up could fail and leave a quorum; -1 without one."""
-    healthy = sum(map(_is_well, seats))
-    return max(healthy - (len(seats) // 2 + 1), -1)
+def tolerated(seats: Sequence[Seat], copies: int, *, is_whole: bool) -> int:
+    """Return how many more servers could fail and all would go on; -1 without a quorum.
+
+    Both count: the servers that are up, and the copies of what is kept, which come after them.
+    """
+    healthy = sum(seat.is_current and not seat.is_offline for seat in seats)
+    by_seats = max(healthy - (len(seats) // 2 + 1), -1)
+    by_copies = copies - (copies // 2 + 1)
+    return min(by_seats, by_copies if is_whole else max(by_copies - 1, 0))
 
 
 def next_step(ranks: Ranks) -> Step | None:

@@ -80,7 +80,7 @@ async def recover(service: Service, request: m.Nothing, who: Principal) -> m.Rec
     lost = [voter for voter in voters if voter.server not in alive]
     if not staying:
         raise UnavailableError("no voter can be reached from here", hint="ask at another agent")
-    await ensemble.rescue(len(staying))
+    await _persist(lambda: _rescue(ensemble, len(staying)))
     await _settle(ensemble, alive, lost)
     seq = world.seq
     await _persist(lambda: ensemble.replicate(_odd(len(staying))))
@@ -118,6 +118,11 @@ async def _elsewhere(service: Service, ahead: Peer, who: Principal) -> m.Recover
         ahead, "POST", "/v1/recover", headers=spoken_for(who), within_s=2 * RESCUE_S
     )
     return msgspec.json.decode(raw, type=m.Recovered)
+
+
+async def _rescue(ensemble: Ensemble, number: int) -> None:
+    # They agree once they have been without a leader for ten seconds.
+    await ensemble.rescue(number)
 
 
 async def _settle(ensemble: Ensemble, alive: set[str], lost: Sequence[Voter]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from rota.core.voters import tolerated
 from rota.errors import UnavailableError
@@ -18,6 +19,11 @@ async def tolerates(service: Service) -> int | None:
         return None
     try:
         async with asyncio.timeout(ASK_S):
-            return tolerated(await service.ensemble.seats())
+            seats = await service.ensemble.seats()
     except (UnavailableError, TimeoutError):
         return -1
+    copies, is_whole = 1, True  # of what has no leader right now nothing more can be said
+    with contextlib.suppress(UnavailableError, TimeoutError):
+        async with asyncio.timeout(ASK_S):
+            copies, is_whole = await service.ensemble.copies()
+    return tolerated(seats, copies, is_whole=is_whole)
