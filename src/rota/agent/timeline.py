@@ -28,7 +28,7 @@ async def watch_timeline(world: World, journal: Journal) -> None:
     """
     was_stale = False
     while True:
-        is_stale = world.stale_since is not None
+        is_stale = world.stale_since is not None or world.is_recovering
         if was_stale and not is_stale:
             parted = await persist("timeline", lambda: has_parted(journal, world.cluster.picture))
             if parted:

@@ -72,6 +72,14 @@ async def recover(service: Service, request: m.Nothing, who: Principal) -> m.Rec
     ahead = await _ahead(service)
     if ahead is not None and not who.peer:
         return await _elsewhere(service, ahead, who)
+    service.world.is_recovering = True
+    try:
+        return await _recover(service, ensemble, who)
+    finally:
+        service.world.is_recovering = False
+
+
+async def _recover(service: Service, ensemble: Ensemble, who: Principal) -> m.Recovered:
     world = service.world
     known_at = world.contact.at if world.contact is not None else None
     alive = set(await ensemble.reachable())

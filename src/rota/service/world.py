@@ -47,6 +47,7 @@ class World:
         self.live_logs: dict[tuple[str, int], LiveLog] = {}
         self.troubles: dict[str, str] = {}
         self.contact: Contact | None = None  # the agent that runs this world makes it
+        self.is_recovering = False  # the journal is about to begin behind what is known here
         self._journal, self._index = journal, index
         self._unindexed: dict[str, Build] = {}
         self._recent: deque[Entry] = deque(maxlen=RECENT)
