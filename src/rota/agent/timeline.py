@@ -18,6 +18,8 @@ from rota.service.world import World
 
 #: How often an agent looks whether it has just been without a quorum.
 LOOK_S = 1.0
+#: A server that lost its quorum may answer for the journal, as it was, until it knows: ten seconds.
+SURE_S = 12.0
 
 
 async def watch_timeline(world: World, journal: Journal) -> None:
@@ -29,12 +31,17 @@ async def watch_timeline(world: World, journal: Journal) -> None:
     was_stale = False
     while True:
         is_stale = world.stale_since is not None or world.is_recovering
-        if was_stale and not is_stale:
-            parted = await persist("timeline", lambda: has_parted(journal, world.cluster.picture))
-            if parted:
+        if was_stale and not is_stale and await _seems_parted(world, journal):
+            await asyncio.sleep(SURE_S)
+            is_stale = world.stale_since is not None or world.is_recovering
+            if not is_stale and (parted := await _seems_parted(world, journal)):
                 raise PartedError(parted)
         was_stale = is_stale
         await asyncio.sleep(LOOK_S)
+
+
+async def _seems_parted(world: World, journal: Journal) -> str:
+    return await persist("timeline", lambda: has_parted(journal, world.cluster.picture))
 
 
 async def has_parted(journal: Journal, picture: Picture) -> str:

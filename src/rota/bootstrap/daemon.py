@@ -37,13 +37,13 @@ from rota.agent.group import background
 from rota.agent.health import run_health
 from rota.agent.joining import SNAPSHOT, fetch_snapshot, write_known
 from rota.agent.ports import Ports
-from rota.agent.timeline import has_parted
+from rota.agent.timeline import SURE_S, has_parted
 from rota.bootstrap.machine import labels_of, log_bytes
 from rota.bootstrap.member import Member
 from rota.bootstrap.options import AgentOptions
 from rota.core.address import Address
 from rota.core.events import kind_of
-from rota.core.fold import decode_picture
+from rota.core.fold import Picture, decode_picture
 from rota.core.settings import Settings
 from rota.daemon.folder import DataFolder, digest
 from rota.daemon.notify import notify, say_ready
@@ -63,7 +63,7 @@ from rota.errors import (
 from rota.http.access import Access
 from rota.http.app import make_app, make_runner
 from rota.http.peer import add_peer_routes
-from rota.ports.journal import Entry
+from rota.ports.journal import Entry, Journal
 from rota.ports.peers import Peer
 from rota.ports.store import Source
 from rota.service.admission import Gate
@@ -148,13 +148,13 @@ class Daemon:
         saved = ports.index.snapshot()
         cluster = decode_picture(saved[1]) if saved is not None else None
         with contextlib.suppress(UnavailableError):
-            if cluster is not None and not await has_parted(ports.journal, cluster.picture):
+            if cluster is not None and not await _is_parted(ports.journal, cluster.picture):
                 return
             peers = known.peers(besides=self._member.name)
             async with HttpsPeers(self._member.credentials) as connected:
                 path.unlink(missing_ok=True)
                 source = await fetch_snapshot(self._options.data, peers, connected)
-            await store.fetch(self._source(source), force=True)
+            await store.fetch(self._source(source), exact=True)
 
     async def _look_for_tools(self) -> None:
         """Say which tools this machine has, now and whenever that changes."""
@@ -332,3 +332,11 @@ class Daemon:
 
     def _is_among_others(self) -> bool:
         return len(self._agent.service.world.cluster.picture.agents) > 1
+
+
+async def _is_parted(journal: Journal, picture: Picture) -> bool:
+    """Whether another agent's state is needed; the journal is asked again before that is believed."""
+    if not await has_parted(journal, picture):
+        return False
+    await asyncio.sleep(SURE_S)
+    return bool(await has_parted(journal, picture))

@@ -21,6 +21,8 @@ from rota.service.quorum import tolerates
 #: How long a rescued group may take to have a leader again: it is compiled into the engine.
 RESCUE_S = 40.0
 RETRY_S = 0.3
+#: An agent that has seen more than this one is worth waiting for.
+PEER_S = 5.0
 
 
 async def ring(service: Service, request: m.Nothing, who: Principal) -> m.Ring:
@@ -111,7 +113,7 @@ async def _ahead(service: Service) -> Peer | None:
         return None
     for one in known(service.world).peers(besides=service.me.name):
         try:
-            raw = await service.peers.request(one, "GET", "/peer/voters", within_s=1.0)
+            raw = await service.peers.request(one, "GET", "/peer/voters", within_s=PEER_S)
         except RotaError:
             continue
         seq = msgspec.json.decode(raw, type=Known).seq

@@ -212,8 +212,11 @@ class GitStore:
             await self._move(MAIN, old, new)
         self._housekeeping.wake()
 
-    async def fetch(self, source: Source, *, force: bool = False) -> None:
+    async def fetch(self, source: Source, *, force: bool = False, exact: bool = False) -> None:
         """Bring both branches to where another agent has them; one that is ahead here stays.
+
+        With ``exact`` also that one goes where the other agent has it, for an agent that begins
+        anew; where it was is kept beside it.
 
         Raises:
             StaleError: a branch has parted from the other agent's, and ``force`` is off.
@@ -223,7 +226,7 @@ class GitStore:
             await fetching.fetch(self.path, self.git, source)
             for branch in (HISTORY, MAIN):
                 async with self._locks[branch]:
-                    await self._follow(branch, force=force)
+                    await self._follow(branch, force=force or exact, exact=exact)
         self._housekeeping.wake()
 
     async def record(self, records: Sequence[Record], *, covers: int, at: datetime) -> str:
@@ -307,15 +310,16 @@ class GitStore:
                 raise
             refs.move_ref(self.path, branch, old, new)
 
-    async def _follow(self, branch: str, *, force: bool) -> None:
+    async def _follow(self, branch: str, *, force: bool, exact: bool) -> None:
         """Move a branch to where it was found at another agent."""
         head = await self.head(branch)
         found = refs.read_ref(self.path, branch, refs.FETCHED)
         if found in {"", head}:
             return
-        if head and await self.contains(head, found):
+        is_ahead = bool(head) and await self.contains(head, found)
+        if is_ahead and not exact:
             return
-        if head and not await self.contains(found, head):
+        if head and (is_ahead or not await self.contains(found, head)):
             if not force:
                 raise StaleError(f"{branch} is at {head} here and at {found} there: they parted")
             log.warning("%s was at %s, which is kept as %s%s", branch, head, refs.WAS, head)
