@@ -14,6 +14,7 @@ import http.client
 import itertools
 import json
 import random
+import secrets
 import subprocess
 import sys
 import threading
@@ -60,6 +61,8 @@ class Load:
         self.given_up = self.pushes = self.cancels = 0
         self._over = threading.Event()
         self._seeds = random.Random(seed)
+        # Two loads of one seed on one cluster must not mean each other's builds.
+        self._nonce = secrets.token_hex(4)
         works: list[Callable[[random.Random, str], None]] = [self._trigger] * triggers
         works += [self._follow_events] * 2
         works += [self._follow_logs] * 2
@@ -106,7 +109,7 @@ class Load:
         job = chance.choice(["work", "work", "work", "alone"])
         lines, pause = chance.choices(SIZES, weights=WEIGHTS)[0]
         params = {"lines": lines, "pause": pause, "status": chance.choice([0, 0, 0, 1])}
-        body = {"params": params, "key": f"{name} {len(self.acks)} {chance.random()}"}
+        body = {"params": params, "key": f"{self._nonce} {name} {chance.random()}"}
         asked = time.monotonic()
         while not self._over.is_set():
             host = self._any(chance)
@@ -210,7 +213,7 @@ class Load:
 
     def _push(self, chance: random.Random, name: str) -> None:
         """Change a job by `git push` to some agent, from a clone of some other."""
-        folder = self.lab.folder / "clones" / str(self.pushes)
+        folder = self.lab.folder / "clones" / f"{self._nonce}-{self.pushes}"
         self.pushes += 1
         taken, given = self._any(chance), self._any(chance)
         with contextlib.suppress(OSError, subprocess.SubprocessError):
