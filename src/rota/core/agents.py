@@ -7,7 +7,6 @@ import enum
 import msgspec
 from msgspec.structs import replace
 
-from rota.core.build import Instant
 from rota.core.events import (
     AgentDrained,
     AgentFound,
@@ -18,6 +17,7 @@ from rota.core.events import (
     AgentStarted,
     AgentStopped,
 )
+from rota.core.instant import Instant
 from rota.core.job import Int
 
 

@@ -6,30 +6,30 @@ on ``history``: there is one picture of a build.
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated
-
 import msgspec
 
+from rota.core.instant import Instant
 from rota.core.job import Int, ParamValue, Reason, Spec
 from rota.core.states import Result, State
-
-Instant = Annotated[datetime, msgspec.Meta(tz=True)]
-"""A time with its zone: one without could not be compared with any other."""
 
 
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     """What asked for a build.
 
-    ``kind`` is ``manual``, ``build`` (from inside another one), …;
-    ``by`` is the principal; ``source`` names the build, schedule or hook that spoke for it;
-    ``key`` is the idempotency key, if one was given.
+    ``kind`` is ``manual``, ``build`` (from inside another one), ``need``, ``matrix``, or that of the
+    header's rule: ``schedule``, ``after``, ``event``, ``push``, …; ``by`` is the principal;
+    ``source`` names the build or the rule that spoke for it; ``key`` is the idempotency key, if one
+    was given. ``at`` is a schedule's instant; ``cause`` the sequence of the event that was reacted
+    to, and ``data`` what of it is worth knowing.
     """
 
     kind: str = "manual"
     by: str = ""
     source: str = ""
     key: str = ""
+    at: Instant | None = None
+    cause: Int = 0
+    data: dict[str, str] = {}
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -98,6 +98,8 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     commit: str = ""
     script: str = ""
     held: tuple[str, ...] = ()
+    pipeline: str = ""  # the root build's id of the tree that it belongs to; empty: it is the root
+    parent: str = ""  # the build that asked for it: from inside, by its needs, or by its matrix
     cancelled_by: str | None = None  # set as soon as somebody asked, also while it still runs
     usage: Usage = Usage()
     annotations: tuple[Annotation, ...] = ()

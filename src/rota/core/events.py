@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from rota.core.build import Annotation, Artifact, Build, Instant, Trigger, Usage
+from rota.core.build import Annotation, Artifact, Build, Trigger, Usage
+from rota.core.instant import Instant
 from rota.core.job import Int, ParamValue, Reason, Spec
 from rota.core.retention import Swept
 
@@ -47,6 +48,8 @@ class BuildRequested(Fact, frozen=True, kw_only=True, tag="build.requested"):
     commit: str = ""  # of `main`, from which the definition was read
     script: str = ""  # hash of the script's blob
     held: tuple[str, ...] = ()
+    pipeline: str = ""
+    parent: str = ""
 
 
 class BuildReleased(Fact, frozen=True, kw_only=True, tag="build.queued"):

@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rota.core.agents import Agent, change
-from rota.core.build import Attempt, Build, Instant, Usage
+from rota.core.build import Attempt, Build, Usage
 from rota.core.events import (
     EPOCH,
     AgentDrained,
@@ -51,6 +51,7 @@ from rota.core.events import (
     VoterDismissed,
     VoterListening,
 )
+from rota.core.instant import Instant
 from rota.core.job import Reason
 from rota.core.labels import satisfies
 from rota.core.states import Move, Result, State, next_state, result_of
@@ -292,6 +293,8 @@ def _requested(seq: int, event: BuildRequested, number: int) -> Build:
         commit=event.commit,
         script=event.script,
         held=event.held,
+        pipeline=event.pipeline,
+        parent=event.parent,
         requested_seq=seq,
         last_seq=seq,
     )

@@ -14,6 +14,7 @@ from rota.core import fields
 from rota.core.environment import param_fault, variable, variable_fault
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.header_block import decode_script, find_block
+from rota.core.header_on import read_on
 from rota.core.job import Job, Keep, Param, ParamValue, Reason, Retry, Spec
 from rota.core.labels import parse_labels, print_labels
 from rota.core.params import TYPES, choice_fault, conform, value_fault
@@ -28,7 +29,7 @@ MAX_HEADER_CHARACTERS = 64 * 1024
 DAY_S = 86_400.0
 MAX_DURATION_S = 30 * DAY_S
 
-UNSUPPORTED = ("on", "scm", "image", "needs", "matrix", "concurrency", "secrets", "services")
+UNSUPPORTED = ("scm", "image", "needs", "matrix", "concurrency", "secrets", "services")
 
 
 def parse_header(text: str, *, name: str, path: str) -> tuple[Job | None, tuple[Problem, ...]]:
@@ -83,7 +84,7 @@ def _read_job(document: Document, name: str, problems: list[Problem]) -> Job:
     values = fields.read_table(table, spot, _JOB, unsupported=UNSUPPORTED)
     for key in values.get("params", {}).keys() & values.get("env", {}).keys():
         spot.at("env").at(key).key_fault(f"env.{key} is a parameter as well", "keep one of them")
-    top = {key: values.pop(key) for key in ("description", "params") if key in values}
+    top = {key: values.pop(key) for key in ("description", "params", "on") if key in values}
     return Job(name=name, **top, spec=Spec(**values))
 
 
@@ -266,4 +267,5 @@ _JOB = {
     "artifacts": Field("artifacts", fields.list_of(_artifact), 'artifacts = ["dist/*.whl"]'),
     "keep": Field("keep", _keep, 'keep = { logs = "30d", builds = 50 }'),
     "exclusive": Field("exclusive", fields.boolean, "exclusive = true"),
+    "on": Field("on", read_on, 'on = [ { cron = "H 2 * * *" }, { push = "main" } ]'),
 }

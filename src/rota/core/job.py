@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from rota.core.triggers import On
+
 Int = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """What fits into 64 bits: a larger number no index and hardly any other program could take."""
 ParamValue = str | Int | float | bool
@@ -86,3 +88,4 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     description: str = ""
     params: dict[str, Param] = {}
     spec: Spec = Spec()
+    on: tuple[On, ...] = ()

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec.structs import replace
 
-from rota.core.build import Build, Instant
+from rota.core.build import Build
+from rota.core.instant import Instant
 from rota.core.job import Int, Job, Keep
 from rota.core.settings import Settings
 
