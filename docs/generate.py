@@ -21,6 +21,7 @@ from msgspec.inspect import (
     EnumType,
     Field,
     IntType,
+    LiteralType,
     Metadata,
     NoneType,
     StructType,
@@ -149,6 +150,8 @@ def _name(info: Type, parts: dict[type, StructType]) -> str:
         case StructType():
             parts[info.cls] = info
             return f"[{info.cls.__name__}](#{info.cls.__name__.lower()})"
+        case LiteralType():
+            return " or ".join(f"`{value}`" if value else "empty" for value in info.values)
         case EnumType() if info.cls is job.Reason:
             return "[Reason](#reason)"
         case EnumType():

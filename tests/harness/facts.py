@@ -45,6 +45,8 @@ def _of(info: inspect.Type, named: Strategies) -> st.SearchStrategy[Any]:
             return st.dictionaries(st.text(), _of(info.value_type, named), max_size=3)
         case inspect.EnumType():
             return st.sampled_from(list(info.cls))
+        case inspect.LiteralType():
+            return st.sampled_from(list(info.values))
         case inspect.Metadata():
             return _of(info.type, named)
         case inspect.IntType():

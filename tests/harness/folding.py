@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec.structs import asdict
@@ -16,29 +18,36 @@ from rota.core.events import (
     BuildRequested,
     BuildRetried,
     BuildStarted,
+    BuildWaiting,
     Event,
     HistorySealed,
+    PipelineRequested,
 )
 from rota.core.fold import MAX_RETRY_DELAY_S, NOTHING, Change, Cluster, apply
 from rota.core.job import Reason
+from rota.core.links import Links
 from rota.core.states import TRANSITIONS, Move, State
 
 MOVES: dict[type[BuildEvent], tuple[Move, ...]] = {
-    BuildReleased: (Move.RELEASE,),
+    BuildReleased: (Move.RELEASE, Move.ASK_TO_STOP),
     BuildStarted: (Move.CLAIM,),
     BuildFinished: (Move.FINISH, Move.TRY_AGAIN),
     BuildCancelled: (Move.CANCEL, Move.ASK_TO_STOP),
-    BuildRetried: (Move.RETRY,),
+    BuildRetried: (Move.RETRY, Move.WAIT_AGAIN),
 }
+#: What an event about one build may do to others, and to what has just been asked for.
+FOLLOWING = (Move.RELEASE, Move.SETTLE, Move.CANCEL, Move.ASK_TO_STOP)
 
 
 def indexes(cluster: Cluster) -> dict[str, Any]:
-    """The indexes of a cluster, in comparable form: order counts."""
+    """The indexes of a cluster, in comparable form: order counts, but among what moved at once."""
     return {
         "queues": cluster.queues,
         "delayed": cluster.delayed,
-        "running": {agent: list(ids) for agent, ids in cluster.running.items()},
-        "unsealed": list(cluster.unsealed),
+        "running": {agent: sorted(ids) for agent, ids in cluster.running.items()},
+        "waiting": {agent: sorted(ids) for agent, ids in cluster.waiting.items()},
+        "links": _links(cluster.links),
+        "unsealed": _unsealed(cluster, cluster.unsealed),
         "numbered": cluster.numbered,
         "requests": cluster.requests,
     }
@@ -55,19 +64,44 @@ def derived(cluster: Cluster) -> dict[str, Any]:
             queues.setdefault(build.spec.labels, []).append(item)
         elif build.state is State.QUEUED:
             delayed.setdefault(build.spec.labels, []).append((build.not_before, item))
-    by_event = sorted(builds, key=lambda build: build.last_seq)
+    by_event = sorted(builds, key=lambda build: build.seq)
     running: dict[str, list[str]] = {}
+    waiting: dict[str, list[str]] = {}
+    links = Links()
     for build in by_event:
+        links.enter(build)
         if build.state is State.RUNNING:
             running.setdefault(build.agent or "", []).append(build.id)
+            if build.is_waiting:
+                waiting.setdefault(build.agent or "", []).append(build.id)
     return {
         "queues": {labels: sorted(items) for labels, items in queues.items()},
         "delayed": {labels: sorted(items) for labels, items in delayed.items()},
-        "running": running,
-        "unsealed": [build.id for build in by_event if build.state is State.FINISHED],
+        "running": {agent: sorted(ids) for agent, ids in running.items()},
+        "waiting": {agent: sorted(ids) for agent, ids in waiting.items()},
+        "links": _links(links),
+        "unsealed": _unsealed(
+            cluster, [build.id for build in by_event if build.state is State.FINISHED]
+        ),
         "numbered": {(build.job, build.number): build.id for build in builds},
         "requests": sorted(build.requested_seq for build in builds),
     }
+
+
+def _links(links: Links) -> dict[str, Any]:
+    return {
+        name: {key: set(ids) for key, ids in getattr(links, name).items()}
+        for name in Links.__slots__
+    }
+
+
+def _unsealed(cluster: Cluster, ids: Iterable[str]) -> list[tuple[int, str]]:
+    builds = cluster.picture.builds
+    return [
+        (seq, id_)
+        for seq, group in itertools.groupby((builds[id_] for id_ in ids), key=lambda b: b.seq)
+        for id_ in sorted(build.id for build in group)
+    ]
 
 
 def fold(cluster: Cluster, seq: int, event: Event) -> Change:
@@ -85,9 +119,10 @@ def fold(cluster: Cluster, seq: int, event: Event) -> Change:
     for id_ in before.keys() | after.keys():
         _check(seq, event, before.get(id_), after.get(id_))
     left = [build for id_, build in before.items() if id_ not in after]
-    assert list(change.sealed) == sorted(left, key=lambda build: build.last_seq)
-    changed = [build for id_, build in after.items() if before.get(id_) != build]
-    assert changed == ([change.build] if change.build else [])
+    assert list(change.sealed) == sorted(left, key=lambda b: (b.seq, b.job, b.number))
+    changed = {id_: build for id_, build in after.items() if before.get(id_) != build}
+    assert {build.id: build for build in change.builds} == changed
+    assert len(change.builds) == len(changed)
     return change
 
 
@@ -98,29 +133,42 @@ def _check(seq: int, event: Event, before: Build | None, after: Build | None) ->
         assert before is not None
         assert isinstance(event, HistorySealed)
         assert before.state is State.FINISHED
-        assert before.last_seq <= event.through
+        assert before.seq <= event.through
         return
-    assert isinstance(event, BuildEvent)
-    assert event.build == after.id
-    assert after.last_seq == seq
+    assert isinstance(event, BuildEvent | PipelineRequested)
+    assert after.seq == seq
+    is_its = isinstance(event, BuildEvent) and event.build == after.id
+    if is_its:
+        assert after.last_seq == seq
     if before is None:
-        assert isinstance(event, BuildRequested | BuildRetried)
-        assert after.state in (State.HELD, State.QUEUED)
+        assert isinstance(event, BuildRequested | BuildRetried | PipelineRequested)
         assert after.requested_seq <= seq
         return
     if _but_seq(before) == _but_seq(after):
         return
-    if isinstance(event, ArtifactKept):
+    if isinstance(event, ArtifactKept | BuildWaiting):
         assert before.state is after.state
         return
-    moves = [m for m in MOVES[type(event)] if TRANSITIONS.get((before.state, m)) is after.state]
-    assert moves, f"{event} moved a build from {before.state} to {after.state}"
-    if isinstance(event, BuildFinished):
+    if is_its and isinstance(event, BuildFinished):
         _check_end(event, before, after)
+    moves = MOVES[type(event)] if is_its and isinstance(event, BuildEvent) else FOLLOWING
+    is_still = not is_its and before.state is after.state is State.HELD  # it knows more
+    assert is_still or _leads(before.state, after.state, moves), (
+        f"{event} moved a build from {before.state} to {after.state}"
+    )
+
+
+def _leads(before: State, after: State, moves: tuple[Move, ...]) -> bool:
+    """Whether one of the moves leads there, or one that leads to held, and on from that."""
+    for move in moves:
+        there = TRANSITIONS.get((before, move))
+        if there is after or (there is State.HELD and _leads(State.HELD, after, FOLLOWING)):
+            return True
+    return False
 
 
 def _but_seq(build: Build) -> dict[str, Any]:
-    return {**asdict(build), "last_seq": 0}
+    return {**asdict(build), "last_seq": 0, "seq": 0}
 
 
 def _check_end(event: BuildFinished, before: Build, after: Build) -> None:

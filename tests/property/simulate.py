@@ -283,9 +283,10 @@ class Host:
         self.write(up, then=then)
 
     def _react(self, change: Change, event: Event) -> None:
-        build = change.build
-        if build is None:
-            return
+        for build in change.builds:
+            self._react_to(build, event)
+
+    def _react_to(self, build: Build, event: Event) -> None:
         self.claiming.discard(build.id)
         self.losing.discard(build.id)
         running = self.active.get(build.id)

@@ -107,8 +107,9 @@ class Agent:
                 self.sealed_at = self.world.monotonic
                 if self.world.random.random() < 0.7:
                     self.covered = max(self.covered, event.through)
-            if change.build is not None and self.is_live:
-                self.react(change.build)
+            if self.is_live:
+                for build in change.builds:
+                    self.react(build)
 
     def react(self, build: Build) -> None:
         self.claiming.discard(build.id)

@@ -47,6 +47,9 @@ SMALL = {
     "times": COUNTS,
     "labels": st.sampled_from(["", "linux", "&& bad"]),
     "priority": COUNTS,
+    "pipeline": st.sampled_from(["", "a"]),
+    "parent": st.sampled_from(["", "a", "b"]),
+    "lane": st.sampled_from(["", "main"]),
 }
 EVENTS = facts(SMALL) | st.binary(max_size=5).map(lambda raw: Unknown(kind="?", raw=raw))
 STEPS = st.lists(st.tuples(st.integers(-1, 3), EVENTS), max_size=25)

@@ -161,9 +161,9 @@ class Loop:
             self._losing.discard(event.name)
         if self._is_live:
             self._world.touch()
-            if change.build is not None:
+            for build in change.builds:
                 self._build_at = self._clock.monotonic()
-                self._react(change.build, event)
+                self._react(build, event)
         for told in self.on_entry:
             told(entry)
         self._note_progress()

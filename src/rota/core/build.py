@@ -7,10 +7,11 @@ on ``history``: there is one picture of a build.
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from rota.core.instant import Instant
 from rota.core.job import Int, ParamValue, Reason, Spec
-from rota.core.states import Result, State
+from rota.core.states import Move, Result, State, next_state
 
 
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -73,6 +74,38 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     log_bytes: Int = 0
 
 
+class Edge(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A build that another one waits for: what it needs, or a cell of its group.
+
+    ``results`` are those with which it may go on; empty is any. ``result`` is there once it ended.
+    """
+
+    build: str
+    job: str
+    results: tuple[Result, ...] = ()
+    artifacts: tuple[str, ...] = ()
+    result: Result | None = None
+    number: Int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the other build has not ended."""
+        return self.result is None
+
+    @property
+    def is_unmet(self) -> bool:
+        """Whether the other build ended in a way that this one cannot go on with."""
+        return self.result is not None and bool(self.results) and self.result not in self.results
+
+
+class Group(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What makes a build a group: it runs nowhere, and ends when its ``cells`` have."""
+
+    cells: tuple[Edge, ...]
+    fail_fast: bool = False
+    max_parallel: Int = 0
+
+
 class Build(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a job. Times are by the clock of the agent that wrote the event."""
 
@@ -107,8 +140,31 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     former: tuple[Attempt, ...] = ()
     requested_seq: Int = 0  # journal sequence of the request
     last_seq: Int = 0  # and of its last event, also of one that changed nothing: claims rest on it
+    seq: Int = 0  # and of the last event that changed it, which may be another build's
+    needs: tuple[Edge, ...] = ()
+    group: Group | None = None
+    cell: dict[str, ParamValue] = {}  # of a cell: what tells it from the others of its group
+    lane: str = ""  # newer builds of the same job and lane end older ones, by `supersede`
+    superseded_by: str = ""  # the newer build
+    is_waiting: bool = False  # its script waits for other builds: its slot is free for them
 
     @property
     def ref(self) -> str:
         """The name people use: ``job#number``."""
         return f"{self.job}#{self.number}"
+
+    @property
+    def root(self) -> str:
+        """The id of the root of its tree."""
+        return self.pipeline or self.id
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """All builds that it waits for, or waited for."""
+        return self.needs if self.group is None else (*self.needs, *self.group.cells)
+
+
+def step(build: Build, move: Move, **changes: object) -> Build | None:
+    """Return a build after a move; ``None`` where the transition table has no such move."""
+    state = next_state(build.state, move)
+    return None if state is None else replace(build, state=state, **changes)

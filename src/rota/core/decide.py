@@ -126,7 +126,9 @@ def decide(cluster: Cluster, view: View, now: datetime) -> Decision:
 
 def _claims(cluster: Cluster, view: View, now: datetime, wakes: list[datetime]) -> Iterator[Claim]:
     mine = cluster.running.get(view.name, {})
-    free = view.slots - len(mine.keys() | view.claiming)
+    # A script that waits for other builds leaves its slot to them.
+    waiting = cluster.waiting.get(view.name, {})
+    free = view.slots - len((mine.keys() | view.claiming) - waiting.keys())
     myself = cluster.picture.agents.get(view.name)
     # Who was given up says first that it is back: what it claimed before would be given up, too.
     is_out = myself is not None and (myself.draining or myself.state is AgentState.LOST)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from rota.core.build import Annotation, Artifact, Build, Trigger, Usage
+from rota.core.build import Annotation, Artifact, Build, Edge, Group, Trigger, Usage
 from rota.core.instant import Instant
 from rota.core.job import Int, ParamValue, Reason, Spec
 from rota.core.retention import Swept
@@ -50,6 +50,43 @@ class BuildRequested(Fact, frozen=True, kw_only=True, tag="build.requested"):
     held: tuple[str, ...] = ()
     pipeline: str = ""
     parent: str = ""
+    needs: tuple[Edge, ...] = ()
+    group: Group | None = None
+    cell: dict[str, ParamValue] = {}
+    lane: str = ""
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One build of those that were asked for together; ``spec`` counts into their settings."""
+
+    build: str
+    job: str
+    spec: Int = 0
+    params: dict[str, ParamValue] = {}
+    trigger: Trigger = Trigger()
+    script: str = ""
+    held: tuple[str, ...] = ()
+    parent: str = ""
+    needs: tuple[Edge, ...] = ()
+    group: Group | None = None
+    cell: dict[str, ParamValue] = {}
+    lane: str = ""
+
+
+class PipelineRequested(Fact, frozen=True, kw_only=True, tag="pipeline.requested"):
+    """Somebody asked for builds that belong together: all of them, or none. Each is a request.
+
+    Written by whoever took the trigger, as the key of the build that ``pipeline`` names, which is
+    mostly one of them. What they need comes before them. ``seen`` is how far the writer had folded:
+    where a seal came after that, and some of them wait for builds that were there already, those
+    may have left the memory, and the event changes nothing; its writer looks again.
+    """
+
+    pipeline: str
+    builds: tuple[Wanted, ...]
+    specs: tuple[Spec, ...]
+    commit: str = ""
+    seen: Int = 0
 
 
 class BuildReleased(Fact, frozen=True, kw_only=True, tag="build.queued"):
@@ -80,17 +117,36 @@ class BuildFinished(Fact, frozen=True, kw_only=True, tag="build.finished"):
 
 
 class BuildCancelled(Fact, frozen=True, kw_only=True, tag="build.cancelled"):
-    """Somebody wants a build to end. A queued one is over; a running one is told to stop."""
+    """Somebody wants a build to end. A queued one is over; a running one is told to stop.
+
+    With ``tree`` the same befalls all that was asked for by it or for it, unless a build that is
+    none of these needs it.
+    """
 
     build: str
     why: str = ""
+    tree: bool = False
 
 
 class BuildRetried(Fact, frozen=True, kw_only=True, tag="build.retried"):
-    """Somebody wants another attempt of a finished build, which is carried along whole."""
+    """Somebody wants another attempt of a finished build, which is carried along whole.
+
+    One that waits for others comes back held; what it needs is tried again by events of its own.
+    """
 
     build: str
     record: Build
+
+
+class BuildWaiting(Fact, frozen=True, kw_only=True, tag="build.waiting"):
+    """A running build's script waits for other builds: until it goes on its slot is free for them.
+
+    Written by its agent; with ``over`` when the script goes on.
+    """
+
+    build: str
+    attempt: Int
+    over: bool = False
 
 
 class ArtifactKept(Fact, frozen=True, kw_only=True, tag="build.artifact"):
@@ -262,11 +318,13 @@ class Unknown(msgspec.Struct, frozen=True, kw_only=True):
 
 Known = (
     BuildRequested
+    | PipelineRequested
     | BuildReleased
     | BuildStarted
     | BuildFinished
     | BuildCancelled
     | BuildRetried
+    | BuildWaiting
     | ArtifactKept
     | BuildsSwept
     | AgentJoined
@@ -294,6 +352,7 @@ BuildEvent = (
     | BuildFinished
     | BuildCancelled
     | BuildRetried
+    | BuildWaiting
     | ArtifactKept
 )
 
@@ -315,9 +374,12 @@ def key_of(event: Event) -> str:
             | BuildFinished()
             | BuildCancelled()
             | BuildRetried()
+            | BuildWaiting()
             | ArtifactKept()
         ):
             return f"build.{event.build}"
+        case PipelineRequested():
+            return f"build.{event.pipeline}"
         case AgentStarted() | AgentStopped() | AgentFound():
             return f"agent.{event.agent}"
         case AgentJoined() | AgentLost() | AgentDrained() | AgentLabelled() | AgentLeft():

@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rota.core.agents import Agent, change
-from rota.core.build import Attempt, Build, Usage
+from rota.core.build import Attempt, Build, Usage, step
 from rota.core.events import (
     EPOCH,
     AgentDrained,
@@ -40,20 +40,25 @@ from rota.core.events import (
     BuildRetried,
     BuildsSwept,
     BuildStarted,
+    BuildWaiting,
     Emitted,
     Event,
     HistorySealed,
     LeaderElected,
     LeaderResigned,
+    PipelineRequested,
     StoreMoved,
     Unknown,
     VoterAppointed,
     VoterDismissed,
     VoterListening,
+    Wanted,
 )
 from rota.core.instant import Instant
 from rota.core.job import Reason
 from rota.core.labels import satisfies
+from rota.core.links import Links
+from rota.core.ripple import Ripple, ended
 from rota.core.states import Move, Result, State, next_state, result_of
 from rota.core.voter import Voter
 
@@ -90,10 +95,19 @@ class Picture(msgspec.Struct):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What one event changed: the new picture of a build; builds to be recorded in the history."""
+    """What one event changed: the build that it is about, as it is now, and others with it.
+
+    ``sealed`` are builds to be recorded in the history.
+    """
 
     build: Build | None = None
+    others: tuple[Build, ...] = ()
     sealed: tuple[Build, ...] = ()
+
+    @property
+    def builds(self) -> tuple[Build, ...]:
+        """All builds that changed and are in memory."""
+        return self.others if self.build is None else (self.build, *self.others)
 
 
 NOTHING = Change()
@@ -103,7 +117,8 @@ class Cluster:
     """The folded state: a picture, and the indexes over it that decisions read.
 
     ``queues`` has one sorted list for each label expression, and ``delayed`` another one of retries
-    that wait for their time, sorted by that; ``running`` has the builds of each agent;
+    that wait for their time, sorted by that; ``running`` has the builds of each agent, and
+    ``waiting`` those of them whose scripts wait for others; ``links`` who waits for whom;
     ``unsealed`` the finished builds that the history does not have yet, oldest first; ``requests``
     the sequences of all builds' requests, sorted.
     """
@@ -111,12 +126,14 @@ class Cluster:
     __slots__ = (
         "_fitting",
         "delayed",
+        "links",
         "numbered",
         "picture",
         "queues",
         "requests",
         "running",
         "unsealed",
+        "waiting",
     )
 
     def __init__(self, picture: Picture | None = None) -> None:
@@ -124,11 +141,13 @@ class Cluster:
         self.queues: dict[str, list[QueueItem]] = {}
         self.delayed: dict[str, list[tuple[datetime, QueueItem]]] = {}
         self.running: dict[str, dict[str, None]] = {}
+        self.waiting: dict[str, dict[str, None]] = {}
+        self.links = Links()
         self.unsealed: dict[str, None] = {}
         self.numbered: dict[tuple[str, int], str] = {}
         self._fitting: dict[str, tuple[str, ...]] = {}
         self.requests = sorted(build.requested_seq for build in self.picture.builds.values())
-        for build in sorted(self.picture.builds.values(), key=lambda b: b.last_seq):
+        for build in sorted(self.picture.builds.values(), key=lambda b: b.seq):
             _enter(self, build)
 
     def fitting(self, labels: str) -> tuple[str, ...]:
@@ -149,7 +168,11 @@ class Cluster:
     def free_slots(self, agent: str) -> int:
         """Return how many more builds an agent can run now, as far as the journal knows."""
         known = self.picture.agents.get(agent)
-        return known.slots - len(self.running.get(agent, ())) if known is not None else 0
+        return known.slots - self.used_slots(agent) if known is not None else 0
+
+    def used_slots(self, agent: str) -> int:
+        """Return how many builds an agent runs, but for those that wait for others."""
+        return len(self.running.get(agent, ())) - len(self.waiting.get(agent, ()))
 
     def agents_changed(self) -> None:
         """Forget who fits what."""
@@ -192,9 +215,12 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
             | BuildFinished()
             | BuildCancelled()
             | BuildRetried()
+            | BuildWaiting()
             | ArtifactKept()
         ):
             return _on_build(cluster, seq, event)
+        case PipelineRequested():
+            return _on_pipeline(cluster, seq, event)
         case HistorySealed():
             return _sealed(cluster, seq, event)
         case (
@@ -259,12 +285,131 @@ def _on_build(cluster: Cluster, seq: int, event: BuildEvent) -> Change:
     if before is None:
         after = _entering(cluster, seq, event)
         if after is None:
-            return NOTHING
+            # Its descendants may be here still, though it has left the memory.
+            return _with_its_tree(cluster, seq, event)
     else:
         # Also an event that moves nothing is the last one of its build: the journal compares the
         # next writer's claim with it, so it must be known here.
-        after = replace(_moved(before, event) or before, last_seq=seq)
-    return Change(build=_put(cluster, before, after))
+        after = replace(_moved(cluster, before, event) or before, last_seq=seq, seq=seq)
+    after = _put(cluster, before, after)
+    is_new = before is None or before.state is State.FINISHED
+    if not _moves_others(cluster, after, event, is_new=is_new):
+        return Change(build=after)
+    ripple = _ripple(cluster, seq, event.at)
+    if isinstance(event, BuildCancelled) and event.tree:
+        ripple.end_tree(after.id, by=event.by, why=event.why)
+    elif isinstance(event, BuildRetried):
+        ripple.reopen(after.id)
+    if is_new and after.state is State.HELD:
+        ripple.look(after.id)
+    if before is None and after.lane:
+        ripple.supersede(after)
+    cells = after.group.cells if after.group is not None else ()
+    ripple.spread([after.id, *(edge.build for edge in cells)])
+    return _change(cluster, after.id, ripple)
+
+
+def _moves_others(cluster: Cluster, build: Build, event: BuildEvent, *, is_new: bool) -> bool:
+    """Whether an event about ``build`` may move others, or move it on by what others are."""
+    match event:
+        case BuildCancelled(tree=True):
+            return True
+        case BuildRetried():
+            return is_new and build.state is not State.FINISHED
+        case BuildCancelled() | BuildFinished():
+            return build.state is State.FINISHED and build.id in cluster.links.waiting
+        case BuildReleased():
+            return build.state is State.HELD
+        case BuildRequested():
+            return is_new and (build.state is State.HELD or bool(build.lane))
+        case _:
+            return False
+
+
+def _ripple(cluster: Cluster, seq: int, at: datetime) -> Ripple:
+    def put(before: Build, after: Build) -> None:
+        _put(cluster, before, after)
+
+    return Ripple(cluster.picture.builds, cluster.links, put, seq=seq, at=at)
+
+
+def _change(cluster: Cluster, build_id: str, ripple: Ripple) -> Change:
+    """Return what an event changed that was about one build, which may have moved again since."""
+    others = tuple(build for id_, build in ripple.changed.items() if id_ != build_id)
+    return Change(build=cluster.picture.builds.get(build_id), others=others)
+
+
+def _with_its_tree(cluster: Cluster, seq: int, event: BuildEvent) -> Change:
+    if not isinstance(event, BuildCancelled) or not event.tree:
+        return NOTHING
+    ripple = _ripple(cluster, seq, event.at)
+    ripple.end_tree(event.build, by=event.by, why=event.why)
+    ripple.spread()
+    return Change(others=tuple(ripple.changed.values()))
+
+
+def _on_pipeline(cluster: Cluster, seq: int, event: PipelineRequested) -> Change:
+    """Fold the requests of several builds: all of them, or none."""
+    builds, picture = cluster.picture.builds, cluster.picture
+    root = builds.get(event.pipeline)
+    if root is not None:
+        _put(cluster, root, replace(root, last_seq=seq, seq=seq))
+    new: list[Build] = []
+    if not _is_outdated(event, picture):
+        ripple = _ripple(cluster, seq, event.at)
+        for wanted in event.builds:
+            request = _request(event, wanted)
+            if request is None or request.build in builds:
+                continue
+            entering = _entering(cluster, seq, request)
+            if entering is not None:
+                last_seq = seq if entering.id == event.pipeline else 0
+                new.append(_put(cluster, None, replace(entering, last_seq=last_seq)))
+        for build in new:
+            if build.edges:
+                ripple.look(build.id)
+        for build in new:
+            if build.lane:
+                ripple.supersede(build)
+        ripple.spread([build.id for build in new if build.state is State.HELD])
+        changed = dict.fromkeys([*(build.id for build in new), *ripple.changed])
+    else:
+        changed = {}
+    if root is not None:
+        changed[root.id] = None
+    return Change(others=tuple(builds[id_] for id_ in changed))
+
+
+def _is_outdated(event: PipelineRequested, picture: Picture) -> bool:
+    """Whether builds that these wait for have left the memory, or may have, since the writer looked."""
+    own = {wanted.build for wanted in event.builds}
+    others = [edge for it in event.builds for edge in it.needs if edge.build not in own]
+    is_old = event.seen < picture.sealed_seq and bool(others)
+    return is_old or any(edge.is_open and edge.build not in picture.builds for edge in others)
+
+
+def _request(event: PipelineRequested, wanted: Wanted) -> BuildRequested | None:
+    if not 0 <= wanted.spec < len(event.specs):
+        return None
+    return BuildRequested(
+        at=event.at,
+        by=event.by,
+        agent=event.agent,
+        build=wanted.build,
+        job=wanted.job,
+        spec=event.specs[wanted.spec],
+        params=wanted.params,
+        trigger=wanted.trigger,
+        commit=event.commit,
+        script=wanted.script,
+        held=wanted.held,
+        pipeline="" if wanted.build == event.pipeline else event.pipeline,
+        parent=wanted.parent,
+        needs=wanted.needs,
+        group=wanted.group,
+        cell=wanted.cell,
+        lane=wanted.lane,
+    )
 
 
 def _entering(cluster: Cluster, seq: int, event: BuildEvent) -> Build | None:
@@ -275,17 +420,19 @@ def _entering(cluster: Cluster, seq: int, event: BuildEvent) -> Build | None:
             cluster.picture.numbers[event.job] = number
             return _requested(seq, event, number)
         case BuildRetried(record=record) if record.id == event.build:
-            return _revived(cluster, seq, event)
+            return _revived(cluster, seq, event, record)
         case _:
             return None
 
 
 def _requested(seq: int, event: BuildRequested, number: int) -> Build:
+    # What waits for others is held, and judged at once: it may be let go by the same event.
+    is_held = event.held or event.needs or event.group or event.cell
     return Build(
         id=event.build,
         job=event.job,
         number=number,
-        state=State.HELD if event.held else State.QUEUED,
+        state=State.HELD if is_held else State.QUEUED,
         requested_at=event.at,
         params=event.params,
         trigger=event.trigger,
@@ -297,31 +444,49 @@ def _requested(seq: int, event: BuildRequested, number: int) -> Build:
         parent=event.parent,
         requested_seq=seq,
         last_seq=seq,
+        seq=seq,
+        needs=event.needs,
+        group=event.group,
+        cell=event.cell,
+        lane=event.lane,
     )
 
 
-def _revived(cluster: Cluster, seq: int, event: BuildRetried) -> Build | None:
+def _revived(cluster: Cluster, seq: int, event: BuildRetried, record: Build) -> Build | None:
     """Return a sealed build as it comes back; ``None`` for a record that cannot be of one."""
-    picture, record = cluster.picture, event.record
-    after = _retried(record, event)
+    picture = cluster.picture
+    after = _retried(cluster, record, event)
     is_number_taken = (record.job, record.number) in cluster.numbered
     if after is None or is_number_taken or max(record.number, record.attempt) > MAX_COUNT:
         return None
     picture.numbers[record.job] = max(picture.numbers.get(record.job, 0), record.number)
     # A record from before the journal was begun anew may name a sequence that is still to come.
-    return replace(after, requested_seq=min(record.requested_seq, seq), last_seq=seq)
+    return replace(after, requested_seq=min(record.requested_seq, seq), last_seq=seq, seq=seq)
 
 
-def _retried(build: Build, event: BuildRetried) -> Build | None:
-    if next_state(build.state, Move.RETRY) is None:
+def _retried(cluster: Cluster, build: Build, event: BuildRetried) -> Build | None:
+    """Return a finished build as it comes back; ``None`` too where it would wait for what is gone.
+
+    How those ended that it waited for and that have left the memory, the event's record says.
+    """
+    record = event.record
+    if [edge.build for edge in record.edges] == [edge.build for edge in build.edges]:
+        build = replace(build, needs=record.needs, group=record.group)
+    move = Move.WAIT_AGAIN if build.edges or build.cell or build.held else Move.RETRY
+    builds = cluster.picture.builds
+    if any(edge.is_open and edge.build not in builds for edge in build.edges):
         return None
-    return replace(_again(build, event.at, 0.0), cancelled_by=None)
+    if next_state(build.state, move) is None:
+        return None
+    return replace(_again(build, event.at, 0.0, move), cancelled_by=None, superseded_by="")
 
 
 def _sealed(cluster: Cluster, seq: int, event: HistorySealed) -> Change:
     picture = cluster.picture
     oldest_first = (picture.builds[id_] for id_ in cluster.unsealed)
-    done = tuple(takewhile(lambda build: build.last_seq <= event.through, oldest_first))
+    ripe = takewhile(lambda build: build.seq <= event.through, oldest_first)
+    # One event may have finished several: every agent has them in the same order.
+    done = tuple(sorted(ripe, key=lambda build: (build.seq, build.job, build.number)))
     for build in done:
         _leave(cluster, build)
         del cluster.requests[bisect.bisect_left(cluster.requests, build.requested_seq)]
@@ -331,17 +496,20 @@ def _sealed(cluster: Cluster, seq: int, event: HistorySealed) -> Change:
     return Change(sealed=done)
 
 
-def _moved(build: Build, event: BuildEvent) -> Build | None:
+def _moved(cluster: Cluster, build: Build, event: BuildEvent) -> Build | None:
     """Return the build after ``event``; ``None`` where the transition table has no such move."""
     match event:
         case BuildRequested():
             return None
         case BuildReleased():
-            return _step(build, Move.RELEASE, held=())
+            # What waits for builds as well is judged by that: see Ripple.
+            if not build.needs and not build.cell and build.group is None:
+                return step(build, Move.RELEASE, held=())
+            return replace(build, held=()) if build.state is State.HELD else None
         case BuildStarted():
             if event.attempt != build.attempt + 1:
                 return None
-            return _step(
+            return step(
                 build,
                 Move.CLAIM,
                 attempt=event.attempt,
@@ -352,20 +520,12 @@ def _moved(build: Build, event: BuildEvent) -> Build | None:
         case BuildFinished():
             return _finished(build, event)
         case BuildCancelled():
-            by = build.cancelled_by or event.by or "?"
-            stopping = _step(build, Move.ASK_TO_STOP, cancelled_by=by)
-            return stopping or _step(
-                build,
-                Move.CANCEL,
-                cancelled_by=by,
-                result=Result.CANCELLED,
-                reason=Reason.CANCELLED,
-                message=event.why,
-                finished_at=event.at,
-                not_before=None,
-            )
+            return ended(build, at=event.at, by=event.by, why=event.why)
         case BuildRetried():
-            return _retried(build, event)
+            return _retried(cluster, build, event)
+        case BuildWaiting():
+            is_its = build.state is State.RUNNING and event.attempt == build.attempt
+            return replace(build, is_waiting=not event.over) if is_its else None
         case ArtifactKept():
             others = [a for a in build.artifacts if a.path != event.artifact.path]
             return replace(build, artifacts=(*others, event.artifact))
@@ -379,7 +539,9 @@ def _finished(build: Build, event: BuildFinished) -> Build | None:
     # Lost while it was to be ended: whoever cancelled it has what they wanted.
     is_cancelled = event.reason is Reason.LOST and build.cancelled_by is not None
     reason = Reason.CANCELLED if is_cancelled else event.reason
-    ended = _step(
+    if reason is Reason.CANCELLED and build.superseded_by:
+        reason = Reason.SUPERSEDED
+    over = step(
         build,
         Move.FINISH,
         result=result_of(reason, event.exit_code),
@@ -391,11 +553,12 @@ def _finished(build: Build, event: BuildFinished) -> Build | None:
         log_bytes=event.log_bytes,
         usage=event.usage,
         annotations=event.annotations,
+        is_waiting=False,
     )
-    if ended is None or not _wants_retry(ended):
-        return ended
+    if over is None or not _wants_retry(over):
+        return over
     # The table's TRY_AGAIN: from running straight to queued, so that no result shows in between.
-    return _again(ended, event.at, retry_delay_s(ended))
+    return _again(over, event.at, retry_delay_s(over), Move.RETRY)
 
 
 def _wants_retry(build: Build) -> bool:
@@ -415,8 +578,8 @@ def retry_delay_s(build: Build) -> float:
     return min(delay_s, MAX_RETRY_DELAY_S) if delay_s > 0 else 0.0
 
 
-def _again(build: Build, at: datetime, delay_s: float) -> Build:
-    """Return an ended build as queued for its next attempt, the ended one kept among ``former``."""
+def _again(build: Build, at: datetime, delay_s: float, move: Move) -> Build:
+    """Return an ended build before its next attempt, the ended one kept among ``former``."""
     former = build.former
     if build.attempt > len(former) and build.result is not None and build.reason is not None:
         last = Attempt(
@@ -433,7 +596,7 @@ def _again(build: Build, at: datetime, delay_s: float) -> Build:
         former = (*former, last)
     return replace(
         build,
-        state=State.QUEUED,
+        state=State.HELD if move is Move.WAIT_AGAIN else State.QUEUED,
         former=former,
         result=None,
         reason=None,
@@ -448,11 +611,6 @@ def _again(build: Build, at: datetime, delay_s: float) -> Build:
         usage=Usage(),
         annotations=(),
     )
-
-
-def _step(build: Build, move: Move, **changes: object) -> Build | None:
-    state = next_state(build.state, move)
-    return None if state is None else replace(build, state=state, **changes)
 
 
 def _put(cluster: Cluster, before: Build | None, after: Build) -> Build:
@@ -471,6 +629,8 @@ def _item(build: Build) -> QueueItem:
 
 def _enter(cluster: Cluster, build: Build) -> None:
     cluster.numbered[build.job, build.number] = build.id
+    if build.parent or build.lane or build.needs or build.group is not None:
+        cluster.links.enter(build)
     match build.state:
         case State.QUEUED:
             labels = build.spec.labels
@@ -481,6 +641,8 @@ def _enter(cluster: Cluster, build: Build) -> None:
                 bisect.insort(delayed, (build.not_before, _item(build)))
         case State.RUNNING:
             cluster.running.setdefault(build.agent or "", {})[build.id] = None
+            if build.is_waiting:
+                cluster.waiting.setdefault(build.agent or "", {})[build.id] = None
         case State.FINISHED:
             cluster.unsealed[build.id] = None
         case State.HELD:
@@ -489,6 +651,8 @@ def _enter(cluster: Cluster, build: Build) -> None:
 
 def _leave(cluster: Cluster, build: Build) -> None:
     cluster.numbered.pop((build.job, build.number), None)
+    if build.parent or build.lane or build.needs or build.group is not None:
+        cluster.links.leave(build)
     match build.state:
         case State.QUEUED:
             if build.not_before is None:
@@ -496,10 +660,11 @@ def _leave(cluster: Cluster, build: Build) -> None:
             else:
                 _take(cluster.delayed, build.spec.labels, (build.not_before, _item(build)))
         case State.RUNNING:
-            mine = cluster.running.get(build.agent or "", {})
-            mine.pop(build.id, None)
-            if not mine:
-                cluster.running.pop(build.agent or "", None)
+            for builds in (cluster.running, cluster.waiting):
+                mine = builds.get(build.agent or "", {})
+                mine.pop(build.id, None)
+                if not mine:
+                    builds.pop(build.agent or "", None)
         case State.FINISHED:
             cluster.unsealed.pop(build.id, None)
         case State.HELD:

@@ -25,6 +25,9 @@ class Reason(enum.StrEnum):
     CANCELLED = "cancelled"  # somebody cancelled it
     LOST = "lost"  # its agent or its supervisor is gone, and the outcome with it
     AGENT_ERROR = "agent-error"  # the agent could not run it at all
+    UNMET = "unmet"  # what it needs did not end as it should have; it never ran
+    SUPERSEDED = "superseded"  # a newer build took its place, by `supersede`
+    GROUP = "group"  # it is a group, and the last of its builds has ended
 
 
 class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -60,12 +63,44 @@ class Keep(msgspec.Struct, frozen=True, omit_defaults=True):
     bytes: Int | None = None
 
 
+class Need(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A job of which a build must end, with one of ``results``, before one of this job begins.
+
+    ``params`` are texts in which ``{name}`` stands for a parameter of the build that needs it.
+    What the needed build left and matches ``artifacts`` lies in the workspace before the script
+    starts. ``optional`` leaves the need out where there is no such job, or it is paused. ``line``
+    and ``column`` are where it stands in the script.
+    """
+
+    job: str
+    results: tuple[str, ...] = ("passed",)
+    params: dict[str, str] = {}
+    optional: bool = False
+    artifacts: tuple[str, ...] = ()
+    line: Int = 0
+    column: Int = 0
+
+
+class Matrix(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The cells of a matrix: for each a build, with these parameters.
+
+    With ``fail_fast`` the first one that does not pass cancels the others; ``max_parallel`` of them
+    are queued or running at once, 0 is no limit.
+    """
+
+    cells: tuple[dict[str, ParamValue], ...]
+    fail_fast: bool = False
+    max_parallel: Int = 0
+
+
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What running a job takes. It travels with each build, so that a later edit changes no queue.
 
     Times are in seconds; ``None`` means no limit. ``exclusive`` says that two attempts at the same
     time would do harm: an agent that is cut off ends its own before another agent may begin. Such a
     build survives its daemon only for 1.1 of ``agents.lost_after``, unless the agent is alone.
+    ``supersede`` says which older builds a newer one of the same lane ends: those that have not
+    begun, or running ones as well.
     """
 
     labels: str = ""
@@ -79,6 +114,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     artifacts: tuple[str, ...] = ()
     keep: Keep = Keep()
     exclusive: bool = False
+    supersede: Literal["", "queued", "running"] = ""
 
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -89,3 +125,8 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     params: dict[str, Param] = {}
     spec: Spec = Spec()
     on: tuple[On, ...] = ()
+    needs: tuple[Need, ...] = ()
+    matrix: Matrix | None = None
+    supersede_key: str = (
+        ""  # with {parameters} and {fields} of the trigger: which lane a build is in
+    )

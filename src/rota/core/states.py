@@ -7,8 +7,13 @@ moves stands in :data:`TRANSITIONS`, and an event that has no row there changes 
 that came too late, a result of an attempt that was given up, a cancel of what is over are all
 harmless, in any order and however often they come.
 
-``finished`` is left in one way only: by a retry. A result whose reason the job's retry policy names
-goes straight back to ``queued``, so that nobody who waits sees a result that does not stand.
+An event about one build may move others: what needs it, the group that it is a cell of, its whole
+tree when that is cancelled, the older ones that it supersedes. A held build whose needs will never be
+met, and a group whose builds have ended, *settle*: they are finished without having run.
+
+``finished`` is left in one way only: by a retry, into the queue, or back to ``held`` where something
+must come first again. A result whose reason the job's retry policy names goes straight back to
+``queued``, so that nobody who waits sees a result that does not stand.
 
 The docs' diagram is made from this table: ``python docs/generate.py``.
 """
@@ -48,20 +53,25 @@ class Move(enum.StrEnum):
     FINISH = "finish"
     TRY_AGAIN = "try again"
     CANCEL = "cancel"
+    SETTLE = "settle"
     ASK_TO_STOP = "ask to stop"
     RETRY = "retry"
+    WAIT_AGAIN = "wait again"
 
 
 #: (state, move) -> next state. ``None`` stands for a build that does not exist yet.
 TRANSITIONS: dict[tuple[State, Move], State] = {
     (State.HELD, Move.RELEASE): State.QUEUED,
+    (State.HELD, Move.ASK_TO_STOP): State.HELD,
     (State.HELD, Move.CANCEL): State.FINISHED,
+    (State.HELD, Move.SETTLE): State.FINISHED,
     (State.QUEUED, Move.CLAIM): State.RUNNING,
     (State.QUEUED, Move.CANCEL): State.FINISHED,
     (State.RUNNING, Move.ASK_TO_STOP): State.RUNNING,
     (State.RUNNING, Move.FINISH): State.FINISHED,
     (State.RUNNING, Move.TRY_AGAIN): State.QUEUED,
     (State.FINISHED, Move.RETRY): State.QUEUED,
+    (State.FINISHED, Move.WAIT_AGAIN): State.HELD,
 }
 
 _RESULTS = {
@@ -72,6 +82,9 @@ _RESULTS = {
     Reason.CANCELLED: Result.CANCELLED,
     Reason.LOST: Result.LOST,
     Reason.AGENT_ERROR: Result.ERRORED,
+    Reason.UNMET: Result.CANCELLED,
+    Reason.SUPERSEDED: Result.CANCELLED,
+    Reason.GROUP: Result.ERRORED,  # never: a group's result is the worst of its builds
 }
 
 

@@ -56,6 +56,12 @@ def how_it_ended(build: Build) -> str:
             text = f"lost: {build.agent} no longer knows the outcome"
         case Reason.AGENT_ERROR:
             text = f"errored: {build.agent} could not run it"
+        case Reason.UNMET:
+            text = "did not run"
+        case Reason.SUPERSEDED:
+            text = f"superseded by {build.superseded_by}"
+        case Reason.GROUP:
+            text = str(build.result)
         case None:
             pass
     return f"{text}: {build.message}" if build.message else text

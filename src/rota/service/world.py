@@ -88,8 +88,9 @@ class World:
         if isinstance(entry.event, BuildsSwept):
             self._note_swept(entry.event)
         _wake(self._ticks)
-        if change.build is not None and self._watchers:
-            _wake(self._watchers.get(change.build.id, set()))
+        if self._watchers:
+            for build in change.builds:
+                _wake(self._watchers.get(build.id, set()))
         return change
 
     def index_sealed(self) -> bool:
