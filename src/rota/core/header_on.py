@@ -9,6 +9,7 @@ from fnmatch import translate
 from typing import Any
 
 from rota.core import fields
+from rota.core.cron import cron_fault
 from rota.core.durations import parse_duration
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.ids import job_name_fault
@@ -26,6 +27,7 @@ from rota.core.triggers import (
     Schedule,
     rule_id,
 )
+from rota.core.zones import is_zone, zone_hint
 
 DAY_S = 86_400.0
 MAX_RULES = 1000
@@ -171,6 +173,21 @@ def _instant(value: object, _: Spot) -> datetime:
     return value.astimezone(UTC)
 
 
+def _cron(value: object, spot: Spot) -> str:
+    text = fields.text(value, spot)
+    if (fault := cron_fault(text)) is not None:
+        message, hint, offset = fault
+        raise FieldError(message, hint, offset=offset)
+    return text
+
+
+def _zone(value: object, spot: Spot) -> str:
+    name = fields.text(value, spot)
+    if not is_zone(name):
+        raise FieldError(f"is no time zone: {fields.printed_value(name)}", zone_hint(name))
+    return name
+
+
 def _misfire(value: object, spot: Spot) -> str:
     """Read ``skip``, ``once``, ``all``, or a duration within which a miss still fires."""
     text = fields.text(value, spot)
@@ -190,10 +207,10 @@ _COMMON = {
 }
 
 _SCHEDULE = _COMMON | {
-    "cron": Field("cron", fields.text, 'cron = "H 2 * * *"'),
+    "cron": Field("cron", _cron, 'cron = "H 2 * * *"'),
     "every": Field("every_s", fields.duration(1, 3650 * DAY_S), 'every = "15m"'),
     "at": Field("at", _instants, "at = 2026-12-24T18:00:00Z"),
-    "tz": Field("tz", fields.text, 'tz = "Europe/Berlin"'),
+    "tz": Field("tz", _zone, 'tz = "Europe/Berlin"'),
     "start": Field("start", _instant, "start = 2026-01-01T00:00:00Z"),
     "end": Field("end", _instant, "end = 2027-01-01T00:00:00Z"),
     "calendar": Field("calendars", _globs, 'calendar = "office-hours"'),
@@ -250,11 +267,21 @@ def _schedule(values: dict[str, Any], spot: Spot) -> Schedule:
         seconds = parse_duration(misfire)
         assert isinstance(seconds, float)
         values |= {"misfire": "within", "within_s": seconds}
+    _check_jitter(values, spot)
     start, end = values.get("start"), values.get("end")
     if start is not None and end is not None and end <= start:
         spot.at("end").fault(f"{spot.at('end').name} is not after start")
         raise FieldError
     return Schedule(**values)
+
+
+def _check_jitter(values: dict[str, Any], spot: Spot) -> None:
+    """Refuse a jitter with which an instant could come after the one that follows it."""
+    every = values.get("every_s")
+    if every is not None and values.get("jitter_s", 0.0) > every:
+        here = spot.at("jitter")
+        here.fault(f"{here.name} is longer than every", "at most the interval itself")
+        raise FieldError
 
 
 def _of(make: Callable[..., On]) -> Callable[[dict[str, Any], Spot], On]:
