@@ -150,6 +150,17 @@ def test_a_trigger_is_repeated_with_its_key(tmp_path: Path) -> None:
         assert [asked.headers["idempotency-key"] for asked in agent.asked] == ["k1", "k1"]
 
 
+@pytest.mark.parametrize("verb", ["leave", "drain", "label"])
+def test_what_is_done_once_however_often_it_is_asked_is_asked_again(
+    tmp_path: Path, verb: str
+) -> None:
+    busy = answer({"detail": "the voters did not confirm"}, 503, Retry_After="1")
+    replies = [None, busy, answer({"name": "a"})]
+    with fake_agent(lambda _: replies.pop(0), tmp_path / "s") as agent:
+        assert client(agent).call(verb, agent="a").json() == {"name": "a"}
+        assert len(agent.asked) == 3
+
+
 def test_what_may_not_be_repeated_says_that_it_cannot_know(tmp_path: Path) -> None:
     with fake_agent(flaky(1, answer(BUILD), lambda: None), tmp_path / "s") as agent:
         with pytest.raises(BrokenError, match="broke before the answer was here") as caught:

@@ -30,12 +30,16 @@ from typing import NamedTuple
 
 
 class Route(NamedTuple):
-    """A verb's method and path, and its request's fields with their descriptions."""
+    """A verb's method and path, and its request's fields with their descriptions.
+
+    Of one that ``repeats``, asking twice is asking once.
+    """
 
     method: str
     path: str
     summary: str
     fields: dict[str, str]
+    repeats: bool = False
 
 
 ROUTES: dict[str, Route] = {
@@ -66,7 +70,8 @@ def _entry(verb: Verb) -> str:
     lines = [f"            {_quoted(name)}: {_quoted(text)},\n" for name, text in fields.items()]
     inner = "{\n" + "".join(lines) + "        }" if lines else "{}"
     arguments = "".join(f"        {text},\n" for text in (*quoted, inner))
-    return f"    {_quoted(verb.name)}: Route(\n{arguments}    ),\n"
+    repeats = "        repeats=True,\n" if verb.repeats else ""
+    return f"    {_quoted(verb.name)}: Route(\n{arguments}{repeats}    ),\n"
 
 
 def _quoted(text: str) -> str:

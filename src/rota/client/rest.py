@@ -64,7 +64,7 @@ class Rest:
         """Return the answer to a verb, whole; verbs and their fields are those of the REST API.
 
         Fields that are ``None`` are left out. ``repeat`` says that asking twice does no harm (by
-        default: reads); ``wait_s`` is how long the agent was asked to wait with its answer.
+        default: reads, and verbs of which that is known); ``wait_s`` is how long the agent was asked to wait with its answer.
 
         Raises:
             RotaError: the agent's own error, or one that says that none was reached.
@@ -76,7 +76,7 @@ class Rest:
             target,
             body=body,
             headers={**sent, **(headers or {})},
-            repeat=method == "GET" if repeat is None else repeat,
+            repeat=method == "GET" or ROUTES[verb].repeats if repeat is None else repeat,
             wait_s=wait_s,
         )
 

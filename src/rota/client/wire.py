@@ -9,12 +9,16 @@ from typing import NamedTuple
 
 
 class Route(NamedTuple):
-    """A verb's method and path, and its request's fields with their descriptions."""
+    """A verb's method and path, and its request's fields with their descriptions.
+
+    Of one that ``repeats``, asking twice is asking once.
+    """
 
     method: str
     path: str
     summary: str
     fields: dict[str, str]
+    repeats: bool = False
 
 
 ROUTES: dict[str, Route] = {
@@ -44,6 +48,7 @@ ROUTES: dict[str, Route] = {
             "agent": "the agent's name",
             "off": "take builds again",
         },
+        repeats=True,
     ),
     "label": Route(
         "POST",
@@ -53,6 +58,7 @@ ROUTES: dict[str, Route] = {
             "agent": "the agent's name",
             "labels": "label to its value, to an empty one, or to null to take it away",
         },
+        repeats=True,
     ),
     "leave": Route(
         "POST",
@@ -61,6 +67,7 @@ ROUTES: dict[str, Route] = {
         {
             "agent": "the agent's name",
         },
+        repeats=True,
     ),
     "forget": Route(
         "DELETE",
@@ -151,6 +158,7 @@ ROUTES: dict[str, Route] = {
             "job": "the job's name, its path under jobs/",
             "reason": "why, for whoever meets it",
         },
+        repeats=True,
     ),
     "resume": Route(
         "POST",
@@ -159,6 +167,7 @@ ROUTES: dict[str, Route] = {
         {
             "job": "the job's name, its path under jobs/",
         },
+        repeats=True,
     ),
     "check": Route(
         "POST",

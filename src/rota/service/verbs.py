@@ -28,7 +28,8 @@ class Verb(msgspec.Struct, frozen=True, kw_only=True):
 
     ``path`` has the request's fields in braces, ``{job}`` may contain slashes; the others come
     from the query (GET, DELETE) or the JSON body. ``stream`` verbs answer with bytes or server-sent
-    events instead of one JSON value.
+    events instead of one JSON value. Of a verb that ``repeats``, asking twice is asking once, so that a
+    client which got no answer may ask again.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Verb(msgspec.Struct, frozen=True, kw_only=True):
     role: Role = Role.VIEWER
     status: int = 200
     stream: bool = False
+    repeats: bool = False
 
 
 VERBS: tuple[Verb, ...] = (
@@ -75,6 +77,7 @@ VERBS: tuple[Verb, ...] = (
         request=m.DrainRequest,
         reply=m.AgentView,
         role=Role.MAINTAINER,
+        repeats=True,
     ),
     Verb(
         name="label",
@@ -84,6 +87,7 @@ VERBS: tuple[Verb, ...] = (
         request=m.LabelRequest,
         reply=m.AgentView,
         role=Role.MAINTAINER,
+        repeats=True,
     ),
     Verb(
         name="leave",
@@ -93,6 +97,7 @@ VERBS: tuple[Verb, ...] = (
         request=m.AgentRequest,
         reply=m.AgentView,
         role=Role.ADMIN,
+        repeats=True,
     ),
     Verb(
         name="forget",
@@ -192,6 +197,7 @@ VERBS: tuple[Verb, ...] = (
         request=m.PauseRequest,
         reply=m.Committed,
         role=Role.MAINTAINER,
+        repeats=True,
     ),
     Verb(
         name="resume",
@@ -201,6 +207,7 @@ VERBS: tuple[Verb, ...] = (
         request=m.JobRequest,
         reply=m.Committed,
         role=Role.MAINTAINER,
+        repeats=True,
     ),
     Verb(
         name="check",
