@@ -11,6 +11,7 @@ Every event says when (``at``, by the writer's clock), who (``by``, the principa
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 
@@ -300,10 +301,111 @@ class HistorySealed(Fact, frozen=True, kw_only=True, tag="history.sealed"):
 
 
 class Emitted(Fact, frozen=True, kw_only=True, tag="custom"):
-    """An event of the users' own: ``type`` is dotted, ``data`` any JSON object."""
+    """An event of the users' own: ``type`` is dotted, ``data`` any JSON object.
+
+    ``build`` is the build from inside which it was written, if any.
+    """
 
     type: str
     data: dict[str, object] = {}
+    build: str = ""
+
+
+class ScmChanged(Fact, frozen=True, kw_only=True, tag="scm.changed"):
+    """A repository changed: a branch or tag moved or went, or a pull request did something.
+
+    Written by the agent that got the webhook, or by the leader that polls; ``id`` is a hash of the
+    delivery, or of what was seen, so that it is written once. One that says nothing new, since the
+    ref is known to be there already, is folded as nothing and sets nothing off.
+
+    ``repo`` is the repository as :func:`rota.core.repository.repo_key` has it, ``also`` what its
+    other URLs come to, ``url`` where to clone it. ``old`` and ``new`` are commits, empty where there
+    is none. ``files`` are the changed paths; ``None`` where nobody knows, or they are too many.
+
+    Of a pull request ``ref`` is the forge's own, such as ``refs/pull/7/head``; ``action`` is
+    ``opened``, ``changed``, ``closed`` or ``merged``, ``base`` the branch that it is for and ``head``
+    the one that it comes from, in the repository ``head_url`` if that is another (``fork``).
+
+    ``forge`` is its kind, ``api`` the base of its REST interface and ``project`` what it calls the
+    repository there; ``hook`` and ``delivery`` say which webhook told of it.
+    """
+
+    id: str
+    what: Literal["push", "tag", "removed", "pull"]
+    repo: str
+    also: tuple[str, ...] = ()
+    url: str = ""
+    ref: str
+    old: str = ""
+    new: str = ""
+    forced: bool = False
+    files: tuple[str, ...] | None = None
+    number: Int = 0
+    action: str = ""
+    base: str = ""
+    head: str = ""
+    head_url: str = ""
+    fork: bool = False
+    author: str = ""
+    message: str = ""
+    forge: str = ""
+    api: str = ""
+    project: str = ""
+    hook: str = ""
+    delivery: str = ""
+
+    @property
+    def branch(self) -> str:
+        """The branch that moved, or that a pull request is for; empty for a tag."""
+        return self.base if self.what == "pull" else _below("refs/heads/", self.ref)
+
+    @property
+    def tag(self) -> str:
+        """The tag that moved; empty for anything else."""
+        return _below("refs/tags/", self.ref)
+
+
+def _below(folder: str, ref: str) -> str:
+    return ref.removeprefix(folder) if ref.startswith(folder) else ""
+
+
+class HookCalled(Fact, frozen=True, kw_only=True, tag="hook.called"):
+    """The webhook ``hook`` was called with something else than a change of a repository.
+
+    ``forge`` and ``event`` are what the caller's headers say; both are empty for one of no forge.
+    """
+
+    id: str
+    hook: str
+    forge: str = ""
+    event: str = ""
+    delivery: str = ""
+    data: dict[str, object] = {}
+
+
+class TriggerFailed(Fact, frozen=True, kw_only=True, tag="trigger.failed"):
+    """A rule should have set off ``build``, and could not. Written by the leader.
+
+    In place of the request, so that for one cause there is either of them, once.
+    """
+
+    build: str
+    job: str
+    rule: str
+    cause: Int
+    why: str
+
+
+class StatusPosted(Fact, frozen=True, kw_only=True, tag="status.posted"):
+    """The forge was told how ``build`` is; or that was given up, and ``why``. Written by the leader.
+
+    With ``final`` there is no more to say of this attempt.
+    """
+
+    build: str
+    state: str
+    final: bool = False
+    why: str = ""
 
 
 class Unknown(msgspec.Struct, frozen=True, kw_only=True):
@@ -343,6 +445,10 @@ Known = (
     | StoreMoved
     | HistorySealed
     | Emitted
+    | ScmChanged
+    | HookCalled
+    | TriggerFailed
+    | StatusPosted
 )
 Event = Known | Unknown
 BuildEvent = (
@@ -396,5 +502,13 @@ def key_of(event: Event) -> str:
             return "swept"
         case Emitted():
             return "custom"
+        case ScmChanged():
+            return f"scm.{event.id}"
+        case HookCalled():
+            return f"hook.{event.id}"
+        case TriggerFailed():
+            return f"build.{event.build}"
+        case StatusPosted():
+            return f"status.{event.build}"
         case Unknown():
             return "unknown"

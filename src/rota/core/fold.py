@@ -44,10 +44,14 @@ from rota.core.events import (
     Emitted,
     Event,
     HistorySealed,
+    HookCalled,
     LeaderElected,
     LeaderResigned,
     PipelineRequested,
+    ScmChanged,
+    StatusPosted,
     StoreMoved,
+    TriggerFailed,
     Unknown,
     VoterAppointed,
     VoterDismissed,
@@ -60,6 +64,7 @@ from rota.core.labels import satisfies
 from rota.core.links import Links
 from rota.core.ripple import Ripple, ended
 from rota.core.states import Move, Result, State, next_state, result_of
+from rota.core.told import Failure, Tip, keep_failure, move_tip, note_posted, owe
 from rota.core.voter import Voter
 
 MAX_RETRY_DELAY_S = 3600.0
@@ -92,17 +97,24 @@ class Picture(msgspec.Struct):
     sealed_at: Instant = EPOCH
     refs: dict[str, str] = {}
     ref_seqs: dict[str, int] = {}
+    tips: dict[str, Tip] = {}  # where refs of repositories were last said to be
+    failures: dict[str, Failure] = {}  # of rules, the last one, until the rule sets off a build
+    statuses: dict[
+        str, str
+    ] = {}  # builds of which a forge is to be told, and what it was told last
 
 
 class Change(msgspec.Struct, frozen=True):
     """What one event changed: the build that it is about, as it is now, and others with it.
 
-    ``sealed`` are builds to be recorded in the history.
+    ``sealed`` are builds to be recorded in the history. ``is_news`` says that a repository is other
+    than was known.
     """
 
     build: Build | None = None
     others: tuple[Build, ...] = ()
     sealed: tuple[Build, ...] = ()
+    is_news: bool = False
 
     @property
     def builds(self) -> tuple[Build, ...]:
@@ -241,7 +253,13 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
             _voting(picture.voters, event)
         case StoreMoved():
             picture.refs[event.ref], picture.ref_seqs[event.ref] = event.new, seq
-        case BuildsSwept() | Emitted() | Unknown():
+        case ScmChanged():
+            return Change(is_news=move_tip(picture.tips, seq, event))
+        case TriggerFailed():
+            keep_failure(picture.failures, seq, event)
+        case StatusPosted():
+            note_posted(picture.statuses, event)
+        case BuildsSwept() | Emitted() | HookCalled() | Unknown():
             pass
     return NOTHING
 
@@ -616,9 +634,12 @@ def _again(build: Build, at: datetime, delay_s: float, move: Move) -> Build:
 def _put(cluster: Cluster, before: Build | None, after: Build) -> Build:
     if before is None:
         bisect.insort(cluster.requests, after.requested_seq)
+        cluster.picture.failures.pop(after.trigger.source, None)
     else:
         _leave(cluster, before)
     cluster.picture.builds[after.id] = after
+    if after.trigger.data:
+        owe(cluster.picture.statuses, cluster.picture.seq, after)
     _enter(cluster, after)
     return after
 

@@ -6,6 +6,7 @@ prefix of four characters or more stands for.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import NewType
 
@@ -74,6 +75,12 @@ def parse_agent_name(text: str) -> AgentName:
             f"bad agent name {text!r}", hint="1 to 63 letters, digits, _ and -, such as build-3"
         )
     return AgentName(text)
+
+
+def derived_id(*parts: str) -> str:
+    """Return the one build id that these texts stand for."""
+    digest = hashlib.sha256("\0".join(parts).encode()).digest()
+    return "".join(ID_ALPHABET[byte & 31] for byte in digest[:ID_LENGTH])
 
 
 def is_build_id(text: str) -> bool:
