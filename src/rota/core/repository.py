@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(?:[^/@]*@)?([^/]*)(/.*)?", re.DOTALL)
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(?:[^/]*@)?([^/]*)(/.*)?", re.DOTALL)
 _SCP = re.compile(r"(?:[^/@:\s]+@)?([^/@:\s]{2,}):(?!//)(.+)", re.DOTALL)
 _PORTS = {"http": ":80", "https": ":443", "ssh": ":22", "git": ":9418"}
 
