@@ -171,7 +171,7 @@ async def test_a_file_in_place_of_the_jobs_folder_is_refused(site: Site) -> None
 
 async def test_other_files_are_left_alone(site: Site) -> None:
     clone = await site.clone()
-    await clone.commit({"docs/logo.png": b"\x89PNG\0\0", "calendars/berlin": b"\xff\xfe"})
+    await clone.commit({"docs/logo.png": b"\x89PNG\0\0", "notes/berlin": b"\xff\xfe"})
     (clone.folder / "docs/link").symlink_to("logo.png")
     await clone.run("add", ".")
     await clone.run("commit", "-q", "-m", "link")

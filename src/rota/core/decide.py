@@ -203,7 +203,8 @@ def _leaders_duties(
     fence = expected(picture.leader_seq, view.journal_first)
     yield from _lost_agents(cluster, view, fence)
     yield from _lost_builds(cluster, view, fence)
-    if cluster.unsealed and not view.is_sealing:
+    has_news = cluster.unsealed or any(note.is_urgent for note in picture.ledger)
+    if has_news and not view.is_sealing:
         # Not by `sealed_at`: a clock that is set, or another agent's, would stop or hurry it.
         left_s = 0.0 if view.since_seal_s is None else SEAL_EVERY_S - view.since_seal_s
         if left_s <= 0:

@@ -1,10 +1,11 @@
-"""All that ``main`` defines: jobs, which of them are paused, and the settings.
+"""All that ``main`` defines: jobs, which of them are paused, calendars, and the settings.
 
-=====================  ===========================================================
-``jobs/web/test``      the job ``web/test``: a script, its settings in its header
-``paused/web/test``    it is paused: ``by``, ``at`` and ``reason``, all optional
-``settings.toml``      what concerns all jobs
-=====================  ===========================================================
+=======================  ===========================================================
+``jobs/web/test``        the job ``web/test``: a script, its settings in its header
+``paused/web/test``      it is paused: ``by``, ``at`` and ``reason``, all optional
+``calendars/NAME.toml``  a calendar; or ``NAME.ics``, an iCalendar file
+``settings.toml``        what concerns all jobs
+=======================  ===========================================================
 
 Every other file is left alone. A fault in one file takes nothing from the others. What was parsed
 is kept by path and hash, so that taking over a commit costs as much as was changed in it.
@@ -20,16 +21,21 @@ from typing import Any
 import msgspec
 
 from rota.core import fields
+from rota.core.calendar_events import ics_problems
+from rota.core.calendar_file import NAME, Use, parse_calendar
+from rota.core.calendars import Calendar, CalendarFile, resolve
 from rota.core.fields import Field, FieldError, Spot
-from rota.core.header import decode_script, parse_header
+from rota.core.header import calendars_of, decode_script, parse_header
 from rota.core.ids import job_name_fault
 from rota.core.job import Job
-from rota.core.problem import Problem
+from rota.core.problem import Problem, nearest
 from rota.core.settings import Settings, parse_settings
 from rota.core.toml_document import Source, read_document
+from rota.core.triggers import Schedule
 
 JOBS = "jobs/"
 PAUSED = "paused/"
+CALENDARS = "calendars/"
 SETTINGS = "settings.toml"
 #: A definition travels through memory whole: what is larger belongs beside it, not into it.
 MAX_BYTES = 1 << 20
@@ -70,8 +76,9 @@ class Parsed(msgspec.Struct, frozen=True):
     """What one file came to: a value, or the problems that it has."""
 
     blob: str
-    value: Job | Paused | Settings | None
+    value: Job | Paused | CalendarFile | Settings | None
     problems: tuple[Problem, ...] = ()
+    uses: tuple[Use, ...] = ()  # the calendars that it names
 
 
 class Definitions(msgspec.Struct, frozen=True):
@@ -80,6 +87,7 @@ class Definitions(msgspec.Struct, frozen=True):
     jobs: Mapping[str, Definition] = {}
     settings: Settings = Settings()
     files: Mapping[str, Parsed] = {}
+    calendars: Mapping[str, Calendar] = {}
 
 
 EMPTY = Definitions()
@@ -106,7 +114,7 @@ def folder_fault(added: Iterable[str], files: Collection[str]) -> str | None:
 
 def is_definition(path: str) -> bool:
     """Whether a file of that path means something to us."""
-    return path.startswith((JOBS, PAUSED)) or path == SETTINGS
+    return path.startswith((JOBS, PAUSED, CALENDARS)) or path == SETTINGS
 
 
 def wanted(tree: Mapping[str, str], former: Definitions = EMPTY) -> frozenset[str]:
@@ -135,7 +143,9 @@ def check(
     }
     problems = [problem for parsed in files.values() for problem in parsed.problems]
     problems += clashes(files, files)
-    return _definitions(files), tuple(sorted(problems))
+    problems += _misnamed(files, calendar_names(files))
+    problems += _circles(files)
+    return _definitions(files, former), tuple(sorted(problems))
 
 
 def check_tree(
@@ -147,24 +157,97 @@ def check_tree(
 
 
 def check_changes(
-    changes: Mapping[str, bytes | None], paths: Iterable[str] = ()
+    changes: Mapping[str, bytes | None],
+    paths: Iterable[str] = (),
+    others: Mapping[str, bytes] = {},
 ) -> tuple[Problem, ...]:
     """Return the problems of changed files alone; what was bad before is not looked at.
 
     Args:
         changes: Path -> new bytes; ``None`` for a file that goes.
-        paths: Of all files after the change, to see names that differ only in case.
+        paths: Of all files after the change, to see names that differ only in case, and which
+            calendars there are.
+        others: Files that stay as they are, if calendars change: some may name one that goes.
     """
     new = {path: data for path, data in changes.items() if data is not None}
-    problems = [
-        p for path, data in new.items() if is_definition(path) for p in check_file(path, data)
+    files = {path: _parsed(path, "", data) for path, data in new.items() if is_definition(path)}
+    problems = [problem for parsed in files.values() for problem in parsed.problems]
+    every = [*paths, *new]
+    problems += clashes(new, every)
+    staying = {
+        path: _parsed(path, "", data) for path, data in others.items() if path not in changes
+    }
+    problems += _misnamed(files | staying, calendar_names(every))
+    problems += _circles(files | staying)
+    return tuple(sorted(problems))
+
+
+def check_file(
+    path: str, data: bytes, calendars: Collection[str] | None = None
+) -> tuple[Problem, ...]:
+    """Return the problems of one file that is a definition; with ``calendars``, if they are known."""
+    parsed = _parsed(path, "", data)
+    misnamed = _misnamed({path: parsed}, calendars) if calendars is not None else []
+    return tuple(sorted([*parsed.problems, *misnamed]))
+
+
+def calendar_names(paths: Iterable[str]) -> set[str]:
+    """Return the names of the calendars among ``paths``."""
+    return {name for path in paths if (name := calendar_name(path)) is not None}
+
+
+def calendar_name(path: str) -> str | None:
+    """Return the name of the calendar that the file at ``path`` is; ``None`` if it is none."""
+    name, dot, kind = path.removeprefix(CALENDARS).rpartition(".")
+    good = path.startswith(CALENDARS) and dot and kind in {"toml", "ics"} and NAME.fullmatch(name)
+    return name if good else None
+
+
+def _misnamed(files: Mapping[str, Parsed], calendars: Collection[str]) -> list[Problem]:
+    """Return a problem for each place that names a calendar which is not there."""
+    return [
+        Problem(
+            path,
+            use.line,
+            use.column,
+            f"no calendar is called {use.name!r}",
+            nearest(use.name, calendars) or f"add {CALENDARS}{use.name}.toml",
+        )
+        for path, parsed in files.items()
+        for use in parsed.uses
+        if use.name not in calendars
     ]
-    return tuple(sorted([*problems, *clashes(new, [*paths, *new])]))
 
 
-def check_file(path: str, data: bytes) -> tuple[Problem, ...]:
-    """Return the problems of one file that is a definition."""
-    return _parsed(path, "", data).problems
+def _circles(files: Mapping[str, Parsed]) -> list[Problem]:
+    """Return a problem for calendars of one name, and for those that lead back to themselves."""
+    found = []
+    by_name: dict[str, tuple[str, Parsed]] = {}
+    for path, parsed in sorted(files.items()):
+        if (name := calendar_name(path)) is None:
+            continue
+        if name in by_name:
+            text = f"there is also {by_name[name][0]}, which has the same name"
+            found.append(Problem(path, 0, 0, text))
+        by_name[name] = (path, parsed)
+    for name, (path, parsed) in by_name.items():
+        for use in parsed.uses:
+            if _leads_to(use.name, name, by_name):
+                text = f"the calendar {use.name} leads back to {name}"
+                found.append(Problem(path, use.line, use.column, text, "leave out one of them"))
+    return found
+
+
+def _leads_to(start: str, goal: str, by_name: Mapping[str, tuple[str, Parsed]]) -> bool:
+    seen, todo = set(), [start]
+    while todo:
+        name = todo.pop()
+        if name == goal:
+            return True
+        if name not in seen and name in by_name:
+            seen.add(name)
+            todo += [use.name for use in by_name[name][1].uses]
+    return False
 
 
 def clashes(paths: Collection[str], among: Iterable[str]) -> list[Problem]:
@@ -190,7 +273,7 @@ def _known(path: str, blob: str, former: Definitions) -> Parsed | None:
     return parsed if parsed is not None and parsed.blob == blob else None
 
 
-def _definitions(files: Mapping[str, Parsed]) -> Definitions:
+def _definitions(files: Mapping[str, Parsed], former: Definitions) -> Definitions:
     jobs = {}
     settings = Settings()
     for path, parsed in files.items():
@@ -199,7 +282,22 @@ def _definitions(files: Mapping[str, Parsed]) -> Definitions:
             jobs[name] = Definition(parsed.value, parsed.blob, _paused(files.get(PAUSED + name)))
         elif path == SETTINGS and isinstance(parsed.value, Settings):
             settings = parsed.value
-    return Definitions(dict(sorted(jobs.items())), settings, files)
+    return Definitions(dict(sorted(jobs.items())), settings, files, _calendars(files, former))
+
+
+def _calendars(files: Mapping[str, Parsed], former: Definitions) -> Mapping[str, Calendar]:
+    """Return the calendars; the former ones, with what they know already, if none has changed."""
+    found = {
+        name: parsed.value
+        for path, parsed in files.items()
+        if (name := calendar_name(path)) is not None and isinstance(parsed.value, CalendarFile)
+    }
+    before = {
+        name: parsed.value
+        for path, parsed in former.files.items()
+        if (name := calendar_name(path)) is not None and isinstance(parsed.value, CalendarFile)
+    }
+    return former.calendars if found == before else resolve(found)
 
 
 def _paused(parsed: Parsed | None) -> Paused | None:
@@ -218,11 +316,27 @@ def _parsed(path: str, blob: str, data: bytes) -> Parsed:
         return Parsed(blob, *parse_settings(text, path))
     if path.startswith(PAUSED):
         return Parsed(blob, *_parse_paused(text, path))
+    if path.startswith(CALENDARS):
+        return _parsed_calendar(path, blob, text)
     name = path.removeprefix(JOBS)
     fault = job_name_fault(name)
     if fault is not None:
         return Parsed(blob, None, (Problem(path, 0, 0, f"bad job name: {fault}"),))
-    return Parsed(blob, *parse_header(text, name=name, path=path))
+    job, problems = parse_header(text, name=name, path=path)
+    rules = job.on if job is not None else ()
+    named = any(isinstance(rule, Schedule) and (rule.calendars or rule.excepts) for rule in rules)
+    return Parsed(blob, job, problems, calendars_of(text, path) if named else ())
+
+
+def _parsed_calendar(path: str, blob: str, text: str) -> Parsed:
+    if calendar_name(path) is None:
+        problem = Problem(path, 0, 0, "no calendar's name", f"{CALENDARS}NAME.toml, or NAME.ics")
+        return Parsed(blob, None, (problem,))
+    if path.endswith(".ics"):
+        problems = ics_problems(text, path)
+        return Parsed(blob, None if problems else CalendarFile(ics=text), problems)
+    file, uses, problems = parse_calendar(text, path)
+    return Parsed(blob, file, problems, uses)
 
 
 def _data_fault(data: bytes) -> str | None:

@@ -19,6 +19,7 @@ from rota.core.build import Annotation, Artifact, Build, Edge, Group, Trigger, U
 from rota.core.instant import Instant
 from rota.core.job import Int, ParamValue, Reason, Spec
 from rota.core.retention import Swept
+from rota.core.schedules import Scheduled, Skip
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The key of elections: the sequence of its last event is what a leader's writes are fenced by.
@@ -86,6 +87,45 @@ class PipelineRequested(Fact, frozen=True, kw_only=True, tag="pipeline.requested
     pipeline: str
     builds: tuple[Wanted, ...]
     specs: tuple[Spec, ...]
+    commit: str = ""
+    seen: Int = 0
+
+
+class SchedulesSet(Fact, frozen=True, kw_only=True, tag="schedules.set"):
+    """Schedules are new, changed, paused, resumed or gone, as ``main`` says. Written by the leader.
+
+    ``skips`` are instants that were not settled before, and are by this.
+    """
+
+    set: dict[str, Scheduled] = {}
+    removed: tuple[str, ...] = ()
+    skips: tuple[Skip, ...] = ()
+
+
+class Fire(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An instant of a schedule, and the builds that it asks for; ``build`` is the one it stands for.
+
+    ``ends`` are builds that it replaces.
+    """
+
+    schedule: str
+    at: Instant
+    build: str
+    builds: tuple[Wanted, ...]
+    ends: tuple[str, ...] = ()
+
+
+class SchedulesFired(Fact, frozen=True, kw_only=True, tag="schedules.fired"):
+    """Instants of schedules are settled: some fire, some do not. Written by the leader.
+
+    ``skips`` come before ``fires``. An instant that is not after its schedule's cursor is passed
+    over; so is a fire that waits for builds which may have left the memory, as of ``seen``. All
+    that fires together is one event: so one write to disk carries hundreds.
+    """
+
+    fires: tuple[Fire, ...] = ()
+    skips: tuple[Skip, ...] = ()
+    specs: tuple[Spec, ...] = ()
     commit: str = ""
     seen: Int = 0
 
@@ -421,6 +461,8 @@ class Unknown(msgspec.Struct, frozen=True, kw_only=True):
 Known = (
     BuildRequested
     | PipelineRequested
+    | SchedulesSet
+    | SchedulesFired
     | BuildReleased
     | BuildStarted
     | BuildFinished
@@ -486,6 +528,8 @@ def key_of(event: Event) -> str:
             return f"build.{event.build}"
         case PipelineRequested():
             return f"build.{event.pipeline}"
+        case SchedulesSet() | SchedulesFired():
+            return "schedules"
         case AgentStarted() | AgentStopped() | AgentFound():
             return f"agent.{event.agent}"
         case AgentJoined() | AgentLost() | AgentDrained() | AgentLabelled() | AgentLeft():

@@ -43,6 +43,7 @@ from rota.core.events import (
     BuildWaiting,
     Emitted,
     Event,
+    Fire,
     HistorySealed,
     HookCalled,
     LeaderElected,
@@ -50,6 +51,8 @@ from rota.core.events import (
     PipelineRequested,
     ScmChanged,
     StatusPosted,
+    SchedulesFired,
+    SchedulesSet,
     StoreMoved,
     TriggerFailed,
     Unknown,
@@ -63,6 +66,7 @@ from rota.core.job import Reason
 from rota.core.labels import satisfies
 from rota.core.links import Links
 from rota.core.ripple import Ripple, ended
+from rota.core.schedules import SCHEDULE, Fired, Note, Scheduled, fired, fold_note, may_fire, skipped
 from rota.core.states import Move, Result, State, next_state, result_of
 from rota.core.told import Failure, Tip, keep_failure, move_tip, note_posted, owe
 from rota.core.voter import Voter
@@ -102,19 +106,22 @@ class Picture(msgspec.Struct):
     statuses: dict[
         str, str
     ] = {}  # builds of which a forge is to be told, and what it was told last
+    schedules: dict[str, Scheduled] = {}
+    ledger: tuple[Note, ...] = ()  # what the history does not have yet
 
 
 class Change(msgspec.Struct, frozen=True):
     """What one event changed: the build that it is about, as it is now, and others with it.
 
-    ``sealed`` are builds to be recorded in the history. ``is_news`` says that a repository is other
-    than was known.
+    ``sealed`` are builds to be recorded in the history, and ``ledger`` what schedules did.
+    ``is_news`` says that a repository is other than was known.
     """
 
     build: Build | None = None
     others: tuple[Build, ...] = ()
     sealed: tuple[Build, ...] = ()
     is_news: bool = False
+    ledger: tuple[Note, ...] = ()
 
     @property
     def builds(self) -> tuple[Build, ...]:
@@ -132,7 +139,8 @@ class Cluster:
     that wait for their time, sorted by that; ``running`` has the builds of each agent, and
     ``waiting`` those of them whose scripts wait for others; ``links`` who waits for whom;
     ``unsealed`` the finished builds that the history does not have yet, oldest first; ``requests``
-    the sequences of all builds' requests, sorted.
+    the sequences of all builds' requests, sorted; ``scheduled`` the builds of each schedule that
+    have not finished.
     """
 
     __slots__ = (
@@ -144,6 +152,7 @@ class Cluster:
         "queues",
         "requests",
         "running",
+        "scheduled",
         "unsealed",
         "waiting",
     )
@@ -155,6 +164,7 @@ class Cluster:
         self.running: dict[str, dict[str, None]] = {}
         self.waiting: dict[str, dict[str, None]] = {}
         self.links = Links()
+        self.scheduled: dict[str, dict[str, None]] = {}
         self.unsealed: dict[str, None] = {}
         self.numbered: dict[tuple[str, int], str] = {}
         self._fitting: dict[str, tuple[str, ...]] = {}
@@ -233,6 +243,19 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
             return _on_build(cluster, seq, event)
         case PipelineRequested():
             return _on_pipeline(cluster, seq, event)
+        case SchedulesSet():
+            note = Note(
+                seq=seq,
+                at=event.at,
+                by=event.agent,
+                set=event.set,
+                removed=event.removed,
+                skips=tuple(skip for skip in event.skips if skipped(picture.schedules, skip)),
+            )
+            fold_note(picture.schedules, replace(note, skips=()))
+            picture.ledger = (*picture.ledger, note)
+        case SchedulesFired():
+            return _on_fires(cluster, seq, event)
         case HistorySealed():
             return _sealed(cluster, seq, event)
         case (
@@ -366,8 +389,11 @@ def _with_its_tree(cluster: Cluster, seq: int, event: BuildEvent) -> Change:
     return Change(others=tuple(ripple.changed.values()))
 
 
-def _on_pipeline(cluster: Cluster, seq: int, event: PipelineRequested) -> Change:
-    """Fold the requests of several builds: all of them, or none."""
+def _on_pipeline(
+    cluster: Cluster, seq: int, event: PipelineRequested, *, key: str | None = None
+) -> Change:
+    """Fold the requests of several builds: all of them, or none; ``key`` is whose key it has."""
+    key = event.pipeline if key is None else key
     builds, picture = cluster.picture.builds, cluster.picture
     root = builds.get(event.pipeline)
     if root is not None:
@@ -381,7 +407,7 @@ def _on_pipeline(cluster: Cluster, seq: int, event: PipelineRequested) -> Change
                 continue
             entering = _entering(cluster, seq, request)
             if entering is not None:
-                last_seq = seq if entering.id == event.pipeline else 0
+                last_seq = seq if entering.id == key else 0
                 new.append(_put(cluster, None, replace(entering, last_seq=last_seq)))
         for build in new:
             if build.edges:
@@ -396,6 +422,51 @@ def _on_pipeline(cluster: Cluster, seq: int, event: PipelineRequested) -> Change
     if root is not None:
         changed[root.id] = None
     return Change(others=tuple(builds[id_] for id_ in changed))
+
+
+def _on_fires(cluster: Cluster, seq: int, event: SchedulesFired) -> Change:
+    """Settle instants: each whose schedule has not come so far yet, in the event's order."""
+    schedules = cluster.picture.schedules
+    skips = tuple(skip for skip in event.skips if skipped(schedules, skip))
+    fires = []
+    changed: dict[str, None] = {}
+    for fire in event.fires:
+        if not may_fire(schedules, fire.schedule, fire.at):
+            continue
+        changed |= _fire(cluster, seq, event, fire)
+        if fire.build in cluster.picture.builds:
+            fired(schedules, fire.schedule, fire.at)
+            fires.append(Fired(fire.schedule, fire.at, fire.build))
+    if skips or fires:
+        note = Note(seq=seq, at=event.at, by=event.agent, skips=skips, fires=tuple(fires))
+        cluster.picture.ledger = (*cluster.picture.ledger, note)
+    return Change(others=tuple(cluster.picture.builds[id_] for id_ in changed))
+
+
+def _fire(cluster: Cluster, seq: int, event: SchedulesFired, fire: Fire) -> dict[str, None]:
+    """Let the builds of one instant enter; one that is there already stands for it as it is."""
+    if fire.build in cluster.picture.builds:
+        return {}
+    request = PipelineRequested(
+        at=event.at,
+        by=event.by,
+        agent=event.agent,
+        pipeline=fire.build,
+        builds=fire.builds,
+        specs=event.specs,
+        commit=event.commit,
+        seen=event.seen,
+    )
+    # The event's key is not that of any build: nothing in the journal is their last one yet.
+    changed = dict.fromkeys(it.id for it in _on_pipeline(cluster, seq, request, key="").builds)
+    new = cluster.picture.builds.get(fire.build)
+    if new is not None and fire.ends:
+        ripple = _ripple(cluster, seq, event.at)
+        for former in fire.ends:
+            ripple.end_tree(former, by=new.ref, newer=new.ref)
+        ripple.spread()
+        changed |= dict.fromkeys(ripple.changed)
+    return changed
 
 
 def _is_outdated(event: PipelineRequested, picture: Picture) -> bool:
@@ -509,9 +580,11 @@ def _sealed(cluster: Cluster, seq: int, event: HistorySealed) -> Change:
         _leave(cluster, build)
         del cluster.requests[bisect.bisect_left(cluster.requests, build.requested_seq)]
         del picture.builds[build.id]
+    notes = tuple(note for note in picture.ledger if note.seq <= event.through)
+    picture.ledger = tuple(note for note in picture.ledger if note.seq > event.through)
     picture.sealed_through = max(picture.sealed_through, min(event.through, seq))
     picture.sealed_seq, picture.sealed_at = seq, event.at
-    return Change(sealed=done)
+    return Change(sealed=done, ledger=notes)
 
 
 def _moved(cluster: Cluster, build: Build, event: BuildEvent) -> Build | None:
@@ -650,6 +723,8 @@ def _item(build: Build) -> QueueItem:
 
 def _enter(cluster: Cluster, build: Build) -> None:
     cluster.numbered[build.job, build.number] = build.id
+    if build.trigger.kind == SCHEDULE and build.state is not State.FINISHED:
+        cluster.scheduled.setdefault(build.trigger.source, {})[build.id] = None
     if build.parent or build.lane or build.needs or build.group is not None:
         cluster.links.enter(build)
     match build.state:
@@ -672,6 +747,8 @@ def _enter(cluster: Cluster, build: Build) -> None:
 
 def _leave(cluster: Cluster, build: Build) -> None:
     cluster.numbered.pop((build.job, build.number), None)
+    if build.trigger.kind == SCHEDULE:
+        _leave_schedule(cluster.scheduled, build)
     if build.parent or build.lane or build.needs or build.group is not None:
         cluster.links.leave(build)
     match build.state:
@@ -690,6 +767,13 @@ def _leave(cluster: Cluster, build: Build) -> None:
             cluster.unsealed.pop(build.id, None)
         case State.HELD:
             pass
+
+
+def _leave_schedule(scheduled: dict[str, dict[str, None]], build: Build) -> None:
+    builds = scheduled.get(build.trigger.source, {})
+    builds.pop(build.id, None)
+    if not builds:
+        scheduled.pop(build.trigger.source, None)
 
 
 def _take(queues: dict[str, list[_T]], labels: str, item: _T) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from rota.core import fields
+from rota.core.calendar_file import Use, calendar_uses
 from rota.core.environment import param_fault, variable, variable_fault
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.header_block import decode_script, find_block
@@ -62,6 +63,20 @@ def parse_header(text: str, *, name: str, path: str) -> tuple[Job | None, tuple[
     if problems:
         return None, tuple(sorted(problems, key=lambda it: (it.line, it.column, it.message)))
     return job, ()
+
+
+def calendars_of(text: str, path: str) -> tuple[Use, ...]:
+    """Return the calendars that a good script's header names, and where."""
+    block, _ = find_block(text, path)
+    if block is None:
+        return ()
+    document, _ = read_document(block.source)
+    rules = document.table.get("tool", {}).get("rota", {}).get("on", ())
+    return tuple(
+        use
+        for index in range(len(rules))
+        for use in calendar_uses(document, ("tool", "rota", "on", index))
+    )
 
 
 def _file_faults(text: str, path: str) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from fnmatch import translate
 from typing import Any
 
 from rota.core import fields
+from rota.core.calendar_file import calendar_names, zone_name
 from rota.core.cron import cron_fault
 from rota.core.durations import parse_duration
 from rota.core.fields import Field, FieldError, Spot
@@ -27,7 +28,6 @@ from rota.core.triggers import (
     Schedule,
     rule_id,
 )
-from rota.core.zones import is_zone, zone_hint
 
 DAY_S = 86_400.0
 MAX_RULES = 1000
@@ -181,13 +181,6 @@ def _cron(value: object, spot: Spot) -> str:
     return text
 
 
-def _zone(value: object, spot: Spot) -> str:
-    name = fields.text(value, spot)
-    if not is_zone(name):
-        raise FieldError(f"is no time zone: {fields.printed_value(name)}", zone_hint(name))
-    return name
-
-
 def _misfire(value: object, spot: Spot) -> str:
     """Read ``skip``, ``once``, ``all``, or a duration within which a miss still fires."""
     text = fields.text(value, spot)
@@ -210,11 +203,11 @@ _SCHEDULE = _COMMON | {
     "cron": Field("cron", _cron, 'cron = "H 2 * * *"'),
     "every": Field("every_s", fields.duration(1, 3650 * DAY_S), 'every = "15m"'),
     "at": Field("at", _instants, "at = 2026-12-24T18:00:00Z"),
-    "tz": Field("tz", _zone, 'tz = "Europe/Berlin"'),
+    "tz": Field("tz", zone_name, 'tz = "Europe/Berlin"'),
     "start": Field("start", _instant, "start = 2026-01-01T00:00:00Z"),
     "end": Field("end", _instant, "end = 2027-01-01T00:00:00Z"),
-    "calendar": Field("calendars", _globs, 'calendar = "office-hours"'),
-    "except": Field("excepts", _globs, 'except = "holidays"'),
+    "calendar": Field("calendars", calendar_names, 'calendar = "office-hours"'),
+    "except": Field("excepts", calendar_names, 'except = "holidays"'),
     "jitter": Field("jitter_s", fields.duration(0.001, DAY_S), 'jitter = "30s"'),
     "dst": Field("dst", fields.one_of(_DST), 'dst = "once"'),
     "misfire": Field("misfire", _misfire, 'misfire = "once"'),

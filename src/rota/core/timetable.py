@@ -23,7 +23,9 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
+from rota.core.calendars import Calendar
 from rota.core.cron import Cron, parse_cron
+from rota.core.durations import format_duration
 from rota.core.triggers import Dst, Schedule
 from rota.core.zones import WIDEST, Span, Zone, find_zone
 
@@ -32,27 +34,34 @@ _MICROSECOND = timedelta(microseconds=1)
 _US = 1_000_000
 
 
+#: Calendars are asked for so many years ahead: enough for a 29 February around 2100.
+HORIZON_US = 12 * 366 * 86_400 * 1_000_000
+
+
 class Timetable:
     """The instants of one schedule.
 
     ``id`` is the schedule's: ``H`` and jitter are made of it. All moments are aware; those that are
-    returned are in UTC.
+    returned are in UTC. A rule that names a calendar which is not there never fires.
 
     Raises:
         CronError, UnknownZoneError: the rule was not checked when it was read.
     """
 
-    __slots__ = ("_cron", "_zone", "id", "rule")
+    __slots__ = ("_calendars", "_cron", "_excepts", "_missing", "_zone", "id", "rule")
 
-    def __init__(self, rule: Schedule, id: str, calendars: Mapping[str, object]) -> None:  # noqa: A002  # what it is
+    def __init__(self, rule: Schedule, id: str, calendars: Mapping[str, Calendar]) -> None:  # noqa: A002  # what it is
         self.rule, self.id = rule, id
         self._zone = find_zone(rule.tz)
         self._cron = parse_cron(rule.cron, id) if rule.cron else None
+        self._calendars = tuple(calendars[it] for it in rule.calendars if it in calendars)
+        self._excepts = tuple(calendars[it] for it in rule.excepts if it in calendars)
+        self._missing = tuple(it for it in rule.calendars + rule.excepts if it not in calendars)
 
     def next(self, after: datetime) -> datetime | None:
         """Return the first instant strictly after ``after``; ``None`` if there is none.
 
-        Cost: some 5 µs, more where calendars leave out most.
+        Cost: some 2 µs; with calendars some 5 µs, and 3 for each day that they leave out.
         """
         found = self._next(_us(after))
         return None if found is None else _moment(found)
@@ -75,14 +84,42 @@ class Timetable:
         share = int.from_bytes(digest[:8]) * round(self.rule.jitter_s * _US) >> 64
         return instant + share * _MICROSECOND
 
+    def why_not(self, moment: datetime) -> str:
+        """Return why ``moment`` is no instant of the schedule; empty if it is one."""
+        at = _us(moment)
+        rule = self.rule
+        if self._missing:
+            return f"it never fires: no calendar is called {self._missing[0]!r}"
+        if self._next(at - 1) == at:
+            return ""
+        if rule.start is not None and moment < rule.start:
+            return f"before its start, {self._words(_us(rule.start))}"
+        if rule.end is not None and moment >= rule.end:
+            return f"it ended at {self._words(_us(rule.end))}"
+        if self._nominal(at - 1) == at:
+            return self._why_barred(at)
+        return self._why_clocks(at) or self._why_not_meant(at)
+
     def _next(self, after: int) -> int | None:
         rule = self.rule
+        if self._missing:
+            return None
         if rule.start is not None:
             after = max(after, _us(rule.start) - 1)
-        found = self._nominal(after)
-        if found is None or (rule.end is not None and found >= _us(rule.end)):
-            return None
-        return found
+        end = None if rule.end is None else _us(rule.end)
+        horizon = after + HORIZON_US
+        while True:
+            found = self._nominal(after)
+            if found is None or (end is not None and found >= end):
+                return None
+            if not self._calendars and not self._excepts:
+                return found
+            free = self._barred_until(found // _US)
+            if free is None:
+                return found
+            after = free * _US - 1
+            if after > horizon:
+                return None
 
     def _nominal(self, after: int) -> int | None:
         """Return the next instant of cron, interval or list, whatever calendars say."""
@@ -94,6 +131,91 @@ class Timetable:
             every = round(self.rule.every_s * _US)
             return anchor + ((after - anchor) // every + 1) * every
         return min((at for it in self.rule.at if (at := _us(it)) > after), default=None)
+
+    def _barred_until(self, instant: int) -> int | None:
+        """Return when calendars that bar ``instant`` may be of another mind; ``None``: none does."""
+        free = None
+        for calendar in self._calendars:
+            covered, until = calendar.state(instant, self._zone)
+            if not covered:
+                free = until if free is None else max(free, until)
+        for calendar in self._excepts:
+            covered, until = calendar.state(instant, self._zone)
+            if covered:
+                free = until if free is None else max(free, until)
+        return free
+
+    # -- words --------------------------------------------------------------------------------
+
+    def _why_barred(self, at: int) -> str:
+        instant = at // _US
+        for calendar in self._excepts:
+            if calendar.covers(instant, self._zone):
+                return f"left out by the calendar {calendar.name!r}, which has {self._words(at)}"
+        for calendar in self._calendars:
+            if not calendar.covers(instant, self._zone):
+                return f"the calendar {calendar.name!r} does not have {self._words(at)}"
+        return ""
+
+    def _why_clocks(self, at: int) -> str:
+        """Return what a change of clocks has to do with it, if it has."""
+        instant, rest = divmod(at, _US)
+        if self._cron is None or rest:
+            return ""
+        span = self._zone.span(instant)
+        change = f"clocks went from {_clock(span.start + span.before)} to {_clock(span.start + span.offset)}"
+        policy = f"dst = {self.rule.dst!r}"
+        if self._cron.matches(instant + span.offset):
+            first = self._words((instant + span.offset - span.before) * _US)
+            return f"{change}, so that it was that time before, and {policy} leaves out the second: {first}"
+        if (
+            span.gap > 0
+            and instant < span.start + span.gap
+            and self._cron.matches(instant + span.before)
+        ):
+            text = f"{change}, so that {_clock(instant + span.before)} was left out"
+            if self.rule.dst == "skip" or self._cron.is_rhythm:
+                return f"{text}, and {policy} fires nothing instead"
+            return f"{text}, and {policy} fires at {self._words(span.start * _US)} instead"
+        return ""
+
+    def _why_not_meant(self, at: int) -> str:
+        if self._cron is not None:
+            what = f"the cron expression {self.rule.cron!r}"
+            if self._cron.text != self.rule.cron:
+                what += f", here {self._cron.text!r},"
+            what += " does not mean"
+        elif self.rule.every_s:
+            since = self.rule.start or _EPOCH
+            what = (
+                f"every {format_duration(self.rule.every_s)} from {since:%Y-%m-%dT%H:%M:%SZ} is not"
+            )
+        else:
+            what = "its times do not have"
+        before, after = self._before(at), self._next(at)
+        beside = [
+            f"{word} {self._words(it)}"
+            for word, it in (("before it", before), ("after it", after))
+            if it is not None
+        ]
+        tail = "; " + ", ".join(beside) if beside else ""
+        return f"{what} {self._words(at)}{tail}"
+
+    def _before(self, at: int) -> int | None:
+        """Return the last instant before ``at``, if it is not longer ago than a leap year."""
+        for days in (1 / 24, 1, 32, 367):
+            found = None
+            after: int | None = at - round(days * 86_400 * _US)
+            while after is not None and (after := self._next(after)) is not None and after < at:
+                found = after
+            if found is not None:
+                return found
+        return None
+
+    def _words(self, at: int) -> str:
+        local = _moment(at).astimezone(self._zone.info)
+        digits = "milliseconds" if at % _US else "seconds"
+        return f"{local:%a} {local.replace(tzinfo=None).isoformat(' ', digits)} {local:%Z}"
 
 
 def next_instant(cron: Cron, zone: Zone, dst: Dst, after: int) -> int | None:
@@ -128,6 +250,12 @@ def _from_gap(cron: Cron, span: Span, dst: Dst, after: int) -> int | None:
         return missing - span.before if missing is not None and missing < end else None
     missing = cron.next(first - 1) if after < span.start else None
     return span.start if missing is not None and missing < end else None
+
+
+def _clock(local: int) -> str:
+    """Return a wall-clock time of day in words."""
+    moment = _EPOCH + timedelta(seconds=local)
+    return f"{moment:%H:%M:%S}".removesuffix(":00")
 
 
 def _us(moment: datetime) -> int:

@@ -128,7 +128,9 @@ async def check(service: Service, request: m.CheckRequest, who: Principal) -> m.
     path = JOBS + parse_job_name(request.job)
     views = tuple(
         m.ProblemView(**msgspec.structs.asdict(problem))
-        for problem in check_file(path, request.script.encode())
+        for problem in check_file(
+            path, request.script.encode(), service.world.definitions.calendars
+        )
     )
     return m.Checked(ok=not views, problems=views)
 

@@ -12,12 +12,13 @@ import sys
 from collections.abc import Iterator
 from typing import IO
 
-from rota.core.definitions import MAX_BYTES, check_changes, is_definition
+from rota.core.definitions import CALENDARS, JOBS, MAX_BYTES, check_changes, is_definition
 from rota.core.problem import Problem
 
 MAIN = "refs/heads/main"
 #: So many problems help; more scroll away what matters.
 MAX_SHOWN = 50
+_FOLDERS = ("jobs", "paused", "calendars")
 _NONE = "0" * 40
 _KINDS = {"120000": "a symbolic link", "160000": "a submodule"}
 
@@ -43,18 +44,33 @@ def check_push(old: str, new: str, ref: str) -> list[str]:
     changed = {path: entry for path, entry in after.items() if before.get(path) != entry}
     problems = list(_mode_problems(changed))
     blobs = {path: blob for path, (mode, blob) in changed.items() if mode.startswith("100")}
-    problems += check_changes(_contents(blobs), after)
+    problems += check_changes(_contents(blobs), after, _users_of_calendars(before, after))
     return [str(problem) for problem in sorted(problems)]
+
+
+def _users_of_calendars(
+    before: dict[str, tuple[str, str]], after: dict[str, tuple[str, str]]
+) -> dict[str, bytes]:
+    """Return what may name a calendar, path -> bytes, if calendars change; all of it stays as it is."""
+    if all(before.get(it) == after.get(it) for it in before | after if it.startswith(CALENDARS)):
+        return {}
+    staying = {
+        path: blob
+        for path, (mode, blob) in after.items()
+        if path.startswith((JOBS, CALENDARS)) and mode.startswith("100")
+        if before.get(path) == (mode, blob)
+    }
+    return {path: data for path, data in _contents(staying).items() if data is not None}
 
 
 def _entries(commit: str) -> dict[str, tuple[str, str]]:
     """Return path -> (mode, hash) for the definitions of a commit."""
-    args = ("ls-tree", "-r", "-z", "--full-tree", commit, "jobs", "paused", "settings.toml")
+    args = ("ls-tree", "-r", "-z", "--full-tree", commit, *_FOLDERS, "settings.toml")
     found = {}
     for line in _git(*args).split(b"\0"):
         about, _, name = line.partition(b"\t")
         path = name.decode("utf-8", "surrogateescape")
-        if is_definition(path) or path in {"jobs", "paused"}:
+        if is_definition(path) or path in _FOLDERS:
             mode, _, blob = about.decode().split(" ")
             found[path] = (mode, blob)
     return found
@@ -64,7 +80,7 @@ def _mode_problems(entries: dict[str, tuple[str, str]]) -> Iterator[Problem]:
     for path, (mode, _) in entries.items():
         if mode in _KINDS:
             yield Problem(path, 0, 0, f"{_KINDS[mode]} cannot be a definition")
-        elif path in {"jobs", "paused"}:
+        elif path in _FOLDERS:
             yield Problem(path, 0, 0, "a file where a folder should be")
 
 
