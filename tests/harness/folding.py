@@ -22,10 +22,12 @@ from rota.core.events import (
     Event,
     HistorySealed,
     PipelineRequested,
+    SchedulesFired,
 )
 from rota.core.fold import MAX_RETRY_DELAY_S, NOTHING, Change, Cluster, apply
 from rota.core.job import Reason
 from rota.core.links import Links
+from rota.core.schedules import SCHEDULE
 from rota.core.states import TRANSITIONS, Move, State
 
 MOVES: dict[type[BuildEvent], tuple[Move, ...]] = {
@@ -47,6 +49,7 @@ def indexes(cluster: Cluster) -> dict[str, Any]:
         "running": {agent: sorted(ids) for agent, ids in cluster.running.items()},
         "waiting": {agent: sorted(ids) for agent, ids in cluster.waiting.items()},
         "links": _links(cluster.links),
+        "scheduled": {id_: sorted(ids) for id_, ids in cluster.scheduled.items()},
         "unsealed": _unsealed(cluster, cluster.unsealed),
         "numbered": cluster.numbered,
         "requests": cluster.requests,
@@ -67,9 +70,12 @@ def derived(cluster: Cluster) -> dict[str, Any]:
     by_event = sorted(builds, key=lambda build: build.seq)
     running: dict[str, list[str]] = {}
     waiting: dict[str, list[str]] = {}
+    scheduled: dict[str, list[str]] = {}
     links = Links()
     for build in by_event:
         links.enter(build)
+        if build.trigger.kind == SCHEDULE and build.state is not State.FINISHED:
+            scheduled.setdefault(build.trigger.source, []).append(build.id)
         if build.state is State.RUNNING:
             running.setdefault(build.agent or "", []).append(build.id)
             if build.is_waiting:
@@ -80,6 +86,7 @@ def derived(cluster: Cluster) -> dict[str, Any]:
         "running": {agent: sorted(ids) for agent, ids in running.items()},
         "waiting": {agent: sorted(ids) for agent, ids in waiting.items()},
         "links": _links(links),
+        "scheduled": {id_: sorted(ids) for id_, ids in scheduled.items()},
         "unsealed": _unsealed(
             cluster, [build.id for build in by_event if build.state is State.FINISHED]
         ),
@@ -135,13 +142,13 @@ def _check(seq: int, event: Event, before: Build | None, after: Build | None) ->
         assert before.state is State.FINISHED
         assert before.seq <= event.through
         return
-    assert isinstance(event, BuildEvent | PipelineRequested)
+    assert isinstance(event, BuildEvent | PipelineRequested | SchedulesFired)
     assert after.seq == seq
     is_its = isinstance(event, BuildEvent) and event.build == after.id
     if is_its:
         assert after.last_seq == seq
     if before is None:
-        assert isinstance(event, BuildRequested | BuildRetried | PipelineRequested)
+        assert isinstance(event, BuildRequested | BuildRetried | PipelineRequested | SchedulesFired)
         assert after.requested_seq <= seq
         return
     if _but_seq(before) == _but_seq(after):

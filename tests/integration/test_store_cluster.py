@@ -162,7 +162,9 @@ class Node:
             async for entry in entries:
                 change = self.world.fold(entry)
                 if isinstance(entry.event, HistorySealed):
-                    self.historian.seal(change.sealed, entry.event.through, entry.event.at)
+                    self.historian.seal(
+                        change.sealed, change.ledger, entry.event.through, entry.event.at
+                    )
                 self.mover.folded(entry)
 
 

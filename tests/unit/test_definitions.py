@@ -51,7 +51,7 @@ def test_a_pause_with_a_fault_still_pauses_and_is_told() -> None:
     )
     assert found.jobs["b"].paused == Paused(reason="x")
     assert [str(problem) for problem in problems] == [
-        "paused/b:1:1: unknown key who (known: by, at, reason)",
+        "paused/b:1:1: unknown key who (known: by, at, reason, misses)",
         "paused/b:2:6: at must be a date and time with its zone (such as at = 2026-01-31T12:00:00Z)",
     ]
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rota.core import records as record
+from rota.core import schedules
 from rota.core.build import Build
 from rota.core.definitions import blob_hash, folder_fault
 from rota.core.retention import Remains, Removed, Swept, noted, remains_of
@@ -138,8 +139,18 @@ class MemoryStore:
 
     async def records(self) -> AsyncGenerator[bytes]:
         """Yield the data of every record on ``history``."""
-        for blob in self._files(self._heads.get(HISTORY, "")).values():
-            yield self._blobs[blob]
+        async for data in self._under(record.FOLDER):
+            yield data
+
+    async def ledger(self) -> AsyncGenerator[bytes]:
+        """Yield the data of every file of notes on ``history``."""
+        async for data in self._under(schedules.FOLDER):
+            yield data
+
+    async def _under(self, folder: str) -> AsyncGenerator[bytes]:
+        for path, blob in self._files(self._heads.get(HISTORY, "")).items():
+            if path.startswith(f"{folder}/"):
+                yield self._blobs[blob]
 
     def _files(self, commit: str) -> dict[str, str]:
         if not commit:

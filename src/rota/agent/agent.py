@@ -134,7 +134,7 @@ async def run_agent(
             ensemble=ports.ensemble,
         )
         members = Members(service, ports, loop, group)
-        follower.told.append(members.limits.changed)
+        follower.told += (members.limits.changed, members.scheduler.changed)
         runner.leases = members.leases
         group.create_task(historian.run(), name="historian")
         await follower.follow(await ports.store.head())

@@ -15,6 +15,7 @@ from rota.agent.patience import persist
 from rota.core.build import Build
 from rota.core.fold import encode_picture
 from rota.core.records import encode, record_path
+from rota.core.schedules import Note, encode_notes, ledger_path
 from rota.errors import UnavailableError
 from rota.ports.clock import Clock
 from rota.ports.index import Index
@@ -34,7 +35,7 @@ class Historian:
 
     def __init__(self, world: World, store: Store, index: Index, clock: Clock) -> None:
         self._world, self._store, self._index, self._clock = world, store, index, clock
-        self._sealed: asyncio.Queue[tuple[Sequence[Build], int, datetime]] = asyncio.Queue()
+        self._sealed: asyncio.Queue[tuple[list[Record], int, datetime]] = asyncio.Queue()
         self._pending = 0
         self._snapshot_seq = world.seq
         self._snapshot_at = clock.monotonic()
@@ -44,17 +45,21 @@ class Historian:
         """Read how far the history goes. Call once, before the first seal."""
         self.covered = await self._store.covered()
 
-    def seal(self, builds: Sequence[Build], covers: int, at: datetime) -> None:
-        """Take builds to record; returns at once."""
-        if builds:
+    def seal(
+        self, builds: Sequence[Build], notes: tuple[Note, ...], covers: int, at: datetime
+    ) -> None:
+        """Take builds to record, and what schedules did; returns at once."""
+        records = [Record(record_path(build), encode(build)) for build in builds]
+        if notes:
+            records.append(Record(ledger_path(covers), encode_notes(notes)))
+        if records:
             self._pending += 1
-            self._sealed.put_nowait((builds, covers, at))
+            self._sealed.put_nowait((records, covers, at))
 
     async def run(self) -> None:
         """Record what was sealed, for ever."""
         while True:
-            builds, covers, at = await self._sealed.get()
-            records = [Record(record_path(build), encode(build)) for build in builds]
+            records, covers, at = await self._sealed.get()
             await persist("history", lambda: self._store.record(records, covers=covers, at=at))  # noqa: B023 - awaited within the turn
             self.covered = max(self.covered, covers)
             self._pending -= 1

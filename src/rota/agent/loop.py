@@ -156,7 +156,7 @@ class Loop:
         if isinstance(event, HistorySealed):
             self._is_sealing = False
             self._sealed_at = self._clock.monotonic()
-            self._historian.seal(change.sealed, event.through, event.at)
+            self._historian.seal(change.sealed, change.ledger, event.through, event.at)
         elif isinstance(event, AgentLost):
             self._losing.discard(event.name)
         if self._is_live:

@@ -21,6 +21,7 @@ from rota.agent.patience import persist
 from rota.agent.ports import Ports
 from rota.agent.retention import Sweeper
 from rota.agent.roll import Roll
+from rota.agent.scheduler import Scheduler
 from rota.agent.timeline import watch_timeline
 from rota.core.agents import AgentState
 from rota.core.events import (
@@ -73,7 +74,21 @@ class Members:
             clock=ports.clock,
             record=self._record_swept,
         )
-        works: list[Duty] = [self._watch_silence, self.limits.keep_limits, sweeper.run]
+        self.scheduler = Scheduler(
+            name=me.name,
+            world=world,
+            journal=ports.journal,
+            clock=ports.clock,
+            fence=lambda: self.leadership.fence,
+        )
+        group.create_task(self.scheduler.keep(), name="agenda")
+        loop.on_entry.append(self.scheduler.folded)
+        works: list[Duty] = [
+            self._watch_silence,
+            self.limits.keep_limits,
+            sweeper.run,
+            self.scheduler.lead,
+        ]
         silent, led_s = nobody, never
         if ports.presence is not None:
             roll = Roll(me.name, world, ports.presence, ports.clock, confirms=self._counts_on)

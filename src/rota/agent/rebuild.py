@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import AsyncGenerator
 
 from rota.agent.timeline import has_parted
 from rota.core.build import Build
 from rota.core.fold import Cluster, Picture, decode_picture
 from rota.core.records import decode
+from rota.core.schedules import Note, decode_notes, rebuilt
 from rota.errors import UnavailableError
 from rota.ports.index import Index
 from rota.ports.journal import Journal
@@ -64,8 +66,11 @@ async def restore(
         index.add((), snapshot=(cluster.picture.seq, given))
         return World(journal, index, cluster)
     numbers = await _from_history(store, index, first)
+    schedules = rebuilt([note async for note in _notes(store) if note.seq < first])
     # What lies before the first event is as good as folded, also where there is no event yet.
-    return World(journal, index, Cluster(Picture(seq=first - 1, numbers=numbers)))
+    return World(
+        journal, index, Cluster(Picture(seq=first - 1, numbers=numbers, schedules=schedules))
+    )
 
 
 def _last_known(snapshot: tuple[int, bytes] | None) -> Cluster:
@@ -76,6 +81,13 @@ def _last_known(snapshot: tuple[int, bytes] | None) -> Cluster:
             hint="start the other agents; if most voters are gone for ever: rota recover at one",
         )
     return cluster
+
+
+async def _notes(store: Store) -> AsyncGenerator[Note]:
+    async with contextlib.aclosing(store.ledger()) as ledger:
+        async for data in ledger:
+            for note in decode_notes(data):
+                yield note
 
 
 async def _from_history(store: Store, index: Index, first: int) -> dict[str, int]:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import msgspec
-from msgspec.structs import replace
 
 from rota.agent.patience import persist
 from rota.core.agenda import Due, Round
@@ -22,10 +21,10 @@ from rota.core.build import Build, Edge, Trigger
 from rota.core.events import Fire, Known, SchedulesFired, SchedulesSet, Wanted, kind_of
 from rota.core.job import Spec
 from rota.core.schedules import SCHEDULE, Scheduled, Skip, build_id, revised
+from rota.core.scheduling import asked, wanted_schedules
 from rota.errors import RotaError, StaleError
 from rota.ports.clock import Clock
 from rota.ports.journal import Entry, Journal
-from rota.service.scheduling import asked, wanted_schedules
 from rota.service.world import World
 
 logger = logging.getLogger(__name__)
@@ -73,11 +72,14 @@ class Scheduler:
     async def keep(self) -> None:
         """Keep the agenda in step with what is folded, in pieces, for ever."""
         while True:
-            while self._world.agenda.work(SLICE):
-                await asyncio.sleep(0)
+            await self._work()
             self._due.set()
             await self._news.wait()
             self._news.clear()
+
+    async def _work(self) -> None:
+        while self._world.agenda.work(SLICE):  # noqa: ASYNC110 - others get a turn between pieces
+            await asyncio.sleep(0)
 
     async def lead(self) -> None:
         """Settle what is due, for as long as this agent leads."""
@@ -118,8 +120,7 @@ class Scheduler:
         finally:
             world.agenda.look(round_.schedules)
             self._news.set()
-        while world.agenda.work(SLICE):
-            await asyncio.sleep(0)
+        await self._work()
         return False
 
     def _running(self, schedule: str) -> Sequence[str]:
@@ -176,7 +177,7 @@ class Scheduler:
         if definition is None:
             return Skip(due.schedule, due.at, due.at, f"there was no job {scheduled.job}")
         try:
-            params, spec = asked(world, definition, scheduled.rule, due.at)
+            params, spec = asked(world.definitions, definition, scheduled.rule, due.at)
         except RotaError as error:
             return Skip(due.schedule, due.at, due.at, f"its parameters are refused: {error}")
         wanted = Wanted(
@@ -188,9 +189,7 @@ class Scheduler:
             script=definition.blob,
             needs=tuple(_edge(world.cluster.picture.builds[it]) for it in due.after),
         )
-        return Fire(
-            schedule=due.schedule, at=due.at, build=id_, builds=(wanted,), ends=due.ends
-        )
+        return Fire(schedule=due.schedule, at=due.at, build=id_, builds=(wanted,), ends=due.ends)
 
     # -- what changes ---------------------------------------------------------------------------
 
@@ -198,8 +197,9 @@ class Scheduler:
         """Bring the schedules to what the definitions say, in events of some hundred each."""
         self._is_changed = False
         wanted: dict[str, Scheduled] = {}
-        for count, definition in enumerate(tuple(self._world.definitions.jobs.values())):
-            wanted |= wanted_schedules(self._world, definition)
+        definitions, commit = self._world.definitions, self._world.commit
+        for count, definition in enumerate(definitions.jobs.values()):
+            wanted |= wanted_schedules(definitions, definition, commit)
             if count % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
         known = self._world.cluster.picture.schedules
@@ -214,12 +214,12 @@ class Scheduler:
         new: dict[str, Scheduled] = {}
         removed: list[str] = []
         skips: list[Skip] = []
-        size = count = 0
-        for count, id_ in enumerate(ids, 1):  # noqa: B007 - read after the loop
-            if count > SLICE * 10 or size > MOST_BYTES or len(removed) >= MOST * 4:
-                break
+        size = done = 0
+        while done < min(len(ids), MOST) and size < MOST_BYTES:
+            id_ = ids[done]
+            done += 1
             known = world.cluster.picture.schedules.get(id_)
-            instants = None if known is None else self._world.timetable(id_, known)
+            instants = None if known is None else world.timetable(id_, known)
             revision = revised(id_, known, wanted.get(id_), instants, now)
             if revision is None:
                 continue
@@ -241,6 +241,7 @@ class Scheduler:
                     skips=tuple(skips),
                 )
             )
+        return ids[done:]
 
     async def _write(self, event: Known) -> None:
         """Append what only a leader may, and return when it is folded.

@@ -49,7 +49,8 @@ class Round(msgspec.Struct, frozen=True):
     @property
     def schedules(self) -> dict[str, None]:
         """The schedules that it is about."""
-        return dict.fromkeys([it.schedule for it in (*self.skips, *self.fires)])
+        skipped = (it.schedule for it in self.skips)
+        return dict.fromkeys([*skipped, *(it.schedule for it in self.fires)])
 
 
 class _Entry(msgspec.Struct):
@@ -255,4 +256,3 @@ def _overlapping(
     if policy == "queue":
         why = f"{many} builds of it had not finished, the limit is {MAX_WAITING}"
     return [], Skip(id_, first, first, why)
-

@@ -29,6 +29,7 @@ from rota.core.header import calendars_of, decode_script, parse_header
 from rota.core.ids import job_name_fault
 from rota.core.job import Job
 from rota.core.problem import Problem, nearest
+from rota.core.schedules import Misses
 from rota.core.settings import Settings, parse_settings
 from rota.core.toml_document import Source, read_document
 from rota.core.triggers import Schedule
@@ -47,6 +48,7 @@ class Paused(msgspec.Struct, frozen=True, omit_defaults=True):
     by: str = ""
     at: datetime | None = None
     reason: str = ""
+    misses: Misses = "skip"  # what becomes of its schedules' instants when it is resumed
 
 
 def encode_paused(paused: Paused) -> bytes:
@@ -56,6 +58,8 @@ def encode_paused(paused: Paused) -> bytes:
         lines.append(f"at = {paused.at.isoformat()}")
     if paused.reason:
         lines.append(f"reason = {_toml_string(paused.reason)}")
+    if paused.misses != "skip":
+        lines.append(f"misses = {_toml_string(paused.misses)}")
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -363,4 +367,5 @@ _PAUSED = {
     "by": Field("by", fields.text, 'by = "ada"'),
     "at": Field("at", _instant, "at = 2026-01-31T12:00:00Z"),
     "reason": Field("reason", fields.text, 'reason = "the database moves"'),
+    "misses": Field("misses", fields.one_of(("skip", "run")), 'misses = "run"'),
 }

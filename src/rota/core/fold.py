@@ -49,10 +49,10 @@ from rota.core.events import (
     LeaderElected,
     LeaderResigned,
     PipelineRequested,
-    ScmChanged,
-    StatusPosted,
     SchedulesFired,
     SchedulesSet,
+    ScmChanged,
+    StatusPosted,
     StoreMoved,
     TriggerFailed,
     Unknown,
@@ -66,7 +66,16 @@ from rota.core.job import Reason
 from rota.core.labels import satisfies
 from rota.core.links import Links
 from rota.core.ripple import Ripple, ended
-from rota.core.schedules import SCHEDULE, Fired, Note, Scheduled, fired, fold_note, may_fire, skipped
+from rota.core.schedules import (
+    SCHEDULE,
+    Fired,
+    Note,
+    Scheduled,
+    fired,
+    fold_note,
+    may_fire,
+    skipped,
+)
 from rota.core.states import Move, Result, State, next_state, result_of
 from rota.core.told import Failure, Tip, keep_failure, move_tip, note_posted, owe
 from rota.core.voter import Voter

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from rota.core.build import Build
+from rota.core.schedules import is_ledger
 
 FOLDER = "builds"
 TRAILER = "Journal-Seq"
@@ -49,9 +50,10 @@ def decode(data: bytes) -> Build | None:
 def message(records: Sequence[bytes], covers: int) -> str:
     """Return the message of the commit that writes ``records``, the same for the same arguments.
 
-    Its last line is the trailer that names ``covers``, the journal sequence up to which
+    What schedules did is in its diff. Its last line is the trailer that names ``covers``, the journal sequence up to which
     ``history`` is complete with this commit.
     """
+    records = [data for data in records if not is_ledger(data)]
     count = len(records)
     lines = [f"history: {count} build{'' if count == 1 else 's'}", ""]
     lines += [_line(data) for data in records[:MAX_NAMED]]

@@ -239,6 +239,11 @@ def encode_notes(notes: tuple[Note, ...]) -> bytes:
     return b"".join(_encoder.encode(note) + b"\n" for note in notes)
 
 
+def is_ledger(data: bytes) -> bool:
+    """Whether a file of the history is of the ledger; a build's record begins with a line end."""
+    return data.startswith(b'{"')
+
+
 def decode_notes(data: bytes) -> list[Note]:
     """Return the notes of a ledger's file; lines that are none are passed over."""
     found = []

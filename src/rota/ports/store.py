@@ -152,3 +152,7 @@ class Store(Protocol):
     def records(self) -> AsyncGenerator[bytes]:
         """Yield the data of every record on ``history``. Cost: one pass over it, for a rebuild."""
         ...
+
+    def ledger(self) -> AsyncGenerator[bytes]:
+        """Yield the data of every file in which ``history`` has notes of schedules."""
+        ...

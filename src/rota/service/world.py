@@ -16,13 +16,16 @@ from datetime import datetime
 
 import msgspec
 
+from rota.core.agenda import Agenda
 from rota.core.build import Build
 from rota.core.codec import encode
 from rota.core.definitions import Definitions
-from rota.core.events import BuildsSwept, Unknown
+from rota.core.events import BuildsSwept, SchedulesFired, SchedulesSet, Unknown
 from rota.core.fold import Change, Cluster, apply
 from rota.core.retention import Removed
+from rota.core.schedules import Scheduled
 from rota.core.states import State
+from rota.core.timetable import Timetable
 from rota.errors import NotFoundError, UnavailableError
 from rota.ports.index import Index
 from rota.ports.journal import Entry, Journal
@@ -48,6 +51,7 @@ class World:
         self.troubles: dict[str, str] = {}
         self.contact: Contact | None = None  # the agent that runs this world makes it
         self.is_recovering = False  # the journal is about to begin behind what is known here
+        self.agenda = Agenda(lambda: self.cluster.picture.schedules, self.timetable)
         self._journal, self._index = journal, index
         self._unindexed: dict[str, Build] = {}
         self._recent: deque[Entry] = deque(maxlen=RECENT)
@@ -85,8 +89,16 @@ class World:
             # In the same step as they leave the cluster: a build is always in one of the places.
             self._unindexed.update((build.id, build) for build in change.sealed)
             self.index_sealed()
-        if isinstance(entry.event, BuildsSwept):
-            self._note_swept(entry.event)
+        match entry.event:
+            case BuildsSwept() as event:
+                self._note_swept(event)
+            case SchedulesSet() as event:
+                self.agenda.look([*event.set, *event.removed])
+            case SchedulesFired() as event:
+                self.agenda.look(it.schedule for it in event.skips)
+                self.agenda.look(it.schedule for it in event.fires)
+            case _:
+                pass
         _wake(self._ticks)
         if self._watchers:
             for build in change.builds:
@@ -163,6 +175,14 @@ class World:
     def live(self) -> Iterable[Build]:
         """Return the builds that are in memory: unfinished, or not yet in the index."""
         return itertools.chain(self.cluster.picture.builds.values(), self._unindexed.values())
+
+    def timetable(self, schedule: str, scheduled: Scheduled) -> Timetable | None:
+        """Return when a schedule fires; ``None`` where its rule cannot be read here."""
+        try:
+            return Timetable(scheduled.rule, schedule, {})
+        except (ValueError, KeyError) as error:
+            logger.warning("%s: %s", schedule, error)
+            return None
 
     # -- waiting --------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from rota.adapters.git.process import TIMEOUT_S, Git, GitFailedError, feed
 from rota.adapters.git.stream import COMMAND, ROTA, commit_stream, decode_path
 from rota.adapters.git.tasks import Tasks
 from rota.core import records as record
+from rota.core import schedules
 from rota.core.definitions import blob_hash, folder_fault
 from rota.errors import ConflictError, NotFoundError, StaleError, UnavailableError
 from rota.ports.store import HISTORY, MAIN, Author, Prepared, Record, Source
@@ -265,10 +266,19 @@ class GitStore:
 
     async def records(self) -> AsyncGenerator[bytes]:
         """Yield the data of every record on ``history``, in no particular order."""
+        async for data in self._files(record.FOLDER):
+            yield data
+
+    async def ledger(self) -> AsyncGenerator[bytes]:
+        """Yield the data of every file of notes on ``history``, in no particular order."""
+        async for data in self._files(schedules.FOLDER):
+            yield data
+
+    async def _files(self, folder: str) -> AsyncGenerator[bytes]:
         head = await self.head(HISTORY)
         if not head:
             return
-        args = ("ls-tree", "-r", "-z", "--full-tree", head, f"{record.FOLDER}/")
+        args = ("ls-tree", "-r", "-z", "--full-tree", head, f"{folder}/")
         try:
             async with self.git.talk(*args) as listing, self.git.talk("cat-file", "--batch") as cat:
                 async for hashes in _batches(listing):
