@@ -179,7 +179,7 @@ class World:
     def timetable(self, schedule: str, scheduled: Scheduled) -> Timetable | None:
         """Return when a schedule fires; ``None`` where its rule cannot be read here."""
         try:
-            return Timetable(scheduled.rule, schedule, {})
+            return Timetable(scheduled.rule, schedule, self.definitions.calendars)
         except (ValueError, KeyError) as error:
             logger.warning("%s: %s", schedule, error)
             return None
