@@ -22,6 +22,7 @@ from rota.agent.members import Members, announce
 from rota.agent.mover import Mover
 from rota.agent.patience import persist
 from rota.agent.ports import Ports
+from rota.agent.reactor import Reactor
 from rota.agent.rebuild import restore
 from rota.agent.runner import Runner
 from rota.agent.workplace import Workplace, tmp, work
@@ -33,6 +34,7 @@ from rota.errors import RotaError, UnavailableError
 from rota.ports.journal import Journal
 from rota.service.contact import Contact
 from rota.service.context import Myself, Service
+from rota.service.reactions import events_for
 from rota.service.world import World
 
 logger = logging.getLogger(__name__)
@@ -133,7 +135,17 @@ async def run_agent(
             stop=stop,
             ensemble=ports.ensemble,
         )
-        members = Members(service, ports, loop, group)
+        reactor = Reactor(
+            world=world,
+            journal=ports.journal,
+            store=ports.store,
+            plan=partial(events_for, service),
+            advanced=loop.decide_soon,
+        )
+        loop.on_change.append(reactor.folded)
+        loop.settled = lambda: reactor.settled
+        follower.told.append(reactor.followed)
+        members = Members(service, ports, loop, group, [reactor.run])
         follower.told += (members.limits.changed, members.scheduler.changed)
         runner.leases = members.leases
         group.create_task(historian.run(), name="historian")
@@ -145,6 +157,7 @@ async def run_agent(
             await loop.caught_up()
             group.create_task(mover.run(), name="mover")
             await mover.begin()
+            await reactor.begin()
             await announce(me, world, ports)
             loop.go_live()
             await members.begin(stop)

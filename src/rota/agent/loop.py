@@ -28,6 +28,7 @@ from rota.core.events import (
     StoreMoved,
     kind_of,
 )
+from rota.core.fold import Change
 from rota.core.job import Reason
 from rota.core.states import State
 from rota.errors import PartedError, StaleError, UnavailableError
@@ -57,7 +58,8 @@ class Loop:
     """Folds and decides for one agent.
 
     ``on_entry`` gets each entry after it was folded, also those from before this agent was live;
-    ``before_trim`` the sequence below which the journal is about to forget.
+    ``on_change`` with it what it changed; ``before_trim`` the sequence below which the journal is
+    about to forget. ``settled`` returns up to where events may be sealed.
     """
 
     def __init__(
@@ -92,6 +94,8 @@ class Loop:
         self._caught_up = asyncio.Event()
         self._catch_up_to = 0
         self.on_entry: list[Callable[[Entry], None]] = []
+        self.on_change: list[Callable[[Entry, Change], None]] = []
+        self.settled: Callable[[], int | None] = lambda: None
         self.before_trim: list[Callable[[int], Awaitable[None]]] = []
 
     @property
@@ -166,6 +170,8 @@ class Loop:
                 self._react(build, event)
         for told in self.on_entry:
             told(entry)
+        for heard in self.on_change:
+            heard(entry, change)
         self._note_progress()
         if not isinstance(event, StoreMoved | Emitted):
             self.decide_soon()
@@ -212,6 +218,7 @@ class Loop:
             since_seal_s=self._since_seal_s(),
             journal_first=self._journal_first,
             history_covered=self._historian.covered,
+            settled=self.settled(),
         )
         decision = decide(self._world.cluster, view, now)
         for effect in decision.effects:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -47,7 +47,12 @@ class Members:
     """What makes an agent one among others: the lease, the roll, its part in the engine."""
 
     def __init__(
-        self, service: Service, ports: Ports, loop: Loop, group: asyncio.TaskGroup
+        self,
+        service: Service,
+        ports: Ports,
+        loop: Loop,
+        group: asyncio.TaskGroup,
+        duties: Sequence[Duty] = (),
     ) -> None:
         me, world = service.me, service.world
         self._me, self._world, self._ports, self._group = me, world, ports, group
@@ -89,6 +94,7 @@ class Members:
             sweeper.run,
             self.scheduler.lead,
         ]
+        works += duties
         silent, led_s = nobody, never
         if ports.presence is not None:
             roll = Roll(me.name, world, ports.presence, ports.clock, confirms=self._counts_on)

@@ -21,7 +21,8 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     header's rule: ``schedule``, ``after``, ``event``, ``push``, …; ``by`` is the principal;
     ``source`` names the build or the rule that spoke for it; ``key`` is the idempotency key, if one
     was given. ``at`` is a schedule's instant; ``cause`` the sequence of the event that was reacted
-    to, and ``data`` what of it is worth knowing.
+    to, and ``data`` what of it is worth knowing; ``depth`` is how many builds set one another off
+    before this one.
     """
 
     kind: str = "manual"
@@ -31,6 +32,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     at: Instant | None = None
     cause: Int = 0
     data: dict[str, str] = {}
+    depth: Int = 0
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -24,6 +24,8 @@ from rota.core.labels import satisfies
 
 #: Seals, and so commits of the history, are this many seconds apart, however many builds finish.
 SEAL_EVERY_S = 1.0
+#: After so many events there is a seal, also where no build has finished.
+SEAL_EVENTS = 10_000
 #: Where agents compete: so long after the last event of any build everybody may take any build.
 QUIET_S = 0.1
 #: An exclusive attempt is given up after so many times what any other is.
@@ -101,6 +103,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     since_seal_s: float | None = None
     journal_first: int = 1
     history_covered: int = 0
+    #: The sequence up to which all that events set off was asked for; ``None`` is all.
+    settled: int | None = None
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -203,17 +207,26 @@ def _leaders_duties(
     fence = expected(picture.leader_seq, view.journal_first)
     yield from _lost_agents(cluster, view, fence)
     yield from _lost_builds(cluster, view, fence)
-    has_news = cluster.unsealed or any(note.is_urgent for note in picture.ledger)
-    if has_news and not view.is_sealing:
+    through = picture.seq if view.settled is None else min(picture.seq, view.settled)
+    if not view.is_sealing and _is_worth_a_seal(cluster, through):
         # Not by `sealed_at`: a clock that is set, or another agent's, would stop or hurry it.
         left_s = 0.0 if view.since_seal_s is None else SEAL_EVERY_S - view.since_seal_s
         if left_s <= 0:
-            yield Seal(through=picture.seq, fence=fence)
+            yield Seal(through=through, fence=fence)
         else:
             wakes.append(now + timedelta(seconds=left_s))
     before = trim_floor(cluster, view.history_covered) - KEEP_EVENTS
     if before - view.journal_first >= TRIM_STEP:
         yield Trim(before=before)
+
+
+def _is_worth_a_seal(cluster: Cluster, through: int) -> bool:
+    """Whether a build is ready to leave; or so much happened that who starts would look far back."""
+    picture = cluster.picture
+    oldest = next(iter(cluster.unsealed), None)
+    is_ripe = oldest is not None and picture.builds[oldest].seq <= through
+    is_noted = any(note.is_urgent and note.seq <= through for note in picture.ledger)
+    return is_ripe or is_noted or through - picture.sealed_through > SEAL_EVENTS
 
 
 def _lost_agents(cluster: Cluster, view: View, fence: int) -> Iterator[Effect]:

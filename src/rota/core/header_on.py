@@ -14,7 +14,9 @@ from rota.core.cron import cron_fault
 from rota.core.durations import parse_duration
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.ids import job_name_fault
+from rota.core.patterns import regex_fault
 from rota.core.problem import nearest
+from rota.core.template import TemplateError, names
 from rota.core.triggers import (
     After,
     Chat,
@@ -115,7 +117,14 @@ def _params(value: object, spot: Spot) -> dict[str, str]:
 def _param(value: object, spot: Spot) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value) if isinstance(value, int | float) else fields.text(value, spot)
+    if isinstance(value, int | float):
+        return str(value)
+    text = fields.text(value, spot)
+    try:
+        names(text)
+    except TemplateError as error:
+        raise FieldError(str(error)) from None
+    return text
 
 
 def _name(value: object, spot: Spot) -> str:
@@ -144,10 +153,8 @@ def _results(value: object, spot: Spot) -> tuple[str, ...]:
 
 def _regex(value: object, spot: Spot) -> str:
     pattern = fields.text(value, spot)
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise FieldError(f"is no regular expression: {error}") from None
+    if (fault := regex_fault(pattern)) is not None:
+        raise FieldError(f"is no regular expression: {fault}")
     return pattern
 
 

@@ -81,6 +81,7 @@ async def emit(service: Service, request: m.EmitRequest, who: Principal) -> m.Em
         agent=service.me.name,
         type=request.type,
         data=request.data,
+        build=who.build,
     )
     return m.Emission(seq=await service.write(event))
 
