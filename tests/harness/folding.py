@@ -9,6 +9,8 @@ from typing import Any
 from msgspec.structs import asdict
 
 from rota.core.build import Build
+from rota.core.demands import NOTHING as NO_WISH
+from rota.core.demands import wish_of
 from rota.core.events import (
     ArtifactKept,
     BuildCancelled,
@@ -44,8 +46,7 @@ FOLLOWING = (Move.RELEASE, Move.SETTLE, Move.CANCEL, Move.ASK_TO_STOP)
 def indexes(cluster: Cluster) -> dict[str, Any]:
     """The indexes of a cluster, in comparable form: order counts, but among what moved at once."""
     return {
-        "queues": cluster.queues,
-        "delayed": cluster.delayed,
+        **_queued(cluster),
         "running": {agent: sorted(ids) for agent, ids in cluster.running.items()},
         "waiting": {agent: sorted(ids) for agent, ids in cluster.waiting.items()},
         "links": _links(cluster.links),
@@ -59,14 +60,6 @@ def indexes(cluster: Cluster) -> dict[str, Any]:
 def derived(cluster: Cluster) -> dict[str, Any]:
     """The same indexes, derived from nothing but the picture."""
     builds = cluster.picture.builds.values()
-    queues: dict[str, list[Any]] = {}
-    delayed: dict[str, list[Any]] = {}
-    for build in builds:
-        item = (-build.spec.priority, build.requested_seq, build.id)
-        if build.state is State.QUEUED and build.not_before is None:
-            queues.setdefault(build.spec.labels, []).append(item)
-        elif build.state is State.QUEUED:
-            delayed.setdefault(build.spec.labels, []).append((build.not_before, item))
     by_event = sorted(builds, key=lambda build: build.seq)
     running: dict[str, list[str]] = {}
     waiting: dict[str, list[str]] = {}
@@ -81,8 +74,7 @@ def derived(cluster: Cluster) -> dict[str, Any]:
             if build.is_waiting:
                 waiting.setdefault(build.agent or "", []).append(build.id)
     return {
-        "queues": {labels: sorted(items) for labels, items in queues.items()},
-        "delayed": {labels: sorted(items) for labels, items in delayed.items()},
+        **_queued(Cluster(cluster.picture)),
         "running": {agent: sorted(ids) for agent, ids in running.items()},
         "waiting": {agent: sorted(ids) for agent, ids in waiting.items()},
         "links": _links(links),
@@ -92,6 +84,26 @@ def derived(cluster: Cluster) -> dict[str, Any]:
         ),
         "numbered": {(build.job, build.number): build.id for build in builds},
         "requests": sorted(build.requested_seq for build in builds),
+    }
+
+
+def _queued(cluster: Cluster) -> dict[str, Any]:
+    """Who is queued where, and what is taken of each pool; not what may begin, which rests on time."""
+    queue, throttles = cluster.queue, cluster.throttles
+    free = {
+        (labels, project): items
+        for labels, projects in queue.ready.items()
+        for project, queued in projects.items()
+        if (items := [it for it in queued if wish_of(cluster.picture.builds[it[2]]) == NO_WISH])
+    }
+    uses = queue.pools.uses.items()
+    return {
+        "free": free,
+        "lines": {kind: line.items for kind, line in queue.lines.items()},
+        "delayed": queue.delayed,
+        "by labels": queue.waiting,
+        "pools": {pool: (dict(use.holders), use.used, use.all) for pool, use in uses},
+        "throttles": (throttles.running, throttles.totals),
     }
 
 

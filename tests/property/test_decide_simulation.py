@@ -34,6 +34,7 @@ from rota.core.events import (
 from rota.core.fold import Cluster, Picture, apply, decode_picture, encode_picture
 from rota.core.job import Reason, Retry, Spec
 from rota.core.labels import satisfies
+from rota.core.policy import AGEING
 from rota.core.states import State
 from rota.errors import FencedError, StaleError
 
@@ -82,6 +83,7 @@ class Agent:
         assert cluster is not None
         self.cluster = cluster
         self.claiming: set[str] = set()
+        self.due: set[tuple[str, int]] = set()
         self.is_sealing = False
         self.sealed_at: float | None = None
         self.covered = 0
@@ -144,7 +146,7 @@ class Agent:
         view = self.view()
         effects = decide(self.cluster, view, now).effects
         claims = [effect.build for effect in effects if isinstance(effect, Claim)]
-        assert claims == best(self.cluster, view, now)
+        assert claims == best(self.cluster, view, now, self.due)
         for effect in effects:
             match effect:
                 case Claim():
@@ -225,22 +227,27 @@ class Agent:
         self.is_up = False
 
 
-def best(cluster: Cluster, view: View, now: datetime) -> list[str]:
-    """What should be claimed, found the slow way: by priority, then by age."""
+def best(cluster: Cluster, view: View, now: datetime, due: set[tuple[str, int]]) -> list[str]:
+    """What should be claimed, found the slow way: by priority that grows with age, then by age.
+
+    A retry whose time has come does not wait again when the clock is set back: ``due`` are those.
+    """
+    queued = [b for b in cluster.picture.builds.values() if b.state is State.QUEUED]
     used = {
         build.id
         for build in cluster.picture.builds.values()
         if build.state is State.RUNNING and build.agent == view.name
     } | view.claiming
+    if view.slots > len(used):
+        due |= {(b.id, b.last_seq) for b in queued if b.not_before is None or b.not_before <= now}
     ready = [
         build
-        for build in cluster.picture.builds.values()
-        if build.state is State.QUEUED
-        and build.id not in view.claiming
+        for build in queued
+        if build.id not in view.claiming
         and satisfies(build.spec.labels, view.labels)
-        and (build.not_before is None or build.not_before <= now)
+        and (build.id, build.last_seq) in due
     ]
-    ready.sort(key=lambda build: (-build.spec.priority, build.requested_seq))
+    ready.sort(key=lambda build: (build.stamp - build.spec.priority * AGEING, build.requested_seq))
     return [build.id for build in ready[: max(0, view.slots - len(used))]]
 
 

@@ -100,16 +100,16 @@ def test_a_build_goes_from_the_queue_over_an_agent_to_its_result() -> None:
     story = Story()
     story.request("a", labels="linux")
     assert (story["a"].state, story["a"].ref) == (State.QUEUED, "web#1")
-    assert story.cluster.queues == {"linux": [(0, 1, "a")]}
+    assert story.cluster.queue.ready == {"linux": {"": [(0, 1, "a")]}}
     story.start("a")
     assert (story["a"].state, story["a"].agent, story["a"].attempt) == (State.RUNNING, "p", 1)
-    assert story.cluster.queues == {}
+    assert story.cluster.queue.ready == {}
     assert story.cluster.running == {"p": {"a": None}}
     story.finish("a")
     assert (story["a"].state, story["a"].result) == (State.FINISHED, Result.FAILED)
     assert (story["a"].started_at, story["a"].finished_at) == (moment(1), moment(2))
     assert story.cluster.running == {}
-    assert story.cluster.queued() == 0
+    assert story.cluster.queue.number() == 0
 
 
 def test_a_held_build_waits_for_its_release() -> None:
@@ -133,7 +133,7 @@ def test_a_queue_is_sorted_by_priority_then_age() -> None:
     story = Story()
     for build, priority in (("a", 0), ("b", 5), ("c", 0), ("d", -1), ("e", 5)):
         story.request(build, priority=priority)
-    assert [item[2] for item in story.cluster.queues[""]] == ["b", "e", "a", "c", "d"]
+    assert [item[2] for item in story.cluster.queue.ready[""][""]] == ["b", "e", "a", "c", "d"]
 
 
 def test_only_the_next_attempt_can_be_claimed_and_only_once() -> None:
@@ -208,8 +208,8 @@ def test_a_policy_tries_again_after_twice_the_time() -> None:
             "",
             0,
         )
-        assert story.cluster.queue("") == [(0, 1, "a")]
-        assert (story.cluster.queues, story.cluster.queued()) == ({}, 1)
+        assert story.cluster.queue.delayed == {"a": moment(2 + wait)}
+        assert (story.cluster.queue.ready, story.cluster.queue.number()) == ({}, 1)
         assert (build.agent, build.started_at, build.usage) == (None, None, Usage())
     assert [(a.attempt, a.agent, a.exit_code, a.log_bytes) for a in story["a"].former] == [
         (1, "p", 1, 10),
@@ -217,7 +217,7 @@ def test_a_policy_tries_again_after_twice_the_time() -> None:
     ]
     story.start("a", 3)
     assert story["a"].not_before is None
-    assert story.cluster.delayed == {}
+    assert story.cluster.queue.delayed == {}
     story.finish("a", 3)
     assert story["a"].state is State.FINISHED
 

@@ -146,7 +146,11 @@ async def run_agent(
         loop.settled = lambda: reactor.settled
         follower.told.append(reactor.followed)
         members = Members(service, ports, loop, group, [reactor.run])
-        follower.told += (members.limits.changed, members.scheduler.changed)
+        follower.told += (
+            members.limits.changed,
+            members.policy.changed,
+            members.scheduler.changed,
+        )
         runner.leases = members.leases
         group.create_task(historian.run(), name="historian")
         await follower.follow(await ports.store.head())

@@ -18,6 +18,7 @@ from rota.agent.limits import Limits
 from rota.agent.loop import Loop, never, nobody
 from rota.agent.membership import Membership
 from rota.agent.patience import persist
+from rota.agent.policy import PolicyWriter
 from rota.agent.ports import Ports
 from rota.agent.retention import Sweeper
 from rota.agent.roll import Roll
@@ -31,7 +32,9 @@ from rota.core.events import (
     BuildsSwept,
     LeaderElected,
     LeaderResigned,
+    LimitsSet,
 )
+from rota.core.policy import Policy
 from rota.core.retention import Swept
 from rota.ports.journal import Entry
 from rota.service.context import Myself, Service
@@ -79,6 +82,7 @@ class Members:
             clock=ports.clock,
             record=self._record_swept,
         )
+        self.policy = PolicyWriter(world, self._record_policy)
         self.scheduler = Scheduler(
             name=me.name,
             world=world,
@@ -91,6 +95,7 @@ class Members:
         works: list[Duty] = [
             self._watch_silence,
             self.limits.keep_limits,
+            self.policy.keep_policy,
             sweeper.run,
             self.scheduler.lead,
         ]
@@ -182,6 +187,13 @@ class Members:
             at=self._ports.clock.now(), by=self._me.name, agent=self._me.name, swept=swept
         )
         await self._ports.journal.append(event, fence=self.leadership.fence)
+
+    async def _record_policy(self, policy: Policy) -> int:
+        at, me = self._ports.clock.now(), self._me.name
+        event = LimitsSet(at=at, by=me, agent=me, policy=policy)
+        return await persist(
+            "limits", lambda: self._ports.journal.append(event, fence=self.leadership.fence)
+        )
 
     async def found(self, labels: dict[str, str]) -> None:
         """Record what this agent found on its machine since it started."""

@@ -318,7 +318,13 @@ class Runner:
 
 def task_for(build: Build, home: Path, script: Path, place: Place, settings: Settings) -> Task:
     """Return what the executor is to run for a build's present attempt."""
-    identity = Identity(job=build.job, number=build.number, build=build.id, attempt=build.attempt)
+    identity = Identity(
+        job=build.job,
+        number=build.number,
+        build=build.id,
+        attempt=build.attempt,
+        fence=build.fence,
+    )
     return Task(
         home=home,
         argv=(str(script),),

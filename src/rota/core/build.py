@@ -148,6 +148,8 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     cell: dict[str, ParamValue] = {}  # of a cell: what tells it from the others of its group
     lane: str = ""  # newer builds of the same job and lane end older ones, by `supersede`
     superseded_by: str = ""  # the newer build
+    fence: Int = 0  # the sequence of its last claim: later holders of anything have larger ones
+    stamp: Int = 0  # how many builds of its project had begun when it was asked for
     is_waiting: bool = False  # its script waits for other builds: its slot is free for them
 
     @property

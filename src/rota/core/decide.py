@@ -8,19 +8,22 @@ journal refuses those that came too late: deciding on a stale state is harmless.
 
 from __future__ import annotations
 
-import bisect
 import math
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime, timedelta
-from itertools import chain, islice
-from operator import itemgetter
+from itertools import islice
 from zlib import crc32
 
 import msgspec
 
 from rota.core.agents import Agent, AgentState
-from rota.core.fold import Cluster, QueueItem
+from rota.core.build import Build
+from rota.core.demands import project_of
+from rota.core.fold import Cluster
 from rota.core.labels import satisfies
+from rota.core.shares import QueueItem
+from rota.core.states import State
+from rota.core.trial import Trial
 
 #: Seals, and so commits of the history, are this many seconds apart, however many builds finish.
 SEAL_EVERY_S = 1.0
@@ -117,8 +120,8 @@ class Decision(msgspec.Struct, frozen=True):
 def decide(cluster: Cluster, view: View, now: datetime) -> Decision:
     """Return what this agent should do at ``now``.
 
-    Cost: the agent's free slots and the number of distinct label expressions; not the length of
-    the queues, but for retries whose time has come: these it sorts.
+    Cost: the agent's free slots, the label expressions and the projects that have builds queued;
+    not how many these are.
     """
     effects: list[Effect] = []
     wakes: list[datetime] = []
@@ -138,34 +141,72 @@ def _claims(cluster: Cluster, view: View, now: datetime, wakes: list[datetime]) 
     is_out = myself is not None and (myself.draining or myself.state is AgentState.LOST)
     if free <= 0 or not view.takes_builds or is_out:
         return
-    best = sorted(
-        item
-        for items in chain(_queues(cluster, view, now, wakes), _ripe(cluster, view, now, wakes))
-        for item in islice((item for item in items if item[2] not in view.claiming), free)
-    )
-    for _, _, build_id in best[:free]:
-        build = cluster.picture.builds[build_id]
+    changes_at = cluster.queue.look(now, lambda labels: bool(cluster.fitting(labels)))
+    if changes_at is not None:
+        wakes.append(changes_at)
+    fitting = [labels for labels in cluster.queue.ready if satisfies(labels, view.labels)]
+    best: dict[str, list[QueueItem]] = {}
+    for labels in fitting:
+        for item in _mine(cluster, view, labels, free, now, wakes):
+            project = project_of(cluster.picture.builds[item[2]].job)
+            best.setdefault(project, []).append(item)
+    for items in best.values():
+        items.sort()
+    for build in _first(cluster, view, best, _had(cluster, fitting), free, now):
         yield Claim(build=build.id, attempt=build.attempt + 1, expect=build.last_seq)
 
 
-def _queues(
-    cluster: Cluster, view: View, now: datetime, wakes: list[datetime]
-) -> Iterator[list[QueueItem]]:
-    """Yield, sorted, what waits for agents like this one, and is this one's to take."""
-    for labels, queue in cluster.queues.items():
-        if satisfies(labels, view.labels):
-            yield _share(cluster, view, labels, queue, now, wakes)
+def _mine(
+    cluster: Cluster, view: View, labels: str, free: int, now: datetime, wakes: list[datetime]
+) -> Iterator[QueueItem]:
+    """Return, in order, the first builds with these labels that are this agent's to take."""
+    queues = cluster.queue.ready[labels]
+    order = cluster.in_turn(queues, cluster.picture.shares.of(labels))
+    items = (item for item in order if item[2] not in view.claiming)
+    possible = _possible(cluster, view, items, now)
+    start, number = _share(cluster, view, labels, now, wakes)
+    return islice(possible, start, start + min(number, free))
+
+
+def _first(
+    cluster: Cluster,
+    view: View,
+    queues: Mapping[str, Sequence[QueueItem]],
+    had: Mapping[str, float],
+    free: int,
+    now: datetime,
+) -> Iterator[Build]:
+    """Yield the first of several projects' builds, as many as are free."""
+    possible = _possible(cluster, view, cluster.in_turn(queues, had), now)
+    return (cluster.picture.builds[item[2]] for item in islice(possible, free))
+
+
+def _possible(
+    cluster: Cluster, view: View, items: Iterator[QueueItem], now: datetime
+) -> Iterator[QueueItem]:
+    """Yield those that may begin if all before them do."""
+    if not cluster.queue.lines and not cluster.throttles.throttles:
+        return items
+    builds = cluster.picture.builds
+    claimed = (builds[id_] for id_ in view.claiming if id_ in builds)
+    queued = [build for build in claimed if build.state is State.QUEUED]
+    trial = Trial(cluster.queue, cluster.throttles, view.name, now, queued)
+    return (item for item in items if trial.begins(builds[item[2]]))
+
+
+def _had(cluster: Cluster, fitting: Iterable[str]) -> Mapping[str, float]:
+    """Return what each project has had of builds that this agent could have run."""
+    total: dict[str, float] = {}
+    for labels in fitting:
+        for project, much in cluster.picture.shares.of(labels).items():
+            total[project] = total.get(project, 0.0) + much
+    return total
 
 
 def _share(
-    cluster: Cluster,
-    view: View,
-    labels: str,
-    queue: list[QueueItem],
-    now: datetime,
-    wakes: list[datetime],
-) -> list[QueueItem]:
-    """Return the part of a queue that is this agent's, so that not all claim the same builds.
+    cluster: Cluster, view: View, labels: str, now: datetime, wakes: list[datetime]
+) -> tuple[int, int]:
+    """Return from where on, and how many, of the builds with these labels are this agent's.
 
     All builds that have a free slot somewhere start now anyway; which of them where is the same to
     everybody. The slots are counted through in an order that changes with each event, and the n-th
@@ -174,30 +215,16 @@ def _share(
     """
     rivals = [name for name in cluster.fitting(labels) if cluster.free_slots(name) > 0]
     if len(rivals) < 2 or view.name not in rivals or view.quiet_s >= QUIET_S:
-        return queue
-    turn = crc32(f"{cluster.picture.seq} {queue[0][2]}".encode()) % len(rivals)
+        return 0, view.slots
+    wakes.append(now + timedelta(seconds=QUIET_S - view.quiet_s))
+    first = next(iter(cluster.queue.ready[labels].values()))[0][2]
+    turn = crc32(f"{cluster.picture.seq} {first}".encode()) % len(rivals)
     start = 0
     for name in (*rivals[turn:], *rivals[:turn]):
         if name == view.name:
             break
         start += cluster.free_slots(name)
-        if start >= len(queue):
-            wakes.append(now + timedelta(seconds=QUIET_S - view.quiet_s))
-            return []
-    wakes.append(now + timedelta(seconds=QUIET_S - view.quiet_s))
-    return queue[start : start + cluster.free_slots(view.name)]
-
-
-def _ripe(
-    cluster: Cluster, view: View, now: datetime, wakes: list[datetime]
-) -> Iterator[list[QueueItem]]:
-    """Yield, sorted, the retries whose time has come; note when the next ones' will."""
-    for labels, delayed in cluster.delayed.items():
-        if satisfies(labels, view.labels):
-            ripe = bisect.bisect_right(delayed, now, key=itemgetter(0))
-            if ripe < len(delayed):
-                wakes.append(delayed[ripe][0])
-            yield sorted(item for _, item in delayed[:ripe])
+    return start, cluster.free_slots(view.name)
 
 
 def _leaders_duties(

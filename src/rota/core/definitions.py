@@ -149,6 +149,7 @@ def check(
     problems += clashes(files, files)
     problems += _misnamed(files, calendar_names(files))
     problems += _circles(files)
+    problems += _without_limits(files, _settings(files))
     return _definitions(files, former), tuple(sorted(problems))
 
 
@@ -164,6 +165,7 @@ def check_changes(
     changes: Mapping[str, bytes | None],
     paths: Iterable[str] = (),
     others: Mapping[str, bytes] = {},
+    settings: bytes | None = None,
 ) -> tuple[Problem, ...]:
     """Return the problems of changed files alone; what was bad before is not looked at.
 
@@ -171,7 +173,10 @@ def check_changes(
         changes: Path -> new bytes; ``None`` for a file that goes.
         paths: Of all files after the change, to see names that differ only in case, and which
             calendars there are.
-        others: Files that stay as they are, if calendars change: some may name one that goes.
+        others: Files that stay as they are, if calendars or the settings change: some may name a
+            calendar or a limit that goes.
+        settings: The settings after the change, which changed jobs may name limits of; ``None``
+            leaves that out.
     """
     new = {path: data for path, data in changes.items() if data is not None}
     files = {path: _parsed(path, "", data) for path, data in new.items() if is_definition(path)}
@@ -183,16 +188,25 @@ def check_changes(
     }
     problems += _misnamed(files | staying, calendar_names(every))
     problems += _circles(files | staying)
+    if settings is not None:
+        known = {SETTINGS: _parsed(SETTINGS, "", settings)}
+        problems += _without_limits(files | staying, _settings(known))
     return tuple(sorted(problems))
 
 
 def check_file(
-    path: str, data: bytes, calendars: Collection[str] | None = None
+    path: str,
+    data: bytes,
+    calendars: Collection[str] | None = None,
+    settings: Settings | None = None,
 ) -> tuple[Problem, ...]:
-    """Return the problems of one file that is a definition; with ``calendars``, if they are known."""
+    """Return the problems of one file that is a definition.
+
+    With ``calendars`` and ``settings`` also of what it names of them.
+    """
     parsed = _parsed(path, "", data)
     misnamed = _misnamed({path: parsed}, calendars) if calendars is not None else []
-    return tuple(sorted([*parsed.problems, *misnamed]))
+    return tuple(sorted([*parsed.problems, *misnamed, *_without_limits({path: parsed}, settings)]))
 
 
 def calendar_names(paths: Iterable[str]) -> set[str]:
@@ -205,6 +219,37 @@ def calendar_name(path: str) -> str | None:
     name, dot, kind = path.removeprefix(CALENDARS).rpartition(".")
     good = path.startswith(CALENDARS) and dot and kind in {"toml", "ics"} and NAME.fullmatch(name)
     return name if good else None
+
+
+def _settings(files: Mapping[str, Parsed]) -> Settings | None:
+    """Return the settings, the defaults where there are none; ``None`` where they have faults."""
+    parsed = files.get(SETTINGS)
+    if parsed is None:
+        return Settings()
+    is_good = not parsed.problems and isinstance(parsed.value, Settings)
+    return parsed.value if is_good else None  # type: ignore[return-value]  # it is, if it is good
+
+
+def _without_limits(files: Mapping[str, Parsed], settings: Settings | None) -> list[Problem]:
+    """Return a problem for each limit that a job takes of and that is not there, or not so large."""
+    found = []
+    limits = settings.limits if settings is not None else {}
+    for path, parsed in files.items() if settings is not None else ():
+        job = parsed.value
+        if not isinstance(job, Job):
+            continue
+        for take, (line, column) in zip(job.spec.limits, job.limit_places, strict=False):
+            capacity = limits.get(take.name)
+            if capacity is None:
+                text = f"no limit is called {take.name!r}"
+                hint = nearest(take.name, limits)
+                hint = hint or f"set it in {SETTINGS}: [limits] {take.name} = {max(1, take.take)}"
+                found.append(Problem(path, line, column, text, hint))
+            elif take.take > capacity > 0:
+                text = f"takes {take.take} of {take.name!r}, of which there are {capacity}"
+                hint = f"take less, or raise it in {SETTINGS}"
+                found.append(Problem(path, line, column, text, hint))
+    return found
 
 
 def _misnamed(files: Mapping[str, Parsed], calendars: Collection[str]) -> list[Problem]:

@@ -18,6 +18,7 @@ import msgspec
 from rota.core.build import Annotation, Artifact, Build, Edge, Group, Trigger, Usage
 from rota.core.instant import Instant
 from rota.core.job import Int, ParamValue, Reason, Spec
+from rota.core.policy import Policy
 from rota.core.retention import Swept
 from rota.core.schedules import Scheduled, Skip
 
@@ -340,6 +341,12 @@ class HistorySealed(Fact, frozen=True, kw_only=True, tag="history.sealed"):
     through: Int
 
 
+class LimitsSet(Fact, frozen=True, kw_only=True, tag="limits.set"):
+    """From here on claims are judged by this: the settings say so. Written by the leader."""
+
+    policy: Policy
+
+
 class Emitted(Fact, frozen=True, kw_only=True, tag="custom"):
     """An event of the users' own: ``type`` is dotted, ``data`` any JSON object.
 
@@ -486,6 +493,7 @@ Known = (
     | VoterDismissed
     | StoreMoved
     | HistorySealed
+    | LimitsSet
     | Emitted
     | ScmChanged
     | HookCalled
@@ -544,6 +552,8 @@ def key_of(event: Event) -> str:
             return "history"
         case BuildsSwept():
             return "swept"
+        case LimitsSet():
+            return "limits"
         case Emitted():
             return "custom"
         case ScmChanged():

@@ -12,15 +12,17 @@ What is here is what is live: builds that are held, queued or running, and finis
 from __future__ import annotations
 
 import bisect
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import takewhile
-from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
+from rota.core import rates
 from rota.core.agents import Agent, change
 from rota.core.build import Attempt, Build, Usage, step
+from rota.core.demands import project_of
 from rota.core.events import (
     EPOCH,
     AgentDrained,
@@ -48,6 +50,7 @@ from rota.core.events import (
     HookCalled,
     LeaderElected,
     LeaderResigned,
+    LimitsSet,
     PipelineRequested,
     SchedulesFired,
     SchedulesSet,
@@ -65,6 +68,8 @@ from rota.core.instant import Instant
 from rota.core.job import Reason
 from rota.core.labels import satisfies
 from rota.core.links import Links
+from rota.core.policy import Policy
+from rota.core.queue import Queue
 from rota.core.ripple import Ripple, ended
 from rota.core.schedules import (
     SCHEDULE,
@@ -76,17 +81,15 @@ from rota.core.schedules import (
     may_fire,
     skipped,
 )
+from rota.core.shares import QueueItem, Shares, in_turn
 from rota.core.states import Move, Result, State, next_state, result_of
+from rota.core.throttles import Throttles
 from rota.core.told import Failure, Tip, keep_failure, move_tip, note_posted, owe
 from rota.core.voter import Voter
 
 MAX_RETRY_DELAY_S = 3600.0
 #: More builds or attempts than this are a fault of whoever wrote the number.
 MAX_COUNT = 2**53
-
-QueueItem = tuple[int, int, str]
-"""(-priority, sequence of the request, build id): sorts by priority, then age."""
-_T = TypeVar("_T", QueueItem, tuple[datetime, QueueItem])
 
 
 class Picture(msgspec.Struct):
@@ -117,6 +120,12 @@ class Picture(msgspec.Struct):
     ] = {}  # builds of which a forge is to be told, and what it was told last
     schedules: dict[str, Scheduled] = {}
     ledger: tuple[Note, ...] = ()  # what the history does not have yet
+    policy: Policy = Policy()
+    #: By project, how many of its builds have begun.
+    begun: dict[str, int] = {}
+    shares: Shares = msgspec.field(default_factory=Shares)
+    #: By job, until when its rate is used up, in seconds since 1970.
+    rates: dict[str, float] = {}
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -144,32 +153,30 @@ NOTHING = Change()
 class Cluster:
     """The folded state: a picture, and the indexes over it that decisions read.
 
-    ``queues`` has one sorted list for each label expression, and ``delayed`` another one of retries
-    that wait for their time, sorted by that; ``running`` has the builds of each agent, and
-    ``waiting`` those of them whose scripts wait for others; ``links`` who waits for whom;
-    ``unsealed`` the finished builds that the history does not have yet, oldest first; ``requests``
-    the sequences of all builds' requests, sorted; ``scheduled`` the builds of each schedule that
-    have not finished.
+    ``queue`` has who is queued, and which of them may begin; ``throttles`` what runs by labels;
+    ``running`` the builds of each agent, and ``waiting`` those of them whose scripts wait for
+    others; ``links`` who waits for whom; ``unsealed`` the finished builds that the history does not
+    have yet, oldest first; ``requests`` the sequences of all builds' requests, sorted; ``scheduled`` the builds of
+    each schedule that have not finished.
     """
 
     __slots__ = (
         "_fitting",
-        "delayed",
         "links",
         "numbered",
         "picture",
-        "queues",
+        "queue",
         "requests",
         "running",
         "scheduled",
+        "throttles",
         "unsealed",
         "waiting",
     )
 
     def __init__(self, picture: Picture | None = None) -> None:
         self.picture = picture or Picture()
-        self.queues: dict[str, list[QueueItem]] = {}
-        self.delayed: dict[str, list[tuple[datetime, QueueItem]]] = {}
+        self.queue, self.throttles = _judges(self.picture)
         self.running: dict[str, dict[str, None]] = {}
         self.waiting: dict[str, dict[str, None]] = {}
         self.links = Links()
@@ -208,15 +215,33 @@ class Cluster:
     def agents_changed(self) -> None:
         """Forget who fits what."""
         self._fitting.clear()
+        self.queue.agents_changed()
 
-    def queued(self) -> int:
-        """Return how many builds are queued, retries that wait for their time included."""
-        return sum(map(len, self.queues.values())) + sum(map(len, self.delayed.values()))
+    def policy_changed(self) -> None:
+        """Derive anew what rests on the policy. Cost: the builds that have not finished."""
+        self.queue, self.throttles = _judges(self.picture)
+        for build in self.picture.builds.values():
+            if build.state is State.QUEUED:
+                self.queue.enter(build)
+            elif build.state is State.RUNNING:
+                _run(self, build)
 
-    def queue(self, labels: str) -> list[QueueItem]:
-        """Return all that is queued for one label expression, sorted. Cost: its length."""
-        delayed = (item for _, item in self.delayed.get(labels, ()))
-        return sorted([*self.queues.get(labels, ()), *delayed])
+    def in_turn(
+        self, queues: Mapping[str, Sequence[QueueItem]], had: Mapping[str, float]
+    ) -> Iterator[QueueItem]:
+        """Yield several projects' queued builds in order, given what each has had."""
+        shares, policy = self.picture.shares, self.picture.policy
+        return in_turn(queues, had, lambda project: shares.grain / policy.weight(project))
+
+    def may_begin(self, build: Build, agent: str, at: datetime) -> bool:
+        """Whether an agent may begin a build at that time, by all limits."""
+        has_room = self.throttles.room(build.spec.labels, agent) > 0
+        return has_room and self.queue.may_begin(build, at)
+
+
+def _judges(picture: Picture) -> tuple[Queue, Throttles]:
+    policy = picture.policy
+    return Queue(picture.builds, policy, picture.rates), Throttles(policy.throttles)
 
 
 def encode_picture(cluster: Cluster) -> bytes:
@@ -285,6 +310,9 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
             _voting(picture.voters, event)
         case StoreMoved():
             picture.refs[event.ref], picture.ref_seqs[event.ref] = event.new, seq
+        case LimitsSet():
+            picture.policy = event.policy
+            cluster.policy_changed()
         case ScmChanged():
             return Change(is_news=move_tip(picture.tips, seq, event))
         case TriggerFailed():
@@ -341,6 +369,9 @@ def _on_build(cluster: Cluster, seq: int, event: BuildEvent) -> Change:
         # Also an event that moves nothing is the last one of its build: the journal compares the
         # next writer's claim with it, so it must be known here.
         after = replace(_moved(cluster, before, event) or before, last_seq=seq, seq=seq)
+        if before.state is State.QUEUED and after.state is State.RUNNING:
+            after = replace(after, fence=seq)
+            _charge(cluster, after, event.at)
     after = _put(cluster, before, after)
     is_new = before is None or before.state is State.FINISHED
     if not _moves_others(cluster, after, event, is_new=is_new):
@@ -516,14 +547,19 @@ def _entering(cluster: Cluster, seq: int, event: BuildEvent) -> Build | None:
         case BuildRequested():
             number = cluster.picture.numbers.get(event.job, 0) + 1
             cluster.picture.numbers[event.job] = number
-            return _requested(seq, event, number)
+            return _requested(cluster, seq, event, number)
         case BuildRetried(record=record) if record.id == event.build:
             return _revived(cluster, seq, event, record)
         case _:
             return None
 
 
-def _requested(seq: int, event: BuildRequested, number: int) -> Build:
+def _requested(cluster: Cluster, seq: int, event: BuildRequested, number: int) -> Build:
+    rate, used = event.spec.rate, cluster.picture.rates
+    if rate is not None and rate.is_sound and event.job in used:
+        # What an agent whose clock was far ahead has used up does not last until its time comes.
+        used[event.job] = min(used[event.job], event.at.timestamp() + rate.per_s)
+        cluster.queue.rate_changed(event.job)
     # What waits for others is held, and judged at once: it may be let go by the same event.
     is_held = event.held or event.needs or event.group or event.cell
     return Build(
@@ -538,6 +574,7 @@ def _requested(seq: int, event: BuildRequested, number: int) -> Build:
         commit=event.commit,
         script=event.script,
         held=event.held,
+        stamp=cluster.picture.begun.get(project_of(event.job), 0),
         pipeline=event.pipeline,
         parent=event.parent,
         requested_seq=seq,
@@ -559,7 +596,15 @@ def _revived(cluster: Cluster, seq: int, event: BuildRetried, record: Build) -> 
         return None
     picture.numbers[record.job] = max(picture.numbers.get(record.job, 0), record.number)
     # A record from before the journal was begun anew may name a sequence that is still to come.
-    return replace(after, requested_seq=min(record.requested_seq, seq), last_seq=seq, seq=seq)
+    stamp = min(record.stamp, picture.begun.get(project_of(record.job), 0))
+    return replace(
+        after,
+        requested_seq=min(record.requested_seq, seq),
+        stamp=stamp,
+        fence=min(record.fence, seq),
+        last_seq=seq,
+        seq=seq,
+    )
 
 
 def _retried(cluster: Cluster, build: Build, event: BuildRetried) -> Build | None:
@@ -593,7 +638,20 @@ def _sealed(cluster: Cluster, seq: int, event: HistorySealed) -> Change:
     picture.ledger = tuple(note for note in picture.ledger if note.seq > event.through)
     picture.sealed_through = max(picture.sealed_through, min(event.through, seq))
     picture.sealed_seq, picture.sealed_at = seq, event.at
+    picture.shares.forget()
     return Change(sealed=done, ledger=notes)
+
+
+def _charge(cluster: Cluster, build: Build, at: datetime) -> None:
+    """Note that a queued build begins: its project has had a turn, its job's rate is used."""
+    picture, spec = cluster.picture, build.spec
+    project = project_of(build.job)
+    picture.begun[project] = picture.begun.get(project, 0) + 1
+    picture.shares.begin(spec.labels, project, picture.policy.weight(project))
+    if spec.rate is not None and spec.rate.is_sound:
+        used_until = picture.rates.get(build.job, 0.0)
+        picture.rates[build.job] = rates.after(used_until, spec.rate, at.timestamp())
+        cluster.queue.rate_changed(build.job)
 
 
 def _moved(cluster: Cluster, build: Build, event: BuildEvent) -> Build | None:
@@ -608,6 +666,8 @@ def _moved(cluster: Cluster, build: Build, event: BuildEvent) -> Build | None:
             return replace(build, held=()) if build.state is State.HELD else None
         case BuildStarted():
             if event.attempt != build.attempt + 1:
+                return None
+            if not cluster.may_begin(build, event.agent, event.at):
                 return None
             return step(
                 build,
@@ -726,8 +786,10 @@ def _put(cluster: Cluster, before: Build | None, after: Build) -> Build:
     return after
 
 
-def _item(build: Build) -> QueueItem:
-    return (-build.spec.priority, build.requested_seq, build.id)
+def _run(cluster: Cluster, build: Build) -> None:
+    cluster.queue.hold(build)
+    if not build.is_waiting:
+        cluster.throttles.begin(build.spec.labels, build.agent or "")
 
 
 def _enter(cluster: Cluster, build: Build) -> None:
@@ -738,13 +800,9 @@ def _enter(cluster: Cluster, build: Build) -> None:
         cluster.links.enter(build)
     match build.state:
         case State.QUEUED:
-            labels = build.spec.labels
-            if build.not_before is None:
-                bisect.insort(cluster.queues.setdefault(labels, []), _item(build))
-            else:
-                delayed = cluster.delayed.setdefault(labels, [])
-                bisect.insort(delayed, (build.not_before, _item(build)))
+            cluster.queue.enter(build)
         case State.RUNNING:
+            _run(cluster, build)
             cluster.running.setdefault(build.agent or "", {})[build.id] = None
             if build.is_waiting:
                 cluster.waiting.setdefault(build.agent or "", {})[build.id] = None
@@ -762,11 +820,11 @@ def _leave(cluster: Cluster, build: Build) -> None:
         cluster.links.leave(build)
     match build.state:
         case State.QUEUED:
-            if build.not_before is None:
-                _take(cluster.queues, build.spec.labels, _item(build))
-            else:
-                _take(cluster.delayed, build.spec.labels, (build.not_before, _item(build)))
+            cluster.queue.leave(build)
         case State.RUNNING:
+            cluster.queue.free(build)
+            if not build.is_waiting:
+                cluster.throttles.end(build.spec.labels, build.agent or "")
             for builds in (cluster.running, cluster.waiting):
                 mine = builds.get(build.agent or "", {})
                 mine.pop(build.id, None)
@@ -783,11 +841,3 @@ def _leave_schedule(scheduled: dict[str, dict[str, None]], build: Build) -> None
     builds.pop(build.id, None)
     if not builds:
         scheduled.pop(build.trigger.source, None)
-
-
-def _take(queues: dict[str, list[_T]], labels: str, item: _T) -> None:
-    """Remove an item from a sorted queue; no empty queue is kept."""
-    queue = queues[labels]
-    del queue[bisect.bisect_left(queue, item)]
-    if not queue:
-        del queues[labels]

@@ -15,6 +15,7 @@ from rota.core.calendar_file import Use, calendar_uses
 from rota.core.environment import param_fault, variable, variable_fault
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.header_block import decode_script, find_block
+from rota.core.header_limits import LIMITS, check_limits
 from rota.core.header_on import read_on
 from rota.core.job import Job, Keep, Param, ParamValue, Reason, Retry, Spec
 from rota.core.labels import parse_labels, print_labels
@@ -30,7 +31,7 @@ MAX_HEADER_CHARACTERS = 64 * 1024
 DAY_S = 86_400.0
 MAX_DURATION_S = 30 * DAY_S
 
-UNSUPPORTED = ("scm", "image", "needs", "matrix", "concurrency", "secrets", "services")
+UNSUPPORTED = ("scm", "image", "needs", "matrix", "secrets", "services")
 
 
 def parse_header(text: str, *, name: str, path: str) -> tuple[Job | None, tuple[Problem, ...]]:
@@ -100,7 +101,11 @@ def _read_job(document: Document, name: str, problems: list[Problem]) -> Job:
     for key in values.get("params", {}).keys() & values.get("env", {}).keys():
         spot.at("env").at(key).key_fault(f"env.{key} is a parameter as well", "keep one of them")
     top = {key: values.pop(key) for key in ("description", "params", "on") if key in values}
-    return Job(name=name, **top, spec=Spec(**values))
+    takes = values.pop("limits", ())
+    values["limits"] = tuple(placed.take for placed in takes)
+    places = tuple((placed.line, placed.column) for placed in takes)
+    job = Job(name=name, **top, spec=Spec(**values), limit_places=places)
+    return check_limits(job, spot)
 
 
 def _own_table(document: Document, problems: list[Problem]) -> dict[str, Any]:
@@ -283,4 +288,5 @@ _JOB = {
     "keep": Field("keep", _keep, 'keep = { logs = "30d", builds = 50 }'),
     "exclusive": Field("exclusive", fields.boolean, "exclusive = true"),
     "on": Field("on", read_on, 'on = [ { cron = "H 2 * * *" }, { push = "main" } ]'),
+    **LIMITS,
 }

@@ -93,6 +93,30 @@ class Matrix(msgspec.Struct, frozen=True, omit_defaults=True):
     max_parallel: Int = 0
 
 
+class Take(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How much of a named limit a build takes while it runs; 0 is all of it."""
+
+    name: str
+    take: Int = 1
+
+
+class Rate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """At most ``count`` builds begin at once, and in the long run that many in ``per_s`` seconds."""
+
+    count: Int
+    per_s: float
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it can be carried out."""
+        return 0 < self.count <= 10**6 and 0.001 <= self.per_s <= 10**9
+
+    @property
+    def step_s(self) -> float:
+        """Seconds for which one build uses it up."""
+        return self.per_s / self.count
+
+
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     """What running a job takes. It travels with each build, so that a later edit changes no queue.
 
@@ -101,6 +125,9 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     build survives its daemon only for 1.1 of ``agents.lost_after``, unless the agent is alone.
     ``supersede`` says which older builds a newer one of the same lane ends: those that have not
     begun, or running ones as well.
+    At most ``concurrency`` builds of the job run at once, 0 is no limit; with ``concurrency_key``, in
+    which parameters stand as ``{name}``, that many for each text it comes to. ``limits`` are what
+    it takes of the settings' limits.
     """
 
     labels: str = ""
@@ -115,6 +142,10 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     keep: Keep = Keep()
     exclusive: bool = False
     supersede: Literal["", "queued", "running"] = ""
+    concurrency: Int = 0
+    concurrency_key: str = ""
+    limits: tuple[Take, ...] = ()
+    rate: Rate | None = None
 
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -127,6 +158,8 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     on: tuple[On, ...] = ()
     needs: tuple[Need, ...] = ()
     matrix: Matrix | None = None
+    #: Where in the script its limits stand, line and column of each.
+    limit_places: tuple[tuple[Int, Int], ...] = ()
     supersede_key: str = (
         ""  # with {parameters} and {fields} of the trigger: which lane a build is in
     )

@@ -174,6 +174,20 @@ def satisfies(text: str, labels: Mapping[str, str]) -> bool:
     return not bad and matches(expr, labels)
 
 
+@functools.lru_cache(maxsize=4096)
+def conjuncts(text: str) -> frozenset[str]:
+    """Return the parts of an expression that must all match, in canonical form; sorted by nothing.
+
+    A bad expression is one part.
+    """
+    expr, bad = _remembered(text)
+    if bad:
+        return frozenset((text,))
+    if expr is None:
+        return frozenset()
+    return frozenset(map(print_labels, expr.items if isinstance(expr, And) else (expr,)))
+
+
 def refusal(text: str, labels: Mapping[str, str]) -> str | None:
     """Return the `first_refusal` of the expression ``text``; of a bad one, the whole text."""
     expr, bad = _remembered(text)

@@ -10,6 +10,10 @@ from rota.core import fields
 from rota.core.environment import variable, variable_fault
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.header import DAY_S, MAX_DURATION_S, MAX_HEADER_CHARACTERS
+from rota.core.header_limits import MAX_TAKE, limit_name_fault
+from rota.core.ids import job_name_fault
+from rota.core.labels import parse_labels, print_labels
+from rota.core.policy import AGEING, Policy, Throttle
 from rota.core.problem import Problem
 from rota.core.toml_document import Source, read_document
 
@@ -46,6 +50,12 @@ class Builds(msgspec.Struct, frozen=True):
     keep_failed_workspaces: int = 5  # how many workspaces of failed builds each agent keeps
 
 
+class Queue(msgspec.Struct, frozen=True):
+    """In which order builds begin: ``[queue]``."""
+
+    ageing: int = AGEING  # after so many builds of its project a waiting one is a point higher
+
+
 class Settings(msgspec.Struct, frozen=True):
     """What holds for every job of the cluster unless its header says otherwise."""
 
@@ -64,6 +74,10 @@ class Settings(msgspec.Struct, frozen=True):
     artifacts: Artifacts = Artifacts()
     builds: Builds = Builds()
     agents: Agents = Agents()
+    queue: Queue = Queue()
+    limits: dict[str, int] = {}  # how much of each there is, for headers' `limits`
+    throttle: tuple[Throttle, ...] = ()  # how many builds run at once that ask for labels
+    share: dict[str, int] = {}  # weights of projects, the first parts of jobs' names; others have 1
 
 
 def parse_settings(text: str, path: str = "settings.toml") -> tuple[Settings, tuple[Problem, ...]]:
@@ -80,6 +94,16 @@ def parse_settings(text: str, path: str = "settings.toml") -> tuple[Settings, tu
     values = fields.read_table(document.table, Spot(document, problems), _SETTINGS)
     ordered = sorted(problems, key=lambda it: (it.line, it.column, it.message))
     return Settings(**values), tuple(ordered)
+
+
+def policy_of(settings: Settings) -> Policy:
+    """Return what the fold is to know of the settings."""
+    return Policy(
+        limits=settings.limits,
+        throttles=settings.throttle,
+        share=settings.share,
+        ageing=settings.queue.ageing,
+    )
 
 
 def _folder(value: Any, spot: Spot) -> str:
@@ -101,6 +125,28 @@ def _voters(value: Any, spot: Spot) -> int:
         hint = "more than half of them must live: 3 survive the loss of one, 5 of two"
         raise FieldError(f"must be 1, 3 or 5, not {number}", hint)
     return number
+
+
+def _labels(value: Any, spot: Spot) -> str:
+    expr, faults = parse_labels(fields.text(value, spot))
+    for fault in faults:
+        spot.fault(f"{spot.name}: {fault.message}", fault.hint, offset=fault.column)
+    if faults:
+        raise FieldError
+    return print_labels(expr)
+
+
+def _throttle(value: Any, spot: Spot) -> Throttle:
+    throttle = fields.table(_THROTTLE, Throttle)(value, spot)
+    if not value.keys() & {"total", "per_agent"}:
+        spot.fault(f"{spot.name} needs total or per_agent", "such as per_agent = 1")
+    return throttle
+
+
+def _project_fault(name: str) -> str | None:
+    if "/" in name:
+        return f"is no project: write {name.partition('/')[0]}, the first part of its jobs' names"
+    return job_name_fault(name)
 
 
 _LOGS = {
@@ -127,6 +173,14 @@ _AGENTS = {
     "replace_after": Field("replace_after_s", fields.duration(2, DAY_S), 'replace_after = "1m"'),
 }
 
+_QUEUE = {"ageing": Field("ageing", fields.integer(0, 1_000_000), "ageing = 50")}
+
+_THROTTLE = {
+    "labels": Field("labels", _labels, 'labels = "docker"'),
+    "total": Field("total", fields.integer(0, MAX_TAKE), "total = 4"),
+    "per_agent": Field("per_agent", fields.integer(1, MAX_TAKE), "per_agent = 1"),
+}
+
 _SETTINGS = {
     "path": Field("path", fields.list_of(_folder), 'path = ["/usr/bin", "/bin"]'),
     "env": Field("env", fields.table_of(variable_fault, variable), 'env = { LANG = "C" }'),
@@ -140,4 +194,16 @@ _SETTINGS = {
         "builds", fields.table(_BUILDS, Builds), "[builds] with keep_failed_workspaces = 5"
     ),
     "agents": Field("agents", fields.table(_AGENTS, Agents), '[agents] with lost_after = "8s"'),
+    "queue": Field("queue", fields.table(_QUEUE, Queue), "[queue] with ageing = 50"),
+    "limits": Field(
+        "limits",
+        fields.table_of(limit_name_fault, fields.integer(0, MAX_TAKE)),
+        "[limits] with licence = 5",
+    ),
+    "throttle": Field(
+        "throttle", fields.list_of(_throttle), '[[throttle]] with labels = "docker", per_agent = 1'
+    ),
+    "share": Field(
+        "share", fields.table_of(_project_fault, fields.integer(1, 1000)), "[share] with web = 2"
+    ),
 }

@@ -34,6 +34,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     build: str
     attempt: int
+    fence: int = 0  # the sequence of its claim
 
 
 def marker_of(identity: Identity) -> str:
@@ -68,6 +69,7 @@ def environment(
         "ROTA_NUMBER": str(identity.number),
         "ROTA_ATTEMPT": str(identity.attempt),
         "ROTA_BUILD": identity.build,
+        "ROTA_FENCE": str(identity.fence),
         "ROTA_AGENT": place.agent,
         "ROTA_WORKSPACE": place.workspace,
         "ROTA_SOCKET": place.socket,

@@ -49,7 +49,7 @@ async def status(service: Service, request: m.Nothing, who: Principal) -> m.Stat
         slots=me.slots,
         labels=myself.labels if myself is not None else me.labels,
         running=len(world.cluster.running.get(me.name, {})),
-        queued=world.cluster.queued(),
+        queued=world.cluster.queue.number(),
         held=held,
         jobs=len(world.definitions.jobs),
         engine=world.troubles.get("engine", "ok"),

@@ -75,7 +75,9 @@ def _queued(cluster: Cluster, build: Build, now: datetime, troubles: dict[str, s
         for agent in agents
         if (because := _refusal(wanted, agent)) is not None
     )
-    queue = cluster.queue(build.spec.labels)
+    labels = build.spec.labels
+    ready = cluster.queue.ready.get(labels, {})
+    queue = cluster.in_turn(ready, cluster.picture.shares.of(labels))
     place = next((n for n, item in enumerate(queue, 1) if item[2] == build.id), None)
     return Why(
         build=build.ref,

@@ -126,10 +126,11 @@ async def resume(service: Service, request: m.JobRequest, who: Principal) -> m.C
 async def check(service: Service, request: m.CheckRequest, who: Principal) -> m.Checked:
     """Check a script's header."""
     path = JOBS + parse_job_name(request.job)
+    definitions = service.world.definitions
     views = tuple(
         m.ProblemView(**msgspec.structs.asdict(problem))
         for problem in check_file(
-            path, request.script.encode(), service.world.definitions.calendars
+            path, request.script.encode(), definitions.calendars, definitions.settings
         )
     )
     return m.Checked(ok=not views, problems=views)

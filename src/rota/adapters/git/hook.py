@@ -12,7 +12,14 @@ import sys
 from collections.abc import Iterator
 from typing import IO
 
-from rota.core.definitions import CALENDARS, JOBS, MAX_BYTES, check_changes, is_definition
+from rota.core.definitions import (
+    CALENDARS,
+    JOBS,
+    MAX_BYTES,
+    SETTINGS,
+    check_changes,
+    is_definition,
+)
 from rota.core.problem import Problem
 
 MAIN = "refs/heads/main"
@@ -44,15 +51,29 @@ def check_push(old: str, new: str, ref: str) -> list[str]:
     changed = {path: entry for path, entry in after.items() if before.get(path) != entry}
     problems = list(_mode_problems(changed))
     blobs = {path: blob for path, (mode, blob) in changed.items() if mode.startswith("100")}
-    problems += check_changes(_contents(blobs), after, _users_of_calendars(before, after))
+    contents = _contents(blobs)
+    others = _users(before, after)
+    problems += check_changes(contents, after, others, _settings(after, contents))
     return [str(problem) for problem in sorted(problems)]
 
 
-def _users_of_calendars(
+def _settings(after: dict[str, tuple[str, str]], contents: dict[str, bytes | None]) -> bytes:
+    """Return the settings after the push; empty where there are none."""
+    found = contents.get(SETTINGS)
+    if found is None and (entry := after.get(SETTINGS)) is not None:
+        found = _contents({SETTINGS: entry[1]})[SETTINGS]
+    return found or b""
+
+
+def _users(
     before: dict[str, tuple[str, str]], after: dict[str, tuple[str, str]]
 ) -> dict[str, bytes]:
-    """Return what may name a calendar, path -> bytes, if calendars change; all of it stays as it is."""
-    if all(before.get(it) == after.get(it) for it in before | after if it.startswith(CALENDARS)):
+    """Return what may name a calendar or a limit, path -> bytes, if these change.
+
+    Only files that stay as they are.
+    """
+    named = {it for it in before | after if it.startswith(CALENDARS) or it == SETTINGS}
+    if all(before.get(it) == after.get(it) for it in named):
         return {}
     staying = {
         path: blob
