@@ -81,7 +81,7 @@ class PipelineRequested(Fact, frozen=True, kw_only=True, tag="pipeline.requested
 
     Written by whoever took the trigger, as the key of the build that ``pipeline`` names, which is
     mostly one of them. What they need comes before them. ``seen`` is how far the writer had folded:
-    where a seal came after that, and some of them wait for builds that were there already, those
+    where they are added to a pipeline that is there already, and a seal came after that, some of it
     may have left the memory, and the event changes nothing; its writer looks again.
     """
 

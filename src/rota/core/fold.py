@@ -513,8 +513,10 @@ def _is_outdated(event: PipelineRequested, picture: Picture) -> bool:
     """Whether builds that these wait for have left the memory, or may have, since the writer looked."""
     own = {wanted.build for wanted in event.builds}
     others = [edge for it in event.builds for edge in it.needs if edge.build not in own]
-    is_old = event.seen < picture.sealed_seq and bool(others)
-    return is_old or any(edge.is_open and edge.build not in picture.builds for edge in others)
+    is_added = event.pipeline not in own  # to builds that are there, and one of them may have gone
+    return (is_added and event.seen < picture.sealed_seq) or any(
+        edge.is_open and edge.build not in picture.builds for edge in others
+    )
 
 
 def _request(event: PipelineRequested, wanted: Wanted) -> BuildRequested | None:

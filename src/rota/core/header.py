@@ -15,6 +15,7 @@ from rota.core.calendar_file import Use, calendar_uses
 from rota.core.environment import param_fault, variable, variable_fault
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.header_block import decode_script, find_block
+from rota.core.header_joins import JOINS, check_joins
 from rota.core.header_limits import LIMITS, check_limits
 from rota.core.header_on import read_on
 from rota.core.job import Job, Keep, Param, ParamValue, Reason, Retry, Spec
@@ -31,7 +32,9 @@ MAX_HEADER_CHARACTERS = 64 * 1024
 DAY_S = 86_400.0
 MAX_DURATION_S = 30 * DAY_S
 
-UNSUPPORTED = ("scm", "image", "needs", "matrix", "secrets", "services")
+#: What is of the job itself; all else travels with each build.
+_TOP = ("description", "params", "on", "needs", "matrix", "supersede_key")
+UNSUPPORTED = ("scm", "image", "secrets", "services")
 
 
 def parse_header(text: str, *, name: str, path: str) -> tuple[Job | None, tuple[Problem, ...]]:
@@ -100,12 +103,12 @@ def _read_job(document: Document, name: str, problems: list[Problem]) -> Job:
     values = fields.read_table(table, spot, _JOB, unsupported=UNSUPPORTED)
     for key in values.get("params", {}).keys() & values.get("env", {}).keys():
         spot.at("env").at(key).key_fault(f"env.{key} is a parameter as well", "keep one of them")
-    top = {key: values.pop(key) for key in ("description", "params", "on") if key in values}
+    top = {key: values.pop(key) for key in _TOP if key in values}
     takes = values.pop("limits", ())
     values["limits"] = tuple(placed.take for placed in takes)
     places = tuple((placed.line, placed.column) for placed in takes)
     job = Job(name=name, **top, spec=Spec(**values), limit_places=places)
-    return check_limits(job, spot)
+    return check_joins(check_limits(job, spot), spot)
 
 
 def _own_table(document: Document, problems: list[Problem]) -> dict[str, Any]:
@@ -135,6 +138,8 @@ def _own_table(document: Document, problems: list[Problem]) -> dict[str, Any]:
 
 def _labels(value: object, spot: Spot) -> str:
     text = fields.text(value, spot)
+    if "{" in text:
+        return text  # of a matrix: what it comes to is looked at once the cells are known
     expr, faults = parse_labels(text)
     for fault in faults:
         spot.fault(f"labels: {fault.message}", fault.hint, offset=fault.column)
@@ -289,4 +294,5 @@ _JOB = {
     "exclusive": Field("exclusive", fields.boolean, "exclusive = true"),
     "on": Field("on", read_on, 'on = [ { cron = "H 2 * * *" }, { push = "main" } ]'),
     **LIMITS,
+    **JOINS,
 }
