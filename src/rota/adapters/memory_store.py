@@ -251,6 +251,10 @@ class MemoryIndex:
             and (before is None or build.requested_seq < before)
         ][: max(limit, 0)]
 
+    def pipeline(self, root: str) -> Sequence[Build]:
+        """Return the builds of a tree, its root included."""
+        return [build for build in self._builds.values() if build.root == root]
+
     def jobs_with_remains(self) -> Sequence[str]:
         """Return the jobs of which some build left something, sorted."""
         return sorted({each.job for each in self._remains.values()})

@@ -35,6 +35,7 @@ from rota.ports.journal import Journal
 from rota.service.contact import Contact
 from rota.service.context import Myself, Service
 from rota.service.reactions import events_for
+from rota.service.waiting import Waits
 from rota.service.world import World
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,7 @@ async def run_agent(
             attempts=runner,
             main=mover,
             stop=stop,
+            waits=Waits(me.name, world, ports.journal, ports.clock),
             ensemble=ports.ensemble,
         )
         reactor = Reactor(
@@ -153,6 +155,7 @@ async def run_agent(
         )
         runner.leases = members.leases
         group.create_task(historian.run(), name="historian")
+        group.create_task(service.waits.run(), name="waits")
         await follower.follow(await ports.store.head())
 
         async def begin() -> None:

@@ -393,21 +393,24 @@ COMMANDS: tuple[Command, ...] = (
         name="show",
         group=_JOBS,
         call="jobs:show",
-        verbs=("job", "build"),
+        verbs=("job", "build", "tree"),
+        sets=("tree.wait", "tree.finished"),
         help="show a job or a build",
         args=(
             Arg(
                 ("what",),
-                ("job.job", "build.build"),
+                ("job.job", "build.build", "tree.build"),
                 "a job's name, or a build: job#number or an id's prefix",
                 metavar="NAME|BUILD",
                 completes="job-or-build",
             ),
             Arg(("--script",), help="print the job's script alone", kind="flag"),
             Arg(("--wait",), ("build.wait",), kind="float", metavar="SECONDS"),
+            Arg(("--tree",), help="show all that belongs to the build, as a tree", kind="flag"),
         ),
         examples=(
             ("rota show web/test", "its settings and parameters"),
+            ("rota show 'web/test#7' --tree", "what it needs, its cells, its children"),
             ("rota show web/test --script >test.sh", ""),
             ("rota show 'web/test#7' --json", "all that is known of a build"),
         ),
@@ -553,7 +556,8 @@ COMMANDS: tuple[Command, ...] = (
         name="run",
         group=_BUILDS,
         call="run:run",
-        verbs=("run", "build", "log"),
+        verbs=("run", "build", "log", "tree"),
+        sets=("tree.build", "tree.wait", "tree.finished"),
         args=(
             _job("run.job"),
             _PARAMS._replace(fields=("run.params",), completes="param"),
@@ -561,9 +565,12 @@ COMMANDS: tuple[Command, ...] = (
             _RUN_FOLLOW,
             Arg(("--priority",), ("run.priority",), kind="int", metavar="N"),
             Arg(("--key",), ("run.key",), metavar="KEY"),
+            Arg(("--only",), ("run.only",), kind="flag"),
         ),
         more="With --wait or -f the exit status is 1 if the build did not pass. Ctrl-C only stops\n"
-        "watching: the build goes on. With --json the log of -f goes to standard error.",
+        "watching: the build goes on. With --json the log of -f goes to standard error.\n\n"
+        "What the job needs is asked for first; a job with a matrix comes to one build a cell. From\n"
+        "inside a build the new one belongs to it, and its slot is free while it waits.",
         examples=(
             ("rota run web/test suite=full -f", "and watch it"),
             ("rota run web/test --wait --json", "for programs"),
@@ -666,8 +673,12 @@ COMMANDS: tuple[Command, ...] = (
         args=(
             _build("cancel.build"),
             Arg(("reason",), ("cancel.why",), many="*", metavar="REASON"),
+            Arg(("--alone",), ("cancel.alone",), kind="flag"),
         ),
-        examples=(("rota cancel 'web/test#7' wrong branch", ""),),
+        examples=(
+            ("rota cancel 'web/test#7' wrong branch", "with its cells, its needs, its children"),
+            ("rota cancel 'release#2' --alone", "what it asked for goes on"),
+        ),
         has_json=True,
     ),
     Command(

@@ -124,6 +124,7 @@ class Client(Rest):
         *,
         key: str | None = None,
         priority: int | None = None,
+        only: bool = False,
         **named: str,
     ) -> Build:
         """Request a build of a job and return it; it runs by itself.
@@ -134,6 +135,7 @@ class Client(Rest):
             key: An idempotency key: the same one gives the same build. One of its own by default,
                 so that this may be asked again at another agent without doing it twice.
             priority: -100 to 100, instead of the job's own.
+            only: Without what it needs.
             named: More parameters.
 
         Raises:
@@ -147,6 +149,7 @@ class Client(Rest):
             job=job,
             params={**(params or {}), **named},
             priority=priority,
+            only=only or None,
             headers={"Idempotency-Key": key or os.urandom(12).hex()},
             repeat=True,
         )

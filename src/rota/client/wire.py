@@ -187,6 +187,7 @@ ROUTES: dict[str, Route] = {
             "params": "the job's declared parameters",
             "priority": "-100 to 100, instead of the job's own",
             "key": "idempotency key: the same key gives the same build, and other parameters with it are refused; it is the caller's own, for this job",
+            "only": "this build alone, without what it needs",
         },
     ),
     "builds": Route(
@@ -208,6 +209,16 @@ ROUTES: dict[str, Route] = {
         {
             "build": "job#number, a job's name (its latest build), or an id's prefix",
             "wait": "seconds to wait for it to finish before answering",
+        },
+    ),
+    "tree": Route(
+        "GET",
+        "/v1/builds/{build}/tree",
+        "show a build with what it needs, its cells, and what its script asked for",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "wait": "seconds to wait for more of them to finish",
+            "finished": "with wait: answer once more than so many have",
         },
     ),
     "log": Route(
@@ -242,16 +253,17 @@ ROUTES: dict[str, Route] = {
     "cancel": Route(
         "POST",
         "/v1/builds/{build}/cancel",
-        "cancel a build, in whatever state it is",
+        "cancel a build in whatever state it is, and all that was asked for by it or for it",
         {
             "build": "job#number, a job's name (its latest build), or an id's prefix",
             "why": "why, for the record",
+            "alone": "this build alone, not what was asked for by it or for it",
         },
     ),
     "retry": Route(
         "POST",
         "/v1/builds/{build}/retry",
-        "try a finished build again, as its next attempt",
+        "try a finished build again, with what it needs and what waited for it in vain",
         {
             "build": "job#number, a job's name (its latest build), or an id's prefix",
         },

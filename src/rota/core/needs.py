@@ -39,7 +39,7 @@ def need_problems(
 
 def circle_from(jobs: Mapping[str, Job], start: str) -> tuple[str, ...]:
     """Return the shortest way from a job over its needs back to it; empty if there is none."""
-    ways = {need.job: (start, need.job) for need in jobs[start].needs}
+    ways: dict[str, tuple[str, ...]] = {it.job: (start, it.job) for it in jobs[start].needs}
     seen: set[str] = set()
     while ways:
         if start in ways:

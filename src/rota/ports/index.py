@@ -50,6 +50,10 @@ class Index(Protocol):
         """
         ...
 
+    def pipeline(self, root: str) -> Sequence[Build]:
+        """Return the builds of a tree, its root included, as far as they are here."""
+        ...
+
     def jobs_with_remains(self) -> Sequence[str]:
         """Return the jobs of which some build left something, sorted."""
         ...

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import secrets
 from collections.abc import Sequence
 
 import msgspec
-from msgspec.structs import replace
 
+from rota.core import gates
 from rota.core.build import Build, Trigger
 from rota.core.definitions import Definition
-from rota.core.events import BuildCancelled, BuildRequested, BuildRetried
-from rota.core.ids import ID_ALPHABET, ID_LENGTH, parse_build_ref, parse_job_name
-from rota.core.job import ParamValue, Spec
-from rota.core.params import resolve_params
+from rota.core.events import BuildCancelled, BuildRetried
+from rota.core.ids import ID_ALPHABET, ID_LENGTH, derived_id, parse_build_ref, parse_job_name
+from rota.core.pipelines import Wish, plan
 from rota.core.problem import nearest
+from rota.core.revival import revival
 from rota.core.states import Result, State
 from rota.errors import ConflictError, InputError, NotFoundError, StaleError, UnavailableError
-from rota.service import members
+from rota.service import members, pipelines
 from rota.service import messages as m
 from rota.service.context import Principal, Service
 from rota.service.explain import explain
+from rota.service.pipelines import depth_of
 from rota.service.world import World
 
 MAX_SEND = 64 * 1024
@@ -42,48 +42,27 @@ async def run(service: Service, request: m.RunRequest, who: Principal) -> Build:
         return _same_request(service, request, known)
     definition = find_definition(service.world, request.job)
     _refuse_if_not_now(service, definition)
-    params, spec = _asked(service, definition, request)
-    event = BuildRequested(
-        at=service.clock.now(),
-        by=who.name,
-        agent=service.me.name,
-        build=build_id,
+    parent = service.world.find(who.build) if who.build else None
+    if parent is not None:
+        depth_of(service, parent)
+    wish = Wish(
+        id=build_id,
         job=definition.job.name,
-        spec=spec,
-        params=params,
+        params=request.params,
         trigger=Trigger(
             kind="build" if who.build else "manual", by=who.name, source=who.build, key=request.key
         ),
-        commit=service.world.commit,
-        script=definition.blob,
+        priority=request.priority,
+        only=request.only,
+        parent=parent.id if parent is not None else "",
     )
+    root = parent.root if parent is not None else ""
     try:
-        await service.write(event, expect=0)
+        (found,) = await pipelines.request(service, [wish], by=who.name, pipeline=root)
     except StaleError:
         # The same key, a moment ago: whoever was first wrote the build that both are told of.
         return _same_request(service, request, await _appeared(service, build_id))
-    return await _appeared(service, build_id)
-
-
-def _asked(
-    service: Service, definition: Definition, request: m.RunRequest
-) -> tuple[dict[str, ParamValue], Spec]:
-    """Return the parameters and settings that a request comes to.
-
-    Raises:
-        InputError: the job does not take these parameters; all that is wrong with them.
-    """
-    params, problems = resolve_params(definition.job.params, request.params)
-    if problems:
-        raise InputError(
-            f"{request.job} cannot take these parameters",
-            problems=problems,
-            hint=f"see what it takes: rota show {request.job}",
-        )
-    spec = definition.job.spec
-    if spec.timeout_s is None:
-        spec = replace(spec, timeout_s=service.world.definitions.settings.timeout_s)
-    return params, spec if request.priority is None else replace(spec, priority=request.priority)
+    return found
 
 
 def _same_request(service: Service, request: m.RunRequest, known: Build) -> Build:
@@ -96,8 +75,12 @@ def _same_request(service: Service, request: m.RunRequest, known: Build) -> Buil
     definition = service.world.definitions.jobs.get(request.job)
     if definition is None or definition.blob != known.script:
         return known
-    params, spec = _asked(service, definition, request)
-    if params != known.params or spec.priority != known.spec.priority:
+    wish = Wish(
+        id="?", job=request.job, params=request.params, priority=request.priority, only=True
+    )
+    again = plan(service.world.definitions, "?", [wish], lambda _: None)
+    wanted = again.builds[-1]
+    if wanted.params != known.params or again.specs[wanted.spec].priority != known.spec.priority:
         raise ConflictError(
             f"the idempotency key {request.key!r} stands for {known.ref}, which was requested"
             " with other parameters",
@@ -141,23 +124,28 @@ async def build(service: Service, request: m.BuildRequest, who: Principal) -> Bu
     """Show a build; with ``wait``, once it has finished or the time is over."""
     found = find_build(service.world, request.build)
     if request.wait > 0 and found.state is not State.FINISHED:
-        return await service.world.finished(found.id, request.wait)
+        async with service.waits.of(who.build, found.id):
+            return await service.world.finished(found.id, request.wait)
     return found
 
 
 async def cancel(service: Service, request: m.CancelRequest, who: Principal) -> Build:
-    """Cancel a build; asking again while it is being ended changes nothing.
+    """Cancel a build, with all that was asked for by it or for it unless ``alone``.
+
+    Asking again while it is being ended changes nothing.
 
     Raises:
-        ConflictError: it is over.
+        ConflictError: it is over, and so is all below it.
     """
     found = find_build(service.world, request.build)
+    is_tree = not request.alone or found.group is not None
     for _ in range(TRIES):
-        if found.state is State.FINISHED:
+        is_over = found.state is State.FINISHED
+        if is_over and not (is_tree and _has_live_children(service.world, found.id)):
             raise ConflictError(
                 f"{found.ref} is over: {found.result}", hint=f"see how: rota why {found.ref!r}"
             )
-        if found.cancelled_by is not None:
+        if found.cancelled_by is not None and not is_over:
             return found
         event = BuildCancelled(
             at=service.clock.now(),
@@ -165,9 +153,10 @@ async def cancel(service: Service, request: m.CancelRequest, who: Principal) -> 
             agent=service.me.name,
             build=found.id,
             why=request.why,
+            tree=is_tree,
         )
         try:
-            await service.write(event, expect=found.last_seq)
+            await service.write(event, expect=None if is_over else found.last_seq)
         except StaleError:
             found = await newer(service, found)
             continue
@@ -175,30 +164,78 @@ async def cancel(service: Service, request: m.CancelRequest, who: Principal) -> 
     raise UnavailableError(f"{found.ref} changes too fast; try again")
 
 
+def _has_live_children(world: World, build_id: str) -> bool:
+    """Whether anything below a build has not finished, as far as it is in memory."""
+    builds, todo, seen = world.cluster.picture.builds, [build_id], {build_id}
+    while todo:
+        for child in world.cluster.links.children.get(todo.pop(), ()):
+            if builds[child].state is not State.FINISHED:
+                return True
+            if child not in seen:
+                seen.add(child)
+                todo.append(child)
+    return False
+
+
 async def retry(service: Service, request: m.RetryRequest, who: Principal) -> Build:
     """Queue a finished build again, as its next attempt, with the same script and parameters.
+
+    What it needs and did not end well is tried again first; what did not run because of it, and the
+    group that it is a cell of, wait for it again.
 
     Raises:
         ConflictError: it has not finished; also where somebody else was faster to try it again.
     """
     found = find_build(service.world, request.build)
+    if found.state is not State.FINISHED:
+        raise ConflictError(
+            f"{found.ref} is {found.state}; only a finished build can be tried again",
+            hint=f"cancel it first: rota cancel {found.ref!r}",
+        )
+    for other in revival(found, service.world.pipeline(found.root)):
+        if other.id == found.id:
+            found = await _retry_one(service, found, who)
+        else:
+            # Somebody else may be faster, or it may run by now: then it needs no retry.
+            with contextlib.suppress(ConflictError):
+                await _retry_one(service, other, who)
+    return found
+
+
+async def _retry_one(service: Service, found: Build, who: Principal) -> Build:
     for _ in range(TRIES):
         if found.state is not State.FINISHED:
             raise ConflictError(
-                f"{found.ref} is {found.state}; only a finished build can be tried again",
-                hint=f"cancel it first: rota cancel {found.ref!r}",
+                f"{found.ref} is {found.state} by now: somebody else tried it again"
             )
         event = BuildRetried(
-            at=service.clock.now(), by=who.name, agent=service.me.name, build=found.id, record=found
+            at=service.clock.now(),
+            by=who.name,
+            agent=service.me.name,
+            build=found.id,
+            record=_informed(service.world, found),
         )
         # Of one that left memory the journal has nothing any more (0), or its last event still.
         is_live = found.id in service.world.cluster.picture.builds
         for expect in (found.last_seq,) if is_live else (0, found.last_seq):
-            with contextlib.suppress(StaleError):
+            try:
                 await service.write(event, expect=expect)
-                return service.world.find(found.id) or found
+            except StaleError:
+                continue
+            after = service.world.find(found.id) or found
+            if after.state is not State.FINISHED or after.seq > found.seq:
+                return after
         found = await newer(service, found)
     raise UnavailableError(f"{found.ref} changes too fast; try again")
+
+
+def _informed(world: World, build: Build) -> Build:
+    """Return a build that knows how those are by now that it waits for."""
+    for edge in build.edges:
+        other = world.find(edge.build)
+        if other is not None:
+            build = gates.told(build, other)
+    return build
 
 
 async def send(service: Service, request: m.SendRequest, who: Principal) -> m.Sent:
@@ -248,8 +285,7 @@ def new_id(who: str, job: str, key: str) -> str:
     """Return a fresh id; with an idempotency key, the one id that key stands for."""
     if not key:
         return "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
-    digest = hashlib.sha256(f"{who}\0{job}\0{key}".encode()).digest()
-    return "".join(ID_ALPHABET[byte & 31] for byte in digest[:ID_LENGTH])
+    return derived_id(who, job, key)
 
 
 def find_definition(world: World, name: str) -> Definition:

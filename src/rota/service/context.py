@@ -23,6 +23,7 @@ from rota.ports.store import Author, Store
 from rota.service.messages import JoinTokenView
 from rota.service.search import Searches
 from rota.service.verbs import Role
+from rota.service.waiting import Waits
 from rota.service.world import World
 
 #: How long an answer waits for this agent to have folded what it wrote itself. Usually 1 ms.
@@ -138,6 +139,7 @@ class Service:
     attempts: Attempts
     main: Main
     stop: Callable[[], None]
+    waits: Waits
     ensemble: Ensemble | None = None
     peers: Peers | None = None
     door: Door | None = None
@@ -156,12 +158,14 @@ class Service:
         """
         return self.turns.setdefault(name, asyncio.Lock())
 
-    async def write(self, event: Event, *, expect: int | None = None) -> int:
+    async def write(
+        self, event: Event, *, expect: int | None = None, fence: int | None = None
+    ) -> int:
         """Append an event and return its sequence once this agent has folded it.
 
         So what a caller is told is what the next reader here sees.
         """
-        seq = await self.append(event, expect=expect)
+        seq = await self.append(event, expect=expect, fence=fence)
         try:
             await self.world.reached(seq, FOLD_TIMEOUT_S)
         except TimeoutError as error:
@@ -185,7 +189,9 @@ class Service:
                 hint="builds that run go on; if most voters are gone for ever: rota recover",
             )
 
-    async def append(self, event: Event, *, expect: int | None = None) -> int:
+    async def append(
+        self, event: Event, *, expect: int | None = None, fence: int | None = None
+    ) -> int:
         """Append an event and return its sequence; in a cluster, or be refused in a second.
 
         Raises:
@@ -194,10 +200,10 @@ class Service:
         """
         self.refuse_if_stale()
         if not self._is_among_others():
-            return await self.journal.append(event, expect=expect)
+            return await self.journal.append(event, expect=expect, fence=fence)
         try:
             async with asyncio.timeout(WRITE_S):
-                seq = await self.journal.append(event, expect=expect)
+                seq = await self.journal.append(event, expect=expect, fence=fence)
         except TimeoutError:
             raise UnavailableError(
                 f"the voters did not confirm within {WRITE_S:g} s; it may still be taken",

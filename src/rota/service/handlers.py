@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rota.service import agents, artifacts, builds, cluster, events, jobs
+from rota.service import agents, artifacts, builds, cluster, events, jobs, trees
 
 #: By the verb's name. A handler takes the service, the request and the principal. Stream verbs are
 #: not here: what they return is not one value, and their edge calls them by themselves.
@@ -32,6 +32,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "run": builds.run,
     "builds": builds.builds,
     "build": builds.build,
+    "tree": trees.tree,
     "cancel": builds.cancel,
     "retry": builds.retry,
     "send": builds.send,

@@ -99,6 +99,7 @@ class RunRequest(Request, frozen=True, kw_only=True):
             max_length=200,
         ),
     ] = ""
+    only: Annotated[bool, Meta(description="this build alone, without what it needs")] = False
 
 
 class BuildsRequest(Request, frozen=True, kw_only=True):
@@ -190,6 +191,21 @@ class CancelRequest(Request, frozen=True, kw_only=True):
 
     build: BuildArg
     why: Annotated[str, Meta(description="why, for the record", max_length=MAX_TEXT)] = ""
+    alone: Annotated[
+        bool, Meta(description="this build alone, not what was asked for by it or for it")
+    ] = False
+
+
+class TreeRequest(Request, frozen=True, kw_only=True):
+    """A build, and all that belongs to it."""
+
+    build: BuildArg
+    wait: Annotated[
+        float, Meta(description="seconds to wait for more of them to finish", ge=0, le=300)
+    ] = 0.0
+    finished: Annotated[
+        int, Meta(description="with wait: answer once more than so many have", ge=0, le=MAX_NUMBER)
+    ] = 0
 
 
 class RetryRequest(Request, frozen=True, kw_only=True):
@@ -448,6 +464,34 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     place: int | None = None  # in its queue, from 1
     refused: tuple[Refusal, ...] = ()
+
+
+class Tree(msgspec.Struct, frozen=True, kw_only=True):
+    """A build and all below it: what it needs, its cells, what its script asked for.
+
+    Each is there once, after its parent in the tree; ``finished`` counts those that have.
+    """
+
+    builds: tuple[Branch, ...]
+    finished: int
+
+
+class Branch(msgspec.Struct, frozen=True, kw_only=True):
+    """A build as a part of a tree."""
+
+    id: str
+    job: str
+    number: int
+    depth: int  # 0 is the tree's root
+    kind: str  # root, need, cell, or child of a script
+    cell: dict[str, ParamValue]
+    state: str
+    result: str | None
+    reason: str | None
+    message: str
+    started_at: datetime | None
+    finished_at: datetime | None
+    agent: str | None
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):

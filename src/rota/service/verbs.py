@@ -244,6 +244,14 @@ VERBS: tuple[Verb, ...] = (
         reply=Build,
     ),
     Verb(
+        name="tree",
+        summary="show a build with what it needs, its cells, and what its script asked for",
+        method="GET",
+        path="/v1/builds/{build}/tree",
+        request=m.TreeRequest,
+        reply=m.Tree,
+    ),
+    Verb(
         name="log",
         summary="read a build's log",
         method="GET",
@@ -263,7 +271,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="cancel",
-        summary="cancel a build, in whatever state it is",
+        summary="cancel a build in whatever state it is, and all that was asked for by it or for it",
         method="POST",
         path="/v1/builds/{build}/cancel",
         request=m.CancelRequest,
@@ -272,7 +280,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="retry",
-        summary="try a finished build again, as its next attempt",
+        summary="try a finished build again, with what it needs and what waited for it in vain",
         method="POST",
         path="/v1/builds/{build}/retry",
         request=m.RetryRequest,

@@ -155,6 +155,14 @@ class World:
         both = {b.id: b for b in (*self._index.by_prefix(prefix), *live[:2])}
         return list(both.values())[:2]
 
+    def pipeline(self, root: str) -> Sequence[Build]:
+        """Return all builds of a tree, its root included, wherever they are. Cost: all live ones."""
+        found = {build.id: build for build in self._index.pipeline(root)}
+        found |= {build.id: build for build in self._unindexed.values() if build.root == root}
+        live = self.cluster.picture.builds.values()
+        found |= {build.id: build for build in live if build.root == root}
+        return tuple(found.values())
+
     def past(
         self, *, job: str | None, result: str | None, before: int | None, limit: int
     ) -> Sequence[Build]:

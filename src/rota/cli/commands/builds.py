@@ -37,7 +37,7 @@ def ps(args: Namespace, screen: Screen) -> int:
 def cancel(args: Namespace, screen: Screen) -> int:
     """Cancel a build."""
     why = " ".join(args.reason)
-    answer = connected(args).call("cancel", build=args.build, why=why)
+    answer = connected(args).call("cancel", build=args.build, why=why, alone=args.alone or None)
     if args.json:
         screen.json(answer)
         return 0

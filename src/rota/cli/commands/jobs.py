@@ -10,6 +10,7 @@ from typing import Any
 from rota.cli.commands.connected import connected
 from rota.cli.render import Look, ago, clean, facts, jobs_table, paint, size
 from rota.cli.screen import Screen
+from rota.cli.tree import cell_text, edge_text, tree_lines
 from rota.client.answer import Answer
 from rota.client.client import Client
 from rota.client.rest import written
@@ -35,7 +36,7 @@ def show(args: Namespace, screen: Screen) -> int:
     client = connected(args)
     answer = None
     missing = None
-    if "#" not in args.what:
+    if "#" not in args.what and not args.tree:
         try:
             answer = client.call("job", job=args.what)
         except NotFoundError as error:
@@ -138,7 +139,13 @@ def build_lines(build: dict[str, Any], look: Look) -> list[str]:
         ("agent", clean(build.get("agent") or "")),
         ("attempt", str(build["attempt"]) if build["attempt"] > 1 else ""),
         ("held by", clean(", ".join(build.get("held") or ()))),
+        ("cell", clean(cell_text(build.get("cell") or {}))),
         ("parameters", clean(params)),
+        *(("needs", clean(edge_text(edge))) for edge in build.get("needs") or ()),
+        *(
+            ("cells", clean(edge_text(edge)))
+            for edge in (build.get("group") or {}).get("cells", ())
+        ),
         ("log", size(build["log_bytes"]) if build.get("started_at") else ""),
         *((clean(note["level"]), _annotation(note)) for note in build.get("annotations") or ()),
         *(
@@ -214,7 +221,13 @@ def _show_build(
             raise
         raise missing from None
     build = answer.json()
-    if args.script:
+    if args.tree:
+        answer = client.call("tree", build=build["id"])
+        if args.json:
+            screen.json(answer)
+        else:
+            screen.lines(tree_lines(answer.json(), screen.at(answer)))
+    elif args.script:
         screen.raw(client.call("job", job=build["job"]).json()["script"].encode())
     elif args.json:
         screen.json(answer)

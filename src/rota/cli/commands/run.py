@@ -8,14 +8,17 @@ from rota.cli.commands.connected import connected, pairs
 from rota.cli.commands.log import followed, show
 from rota.cli.render import result_line
 from rota.cli.screen import Screen
-from rota.client.client import Build, Client
+from rota.cli.tree import branch_line
+from rota.client.client import WAIT_S, Build, Client
 from rota.client.follow import Start
 
 
 def run(args: Namespace, screen: Screen) -> int:
     """Request a build; watch it if asked to."""
     client = connected(args)
-    build = client.run(args.job, pairs(args.params), key=args.key, priority=args.priority)
+    build = client.run(
+        args.job, pairs(args.params), key=args.key, priority=args.priority, only=bool(args.only)
+    )
     return _watched(client, build, args, screen)
 
 
@@ -25,6 +28,24 @@ def retry(args: Namespace, screen: Screen) -> int:
     # What former attempts printed is not asked for.
     former: int = client.build(args.build)["attempt"]
     return _watched(client, client.retry(args.build), args, screen, skip=former)
+
+
+def _watch_cells(client: Client, build: Build, screen: Screen) -> None:
+    """Say how each cell of a group ended, as it does, until all have."""
+    told: set[str] = set()
+    while True:
+        tree = client.call(
+            "tree", build=build["id"], wait=WAIT_S, finished=len(told), wait_s=WAIT_S
+        )
+        branches = tree.json()["builds"]
+        for branch in branches:
+            is_new = branch["state"] == "finished" and branch["id"] not in told
+            if is_new:
+                told.add(branch["id"])
+            if is_new and branch["kind"] == "cell":
+                screen.note(branch_line(branch, screen.err))
+        if branches[0]["state"] == "finished":
+            return
 
 
 def _watched(
@@ -39,7 +60,9 @@ def _watched(
     if not args.json:
         screen.note(result_line(build, screen.err))
     try:
-        if args.follow:
+        if build.get("group") is not None:
+            _watch_cells(client, build, screen)
+        elif args.follow:
             log = followed(client, build, Start(), screen, skip=skip)
             show(log, screen, on_error=args.json)
         build = client.wait(build)
