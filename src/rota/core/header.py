@@ -249,8 +249,9 @@ def _choices(value: object, spot: Spot) -> tuple[ParamValue, ...]:
 
 
 _POSITIVE = fields.duration(0.001, MAX_DURATION_S)
-#: Somebody wanted it to end.
-_REASONS = tuple(str(reason) for reason in Reason if reason is not Reason.CANCELLED)
+#: Somebody wanted it to end, or it never ran.
+_ENDED = {Reason.CANCELLED, Reason.SUPERSEDED, Reason.UNMET, Reason.GROUP}
+_REASONS = tuple(str(reason) for reason in Reason if reason not in _ENDED)
 
 _RETRY = {
     "times": Field("times", fields.integer(0, 20), "times = 2"),

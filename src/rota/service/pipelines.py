@@ -50,7 +50,7 @@ async def request(
         if len(there) == len(wishes):
             return there
         planned = plan(world.definitions, root, wishes, world.find)
-        event = _event(service, planned, root, by)
+        event = event_for(service, planned, root, by)
         is_new = any(wanted.build == root for wanted in planned.builds)
         expect = 0 if fence is None and (is_new or isinstance(event, BuildRequested)) else None
         await service.write(event, expect=expect, fence=fence)
@@ -77,9 +77,11 @@ def depth_of(service: Service, build: Build) -> int:
     return len(names)
 
 
-def _event(
+def event_for(
     service: Service, planned: Plan, root: str, by: str
 ) -> BuildRequested | PipelineRequested:
+    """Return the one event that asks for all of a plan."""
+    """Return the one event that asks for all of a plan."""
     builds = planned.builds
     if len(builds) == 1 and not builds[0].needs:
         return _single(service, builds[0], planned, root, by)

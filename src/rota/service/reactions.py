@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
-from rota.core.events import BuildRequested, Event, TriggerFailed
-from rota.core.params import resolve_params
+from rota.core.events import Event, TriggerFailed
+from rota.core.pipelines import Wish, plan
 from rota.core.reactions import Request
+from rota.errors import InputError, RotaError
 from rota.service.context import Service
+from rota.service.pipelines import event_for
 
 
 def events_for(
@@ -17,43 +17,50 @@ def events_for(
 ) -> Sequence[tuple[Event, Sequence[str]]]:
     """Return the events for all requests of one cause, each with the requests that it settles.
 
-    The builds are one pipeline, whose root is the first of them.
+    The builds are one pipeline, asked for by one event, whose root is the first of them.
     """
     events: list[tuple[Event, Sequence[str]]] = []
-    root = ""
+    good: list[Wish] = []
     for request in requests:
-        event = _event(service, request, root)
-        if not root and isinstance(event, BuildRequested):
-            root = event.build
-        events.append((event, (request.id,)))
+        wish = _wish(request)
+        if fault := request.fault or _fault(service, wish):
+            events.append((_failed(service, request, fault), (request.id,)))
+        else:
+            good.append(wish)
+    if not good:
+        return events
+    by_id = {request.id: request for request in requests}
+    try:
+        planned = plan(service.world.definitions, good[0].id, good, service.world.find)
+    except RotaError as error:
+        # Each would do alone, all of them are too much.
+        refused = (_failed(service, by_id[wish.id], error.message) for wish in good)
+        return [*events, *((event, (event.build,)) for event in refused)]
+    if planned.builds:
+        event = event_for(service, planned, good[0].id, good[0].trigger.by)
+        events.append((event, tuple(wish.id for wish in good)))
     return events
 
 
-def _event(service: Service, request: Request, root: str) -> BuildRequested | TriggerFailed:
-    definition = service.world.definitions.jobs.get(request.job)
-    if request.fault or definition is None:
-        return _failed(service, request, request.fault or "the job is gone")
-    params, problems = resolve_params(definition.job.params, request.params)
-    if problems:
-        return _failed(service, request, "; ".join(problems))
-    spec = definition.job.spec
-    if spec.timeout_s is None:
-        spec = replace(spec, timeout_s=service.world.definitions.settings.timeout_s)
-    if request.priority is not None:
-        spec = replace(spec, priority=request.priority)
-    return BuildRequested(
-        at=service.clock.now(),
-        by=request.trigger.by,
-        agent=service.me.name,
-        build=request.id,
+def _wish(request: Request) -> Wish:
+    return Wish(
+        id=request.id,
         job=request.job,
-        spec=spec,
-        params=params,
+        params=dict(request.params),
         trigger=request.trigger,
-        commit=service.world.commit,
-        script=definition.blob,
-        pipeline=root,
+        priority=request.priority,
     )
+
+
+def _fault(service: Service, wish: Wish) -> str:
+    """Return why a build cannot be asked for; empty: it can."""
+    try:
+        plan(service.world.definitions, wish.id, [wish], service.world.find)
+    except InputError as error:
+        return "; ".join(map(str, error.problems)) or error.message
+    except RotaError as error:
+        return error.message
+    return ""
 
 
 def _failed(service: Service, request: Request, why: str) -> TriggerFailed:
