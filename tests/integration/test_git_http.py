@@ -169,6 +169,32 @@ async def test_a_file_in_place_of_the_jobs_folder_is_refused(site: Site) -> None
     assert "remote: jobs: a file where a folder should be" in await clone.refused()
 
 
+CALENDAR = b'hours = { mon-fri = "09:00-17:00" }\n'
+SCHEDULED = b"""#!/bin/sh
+# /// script
+# [tool.rota]
+# on = [ { cron = "0 9 * * *", calendar = "office" } ]
+# ///
+"""
+
+
+async def test_a_calendar_comes_with_or_before_its_jobs_and_goes_after_them(site: Site) -> None:
+    clone = await site.clone()
+    await clone.commit({"jobs/a": SCHEDULED, "calendars/ofice.toml": CALENDAR})
+    said = await clone.refused()
+    assert "remote: jobs/a:4:43: no calendar is called 'office' (did you mean 'ofice'?)" in said
+    await clone.run("mv", "calendars/ofice.toml", "calendars/office.toml")
+    await clone.commit({"jobs/b": b"true\n"})
+    await clone.run("push", "-q")
+    await clone.run("rm", "-q", "calendars/office.toml")
+    await clone.run("commit", "-q", "-m", "no more hours")
+    said = await clone.refused()
+    assert "jobs/a:4:43: no calendar is called 'office' (add calendars/office.toml)" in said
+    await clone.run("rm", "-q", "jobs/a")
+    await clone.run("commit", "-q", "--amend", "-m", "neither hours nor jobs that need them")
+    await clone.run("push", "-q")
+
+
 async def test_other_files_are_left_alone(site: Site) -> None:
     clone = await site.clone()
     await clone.commit({"docs/logo.png": b"\x89PNG\0\0", "notes/berlin": b"\xff\xfe"})

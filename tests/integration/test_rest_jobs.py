@@ -49,6 +49,24 @@ async def test_the_same_text_again_makes_no_commit(here: Here) -> None:
     assert await commits(here) == before
 
 
+async def test_a_schedule_that_could_not_fire_is_refused(here: Here) -> None:
+    on = '{ cron = "0 2 30 2 *" }, { cron = "0 2 * * *", tz = "Berlin" }, '
+    on += '{ every = "5m", calendar = "office" }'
+    script = f"#!/bin/sh\n# /// script\n# [tool.rota]\n# on = [{on}]\n# ///\n".encode()
+    reply = await here.ask("PUT", "/v1/jobs/a", body=script)
+    assert reply.status == 400
+    assert [problem["message"] for problem in reply.json()["problems"]] == [
+        "on[1].cron never comes",
+        "on[2].tz is no time zone: 'Berlin'",
+    ]
+    script = script.replace(b"30 2 *", b"29 2 *").replace(b"Berlin", b"Europe/Berlin")
+    reply = await here.ask("PUT", "/v1/jobs/a", body=script)
+    assert [problem["message"] for problem in reply.json()["problems"]] == [
+        "no calendar is called 'office'"
+    ]
+    assert (await here.ask("GET", "/v1/jobs/a")).status == 404
+
+
 @pytest.mark.parametrize(
     ("named", "status"),
     [

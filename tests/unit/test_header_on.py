@@ -121,3 +121,39 @@ def test_a_rules_id_is_its_own_wherever_it_stands() -> None:
 def test_a_job_with_rules_survives_the_codec() -> None:
     job, _ = parse_header(header('{ every = "5m" }, { push = "a" }'), name="x", path="jobs/x")
     assert msgspec.json.decode(msgspec.json.encode(job), type=Job) == job
+
+
+@pytest.mark.parametrize(
+    ("on", "problem"),
+    [
+        (
+            '{ cron = "0 25 * * *" }',
+            "jobs/x:4:21: on[1].cron is no cron expression: hour cannot be '25' (hour is 0 to 23)",
+        ),
+        (
+            '{ push = "main" }, { cron = "0 0 31 2 *" }',
+            "jobs/x:4:42: on[2].cron never comes (no FEB has such a day)",
+        ),
+        (
+            '{ cron = "0 0 * * *", tz = "Berlin" }',
+            "jobs/x:4:36: on[1].tz is no time zone: 'Berlin' (did you mean 'Europe/Berlin'?)",
+        ),
+        (
+            '{ cron = "0 0 * * *", calendar = ["a", "b/c"] }',
+            (
+                "jobs/x:4:48: on[1].calendar[2] cannot be 'b/c' (the name of a file in calendars/, "
+                "without .toml or .ics)"
+            ),
+        ),
+        (
+            '{ every = "1m", jitter = "2m" }',
+            "jobs/x:4:34: on[1].jitter is longer than every (at most the interval itself)",
+        ),
+        (
+            '{ cron = "0 0 * * *", start = "2026-01-01" }',
+            "jobs/x:4:39: on[1].start must say its zone (2026-01-01T00:00:00Z, or +01:00)",
+        ),
+    ],
+)
+def test_a_bad_schedule_is_told_where(on: str, problem: str) -> None:
+    assert faults(on) == [problem]

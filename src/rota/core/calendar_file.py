@@ -80,7 +80,7 @@ def zone_name(value: object, spot: Spot) -> str:
 
 def calendar_names(value: object, spot: Spot) -> tuple[str, ...]:
     """Read the name of a calendar, or a list of them."""
-    return fields.list_of(_name)(value if isinstance(value, list) else [value], spot)
+    return fields.one_or_more(_name)(value, spot)
 
 
 def _name(value: object, spot: Spot) -> str:
@@ -121,12 +121,9 @@ _RANGE = re.compile(
 
 def _times(value: object, spot: Spot) -> Ranges:
     """Read ``"09:00-12:00, 13:00-17:00"``; a range that ends before it begins ends the day after."""
-    texts = (
-        value
-        if isinstance(value, list)
-        else [it.strip() for it in fields.text(value, spot).split(",")]
-    )
-    return joined(fields.list_of(_range)(texts, spot))
+    if isinstance(value, str):
+        return joined(_range(part.strip(), spot) for part in value.split(","))
+    return joined(fields.list_of(_range)(value, spot))
 
 
 def _range(value: object, spot: Spot) -> tuple[int, int]:
@@ -148,7 +145,7 @@ def _range(value: object, spot: Spot) -> tuple[int, int]:
 
 
 def _dates(value: object, spot: Spot) -> Ranges:
-    return joined(fields.list_of(_date_range)(value if isinstance(value, list) else [value], spot))
+    return joined(fields.one_or_more(_date_range)(value, spot))
 
 
 def _date_range(value: object, _: Spot) -> tuple[int, int]:
@@ -174,7 +171,7 @@ def _day(text: str) -> int:
 
 
 def _every_year(value: object, spot: Spot) -> tuple[tuple[int, int], ...]:
-    ranges = fields.list_of(_year_days)(value if isinstance(value, list) else [value], spot)
+    ranges = fields.one_or_more(_year_days)(value, spot)
     return tuple(sorted({day for days in ranges for day in days}))
 
 
@@ -197,7 +194,7 @@ def _month_day(text: str) -> tuple[int, int]:
 
 
 def _holidays(value: object, spot: Spot) -> tuple[str, ...]:
-    return fields.list_of(_country)(value if isinstance(value, list) else [value], spot)
+    return fields.one_or_more(_country)(value, spot)
 
 
 def _country(value: object, spot: Spot) -> str:

@@ -243,10 +243,11 @@ def parse_cron(text: str, seed: str = "") -> Cron:
         except _FieldError as error:
             before = sum(len(item) + 1 for item in word.split(",")[: error.item])
             hint = _moved_seconds(words) or error.hint
-            raise CronError(error.message, hint, offset + before) from None
+            message = f"is no cron expression: {error.message}"
+            raise CronError(message, hint, offset + before) from None
         if kind is _WEEKDAY and not numbers_stand_for_days and field.has_numbers:
             raise CronError(
-                f"day of week {_short(word)} is a number",
+                f"has a number for the day of week: {_short(word)}",
                 "Quartz counts from SUN = 1, cron from SUN = 0: write SUN to SAT",
                 offset,
             )

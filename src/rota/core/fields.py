@@ -255,6 +255,17 @@ def list_of(read_item: Reader[T]) -> Reader[tuple[T, ...]]:
     return read
 
 
+def one_or_more(read_item: Reader[T]) -> Reader[tuple[T, ...]]:
+    """Return a reader of what ``read_item`` reads, or an array of that."""
+
+    def read(value: Any, spot: Spot) -> tuple[T, ...]:
+        if isinstance(value, list):
+            return list_of(read_item)(value, spot)
+        return (read_item(value, spot),)
+
+    return read
+
+
 def table_of(
     name_fault: Callable[[str], str | None], read_value: Reader[T]
 ) -> Reader[dict[str, T]]:

@@ -160,20 +160,23 @@ class Timetable:
     def _why_clocks(self, at: int) -> str:
         """Return what a change of clocks has to do with it, if it has."""
         instant, rest = divmod(at, _US)
-        if self._cron is None or rest:
-            return ""
         span = self._zone.span(instant)
-        change = f"clocks went from {_clock(span.start + span.before)} to {_clock(span.start + span.offset)}"
+        if self._cron is None or rest or not span.gap:
+            return ""
+        dated = abs(span.gap) >= WIDEST
+        first, last = (_clock(span.start + it, dated=dated) for it in (span.before, span.offset))
+        change = f"clocks went from {first} to {last}"
         policy = f"dst = {self.rule.dst!r}"
         if self._cron.matches(instant + span.offset):
-            first = self._words((instant + span.offset - span.before) * _US)
-            return f"{change}, so that it was that time before, and {policy} leaves out the second: {first}"
+            earlier = self._words((instant + span.gap) * _US)
+            return f"{change}, so that it was that time before, at {earlier}, where {policy} fires"
         if (
             span.gap > 0
             and instant < span.start + span.gap
             and self._cron.matches(instant + span.before)
         ):
-            text = f"{change}, so that {_clock(instant + span.before)} was left out"
+            missing = _clock(instant + span.before, dated=dated)
+            text = f"{change}, so that {missing} was left out"
             if self.rule.dst == "skip" or self._cron.is_rhythm:
                 return f"{text}, and {policy} fires nothing instead"
             return f"{text}, and {policy} fires at {self._words(span.start * _US)} instead"
@@ -237,9 +240,14 @@ def next_instant(cron: Cron, zone: Zone, dst: Dst, after: int) -> int | None:
                 found = missed
         if found is not None and found < span.end:
             return found
-        if found is None and span.end - at > 2 * WIDEST:
-            return None  # what comes twice from the end of the span on is later than `at` shows
-        at = span.end - 1 if found is None else max(span.end - 1, found - 2 * WIDEST)
+        # What clocks show from the end of the span on may be earlier than what they show at `at`,
+        # but not if that is days ago: then there is nothing before what was found.
+        is_near = span.end - at <= 2 * WIDEST
+        if found is None and not is_near:
+            return None
+        at = span.end - 1
+        if found is not None and not is_near:
+            at = max(at, found - 2 * WIDEST)
 
 
 def _from_gap(cron: Cron, span: Span, dst: Dst, after: int) -> int | None:
@@ -252,10 +260,11 @@ def _from_gap(cron: Cron, span: Span, dst: Dst, after: int) -> int | None:
     return span.start if missing is not None and missing < end else None
 
 
-def _clock(local: int) -> str:
-    """Return a wall-clock time of day in words."""
+def _clock(local: int, *, dated: bool) -> str:
+    """Return a wall-clock time in words."""
     moment = _EPOCH + timedelta(seconds=local)
-    return f"{moment:%H:%M:%S}".removesuffix(":00")
+    text = f"{moment:%Y-%m-%d %H:%M:%S}" if dated else f"{moment:%H:%M:%S}"
+    return text.removesuffix(":00")
 
 
 def _us(moment: datetime) -> int:
