@@ -179,6 +179,7 @@ async def _serve(here: Here, begun: asyncio.Event, over: asyncio.Event) -> None:
         here.agent = await stack.enter_async_context(
             run_agent(here.me, ports, stop=here.stopped.set, socket=here.socket)
         )
+        here.service.ca_key = lambda: b"the key of the tests' cluster"
         tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         runner = make_runner(make_app(here.service, here.authenticate, NoGit()))
         await runner.setup()

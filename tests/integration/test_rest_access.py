@@ -22,7 +22,7 @@ PROBLEM = "application/problem+json"
 
 
 def target(verb: Verb) -> str:
-    return verb.path.format(job="a", build="a", path="x", agent="a", id="a")
+    return verb.path.format(job="a", build="a", path="x", agent="a", id="a", hook="a")
 
 
 async def over_tcp(here: Here, path: str, **headers: str) -> Any:

@@ -51,7 +51,7 @@ requests = st.sampled_from([verb for verb in VERBS if verb.name != "stop"]).flat
 )
 
 
-PLACES = ("job", "build", "path", "agent", "id")
+PLACES = ("job", "build", "path", "agent", "id", "hook")
 #: What needs other machines; tests/integration/test_peers.py and tests/fault/ have them.
 AMONG_OTHERS = {"leave", "forget", "invite", "invitations", "revoke", "recover"}
 
@@ -145,7 +145,7 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
     await here.put("a", plan=Plan(code=3, output=b"::warning::x\n"))
     build = await here.run("a")
     done = await here.finished(build["id"])
-    places = {"job": "b", "build": running["id"], "path": "dist/x", "agent": "here"}
+    places = {"job": "b", "build": running["id"], "path": "dist/x", "agent": "here", "hook": "x"}
     bodies: dict[str, object] = {
         "put": {"script": "#!/bin/sh\necho\n"},
         "check": {"script": "# /// script\n# [tool.rota]\n# x = 1\n# ///\n"},
@@ -157,7 +157,7 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
     }
     order = [
         "status", "agents", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
-        "build", "why", "emit", "events", "pause", "resume", "cancel", "retry", "put", "rm", "drain", "stop",
+        "build", "why", "emit", "events", "pause", "resume", "cancel", "retry", "put", "rm", "put-hook", "hooks", "hook", "rm-hook", "drain", "stop",
     ]  # fmt: skip
     assert sorted(order) == sorted(
         verb.name for verb in VERBS if _plain(verb) and verb.name not in AMONG_OTHERS
@@ -178,7 +178,7 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
 async def test_unknown_arguments_are_refused_in_query_and_body(here: Here, verb: Verb) -> None:
     await here.put("a", plan=Plan(hangs=True))
     await here.running((await here.run("a"))["id"])
-    target = verb.path.format(job="a", build="a", path="x", agent="here", id="x")
+    target = verb.path.format(job="a", build="a", path="x", agent="here", id="x", hook="x")
     before = await here.seq()
     reply = await here.ask(verb.method, target + "?surely_not=1")
     assert reply.status == 400, reply.text

@@ -62,18 +62,8 @@ class Reactor:
         self._pending: dict[str, Request] = {}
         self._asking: set[str] = set()
         self._later: deque[tuple[Entry, Change]] = deque()
-        self._rules = Rules(Definitions())
-        self._rules_of: Definitions | None = None
         self._is_begun = self._is_ready = False
         self._woken = asyncio.Event()
-
-    @property
-    def rules(self) -> Rules:
-        """The rules of all jobs as they are now."""
-        if self._rules_of is not self._world.definitions:
-            self._rules_of = self._world.definitions
-            self._rules = Rules(self._rules_of)
-        return self._rules
 
     @property
     def settled(self) -> int:
@@ -102,7 +92,7 @@ class Reactor:
             entry, change = self._later.popleft()
             self._add(
                 react(
-                    self.rules,
+                    self._world.rules,
                     entry.seq,
                     entry.event,
                     builds=change.builds,
@@ -191,13 +181,13 @@ class Reactor:
         for entry in entries:
             if isinstance(entry.event, StoreMoved) and entry.event.ref == MAIN:
                 return await self._rules_at(entry.event.old)
-        return self.rules
+        return self._world.rules
 
     async def _rules_at(self, commit: str) -> Rules:
         if not commit:
             return Rules(Definitions())
         if commit == self._world.commit:
-            return self.rules
+            return self._world.rules
         tree = await self._store.tree(commit)
         blobs = await self._store.blobs(wanted(tree, self._world.definitions))
         return Rules(check(tree, blobs, self._world.definitions)[0])

@@ -276,6 +276,7 @@ class Daemon:
             bus=self._folder.read("bus"),
         )
         service.door, service.ca = gate, keyring.ca().decode()
+        service.ca_key = keyring.ca_key
         service.peers = await stack.enter_async_context(HttpsPeers(self._member.credentials))
         world = service.world
         access = Access(

@@ -788,6 +788,45 @@ COMMANDS: tuple[Command, ...] = (
         has_data=False,
     ),
     Command(
+        name="hooks",
+        group=_REST,
+        call="hooks:hooks",
+        verbs=("hooks",),
+        examples=(("rota hooks", ""),),
+        has_json=True,
+    ),
+    Command(
+        name="hook",
+        group=_REST,
+        call="hooks:hook",
+        verbs=("hook", "put-hook", "rm-hook"),
+        help="make a webhook, and print its URL and secret",
+        more="GitHub, GitLab, Gitea, Forgejo and Bitbucket are known by what they send. Pushes and pull\n"
+        'requests start the jobs whose header waits for them: on = [{ push = "main" }]; all else\n'
+        'those with on = [{ hook = "NAME" }]. The secret is made from the cluster\'s key and stands\n'
+        "nowhere. See docs/triggers.md.",
+        args=(
+            Arg(("name",), ("hook.hook", "put-hook.hook", "rm-hook.hook"), metavar="NAME"),
+            Arg(("--repo",), ("put-hook.repo",), metavar="URL"),
+            Arg(("--rotate",), ("put-hook.rotate",), kind="flag"),
+            Arg(("--rm",), help="remove it: nobody can call it any more", kind="flag"),
+            Arg(
+                ("--post-receive",),
+                help="print a hook for a bare repository that calls it",
+                kind="flag",
+            ),
+        ),
+        examples=(
+            ("rota hook github --repo https://github.com/ann/web", "paste what it prints there"),
+            ("rota hook github --rotate", "a new secret"),
+            (
+                "rota hook web --repo /srv/git/web.git --post-receive >hooks/post-receive",
+                "in the bare repository; make it executable",
+            ),
+        ),
+        has_json=True,
+    ),
+    Command(
         name="completion",
         group=_REST,
         call="completion:completion",

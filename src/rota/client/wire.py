@@ -334,4 +334,36 @@ ROUTES: dict[str, Route] = {
             "data": "any JSON object",
         },
     ),
+    "hooks": Route(
+        "GET",
+        "/v1/hooks",
+        "list webhooks, without their secrets",
+        {},
+    ),
+    "hook": Route(
+        "GET",
+        "/v1/hooks/{hook}",
+        "show a webhook, its secret included",
+        {
+            "hook": "the webhook's name",
+        },
+    ),
+    "put-hook": Route(
+        "PUT",
+        "/v1/hooks/{hook}",
+        "add a webhook, or change it, in one commit",
+        {
+            "hook": "the webhook's name",
+            "repo": "take changes of this repository alone; empty: of any",
+            "rotate": "make a new secret; the old one opens nothing any more",
+        },
+    ),
+    "rm-hook": Route(
+        "DELETE",
+        "/v1/hooks/{hook}",
+        "remove a webhook, in one commit: nobody can call it any more",
+        {
+            "hook": "the webhook's name",
+        },
+    ),
 }

@@ -1,9 +1,10 @@
-"""All that ``main`` defines: jobs, which of them are paused, calendars, and the settings.
+"""All that ``main`` defines: jobs, which of them are paused, calendars, webhooks, and the settings.
 
 =======================  ===========================================================
 ``jobs/web/test``        the job ``web/test``: a script, its settings in its header
 ``paused/web/test``      it is paused: ``by``, ``at`` and ``reason``, all optional
 ``calendars/NAME.toml``  a calendar; or ``NAME.ics``, an iCalendar file
+``hooks/NAME.toml``      a webhook that may be called
 ``settings.toml``        what concerns all jobs
 =======================  ===========================================================
 
@@ -26,6 +27,7 @@ from rota.core.calendar_file import NAME, Use, parse_calendar
 from rota.core.calendars import Calendar, CalendarFile, resolve
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.header import calendars_of, decode_script, parse_header
+from rota.core.hook import HookFile, hook_name_fault, parse_hook
 from rota.core.ids import job_name_fault
 from rota.core.job import Job
 from rota.core.problem import Problem, nearest
@@ -37,6 +39,7 @@ from rota.core.triggers import Schedule
 JOBS = "jobs/"
 PAUSED = "paused/"
 CALENDARS = "calendars/"
+HOOKS = "hooks/"
 SETTINGS = "settings.toml"
 #: A definition travels through memory whole: what is larger belongs beside it, not into it.
 MAX_BYTES = 1 << 20
@@ -80,7 +83,7 @@ class Parsed(msgspec.Struct, frozen=True):
     """What one file came to: a value, or the problems that it has."""
 
     blob: str
-    value: Job | Paused | CalendarFile | Settings | None
+    value: Job | Paused | CalendarFile | HookFile | Settings | None
     problems: tuple[Problem, ...] = ()
     uses: tuple[Use, ...] = ()  # the calendars that it names
 
@@ -92,6 +95,7 @@ class Definitions(msgspec.Struct, frozen=True):
     settings: Settings = Settings()
     files: Mapping[str, Parsed] = {}
     calendars: Mapping[str, Calendar] = {}
+    hooks: Mapping[str, HookFile] = {}
 
 
 EMPTY = Definitions()
@@ -118,7 +122,7 @@ def folder_fault(added: Iterable[str], files: Collection[str]) -> str | None:
 
 def is_definition(path: str) -> bool:
     """Whether a file of that path means something to us."""
-    return path.startswith((JOBS, PAUSED, CALENDARS)) or path == SETTINGS
+    return path.startswith((JOBS, PAUSED, CALENDARS, HOOKS)) or path == SETTINGS
 
 
 def wanted(tree: Mapping[str, str], former: Definitions = EMPTY) -> frozenset[str]:
@@ -331,7 +335,18 @@ def _definitions(files: Mapping[str, Parsed], former: Definitions) -> Definition
             jobs[name] = Definition(parsed.value, parsed.blob, _paused(files.get(PAUSED + name)))
         elif path == SETTINGS and isinstance(parsed.value, Settings):
             settings = parsed.value
-    return Definitions(dict(sorted(jobs.items())), settings, files, _calendars(files, former))
+    return Definitions(
+        dict(sorted(jobs.items())), settings, files, _calendars(files, former), _hooks(files)
+    )
+
+
+def _hooks(files: Mapping[str, Parsed]) -> Mapping[str, HookFile]:
+    """Return the webhooks by name; one with a faulty file is none: it could be another's secret."""
+    return {
+        path.removeprefix(HOOKS).removesuffix(".toml"): parsed.value
+        for path, parsed in files.items()
+        if isinstance(parsed.value, HookFile) and not parsed.problems
+    }
 
 
 def _calendars(files: Mapping[str, Parsed], former: Definitions) -> Mapping[str, Calendar]:
@@ -367,6 +382,8 @@ def _parsed(path: str, blob: str, data: bytes) -> Parsed:
         return Parsed(blob, *_parse_paused(text, path))
     if path.startswith(CALENDARS):
         return _parsed_calendar(path, blob, text)
+    if path.startswith(HOOKS):
+        return _parsed_hook(path, blob, text)
     name = path.removeprefix(JOBS)
     fault = job_name_fault(name)
     if fault is not None:
@@ -386,6 +403,15 @@ def _parsed_calendar(path: str, blob: str, text: str) -> Parsed:
         return Parsed(blob, None if problems else CalendarFile(ics=text), problems)
     file, uses, problems = parse_calendar(text, path)
     return Parsed(blob, file, problems, uses)
+
+
+def _parsed_hook(path: str, blob: str, text: str) -> Parsed:
+    name = path.removeprefix(HOOKS).removesuffix(".toml")
+    fault = hook_name_fault(name)
+    if fault is not None or not path.endswith(".toml"):
+        problem = Problem(path, 0, 0, "no webhook's name", f"{HOOKS}NAME.toml, NAME of {fault}")
+        return Parsed(blob, None, (problem,))
+    return Parsed(blob, *parse_hook(text, path))
 
 
 def _data_fault(data: bytes) -> str | None:

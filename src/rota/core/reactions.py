@@ -272,10 +272,10 @@ def _touches(rule: Push | PullRequest, event: ScmChanged) -> bool:
 
 def _on_hook(rules: Rules, seq: int, event: HookCalled) -> Iterator[Request]:
     own: dict[str, object] = {"hook": event.hook, "forge": event.forge, "event": event.event}
-    fields = {**own, "data": event.data, "seq": seq, "by": event.by, "delivery": event.delivery}
+    # The caller's own names will do, as long as they are none of ours.
+    fields = {**event.data, "seq": seq, "delivery": event.delivery, **own, "data": event.data}
     for entry, rule in rules.hook.get(event.hook, ()):
-        # `where` names what the caller sent; `data.` in front is fine as well.
-        if _fits(rule.where, Fields({**own, **event.data, "data": event.data})):
+        if _fits(rule.where, Fields(fields)):
             yield _request(
                 entry,
                 seq,

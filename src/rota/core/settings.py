@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -56,6 +57,17 @@ class Queue(msgspec.Struct, frozen=True):
     ageing: int = AGEING  # after so many builds of its project a waiting one is a point higher
 
 
+class Forge(msgspec.Struct, frozen=True):
+    """How a forge is told of builds: ``[forge."git.example"]``, by the host of its clone URLs."""
+
+    kind: str = ""  # kind: github, gitlab, gitea, forgejo, bitbucket, bitbucket-server; else as its webhook says
+    api: str = ""  # api: the base of its REST interface, where that is not what its webhook says
+    token_file: str = (
+        ""  # token_file: on every agent that may lead; else git's credentials are asked
+    )
+    statuses: bool = True  # statuses: whether it is told at all
+
+
 class Settings(msgspec.Struct, frozen=True):
     """What holds for every job of the cluster unless its header says otherwise."""
 
@@ -78,6 +90,8 @@ class Settings(msgspec.Struct, frozen=True):
     limits: dict[str, int] = {}  # how much of each there is, for headers' `limits`
     throttle: tuple[Throttle, ...] = ()  # how many builds run at once that ask for labels
     share: dict[str, int] = {}  # weights of projects, the first parts of jobs' names; others have 1
+    url: str = ""  # where people and forges reach the cluster, such as https://ci.example
+    forge: dict[str, Forge] = {}
 
 
 def parse_settings(text: str, path: str = "settings.toml") -> tuple[Settings, tuple[Problem, ...]]:
@@ -149,6 +163,32 @@ def _project_fault(name: str) -> str | None:
     return job_name_fault(name)
 
 
+def _base(value: Any, spot: Spot) -> str:
+    url = fields.text(value, spot)
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", url):
+        raise FieldError(f"must be a URL, not {fields.printed_value(url)}", "https://ci.example")
+    return url.rstrip("/")
+
+
+def _file(value: Any, spot: Spot) -> str:
+    path = fields.text(value, spot)
+    if not path.startswith("/"):
+        raise FieldError(f"must be absolute, not {fields.printed_value(path)}")
+    return path
+
+
+def _host_fault(host: str) -> str | None:
+    return None if re.fullmatch(r"[a-z0-9.:\[\]-]+", host) else "is no host, such as git.example"
+
+
+FORGES = ("github", "gitlab", "gitea", "forgejo", "bitbucket", "bitbucket-server")
+_FORGE = {
+    "kind": Field("kind", fields.one_of(FORGES), 'kind = "gitea"'),
+    "api": Field("api", _base, 'api = "https://git.example/api/v1"'),
+    "token_file": Field("token_file", _file, 'token_file = "/etc/rota/forge-token"'),
+    "statuses": Field("statuses", fields.boolean, "statuses = false"),
+}
+
 _LOGS = {
     "max_age": Field("max_age_s", fields.duration(1, 3650 * DAY_S), 'max_age = "30d"'),
     "max_bytes": Field("max_bytes", fields.size(1 << 20, 1 << 60), 'max_bytes = "20G"'),
@@ -205,5 +245,11 @@ _SETTINGS = {
     ),
     "share": Field(
         "share", fields.table_of(_project_fault, fields.integer(1, 1000)), "[share] with web = 2"
+    ),
+    "url": Field("url", _base, 'url = "https://ci.example"'),
+    "forge": Field(
+        "forge",
+        fields.table_of(_host_fault, fields.table(_FORGE, Forge)),
+        '[forge."git.example"] with kind = "gitea"',
     ),
 }

@@ -5,6 +5,7 @@ Each of these is bounded: who is not heard of again is forgotten, oldest first.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -43,6 +44,16 @@ class Failure(msgspec.Struct, frozen=True):
 def tip_key(event: ScmChanged) -> str:
     """Return the key of the ref that an event is about."""
     return f"{event.repo} {event.ref}"
+
+
+def is_known(tips: Mapping[str, Tip], event: ScmChanged) -> bool:
+    """Whether an event would say nothing new."""
+    known = tips.get(tip_key(event))
+    if not event.new:
+        return False
+    return (
+        event.action not in ("closed", "merged") and known is not None and known.commit == event.new
+    )
 
 
 def move_tip(tips: dict[str, Tip], seq: int, event: ScmChanged) -> bool:

@@ -22,7 +22,7 @@ from rota.http.arguments import MAX_BODY, arguments, header_text, refuse_encoded
 from rota.http.company import Company
 from rota.ports.git_http import GitHttp
 from rota.ports.journal import Entry
-from rota.service import artifacts, builds, events, grep, jobs, logs
+from rota.service import artifacts, builds, events, grep, hooks, jobs, logs
 from rota.service import messages as m
 from rota.service.context import Principal, Service
 from rota.service.etags import is_among
@@ -40,6 +40,9 @@ LAST_EVENT_ID = "Last-Event-ID"
 #: What is answered to everybody. Who joins shows a token in what it sends.
 OPEN = frozenset({"/openapi.json", "/health", "/peer/ca", "/peer/join"})
 
+#: Who calls a webhook shows its signature, and nothing else.
+HOOKS = "/v1/hooks/"
+
 #: A job's name has slashes; a build is one segment, percent-encoded where it has any.
 _PATTERNS = {"job": r"{job:[^{}]+}", "path": r"{path:[\s\S]+}"}
 
@@ -56,6 +59,7 @@ def make_app(service: Service, authenticate: Authenticate, git: GitHttp) -> web.
         path = re.sub(r"{(\w+)}", lambda match: _PATTERNS.get(match[1], match[0]), verb.path)
         add = app.router.add_get if verb.method == "GET" else partial(_add, app, verb.method)
         add(path, _route(service, verb))
+    app.router.add_post(f"{HOOKS}{{hook}}", _hook_route(service))
     app.router.add_get("/openapi.json", _openapi)
     app.router.add_get("/health", _health)
     app.router.add_route("*", "/store.git/{tail:.*}", _git_route(git))
@@ -107,7 +111,8 @@ def _telling(company: Company) -> Callable[[web.Request, web.StreamResponse], Aw
 def _middleware(authenticate: Authenticate, company: Company) -> Any:
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            if request.path not in OPEN:
+            is_call = request.method == "POST" and request.path.startswith(HOOKS)
+            if request.path not in OPEN and not is_call:
                 request[PRINCIPAL] = authenticate(request)
                 await company.catch_up(request)
             return await handler(request)
@@ -332,6 +337,25 @@ def _git_route(git: GitHttp) -> Handler:
         )
         response = web.StreamResponse(status=reply.status, headers=reply.headers)
         return await sse.send(request, response, reply.body)
+
+    return respond
+
+
+def _hook_route(service: Service) -> Handler:
+    async def respond(request: web.Request) -> web.StreamResponse:
+        # What is too large is refused by what it says of itself, before it is read.
+        if (request.content_length or 0) > hooks.MAX_BODY:
+            raise web.HTTPRequestEntityTooLarge(hooks.MAX_BODY, request.content_length or 0)
+        body = b""
+        async for chunk in _chunks(request):
+            body += chunk
+            if len(body) > hooks.MAX_BODY:
+                raise web.HTTPRequestEntityTooLarge(hooks.MAX_BODY, len(body))
+        names = {name.lower() for name in request.headers}
+        headers = {name: request.headers.getall(name) for name in names}
+        kind = request.content_type if "content-type" in headers else ""
+        name = request.match_info["hook"]
+        return _json(await hooks.receive(service, name, headers, body, kind), 202)
 
     return respond
 

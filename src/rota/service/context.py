@@ -125,6 +125,15 @@ class Myself(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"  # by which other agents reach this machine
 
 
+def no_key() -> bytes:
+    """Return no key.
+
+    Raises:
+        UnavailableError: always.
+    """
+    raise UnavailableError("this agent has no key of a cluster")
+
+
 @dataclasses.dataclass(kw_only=True)
 class Service:
     """All that a verb's handler may use. Made once by the composition root."""
@@ -144,6 +153,7 @@ class Service:
     peers: Peers | None = None
     door: Door | None = None
     ca: str = ""  # the cluster's certificate authority, PEM
+    ca_key: Callable[[], bytes] = no_key  # and its key, from which secrets of webhooks are made
     searches: Searches = dataclasses.field(default_factory=Searches)
     #: What must not be done twice at a time on this agent, by name: see :meth:`turn`.
     turns: weakref.WeakValueDictionary[str, asyncio.Lock] = dataclasses.field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rota.service import agents, artifacts, builds, cluster, events, jobs, trees
+from rota.service import agents, artifacts, builds, cluster, events, hooks, jobs, trees
 
 #: By the verb's name. A handler takes the service, the request and the principal. Stream verbs are
 #: not here: what they return is not one value, and their edge calls them by themselves.
@@ -39,4 +39,8 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "why": builds.why,
     "artifacts": artifacts.artifacts,
     "emit": events.emit,
+    "hooks": hooks.hooks,
+    "hook": hooks.hook,
+    "put-hook": hooks.put,
+    "rm-hook": hooks.rm,
 }

@@ -263,6 +263,39 @@ class EmitRequest(Request, frozen=True, kw_only=True):
     data: Annotated[dict[str, object], Meta(description="any JSON object")] = {}
 
 
+HookArg = Annotated[str, Meta(description="the webhook's name", min_length=1, max_length=63)]
+
+
+class HookRequest(Request, frozen=True, kw_only=True):
+    """One webhook."""
+
+    hook: HookArg
+
+
+class PutHookRequest(Request, frozen=True, kw_only=True):
+    """What a webhook is to be; what is not given stays as it is."""
+
+    hook: HookArg
+    repo: Annotated[
+        Annotated[str, Meta(max_length=MAX_TEXT)] | None,
+        Meta(description="take changes of this repository alone; empty: of any"),
+    ] = None
+    rotate: Annotated[
+        bool, Meta(description="make a new secret; the old one opens nothing any more")
+    ] = False
+
+
+class HookView(msgspec.Struct, frozen=True, kw_only=True):
+    """A webhook. ``secret`` is empty in a list, ``changed`` says whether a commit was made."""
+
+    name: str
+    url: str
+    repo: str
+    generation: int
+    secret: str = ""
+    changed: bool = False
+
+
 AgentArg = Annotated[str, Meta(description="the agent's name", min_length=1, max_length=100)]
 
 

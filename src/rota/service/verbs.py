@@ -351,6 +351,41 @@ VERBS: tuple[Verb, ...] = (
         role=Role.BUILDER,
         status=201,
     ),
+    Verb(
+        name="hooks",
+        summary="list webhooks, without their secrets",
+        method="GET",
+        path="/v1/hooks",
+        request=m.Nothing,
+        reply=list[m.HookView],
+    ),
+    Verb(
+        name="hook",
+        summary="show a webhook, its secret included",
+        method="GET",
+        path="/v1/hooks/{hook}",
+        request=m.HookRequest,
+        reply=m.HookView,
+        role=Role.MAINTAINER,
+    ),
+    Verb(
+        name="put-hook",
+        summary="add a webhook, or change it, in one commit",
+        method="PUT",
+        path="/v1/hooks/{hook}",
+        request=m.PutHookRequest,
+        reply=m.HookView,
+        role=Role.MAINTAINER,
+    ),
+    Verb(
+        name="rm-hook",
+        summary="remove a webhook, in one commit: nobody can call it any more",
+        method="DELETE",
+        path="/v1/hooks/{hook}",
+        request=m.HookRequest,
+        reply=m.HookView,
+        role=Role.MAINTAINER,
+    ),
 )
 
 BY_NAME = {verb.name: verb for verb in VERBS}

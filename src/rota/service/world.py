@@ -22,6 +22,7 @@ from rota.core.codec import encode
 from rota.core.definitions import Definitions
 from rota.core.events import BuildsSwept, SchedulesFired, SchedulesSet, Unknown
 from rota.core.fold import Change, Cluster, apply
+from rota.core.reactions import Rules
 from rota.core.retention import Removed
 from rota.core.schedules import Scheduled
 from rota.core.states import State
@@ -46,6 +47,7 @@ class World:
     def __init__(self, journal: Journal, index: Index, cluster: Cluster) -> None:
         self.cluster = cluster
         self.definitions = Definitions()
+        self._rules = (self.definitions, Rules(self.definitions))
         self.commit = ""  # of `main`, that the definitions are of
         self.live_logs: dict[tuple[str, int], LiveLog] = {}
         self.troubles: dict[str, str] = {}
@@ -57,6 +59,13 @@ class World:
         self._recent: deque[Entry] = deque(maxlen=RECENT)
         self._ticks: set[asyncio.Future[None]] = set()
         self._watchers: dict[str, set[asyncio.Future[None]]] = {}
+
+    @property
+    def rules(self) -> Rules:
+        """What all jobs react to, by the definitions that this agent has."""
+        if self._rules[0] is not self.definitions:
+            self._rules = (self.definitions, Rules(self.definitions))
+        return self._rules[1]
 
     @property
     def stale_since(self) -> datetime | None:
