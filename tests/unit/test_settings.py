@@ -77,11 +77,7 @@ def test_bytes_can_be_a_number() -> None:
             "x = 1",
             (
                 "settings.toml:1:1: unknown key x (known: path, env, timeout, voters, logs, "
-<<<<<<< HEAD
-                "artifacts, builds, agents, queue, limits, throttle, share)"
-=======
-                "artifacts, builds, agents, url, forge)"
->>>>>>> f909f71 (Webhooks of five forges and of anybody: signed, taken once, told as one event of a repository)
+                "artifacts, builds, agents, queue, limits, throttle, share, url, forge)"
             ),
         ),
         (

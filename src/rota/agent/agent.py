@@ -148,6 +148,7 @@ async def run_agent(
         loop.settled = lambda: reactor.settled
         follower.told.append(reactor.followed)
         members = Members(service, ports, loop, group, [reactor.run])
+        reactor.fence = lambda: members.leadership.fence
         follower.told += (
             members.limits.changed,
             members.policy.changed,

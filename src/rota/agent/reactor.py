@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 #: So many causes are dealt with at the same time, each by one append.
 AT_ONCE = 16
+#: An event that asks for several builds may have to be made anew, where a seal came in between.
+TRIES = 5
 #: How long what was written may take to be folded here; longer means that nothing is.
 FOLD_S = 60.0
 
@@ -59,6 +61,7 @@ class Reactor:
     ) -> None:
         self._world, self._journal, self._store = world, journal, store
         self._plan, self._advanced = plan, advanced
+        self.fence: Callable[[], int] = lambda: 0  # set by who makes this agent one among others
         self._pending: dict[str, Request] = {}
         self._asking: set[str] = set()
         self._later: deque[tuple[Entry, Change]] = deque()
@@ -118,7 +121,7 @@ class Reactor:
             case BuildRequested() | TriggerFailed():
                 gone = [event.build]
             case PipelineRequested():
-                gone = [wanted.build for wanted in event.builds]
+                gone = [it.build for it in event.builds if self._is_there(it.build)]
             case HistorySealed():
                 # A leader says so: where another agent thought that there was more, it was wrong.
                 gone = [id_ for id_, it in self._pending.items() if it.cause <= event.through]
@@ -216,15 +219,29 @@ class Reactor:
 
     async def _ask_within(self, room: asyncio.Semaphore, requests: Sequence[Request]) -> None:
         try:
-            for event, settles in self._plan(requests):
-                await self._write(event, settles)
+            for turn in range(TRIES):
+                left = [
+                    it for it in requests if it.id in self._pending and not self._is_there(it.id)
+                ]
+                for event, _ in self._plan(left) if left else ():
+                    await self._write(event, is_first=turn == 0)
+            for request in requests:
+                self._pending.pop(request.id, None)
+            self._advanced()
         finally:
             self._asking.difference_update(request.id for request in requests)
             room.release()
 
-    async def _write(self, event: Event, settles: Sequence[str]) -> None:
+    def _is_there(self, id_: str) -> bool:
+        return self._world.find(id_) is not None
+
+    async def _write(self, event: Event, *, is_first: bool) -> None:
+        """Write an event, and return once this agent knows as much as it says."""
+        # Where it was written already and changed nothing, since a seal came in between, only the
+        # fence keeps two leaders apart.
+        once = {"expect": 0} if is_first else {"fence": self.fence()}
         try:
-            seq = await persist("reaction", lambda: self._journal.append(event, expect=0))
+            seq = await persist("reaction", lambda: self._journal.append(event, **once))
         except StaleError:
             # Whoever was first wrote the same, or why it cannot be.
             _, seq = await persist("reaction", self._journal.bounds)
@@ -233,6 +250,3 @@ class Reactor:
             logger.warning("a reaction cannot be written: %s", error.message)
             seq = 0
         await self._world.reached(seq, FOLD_S)
-        for id_ in settles:
-            self._pending.pop(id_, None)
-        self._advanced()
