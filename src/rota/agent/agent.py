@@ -22,6 +22,7 @@ from rota.agent.members import Members, announce
 from rota.agent.mover import Mover
 from rota.agent.patience import persist
 from rota.agent.ports import Ports
+from rota.agent.promotion import bring_artifacts
 from rota.agent.reactor import Reactor
 from rota.agent.rebuild import restore
 from rota.agent.runner import Runner
@@ -95,6 +96,7 @@ async def run_agent(
             watcher=ports.watcher,
             clock=ports.clock,
             keep=lambda build, path: keep_artifacts(service, build, path),
+            bring=lambda build, path: bring_artifacts(service, build, path),
         )
         loop = Loop(
             group=group,

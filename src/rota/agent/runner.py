@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -46,6 +46,8 @@ EXPIRED = "it is exclusive, and its agent was not heard any more"
 
 Keep = Callable[[Build, Path], Awaitable[list[str]]]
 """Stores the artifacts that a finished attempt's header names; returns what went wrong."""
+Bring = Callable[[Build, Path], Awaitable[None]]
+"""Brings what a build's needs left into its workspace; raises ExecutionError where it cannot."""
 
 
 @dataclasses.dataclass
@@ -77,6 +79,7 @@ class Runner:
     watcher: Watcher
     clock: Clock
     keep: Keep
+    bring: Bring
     freed: Callable[[], None] = lambda: None  # called when a slot is free again
     leases: Leases | None = None  # of exclusive attempts; None where there can be no other agent
     active: dict[str, Active] = dataclasses.field(default_factory=dict)
@@ -178,7 +181,23 @@ class Runner:
         script = self.workplace.script(build.script, name, blobs[build.script])
         if not adopt:
             self.workplace.make(home)
-        return task_for(build, home, script, self.place(home), self.world.definitions.settings)
+            if any(edge.artifacts for edge in build.needs):
+                await self.bring(build, work(home))
+        return task_for(
+            build,
+            home,
+            script,
+            self.place(home),
+            self.world.definitions.settings,
+            needs=tuple(self._refs(build)),
+        )
+
+    def _refs(self, build: Build) -> Iterator[str]:
+        """Yield the names of the builds that a build needed."""
+        for edge in build.needs:
+            found = self.world.find(edge.build)
+            if found is not None:
+                yield found.ref
 
     async def _attend(self, active: Active, running: Running, *, adopt: bool) -> BuildFinished:
         """Follow a live attempt to its end."""
@@ -316,7 +335,15 @@ class Runner:
                 await asyncio.to_thread(self.workplace.clean, home)
 
 
-def task_for(build: Build, home: Path, script: Path, place: Place, settings: Settings) -> Task:
+def task_for(
+    build: Build,
+    home: Path,
+    script: Path,
+    place: Place,
+    settings: Settings,
+    *,
+    needs: Sequence[str] = (),
+) -> Task:
     """Return what the executor is to run for a build's present attempt."""
     identity = Identity(
         job=build.job,
@@ -324,6 +351,8 @@ def task_for(build: Build, home: Path, script: Path, place: Place, settings: Set
         build=build.id,
         attempt=build.attempt,
         fence=build.fence,
+        pipeline=build.root,
+        needs=tuple(needs),
     )
     return Task(
         home=home,

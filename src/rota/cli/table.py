@@ -723,7 +723,7 @@ COMMANDS: tuple[Command, ...] = (
             Arg(
                 ("words",),
                 ("artifacts.build", "artifact.build", "artifact.path", "keep.path"),
-                "[list] BUILD | get BUILD PATH | put FILE [NAME]",
+                "[list] BUILD | get BUILD PATH-or-GLOB | put FILE [NAME]",
                 many="+",
                 metavar="WORD",
                 completes="build",

@@ -111,6 +111,11 @@ class Rest:
         with self._response(method, target, body, headers or {}, None) as response:
             yield response
 
+    @property
+    def inside(self) -> str:
+        """The id of the build from inside which this asks; empty outside of any."""
+        return self._build
+
     def patience(self) -> Patience:
         """Return what bears the trouble of one request."""
         return Patience(self.where, self.patience_s, is_sure=bool(self._build))

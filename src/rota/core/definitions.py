@@ -30,6 +30,7 @@ from rota.core.header import calendars_of, decode_script, parse_header
 from rota.core.hook import HookFile, hook_name_fault, parse_hook
 from rota.core.ids import job_name_fault
 from rota.core.job import Job
+from rota.core.needs import need_problems
 from rota.core.problem import Problem, nearest
 from rota.core.schedules import Misses
 from rota.core.settings import Settings, parse_settings
@@ -170,6 +171,8 @@ def check_changes(
     paths: Iterable[str] = (),
     others: Mapping[str, bytes] = {},
     settings: bytes | None = None,
+    needing: Mapping[str, bytes] = {},
+    removed: Collection[str] = (),
 ) -> tuple[Problem, ...]:
     """Return the problems of changed files alone; what was bad before is not looked at.
 
@@ -181,6 +184,8 @@ def check_changes(
             calendar or a limit that goes.
         settings: The settings after the change, which changed jobs may name limits of; ``None``
             leaves that out.
+        needing: Jobs that stay as they are and may need others: these may go, or lead back to them.
+        removed: The paths of files that go.
     """
     new = {path: data for path, data in changes.items() if data is not None}
     files = {path: _parsed(path, "", data) for path, data in new.items() if is_definition(path)}
@@ -195,6 +200,13 @@ def check_changes(
     if settings is not None:
         known = {SETTINGS: _parsed(SETTINGS, "", settings)}
         problems += _without_limits(files | staying, _settings(known))
+    waiting = {path: _parsed(path, "", data) for path, data in needing.items()} | files
+    problems += need_problems(
+        {it.value.name: it.value for it in waiting.values() if isinstance(it.value, Job)},
+        {path.removeprefix(JOBS) for path in every if path.startswith(JOBS)},
+        changed={path.removeprefix(JOBS) for path in new},
+        removed={path.removeprefix(JOBS) for path in removed},
+    )
     return tuple(sorted(problems))
 
 

@@ -35,6 +35,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     build: str
     attempt: int
     fence: int = 0  # the sequence of its claim
+    pipeline: str = ""  # the id of the root of its tree
+    needs: tuple[str, ...] = ()  # the names of the builds that it needed
 
 
 def marker_of(identity: Identity) -> str:
@@ -70,6 +72,8 @@ def environment(
         "ROTA_ATTEMPT": str(identity.attempt),
         "ROTA_BUILD": identity.build,
         "ROTA_FENCE": str(identity.fence),
+        "ROTA_PIPELINE": identity.pipeline or identity.build,
+        "ROTA_NEEDS": " ".join(identity.needs),
         "ROTA_AGENT": place.agent,
         "ROTA_WORKSPACE": place.workspace,
         "ROTA_SOCKET": place.socket,

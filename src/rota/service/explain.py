@@ -11,6 +11,7 @@ from rota.core.fold import Cluster
 from rota.core.job import Reason
 from rota.core.labels import Expr, first_refusal, read_labels, satisfies
 from rota.core.states import State
+from rota.service.awaited import awaited_by, held_text
 from rota.service.messages import Refusal, Why
 from rota.service.world import World
 
@@ -19,16 +20,20 @@ def explain(world: World, build: Build, now: datetime) -> Why:
     """Return what ``build`` waits for, or how it ended."""
     if build.state is State.QUEUED:
         return _queued(world.cluster, build, now, world.troubles)
+    if build.state is State.HELD:
+        awaited = awaited_by(world, build)
+        text = held_text(world, build, awaited)
+        return Why(build=build.ref, state=build.state, text=text, awaited=awaited)
     return Why(build=build.ref, state=build.state, text=_text(build, now))
 
 
 def _text(build: Build, now: datetime) -> str:
-    if build.state is State.HELD:
-        return "held: " + ", ".join(build.held)
     if build.state is State.FINISHED:
         return how_it_ended(build)
     since = format_duration((now - (build.started_at or now)).total_seconds())
     text = f"runs on {build.agent} since {since}"
+    if build.is_waiting:
+        text += ", and waits for builds that it asked for: its slot is free for them"
     if build.cancelled_by is not None:
         text += f"; {build.cancelled_by} cancelled it, and it is being ended"
     return text

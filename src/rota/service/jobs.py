@@ -17,7 +17,10 @@ from rota.core.definitions import (
     clashes,
     encode_paused,
 )
+from rota.core.header import parse_header
 from rota.core.ids import parse_job_name
+from rota.core.needs import need_problems
+from rota.core.problem import Problem
 from rota.errors import ConflictError, InputError, NotFoundError, StaleError, UnavailableError
 from rota.ports.store import Author
 from rota.service import messages as m
@@ -89,6 +92,7 @@ async def rm(service: Service, request: m.RemoveJobRequest, who: Principal) -> m
     def change(world: World) -> dict[str, bytes | None]:
         definition = find_definition(world, request.job)
         _precondition(request.job, definition, request.if_match, "")
+        _refuse_if_needed(world, request.job)
         gone: dict[str, bytes | None] = {JOBS + request.job: None}
         if definition.paused is not None:
             gone[PAUSED + request.job] = None
@@ -127,13 +131,31 @@ async def check(service: Service, request: m.CheckRequest, who: Principal) -> m.
     """Check a script's header."""
     path = JOBS + parse_job_name(request.job)
     definitions = service.world.definitions
-    views = tuple(
-        m.ProblemView(**msgspec.structs.asdict(problem))
-        for problem in check_file(
-            path, request.script.encode(), definitions.calendars, definitions.settings
-        )
-    )
+    data = request.script.encode()
+    problems = check_file(path, data, definitions.calendars, definitions.settings)
+    problems += _needs_of(service.world, request.job, None if problems else request.script)
+    views = tuple(m.ProblemView(**msgspec.structs.asdict(problem)) for problem in problems)
     return m.Checked(ok=not views, problems=views)
+
+
+def _needs_of(world: World, name: str, script: str | None) -> tuple[Problem, ...]:
+    """Return what would be wrong with needs if a job had that script; with none, nothing."""
+    job, _ = parse_header(script, name=name, path=JOBS + name) if script is not None else (None, ())
+    if job is None:
+        return ()
+    jobs = {it.job.name: it.job for it in world.definitions.jobs.values()} | {name: job}
+    return need_problems(jobs, jobs, changed=[name])
+
+
+def _refuse_if_needed(world: World, name: str) -> None:
+    """Refuse to remove a job that others need."""
+    jobs = {it.job.name: it.job for it in world.definitions.jobs.values() if it.job.name != name}
+    problems = need_problems(jobs, jobs, changed=(), removed=[name])
+    if problems:
+        raise ConflictError(
+            f"{name} was not removed: {problems[0]}",
+            hint="take that need out first; or make it optional = true",
+        )
 
 
 async def _commit(

@@ -49,11 +49,22 @@ async def log(
     await _refuse_removed(service.world, build, attempt, source)
     start = await _start(source, request)
     pieces = source.follow(start) if request.follow else source.read(start, await source.end())
+    if request.follow and who.build:
+        pieces = _awaited(service, who.build, build.id, pieces)
     if request.limit:
         pieces = _limited(pieces, request.limit)
     if request.grep:
         return -1, service.searches.matching(request.grep, pieces)
     return start, pieces
+
+
+async def _awaited(
+    service: Service, waiter: str, build: str, pieces: AsyncGenerator[bytes]
+) -> AsyncGenerator[bytes]:
+    """Yield a followed log's pieces; a script that follows one waits for that build."""
+    async with service.waits.of(waiter, build), contextlib.aclosing(pieces):
+        async for piece in pieces:
+            yield piece
 
 
 def _refuse_two_starts(request: m.LogRequest) -> None:

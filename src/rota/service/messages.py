@@ -489,6 +489,15 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     because: str
 
 
+class Awaited(msgspec.Struct, frozen=True, kw_only=True):
+    """A build that another one waits for."""
+
+    build: str  # job#number; the job alone where there is none of that id yet
+    id: str
+    state: str
+    agent: str | None
+
+
 class Why(msgspec.Struct, frozen=True, kw_only=True):
     """What a build waits for, or how it ended, in one sentence; and the details."""
 
@@ -497,6 +506,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     place: int | None = None  # in its queue, from 1
     refused: tuple[Refusal, ...] = ()
+    awaited: tuple[Awaited, ...] = ()
 
 
 class Tree(msgspec.Struct, frozen=True, kw_only=True):

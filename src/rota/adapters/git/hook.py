@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import IO
 
 from rota.core.definitions import (
@@ -53,7 +53,15 @@ def check_push(old: str, new: str, ref: str) -> list[str]:
     blobs = {path: blob for path, (mode, blob) in changed.items() if mode.startswith("100")}
     contents = _contents(blobs)
     others = _users(before, after)
-    problems += check_changes(contents, after, others, _settings(after, contents))
+    removed = before.keys() - after.keys()
+    problems += check_changes(
+        contents,
+        after,
+        others,
+        _settings(after, contents),
+        _needing(after, changed.keys() | removed),
+        removed,
+    )
     return [str(problem) for problem in sorted(problems)]
 
 
@@ -63,6 +71,19 @@ def _settings(after: dict[str, tuple[str, str]], contents: dict[str, bytes | Non
     if found is None and (entry := after.get(SETTINGS)) is not None:
         found = _contents({SETTINGS: entry[1]})[SETTINGS]
     return found or b""
+
+
+def _needing(after: dict[str, tuple[str, str]], moved: Set[str]) -> dict[str, bytes]:
+    """Return the jobs that stay as they are and may need others, if any job changes or goes."""
+    if not any(path.startswith(JOBS) for path in moved):
+        return {}
+    blobs = {
+        path: blob
+        for path, (mode, blob) in after.items()
+        if path.startswith(JOBS) and path not in moved and mode.startswith("100")
+    }
+    found = _contents(blobs)
+    return {path: data for path, data in found.items() if data is not None and b"needs" in data}
 
 
 def _users(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import re
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -13,7 +15,7 @@ from rota.cli.render import Cell, size, table
 from rota.cli.screen import Screen
 from rota.client.client import Client
 from rota.client.rest import written
-from rota.errors import InputError
+from rota.errors import InputError, NotFoundError
 
 
 def artifacts(args: Namespace, screen: Screen) -> int:
@@ -54,6 +56,27 @@ def _list(client: Client, build: str, args: Namespace, screen: Screen) -> int:
 
 
 def _get(client: Client, build: str, path: str, args: Namespace, screen: Screen) -> int:
+    """Fetch one file; or, for a glob, all that match, each at its own path below the output."""
+    if not re.search(r"[*?\[]", path):
+        return _get_one(client, build, path, args, screen)
+    left = [it["path"] for it in client.call("artifacts", build=build).json()]
+    found = [it for it in left if fnmatch.fnmatchcase(it, path)]
+    if not found:
+        raise NotFoundError(
+            f"{build} left nothing that matches {path!r}",
+            hint=f"see what it left: rota artifacts {build!r}",
+        )
+    folder = Path(args.output or ".")
+    if args.output == "-":
+        raise InputError("several files cannot go to standard output", hint="-o FOLDER")
+    for each in found:
+        target = folder / each
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _save(client, build, each, target, screen)
+    return 0
+
+
+def _get_one(client: Client, build: str, path: str, args: Namespace, screen: Screen) -> int:
     output = args.output or PurePosixPath(path).name
     if output == "-":
         for piece in client.artifact(build, path):
@@ -62,6 +85,11 @@ def _get(client: Client, build: str, path: str, args: Namespace, screen: Screen)
     target = Path(output)
     if target.is_dir():
         target /= PurePosixPath(path).name
+    _save(client, build, path, target, screen)
+    return 0
+
+
+def _save(client: Client, build: str, path: str, target: Path, screen: Screen) -> None:
     # Beside its place first: what has the right name is whole.
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -70,7 +98,6 @@ def _get(client: Client, build: str, path: str, args: Namespace, screen: Screen)
     finally:
         draft.unlink(missing_ok=True)
     screen.note(f"{target}: {size(count)}")
-    return 0
 
 
 def _put(client: Client, file: Path, name: str, args: Namespace, screen: Screen) -> int:

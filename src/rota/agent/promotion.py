@@ -1,0 +1,95 @@
+"""Brings what needed builds left into the workspace of the build that needs it, before its script."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from rota.agent.patience import DELAYS_S
+from rota.core.build import Artifact, Build, Edge
+from rota.core.gates import name
+from rota.errors import ExecutionError, NotFoundError, UnavailableError
+from rota.service import artifacts
+from rota.service.context import Principal, Service
+from rota.service.messages import ArtifactRequest
+from rota.service.verbs import Role
+from rota.service.world import World
+
+
+async def bring_artifacts(service: Service, build: Build, workspace: Path) -> None:
+    """Write what the needs of ``build`` name below ``workspace``; each file is whole, or not there.
+
+    Raises:
+        ExecutionError: nothing matches, two builds left different files of one name, one is no
+            longer kept, or the disk cannot take it.
+    """
+    brought: dict[str, tuple[str, Artifact]] = {}
+    for edge in build.needs:
+        for pattern in edge.artifacts:
+            found = list(_matching(service.world, edge, pattern))
+            if not found:
+                raise ExecutionError(f"{name(edge)} left nothing that matches {pattern!r}")
+            for left, artifact in found:
+                there = brought.setdefault(artifact.path, (left.ref, artifact))
+                if there[1].sha256 != artifact.sha256:
+                    raise ExecutionError(
+                        f"{there[0]} and {left.ref} both left {artifact.path!r}, and not the same"
+                    )
+                if there[0] == left.ref:
+                    await _bring(service, left, artifact, workspace)
+
+
+def _matching(world: World, edge: Edge, pattern: str) -> Iterator[tuple[Build, Artifact]]:
+    """Yield what a needed build left, or the builds of a needed group."""
+    found = world.find(edge.build)
+    if found is None:
+        return
+    cells = found.group.cells if found.group is not None else ()
+    for each in [found, *(it for cell in cells if (it := world.find(cell.build)) is not None)]:
+        for artifact in each.artifacts:
+            if matches(artifact.path, pattern):
+                yield each, artifact
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether a path fits a glob whose ``*`` stays within a folder, and whose ``**`` does not."""
+    return _fits(path.split("/"), pattern.split("/"))
+
+
+def _fits(parts: list[str], globs: list[str]) -> bool:
+    if not globs:
+        return not parts
+    if globs[0] == "**":
+        return any(_fits(parts[at:], globs[1:]) for at in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], globs[0]) and _fits(parts[1:], globs[1:])
+
+
+async def _bring(service: Service, left: Build, artifact: Artifact, workspace: Path) -> None:
+    target = workspace / artifact.path
+    me = Principal(name=service.me.name, role=Role.ADMIN)
+    request = ArtifactRequest(build=left.id, path=artifact.path)
+
+    async def write() -> None:
+        _, pieces = await artifacts.artifact(service, request, me)
+        # Its hash is looked at on the way, and its last piece held back until that is right.
+        async with contextlib.aclosing(pieces):
+            with target.open("wb") as file:
+                async for piece in pieces:
+                    file.write(piece)
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for delay_s in DELAYS_S:
+            with contextlib.suppress(UnavailableError):
+                return await write()
+            await asyncio.sleep(delay_s)
+        await write()
+    except OSError as error:
+        raise ExecutionError(f"cannot write {artifact.path!r}: {error.strerror}") from error
+    except (NotFoundError, UnavailableError) as error:
+        raise ExecutionError(
+            f"cannot bring {artifact.path!r} of {left.ref}: {error.message}"
+        ) from error
