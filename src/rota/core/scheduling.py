@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rota.core.definitions import Definition, Definitions
+from rota.core.durations import format_duration
 from rota.core.events import EPOCH
 from rota.core.job import ParamValue, Spec
 from rota.core.params import resolve_params
@@ -72,3 +73,15 @@ def asked(
     if spec.timeout_s is None:
         spec = replace(spec, timeout_s=definitions.settings.timeout_s)
     return params, spec if rule.priority is None else replace(spec, priority=rule.priority)
+
+
+def described(rule: Schedule) -> str:
+    """Return when a rule fires, as a header has it: ``H 2 * * * Europe/Berlin``."""
+    if rule.every_s:
+        text = f"every {format_duration(rule.every_s)}"
+    elif rule.cron:
+        text = rule.cron if rule.tz == "UTC" else f"{rule.cron} {rule.tz}"
+    else:
+        text = "at " + ", ".join(f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in rule.at[:3])
+        text += ", …" if len(rule.at) > 3 else ""
+    return text
