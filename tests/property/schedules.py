@@ -23,6 +23,7 @@ from rota.adapters.memory import MemoryJournal
 from rota.adapters.memory_store import MemoryIndex
 from rota.agent.scheduler import Scheduler
 from rota.core.audit import Report, audit
+from rota.core.build import Build
 from rota.core.definitions import Definitions, check_tree
 from rota.core.events import BuildFinished, BuildStarted, Event, HistorySealed, LeaderElected
 from rota.core.fold import Cluster, apply
@@ -251,7 +252,7 @@ class Story:
                     self.paused.discard(name)
                 else:
                     self.rules[name] = RULES[name]
-            case "pause":
+            case _:
                 self.paused ^= {name} & self.rules.keys()
         self.definitions = self._defined()
         for host in self.hosts:
@@ -288,7 +289,7 @@ class Story:
         """Fold all anew, and hold what came of it against the rules."""
         cluster = Cluster()
         notes: list[Note] = []
-        sealed = []
+        sealed: list[Build] = []
         writers: Counter[str] = Counter()
         async for entry in self.journal.read():
             change = apply(cluster, entry.seq, entry.event)

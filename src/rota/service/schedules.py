@@ -11,10 +11,8 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from rota.core.agenda import GRACE_S
-from rota.core.build import Build, Trigger
-from rota.core.definitions import Definition
+from rota.core.build import Build
 from rota.core.durations import format_duration
-from rota.core.events import BuildRequested
 from rota.core.schedules import (
     BACKFILL,
     Note,
@@ -23,12 +21,13 @@ from rota.core.schedules import (
     build_id,
     decode_notes,
 )
-from rota.core.scheduling import asked, described, wanted_schedules
+from rota.core.scheduling import described, wanted_schedules, wish_for
 from rota.core.states import State
 from rota.core.timetable import Timetable
 from rota.core.zones import find_zone
 from rota.errors import ConflictError, InputError, NotFoundError, StaleError
 from rota.service import messages as m
+from rota.service import pipelines
 from rota.service.builds import find_definition
 from rota.service.context import Principal, Service
 from rota.service.world import World
@@ -157,14 +156,13 @@ async def backfill(service: Service, request: m.BackfillRequest, who: Principal)
     views = []
     for start_at in range(0, len(found), AT_ONCE):
         some = found[start_at : start_at + AT_ONCE]
-        asking = (_make_up(service, definition, it, request, who) for it in some)
+        asking = (_make_up(service, it, request, who) for it in some)
         views += await asyncio.gather(*asking)
     return m.BackfillView(job=request.job, instants=tuple(views))
 
 
 async def _make_up(
     service: Service,
-    definition: Definition,
     instant: tuple[datetime, str, Scheduled],
     request: m.BackfillRequest,
     who: Principal,
@@ -174,21 +172,9 @@ async def _make_up(
     build = world.find(new_id)
     is_new = build is None
     if is_new and not request.dry_run:
-        params, spec = asked(world.definitions, definition, it.rule, at)
-        event = BuildRequested(
-            at=service.clock.now(),
-            by=who.name,
-            agent=service.me.name,
-            build=new_id,
-            job=it.job,
-            spec=spec,
-            params=params,
-            trigger=Trigger(kind=BACKFILL, by=who.name, source=id_, at=at),
-            commit=world.commit,
-            script=definition.blob,
-        )
+        wish = wish_for(id_, it, at, BACKFILL, who.name)
         with contextlib.suppress(StaleError):  # somebody else asked for it a moment ago
-            await service.write(event, expect=0)
+            await pipelines.request(service, (wish,), by=who.name)
         build = world.find(new_id)
     return m.BackfilledView(
         at=at, schedule=id_, build=build.ref if build is not None else None, is_new=is_new
