@@ -17,7 +17,7 @@ from rota.core.durations import format_duration, parse_duration
 from rota.errors import InputError
 
 if TYPE_CHECKING:
-    from rota.cli.clones import Clone
+    from rota.cli.commands.reading import Clone
     from rota.core.audit import Report
     from rota.core.calendars import Calendar
     from rota.core.schedules import Instants, Scheduled
@@ -100,7 +100,7 @@ def backfill(args: Namespace, screen: Screen) -> int:
 
 
 def _verify(args: Namespace, screen: Screen, job: str) -> int:
-    from rota.cli.clones import clone_of
+    from rota.cli.commands.reading import clone_of
     from rota.core.audit import audit
 
     with clone_of(args) as clone:
@@ -159,7 +159,7 @@ def _report_lines(report: Report, screen: Screen) -> list[str]:
 
 def simulate(args: Namespace, screen: Screen) -> int:
     """Let days pass in virtual time, and print what schedules come to."""
-    from rota.cli.clones import clone_of
+    from rota.cli.commands.reading import clone_of
     from rota.core.definitions import check_tree
     from rota.core.scheduling import wanted_schedules
     from rota.core.simulation import Simulation
