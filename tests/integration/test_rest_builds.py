@@ -473,7 +473,7 @@ async def test_why_says_what_it_waits_for() -> None:
             for build in (runs, waits, unfit)
         ]
         assert texts[0].startswith("runs on here since ")
-        assert texts[1] == "waits for a free slot, place 1 in its queue: here runs 1 of 1"
+        assert texts[1] == "waits for a free slot, place 1 in the queue: here runs 1 of 1"
         assert texts[2] == "no agent satisfies 'arm'"
 
 

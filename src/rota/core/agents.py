@@ -74,6 +74,15 @@ AgentEvent = (
 )
 
 
+def subject(event: AgentEvent) -> str:
+    """Return the name of the agent that an event is about."""
+    match event:
+        case AgentStarted() | AgentStopped() | AgentFound():
+            return event.agent
+        case AgentJoined() | AgentLost() | AgentDrained() | AgentLabelled() | AgentLeft():
+            return event.name
+
+
 def change(agents: dict[str, Agent], event: AgentEvent) -> None:
     """Fold an event into ``agents``, in place. What concerns an agent nobody knows is dropped."""
     match event:

@@ -9,7 +9,7 @@ journal refuses those that came too late: deciding on a stale state is harmless.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from itertools import islice
 from zlib import crc32
@@ -141,7 +141,7 @@ def _claims(cluster: Cluster, view: View, now: datetime, wakes: list[datetime]) 
     is_out = myself is not None and (myself.draining or myself.state is AgentState.LOST)
     if free <= 0 or not view.takes_builds or is_out:
         return
-    changes_at = cluster.queue.look(now, lambda labels: bool(cluster.fitting(labels)))
+    changes_at = cluster.look(now)
     if changes_at is not None:
         wakes.append(changes_at)
     fitting = [labels for labels in cluster.queue.ready if satisfies(labels, view.labels)]
@@ -152,7 +152,7 @@ def _claims(cluster: Cluster, view: View, now: datetime, wakes: list[datetime]) 
             best.setdefault(project, []).append(item)
     for items in best.values():
         items.sort()
-    for build in _first(cluster, view, best, _had(cluster, fitting), free, now):
+    for build in _first(cluster, view, best, cluster.had(fitting), free, now):
         yield Claim(build=build.id, attempt=build.attempt + 1, expect=build.last_seq)
 
 
@@ -194,15 +194,6 @@ def _possible(
     return (item for item in items if trial.begins(builds[item[2]]))
 
 
-def _had(cluster: Cluster, fitting: Iterable[str]) -> Mapping[str, float]:
-    """Return what each project has had of builds that this agent could have run."""
-    total: dict[str, float] = {}
-    for labels in fitting:
-        for project, much in cluster.picture.shares.of(labels).items():
-            total[project] = total.get(project, 0.0) + much
-    return total
-
-
 def _share(
     cluster: Cluster, view: View, labels: str, now: datetime, wakes: list[datetime]
 ) -> tuple[int, int]:
@@ -213,8 +204,10 @@ def _share(
     takes the n-th build. Who is not counted on, or sees that others do not take theirs, takes any:
     it is the journal that decides, this only spares it the asking.
     """
+    if view.quiet_s >= QUIET_S:
+        return 0, view.slots
     rivals = [name for name in cluster.fitting(labels) if cluster.free_slots(name) > 0]
-    if len(rivals) < 2 or view.name not in rivals or view.quiet_s >= QUIET_S:
+    if len(rivals) < 2 or view.name not in rivals:
         return 0, view.slots
     wakes.append(now + timedelta(seconds=QUIET_S - view.quiet_s))
     first = next(iter(cluster.queue.ready[labels].values()))[0][2]

@@ -12,7 +12,7 @@ What is here is what is live: builds that are held, queued or running, and finis
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import takewhile
 
@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rota.core import rates
-from rota.core.agents import Agent, change
+from rota.core.agents import Agent, change, subject
 from rota.core.build import Attempt, Build, Usage, step
 from rota.core.demands import project_of
 from rota.core.events import (
@@ -90,6 +90,8 @@ from rota.core.voter import Voter
 MAX_RETRY_DELAY_S = 3600.0
 #: More builds or attempts than this are a fault of whoever wrote the number.
 MAX_COUNT = 2**53
+#: So many label expressions are kept with who satisfies them.
+MAX_EXPRESSIONS = 1000
 
 
 class Picture(msgspec.Struct):
@@ -183,24 +185,22 @@ class Cluster:
         self.scheduled: dict[str, dict[str, None]] = {}
         self.unsealed: dict[str, None] = {}
         self.numbered: dict[tuple[str, int], str] = {}
-        self._fitting: dict[str, tuple[str, ...]] = {}
+        self._fitting: dict[str, list[str]] = {}
         self.requests = sorted(build.requested_seq for build in self.picture.builds.values())
         for build in sorted(self.picture.builds.values(), key=lambda b: b.seq):
             _enter(self, build)
 
-    def fitting(self, labels: str) -> tuple[str, ...]:
+    def fitting(self, labels: str) -> Sequence[str]:
         """Return, by name, the agents that take builds and satisfy a label expression.
 
-        Cost: a look at all agents for each expression, after an event about any agent.
+        Cost: a look at all agents, once for each expression; later an agent's event costs a look at
+        that agent for each.
         """
         found = self._fitting.get(labels)
         if found is None:
-            fit = (
-                agent.name
-                for agent in self.picture.agents.values()
-                if agent.is_up and not agent.draining and satisfies(labels, agent.labels)
-            )
-            found = self._fitting[labels] = tuple(sorted(fit))
+            agents = self.picture.agents.values()
+            fit = (agent.name for agent in agents if _takes(agent, labels))
+            found = self._fitting[labels] = sorted(fit)
         return found
 
     def free_slots(self, agent: str) -> int:
@@ -212,9 +212,19 @@ class Cluster:
         """Return how many builds an agent runs, but for those that wait for others."""
         return len(self.running.get(agent, ())) - len(self.waiting.get(agent, ()))
 
-    def agents_changed(self) -> None:
-        """Forget who fits what."""
-        self._fitting.clear()
+    def agent_changed(self, name: str) -> None:
+        """Note that an agent is other than before."""
+        agent = self.picture.agents.get(name)
+        if len(self._fitting) > MAX_EXPRESSIONS:
+            self._fitting.clear()  # most of them are of builds that are long over
+        for labels, names in self._fitting.items():
+            at = bisect.bisect_left(names, name)
+            is_in = at < len(names) and names[at] == name
+            fits = agent is not None and _takes(agent, labels)
+            if fits and not is_in:
+                names.insert(at, name)
+            elif is_in and not fits:
+                del names[at]
         self.queue.agents_changed()
 
     def policy_changed(self) -> None:
@@ -226,6 +236,10 @@ class Cluster:
             elif build.state is State.RUNNING:
                 _run(self, build)
 
+    def look(self, now: datetime) -> datetime | None:
+        """Bring in step who may begin now; return when time changes that next."""
+        return self.queue.look(now, lambda labels: bool(self.fitting(labels)))
+
     def in_turn(
         self, queues: Mapping[str, Sequence[QueueItem]], had: Mapping[str, float]
     ) -> Iterator[QueueItem]:
@@ -233,10 +247,22 @@ class Cluster:
         shares, policy = self.picture.shares, self.picture.policy
         return in_turn(queues, had, lambda project: shares.grain / policy.weight(project))
 
+    def had(self, fitting: Iterable[str]) -> Mapping[str, float]:
+        """Return what each project has had of late of builds with any of these labels."""
+        total: dict[str, float] = {}
+        for labels in fitting:
+            for project, much in self.picture.shares.of(labels).items():
+                total[project] = total.get(project, 0.0) + much
+        return total
+
     def may_begin(self, build: Build, agent: str, at: datetime) -> bool:
         """Whether an agent may begin a build at that time, by all limits."""
         has_room = self.throttles.room(build.spec.labels, agent) > 0
         return has_room and self.queue.may_begin(build, at)
+
+
+def _takes(agent: Agent, labels: str) -> bool:
+    return agent.is_up and not agent.draining and satisfies(labels, agent.labels)
 
 
 def _judges(picture: Picture) -> tuple[Queue, Throttles]:
@@ -303,7 +329,7 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
             | AgentLeft()
         ):
             change(picture.agents, event)
-            cluster.agents_changed()
+            cluster.agent_changed(subject(event))
         case LeaderElected() | LeaderResigned():
             _led(picture, seq, event)
         case VoterAppointed() | VoterListening() | VoterDismissed():

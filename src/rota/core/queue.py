@@ -352,11 +352,11 @@ class Queue:
             return None
         return _date(rates.opens_at(self._used_until.get(wish.job, 0.0), wish.rate))
 
-    def at_pool(self, pool: Pool) -> Iterator[QueueItem]:
-        """Yield all that wait in line at a pool, in no order. Cost: all of them."""
+    def at_pool(self, pool: Pool, *, blocked: bool = True) -> Iterator[QueueItem]:
+        """Yield all that are in line at a pool, in no order; or those too that may begin."""
         spot = self._spots.get(pool)
         for line in spot.lines.values() if spot is not None else ():
-            yield from line.items
+            yield from line.items[line.offered if blocked else 0 :]
 
     def pools_waited_at(self) -> Iterator[Pool]:
         """Yield the pools at which somebody is in line."""

@@ -73,48 +73,6 @@ class PauseRequest(Request, frozen=True, kw_only=True):
 
     job: JobArg
     reason: Annotated[str, Meta(description="why, for whoever meets it", max_length=MAX_TEXT)] = ""
-    misses: Annotated[
-        Literal["skip", "run"],
-        Meta(
-            description="what becomes of its schedules' instants when it is resumed: skip, or run as"
-            " their misfire policies say"
-        ),
-    ] = "skip"
-
-
-class SchedulesRequest(Request, frozen=True, kw_only=True):
-    """Which schedules to look ahead of."""
-
-    match: Annotated[
-        str, Meta(description="only jobs whose name matches this glob", max_length=MAX_TEXT)
-    ] = "*"
-    start: Annotated[
-        str, Meta(description="the first moment to look at; now by default", max_length=MAX_TEXT)
-    ] = ""
-    limit: Annotated[int, Meta(description="at most so many instants", ge=1, le=10_000)] = 20
-
-
-class WhyNotRequest(Request, frozen=True, kw_only=True):
-    """A moment of a job's schedules."""
-
-    job: JobArg
-    at: Annotated[
-        str,
-        Meta(
-            description="the moment, such as 2026-12-24T18:00; the schedule's own clock, if it names"
-            " no zone",
-            max_length=MAX_TEXT,
-        ),
-    ]
-
-
-class BackfillRequest(Request, frozen=True, kw_only=True):
-    """A time whose instants are to be made up for."""
-
-    job: JobArg
-    start: Annotated[str, Meta(description="its first moment", max_length=MAX_TEXT)]
-    end: Annotated[str, Meta(description="its last moment", max_length=MAX_TEXT)] = "now"
-    dry_run: Annotated[bool, Meta(description="only say what it would come to")] = False
 
 
 class CheckRequest(Request, frozen=True, kw_only=True):
@@ -507,65 +465,6 @@ class Committed(msgspec.Struct, frozen=True, kw_only=True):
     changed: bool
 
 
-class InstantView(msgspec.Struct, frozen=True, kw_only=True):
-    """An instant of a schedule that is to come. ``due_at`` is when it fires: with its jitter."""
-
-    at: datetime
-    due_at: datetime
-    schedule: str
-    job: str
-    rule: str
-
-
-class IdleView(msgspec.Struct, frozen=True, kw_only=True):
-    """A schedule of which nothing is to come, and why."""
-
-    schedule: str
-    job: str
-    rule: str
-    why: str
-
-
-class SchedulesView(msgspec.Struct, frozen=True, kw_only=True):
-    """What schedules have before them."""
-
-    next: tuple[InstantView, ...]
-    idle: tuple[IdleView, ...]
-
-
-class WhyNotAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a moment of one schedule; ``build`` is what it fired as, if it did."""
-
-    schedule: str
-    rule: str
-    at: datetime
-    text: str
-    build: str | None
-
-
-class WhyNotView(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a moment, by each of a job's schedules."""
-
-    job: str
-    answers: tuple[WhyNotAnswer, ...]
-
-
-class BackfilledView(msgspec.Struct, frozen=True, kw_only=True):
-    """An instant and its build; none yet after a dry run. ``is_new`` if it had none before."""
-
-    at: datetime
-    schedule: str
-    build: str | None
-    is_new: bool
-
-
-class BackfillView(msgspec.Struct, frozen=True, kw_only=True):
-    """The instants of a time, and their builds."""
-
-    job: str
-    instants: tuple[BackfilledView, ...]
-
-
 class ProblemView(msgspec.Struct, frozen=True, kw_only=True):
     """A fault in a definition."""
 
@@ -599,15 +498,96 @@ class Awaited(msgspec.Struct, frozen=True, kw_only=True):
     agent: str | None
 
 
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """A running build that has some of a limit, since when, and its fencing token."""
+
+    build: str
+    agent: str
+    take: int  # 0 is all of it
+    fence: int
+    since: datetime | None
+
+
+class LimitView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A limit: how much of it there is, who has it, who is in line for it.
+
+    ``kind`` is ``limit``, for one of the settings, ``concurrency``, for a job's own (of a ``key`` if
+    it has several), or ``throttle``, whose ``name`` is a label expression; with ``agent`` it is about
+    what runs there.
+    """
+
+    kind: str
+    name: str
+    key: str = ""
+    agent: str = ""
+    capacity: int
+    used: int = 0
+    holders: tuple[Holder, ...] = ()  # the first hundred, oldest claims first
+    waiting: int = 0
+    line: tuple[str, ...] = ()  # the first ten of those
+    kept_for: str = ""  # room is kept for this build, so that others do not starve it
+    kept: int = 0
+
+
+class Wanting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A limit that has no room for a build: what the build takes, and its place in line, from 1."""
+
+    limit: LimitView
+    take: int  # 0 is all of it
+    place: int | None = None
+
+
+class Busy(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that could run a build, and what it runs."""
+
+    agent: str
+    running: int
+    slots: int
+
+
 class Why(msgspec.Struct, frozen=True, kw_only=True):
-    """What a build waits for, or how it ended, in one sentence; and the details."""
+    """What a build waits for, or how it ended, in one sentence; and the details.
+
+    ``waits_for`` is in one word what is first of all missing: ``build``, ``release``, ``time``,
+    ``limit``, ``rate``, ``throttle``, ``agent``, ``slot``; empty if it does not wait.
+    """
 
     build: str
     state: str
     text: str
-    place: int | None = None  # in its queue, from 1
+    waits_for: str = ""
+    place: int | None = None  # in the queue, or in the line of the limit that it waits for, from 1
+    until: datetime | None = None  # not before: the delay of a retry, or the job's rate
+    limits: tuple[Wanting, ...] = ()
+    busy: tuple[Busy, ...] = ()
     refused: tuple[Refusal, ...] = ()
     awaited: tuple[Awaited, ...] = ()
+
+
+class QueueRequest(Request, frozen=True, kw_only=True):
+    """How much of the queue."""
+
+    limit: Annotated[int, Meta(description="at most so many builds", ge=1, le=1000)] = 50
+
+
+class Queued(msgspec.Struct, frozen=True, kw_only=True):
+    """A build in the queue: its place in it, from 1, and in short what it waits for."""
+
+    place: int
+    build: str
+    id: str
+    project: str
+    priority: int
+    labels: str
+    requested_at: datetime
+    text: str
+
+
+class QueueView(msgspec.Struct, frozen=True, kw_only=True):
+    """The first builds of the queue, in the order in which they would begin, and how many there are."""
+
+    queued: int
+    builds: tuple[Queued, ...]
 
 
 class Tree(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rota.cli.commands.connected import connected
+from rota.cli.limits_view import why_lines
 from rota.cli.render import builds_table, clean, paint, result_line
 from rota.cli.screen import Screen
 from rota.errors import InputError
@@ -56,10 +57,7 @@ def why(args: Namespace, screen: Screen) -> int:
         return 0
     reply = answer.json()
     screen.line(f"{paint(screen.out, 'bold', clean(reply['build']))}: {clean(reply['text'])}")
-    refused: list[dict[str, Any]] = reply.get("refused") or []
-    width = max((len(clean(one["agent"])) for one in refused), default=0)
-    for one in refused:
-        screen.line(f"  {clean(one['agent']).ljust(width)}  {clean(one['because'])}")
+    screen.lines(why_lines(reply, screen.at(answer)))
     return 0
 
 
