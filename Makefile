@@ -38,6 +38,7 @@ torture: $(STAMP) ## faults by chance, at length: ROUNDS=1 MINUTES=10 AGENTS=3 S
 	@sh tests/install-system-packages.sh
 	@for round in $$(seq $${ROUNDS:-1}); do echo "round $$round"; \
 		$(BIN)/python -m tests.property.simulate --minutes $${SIMULATE:-2} --seed $${SEED:-$$((round * 1000000))} || exit 1; \
+		$(BIN)/python -m tests.property.schedules --kills 1000 --seed $${SEED:-$$round} || exit 1; \
 		$(BIN)/python -m tests.torture --minutes $${MINUTES:-10} --agents $${AGENTS:-3} $${SEED:+--seed $$SEED} || exit 1; \
 		$(BIN)/pytest -q tests/fault || exit 1; done
 	$(BIN)/python -m tests.property.zones_oracle --seed $${SEED:-1}

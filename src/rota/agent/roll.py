@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 
+from rota.core.skew import Skews
 from rota.ports.clock import Clock
 from rota.ports.presence import Presence, Word
 from rota.service.world import World
@@ -19,6 +20,7 @@ SAY_S = 2.0
 #: word by then, also after this agent was cut off, or slept.
 SETTLE_S = 3.0
 LOOK_S = 0.5
+TROUBLE = "clock"
 
 
 class Roll:
@@ -48,6 +50,7 @@ class Roll:
         self._presence, self._clock = presence, clock
         self._confirms = confirms
         self._heard: dict[str, float] = {}
+        self._skews = Skews()
         self._since: float | None = None
         self._led_at: float | None = None
         self._spoke_at = clock.monotonic()
@@ -55,7 +58,7 @@ class Roll:
     async def speak(self) -> None:
         """Say that this agent is there, for ever."""
         while True:
-            await self._presence.say(Word(self._name, self._world.seq))
+            await self._presence.say(self._word())
             await asyncio.sleep(SAY_S)
             self._spoke_at = self._clock.monotonic()
 
@@ -83,7 +86,7 @@ class Roll:
 
     async def is_heard(self, within_s: float) -> bool:
         """Say that this agent is there, and return whether the leader confirms that it heard."""
-        return await self._presence.ask(Word(self._name, self._world.seq), within_s=within_s)
+        return await self._presence.ask(self._word(), within_s=within_s)
 
     async def listen(self) -> None:
         """Note who speaks, for ever; silence counts from the moment this begins."""
@@ -93,10 +96,26 @@ class Roll:
             async with contextlib.aclosing(self._presence.hear()) as words:
                 async for word in words:
                     self._heard[word.agent] = self._clock.monotonic()
+                    self._compare(word)
                     if word.answer and self._confirms(word.agent):
                         await self._presence.confirm(word)
         finally:
             self._since = None
+            self._world.troubles.pop(TROUBLE, None)
+
+    def _word(self) -> Word:
+        return Word(self._name, self._world.seq, at=self._clock.now())
+
+    def _compare(self, word: Word) -> None:
+        """Note how far a speaker's clock is from this agent's, as a trouble if it is far."""
+        now_s = self._clock.monotonic()
+        if word.at is not None and word.agent != self._name:
+            self._skews.note(word.agent, (word.at - self._clock.now()).total_seconds(), now_s)
+        trouble = self._skews.trouble(self._name, now_s)
+        if trouble is None:
+            self._world.troubles.pop(TROUBLE, None)
+        else:
+            self._world.troubles[TROUBLE] = trouble
 
     def noted(self, name: str) -> None:
         """Count an event of an agent as a word: whoever writes is there."""

@@ -14,15 +14,17 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import replace
 
 from rota.agent.patience import persist
 from rota.core.agenda import Due, Round
-from rota.core.build import Build, Edge, Trigger
-from rota.core.events import Fire, Known, SchedulesFired, SchedulesSet, Wanted, kind_of
+from rota.core.build import Build, Edge
+from rota.core.events import Fire, Known, SchedulesFired, SchedulesSet, kind_of
 from rota.core.job import Spec
+from rota.core.pipelines import plan
 from rota.core.schedules import SCHEDULE, Scheduled, Skip, build_id, revised
-from rota.core.scheduling import asked, wanted_schedules
-from rota.errors import RotaError, StaleError
+from rota.core.scheduling import wanted_schedules, wish_for
+from rota.errors import InputError, RotaError, StaleError
 from rota.ports.clock import Clock
 from rota.ports.journal import Entry, Journal
 from rota.service.world import World
@@ -130,7 +132,7 @@ class Scheduler:
 
     def _events(self, round_: Round, now: datetime) -> Iterable[SchedulesFired]:
         skips = list(round_.skips)
-        table: list[Spec] = []
+        specs: dict[bytes, Spec] = {}
         fires: list[Fire] = []
         size = 0
 
@@ -141,7 +143,7 @@ class Scheduler:
                 agent=self._name,
                 fires=tuple(fires),
                 skips=tuple(skips),
-                specs=tuple(table),
+                specs=tuple(specs.values()),
                 commit=self._world.commit,
                 seen=self._world.seq,
             )
@@ -150,7 +152,7 @@ class Scheduler:
         for due in round_.fires:
             if due.schedule in blocked:
                 continue
-            fire = self._fire(due, table)
+            fire = self._fire(due, specs)
             if isinstance(fire, Skip):
                 # Skips of an event come before its fires: what follows is for the next round.
                 blocked.add(due.schedule)
@@ -158,14 +160,14 @@ class Scheduler:
                     skips.append(fire)
                 continue
             fires.append(fire)
-            size += len(msgspec.json.encode(fire)) + len(msgspec.json.encode(table[-1]))
-            if size > MOST_BYTES:
+            size += len(msgspec.json.encode(fire))
+            if size + sum(map(len, specs)) > MOST_BYTES:
                 yield made()
-                skips, table, fires, size = [], [], [], 0
+                skips, specs, fires, size = [], {}, [], 0
         if skips or fires:
             yield made()
 
-    def _fire(self, due: Due, specs: list[Spec]) -> Fire | Skip:
+    def _fire(self, due: Due, specs: dict[bytes, Spec]) -> Fire | Skip:
         """Return what an instant asks for, or why it asks for nothing."""
         world = self._world
         id_ = build_id(due.schedule, due.at)
@@ -173,23 +175,21 @@ class Scheduler:
         if known is not None:
             return Skip(due.schedule, due.at, due.at, f"it has a build already: {known.ref}")
         scheduled = world.cluster.picture.schedules[due.schedule]
-        definition = world.definitions.jobs.get(scheduled.job)
-        if definition is None:
-            return Skip(due.schedule, due.at, due.at, f"there was no job {scheduled.job}")
         try:
-            params, spec = asked(world.definitions, definition, scheduled.rule, due.at)
+            wish = wish_for(due.schedule, scheduled, due.at, SCHEDULE, self._name)
+            planned = plan(world.definitions, id_, (wish,), world.find)
         except RotaError as error:
-            return Skip(due.schedule, due.at, due.at, f"its parameters are refused: {error}")
-        wanted = Wanted(
-            build=id_,
-            job=scheduled.job,
-            spec=_place(specs, spec),
-            params=params,
-            trigger=Trigger(kind=SCHEDULE, by=self._name, source=due.schedule, at=due.at),
-            script=definition.blob,
-            needs=tuple(_edge(world.cluster.picture.builds[it]) for it in due.after),
-        )
-        return Fire(schedule=due.schedule, at=due.at, build=id_, builds=(wanted,), ends=due.ends)
+            problems = error.problems if isinstance(error, InputError) else ()
+            why = "; ".join([error.message, *map(str, problems)])
+            return Skip(due.schedule, due.at, due.at, f"it cannot be asked for: {why}")
+        places = [_place(specs, spec) for spec in planned.specs]
+        builds = tuple(replace(it, spec=places[it.spec]) for it in planned.builds)
+        if due.after:
+            former = tuple(_edge(world.cluster.picture.builds[it]) for it in due.after)
+            builds = tuple(
+                replace(it, needs=(*it.needs, *former)) if it.build == id_ else it for it in builds
+            )
+        return Fire(schedule=due.schedule, at=due.at, build=id_, builds=builds, ends=due.ends)
 
     # -- what changes ---------------------------------------------------------------------------
 
@@ -260,10 +260,8 @@ def _edge(former: Build) -> Edge:
     return Edge(build=former.id, job=former.job, number=former.number)
 
 
-def _place(specs: list[Spec], spec: Spec) -> int:
+def _place(specs: dict[bytes, Spec], spec: Spec) -> int:
     """Return the place of a spec in the table, where it is put if it is not there."""
-    for place, other in enumerate(specs):
-        if other == spec:
-            return place
-    specs.append(spec)
-    return len(specs) - 1
+    key = msgspec.json.encode(spec)
+    specs.setdefault(key, spec)
+    return list(specs).index(key)

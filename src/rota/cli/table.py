@@ -128,6 +128,10 @@ def _job(*fields: str) -> Arg:
     return Arg(("job",), fields, completes="job", metavar="NAME")
 
 
+_CLONE = Arg(
+    ("--clone",), help="read a clone of the store, ask no agent", metavar="DIR", completes="folder"
+)
+
 #: What a daemon may be given, whether it joins or not.
 _AGENT_ARGS = (
     Arg(("--name",), help="the agent's name; the host's by default", metavar="NAME"),
@@ -522,8 +526,16 @@ COMMANDS: tuple[Command, ...] = (
         group=_JOBS,
         call="jobs:pause",
         verbs=("pause",),
-        args=(_job("pause.job"), Arg(("reason",), ("pause.reason",), many="*", metavar="REASON")),
-        examples=(("rota pause web/test the database moves", ""),),
+        more="What is queued or runs goes on. Instants of its schedules are on record as skipped.",
+        args=(
+            _job("pause.job"),
+            Arg(("reason",), ("pause.reason",), many="*", metavar="REASON"),
+            Arg(("--misses",), ("pause.misses",), choices=("skip", "run")),
+        ),
+        examples=(
+            ("rota pause web/test the database moves", ""),
+            ("rota pause web/test --misses run", "misfire policies say what is made up for"),
+        ),
         has_json=True,
     ),
     Command(
@@ -551,6 +563,102 @@ COMMANDS: tuple[Command, ...] = (
             ),
         ),
         examples=(("rota clone defs", "jobs lie in defs/jobs; edit, commit, git push"),),
+    ),
+    Command(
+        name="schedule",
+        group=_JOBS,
+        call="schedules:schedule",
+        verbs=("schedules", "status"),
+        help="list what is to fire next, or prove by the history that all was settled once",
+        more="Schedules stand in the headers of jobs, under `on`: rota edit JOB changes them.\n"
+        "verify works out all instants anew from what the history says, and asks no agent if it\n"
+        "is given a clone.",
+        args=(
+            Arg(
+                ("words",),
+                ("schedules.match",),
+                "[JOB] | verify [JOB]; JOB may be a glob where it lists",
+                many="*",
+                metavar="WORD",
+                completes="job",
+            ),
+            Arg(("-n", "--limit"), ("schedules.limit",), kind="int", metavar="N"),
+            Arg(("--from",), ("schedules.start",), metavar="TIME"),
+            _CLONE,
+        ),
+        examples=(
+            ("rota schedule", "the next 20 instants of all jobs"),
+            ("rota schedule 'web/*' -n 100 --from 2027-03-28", ""),
+            ("rota schedule verify", "each instant fired once, or has a reason"),
+            ("rota schedule verify --clone backup", "the same, from a clone alone"),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="why-not",
+        group=_JOBS,
+        call="schedules:why_not",
+        verbs=("why_not",),
+        args=(
+            _job("why_not.job"),
+            Arg(("at_time",), ("why_not.at",), metavar="TIME"),
+        ),
+        examples=(
+            ("rota why-not web/test 2026-12-24T18:00", "by the schedule's own clock"),
+            ("rota why-not web/test 2026-12-24T17:00:00Z", ""),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="backfill",
+        group=_JOBS,
+        call="schedules:backfill",
+        verbs=("backfill",),
+        more="Each instant has one build, whoever asks and however often; those that have one are"
+        "\nleft alone. What is asked for waits like any other build.",
+        args=(
+            _job("backfill.job"),
+            Arg(("--from",), ("backfill.start",), metavar="TIME"),
+            Arg(("--to",), ("backfill.end",), metavar="TIME"),
+            Arg(("--dry-run",), ("backfill.dry_run",), kind="flag"),
+        ),
+        examples=(
+            ("rota backfill web/test --from 2026-12-01 --to 2026-12-24", ""),
+            ("rota backfill web/test --from 2026-12-24T08:00 --dry-run", "what it would come to"),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="simulate",
+        group=_JOBS,
+        call="schedules:simulate",
+        verbs=("status",),
+        help="let days pass in virtual time, and show what schedules come to by hour and label",
+        more="It is the leader's own agenda that runs, on a clock that does not wait. Builds last as\n"
+        "long as those in the history did on average; of a job that never ran, a minute.",
+        args=(
+            Arg(("--days",), help="how many days pass; 30 by default", kind="int", metavar="N"),
+            Arg(("--job",), help="only the schedules of this job", completes="job", metavar="NAME"),
+            Arg(("--from",), help="the first day; today by default", metavar="DATE"),
+            Arg(
+                ("--outage",),
+                help="nobody leads from TIME for LONG, such as 2027-03-28T00:30+2h",
+                many="+",
+                metavar="TIME+LONG",
+            ),
+            Arg(
+                ("--losses",),
+                help="so many leaders are lost, and replaced after 8 s",
+                kind="int",
+                metavar="N",
+            ),
+            _CLONE,
+        ),
+        examples=(
+            ("rota simulate --days 365", ""),
+            ("rota simulate --days 7 --outage 2027-03-28T00:30+2h", "what an outage would skip"),
+        ),
+        has_json=True,
     ),
     Command(
         name="run",

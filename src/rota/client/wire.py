@@ -157,6 +157,7 @@ ROUTES: dict[str, Route] = {
         {
             "job": "the job's name, its path under jobs/",
             "reason": "why, for whoever meets it",
+            "misses": "what becomes of its schedules' instants when it is resumed: skip, or run as their misfire policies say",
         },
         repeats=True,
     ),
@@ -168,6 +169,36 @@ ROUTES: dict[str, Route] = {
             "job": "the job's name, its path under jobs/",
         },
         repeats=True,
+    ),
+    "schedules": Route(
+        "GET",
+        "/v1/schedules",
+        "list what is to fire next",
+        {
+            "match": "only jobs whose name matches this glob",
+            "start": "the first moment to look at; now by default",
+            "limit": "at most so many instants",
+        },
+    ),
+    "why_not": Route(
+        "GET",
+        "/v1/jobs/{job}/why-not",
+        "say why a job did not run at a time, or as which build it did",
+        {
+            "job": "the job's name, its path under jobs/",
+            "at": "the moment, such as 2026-12-24T18:00; the schedule's own clock, if it names no zone",
+        },
+    ),
+    "backfill": Route(
+        "POST",
+        "/v1/jobs/{job}/backfill",
+        "make up for the instants of a time that have no build",
+        {
+            "job": "the job's name, its path under jobs/",
+            "start": "its first moment",
+            "end": "its last moment",
+            "dry_run": "only say what it would come to",
+        },
     ),
     "check": Route(
         "POST",

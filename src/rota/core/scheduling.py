@@ -6,13 +6,14 @@ import hashlib
 from datetime import datetime
 
 import msgspec
-from msgspec.structs import replace
 
+from rota.core.build import Trigger
 from rota.core.definitions import Definition, Definitions
+from rota.core.durations import format_duration
 from rota.core.events import EPOCH
-from rota.core.job import ParamValue, Spec
-from rota.core.params import resolve_params
-from rota.core.schedules import Pause, Scheduled
+from rota.core.job import ParamValue
+from rota.core.pipelines import Wish
+from rota.core.schedules import Pause, Scheduled, build_id
 from rota.core.template import TemplateError, fill
 from rota.core.triggers import Schedule, rule_id
 from rota.errors import InputError
@@ -52,23 +53,36 @@ def calendars_hash(definitions: Definitions) -> str:
     return hashlib.sha256(msgspec.json.encode(files)).hexdigest()[:16]
 
 
-def asked(
-    definitions: Definitions, definition: Definition, rule: Schedule, at: datetime
-) -> tuple[dict[str, ParamValue], Spec]:
-    """Return the parameters and settings of the build of an instant.
+def wish_for(id_: str, scheduled: Scheduled, at: datetime, kind: str, by: str) -> Wish:
+    """Return what an instant of a schedule asks for; ``kind`` is the trigger's.
 
     Raises:
-        InputError: the job does not take the rule's parameters.
+        InputError: the rule's parameters cannot be filled in.
     """
-    fields = {"at": at.isoformat(), "date": f"{at:%Y-%m-%d}", "job": definition.job.name}
+    rule = scheduled.rule
+    fields = {"at": at.isoformat(), "date": f"{at:%Y-%m-%d}", "job": scheduled.job}
     try:
-        given = {name: fill(text, fields) for name, text in rule.params.items()}
+        params: dict[str, ParamValue] = {
+            name: fill(text, fields) for name, text in rule.params.items()
+        }
     except TemplateError as error:
-        raise InputError(str(error)) from None
-    params, problems = resolve_params(definition.job.params, given)
-    if problems:
-        raise InputError("; ".join(problems))
-    spec = definition.job.spec
-    if spec.timeout_s is None:
-        spec = replace(spec, timeout_s=definitions.settings.timeout_s)
-    return params, spec if rule.priority is None else replace(spec, priority=rule.priority)
+        raise InputError(f"params {error}") from None
+    return Wish(
+        id=build_id(id_, at),
+        job=scheduled.job,
+        params=params,
+        trigger=Trigger(kind=kind, by=by, source=id_, at=at),
+        priority=rule.priority,
+    )
+
+
+def described(rule: Schedule) -> str:
+    """Return when a rule fires, as a header has it: ``H 2 * * * Europe/Berlin``."""
+    if rule.every_s:
+        text = f"every {format_duration(rule.every_s)}"
+    elif rule.cron:
+        text = rule.cron if rule.tz == "UTC" else f"{rule.cron} {rule.tz}"
+    else:
+        text = "at " + ", ".join(f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in rule.at[:3])
+        text += ", …" if len(rule.at) > 3 else ""
+    return text

@@ -11,13 +11,16 @@ from typing import Protocol
 
 import msgspec
 
+from rota.core.instant import Instant
+
 
 class Word(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an agent says of itself: its name, and how far it has folded the journal."""
+    """What an agent says of itself: its name, how far it has folded the journal, and its clock."""
 
     agent: str
     seq: int = 0
     answer: str = ""  # where `ask` waits; what it says is the adapter's own
+    at: Instant | None = None  # what its clock showed
 
 
 class Presence(Protocol):

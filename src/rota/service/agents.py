@@ -14,6 +14,7 @@ from rota.errors import ConflictError, InputError, NotFoundError
 from rota.service import messages as m
 from rota.service.context import Principal, Service
 from rota.service.quorum import tolerates
+from rota.service.schedules import late_schedules
 
 DURABILITY = (
     "an acknowledged trigger or result is synced to disk: it survives a kill and a power cut"
@@ -27,6 +28,7 @@ async def status(service: Service, request: m.Nothing, who: Principal) -> m.Stat
     world, me = service.world, service.me
     picture = world.cluster.picture
     disk = os.statvfs(me.data)
+    late = late_schedules(world, service.clock.now())
     held = sum(build.state is State.HELD for build in picture.builds.values())
     myself = picture.agents.get(me.name)
     return m.Status(
@@ -55,7 +57,7 @@ async def status(service: Service, request: m.Nothing, who: Principal) -> m.Stat
         engine=world.troubles.get("engine", "ok"),
         free_bytes=disk.f_bavail * disk.f_frsize,
         durability=DURABILITY,
-        trouble=tuple(world.troubles.values()),
+        trouble=(*world.troubles.values(), *([late] if late else [])),
     )
 
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rota.service import agents, artifacts, builds, cluster, events, hooks, jobs, queueing, trees
+from rota.service import (
+    agents,
+    artifacts,
+    builds,
+    cluster,
+    events,
+    hooks,
+    jobs,
+    queueing,
+    schedules,
+    trees,
+)
 
 #: By the verb's name. A handler takes the service, the request and the principal. Stream verbs are
 #: not here: what they return is not one value, and their edge calls them by themselves.
@@ -29,6 +40,9 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "pause": jobs.pause,
     "resume": jobs.resume,
     "check": jobs.check,
+    "schedules": schedules.schedules,
+    "why_not": schedules.why_not,
+    "backfill": schedules.backfill,
     "run": builds.run,
     "builds": builds.builds,
     "build": builds.build,

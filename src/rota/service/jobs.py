@@ -105,7 +105,9 @@ async def rm(service: Service, request: m.RemoveJobRequest, who: Principal) -> m
 
 async def pause(service: Service, request: m.PauseRequest, who: Principal) -> m.Committed:
     """Take no triggers for a job until it is resumed; what is queued or runs goes on."""
-    paused = Paused(by=who.name, at=service.clock.now(), reason=request.reason)
+    paused = Paused(
+        by=who.name, at=service.clock.now(), reason=request.reason, misses=request.misses
+    )
 
     def change(world: World) -> dict[str, bytes | None]:
         if find_definition(world, request.job).paused is not None:

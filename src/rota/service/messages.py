@@ -73,6 +73,48 @@ class PauseRequest(Request, frozen=True, kw_only=True):
 
     job: JobArg
     reason: Annotated[str, Meta(description="why, for whoever meets it", max_length=MAX_TEXT)] = ""
+    misses: Annotated[
+        Literal["skip", "run"],
+        Meta(
+            description="what becomes of its schedules' instants when it is resumed: skip, or run as"
+            " their misfire policies say"
+        ),
+    ] = "skip"
+
+
+class SchedulesRequest(Request, frozen=True, kw_only=True):
+    """Which schedules to look ahead of."""
+
+    match: Annotated[
+        str, Meta(description="only jobs whose name matches this glob", max_length=MAX_TEXT)
+    ] = "*"
+    start: Annotated[
+        str, Meta(description="the first moment to look at; now by default", max_length=MAX_TEXT)
+    ] = ""
+    limit: Annotated[int, Meta(description="at most so many instants", ge=1, le=10_000)] = 20
+
+
+class WhyNotRequest(Request, frozen=True, kw_only=True):
+    """A moment of a job's schedules."""
+
+    job: JobArg
+    at: Annotated[
+        str,
+        Meta(
+            description="the moment, such as 2026-12-24T18:00; the schedule's own clock, if it names"
+            " no zone",
+            max_length=MAX_TEXT,
+        ),
+    ]
+
+
+class BackfillRequest(Request, frozen=True, kw_only=True):
+    """A time whose instants are to be made up for."""
+
+    job: JobArg
+    start: Annotated[str, Meta(description="its first moment", max_length=MAX_TEXT)]
+    end: Annotated[str, Meta(description="its last moment", max_length=MAX_TEXT)] = "now"
+    dry_run: Annotated[bool, Meta(description="only say what it would come to")] = False
 
 
 class CheckRequest(Request, frozen=True, kw_only=True):
@@ -463,6 +505,65 @@ class Committed(msgspec.Struct, frozen=True, kw_only=True):
     commit: str
     etag: str | None
     changed: bool
+
+
+class InstantView(msgspec.Struct, frozen=True, kw_only=True):
+    """An instant of a schedule that is to come. ``due_at`` is when it fires: with its jitter."""
+
+    at: datetime
+    due_at: datetime
+    schedule: str
+    job: str
+    rule: str
+
+
+class IdleView(msgspec.Struct, frozen=True, kw_only=True):
+    """A schedule of which nothing is to come, and why."""
+
+    schedule: str
+    job: str
+    rule: str
+    why: str
+
+
+class SchedulesView(msgspec.Struct, frozen=True, kw_only=True):
+    """What schedules have before them."""
+
+    next: tuple[InstantView, ...]
+    idle: tuple[IdleView, ...]
+
+
+class WhyNotAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a moment of one schedule; ``build`` is what it fired as, if it did."""
+
+    schedule: str
+    rule: str
+    at: datetime
+    text: str
+    build: str | None
+
+
+class WhyNotView(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a moment, by each of a job's schedules."""
+
+    job: str
+    answers: tuple[WhyNotAnswer, ...]
+
+
+class BackfilledView(msgspec.Struct, frozen=True, kw_only=True):
+    """An instant and its build; none yet after a dry run. ``is_new`` if it had none before."""
+
+    at: datetime
+    schedule: str
+    build: str | None
+    is_new: bool
+
+
+class BackfillView(msgspec.Struct, frozen=True, kw_only=True):
+    """The instants of a time, and their builds."""
+
+    job: str
+    instants: tuple[BackfilledView, ...]
 
 
 class ProblemView(msgspec.Struct, frozen=True, kw_only=True):

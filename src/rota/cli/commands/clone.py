@@ -26,9 +26,9 @@ def clone(args: Namespace, screen: Screen) -> int:
     if shutil.which("git") is None:
         raise InputError("git is not installed", hint="such as: apt install git")
     client = at_this_agent(args)
-    url = f"{_base(client)}/{REPOSITORY}"
+    url = f"{base(client)}/{REPOSITORY}"
     folder = args.folder or "rota-store"
-    command = ["git", "clone", *_settings(client.place, url), url, folder]
+    command = ["git", "clone", *settings(client.place, url), url, folder]
     status = subprocess.run(command, check=False).returncode
     if status != 0:
         raise InputError(f"git clone ended with status {status}", hint="git said why above")
@@ -42,8 +42,8 @@ def git_credential(args: Namespace, screen: Screen) -> int:
     if args.action != "get":
         return 0
     place = find_place(args.at, args.data_folder, os.environ)
-    base = urlsplit(place.url if not place.is_local else _base(Client(place, moves=False)))
-    if (asked.get("protocol"), asked.get("host")) != (base.scheme, base.netloc):
+    url = urlsplit(place.url if not place.is_local else base(Client(place, moves=False)))
+    if (asked.get("protocol"), asked.get("host")) != (url.scheme, url.netloc):
         return 0  # the agent's token is for the agent alone
     screen.line("username=rota")
     screen.line(f"password={_token(place)}")
@@ -57,7 +57,7 @@ def helper(place: Place) -> str:
     return "!" + shlex.join([program, "git-credential", *where])
 
 
-def _settings(place: Place, url: str) -> list[str]:
+def settings(place: Place, url: str) -> list[str]:
     """Return what the clone is told for later, too: whom to ask for the token, whom to trust."""
     settings = ["--config", f"credential.{url}.helper={helper(place)}"]
     if place.is_pinned:
@@ -72,7 +72,8 @@ def _settings(place: Place, url: str) -> list[str]:
     return settings
 
 
-def _base(client: Client) -> str:
+def base(client: Client) -> str:
+    """Return the URL under which an agent's store is."""
     if not client.place.is_local:
         return client.place.url
     return str(client.call("status").json()["url"]).rstrip("/")

@@ -76,7 +76,7 @@ def rm(args: Namespace, screen: Screen) -> int:
 def pause(args: Namespace, screen: Screen) -> int:
     """Take no triggers for a job."""
     reason = " ".join(args.reason)
-    answer = connected(args).call("pause", job=args.job, reason=reason)
+    answer = connected(args).call("pause", job=args.job, reason=reason, misses=args.misses)
     print_committed(answer, args, screen, "paused")
     return 0
 
