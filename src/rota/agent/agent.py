@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from rota.agent.definitions import Follower
+from rota.agent.duties import Duty
 from rota.agent.group import ended_group
 from rota.agent.historian import Historian
 from rota.agent.leadership import Leadership
@@ -26,6 +27,7 @@ from rota.agent.promotion import bring_artifacts
 from rota.agent.reactor import Reactor
 from rota.agent.rebuild import restore
 from rota.agent.runner import Runner
+from rota.agent.statuses import Statuses
 from rota.agent.workplace import Workplace, tmp, work
 from rota.core.events import (
     AgentStopped,
@@ -149,8 +151,15 @@ async def run_agent(
         loop.on_change.append(reactor.folded)
         loop.settled = lambda: reactor.settled
         follower.told.append(reactor.followed)
-        members = Members(service, ports, loop, group, [reactor.run])
+        duties: list[Duty] = [reactor.run]
+        statuses = _statuses(service, ports)
+        if statuses is not None:
+            loop.on_change.append(statuses.folded)
+            duties.append(statuses.run)
+        members = Members(service, ports, loop, group, duties)
         reactor.fence = lambda: members.leadership.fence
+        if statuses is not None:
+            statuses.fence = reactor.fence
         follower.told += (
             members.limits.changed,
             members.policy.changed,
@@ -191,6 +200,19 @@ async def run_agent(
         finally:
             members.is_over = True
             await _leave(me, ports, historian, members.leadership)
+
+
+def _statuses(service: Service, ports: Ports) -> Statuses | None:
+    if ports.forges is None:
+        return None
+    return Statuses(
+        name=service.me.name,
+        world=service.world,
+        journal=ports.journal,
+        clock=ports.clock,
+        forges=ports.forges,
+        base=lambda: service.world.definitions.settings.url or service.me.url,
+    )
 
 
 async def _bounds(journal: Journal) -> tuple[int, int] | None:

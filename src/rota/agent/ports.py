@@ -11,6 +11,7 @@ from rota.ports.blobs import Blobs
 from rota.ports.clock import Clock
 from rota.ports.ensemble import Ensemble
 from rota.ports.executor import Executor
+from rota.ports.forges import Forges
 from rota.ports.index import Index
 from rota.ports.journal import Journal
 from rota.ports.lease import Lease
@@ -41,6 +42,8 @@ class Ports:
     """Gives the engine the limits that the settings say; called by the leader."""
     fetch: FetchFrom = nobody_to_fetch_from
     """Brings both branches of the store from another agent."""
+    forges: Forges | None = None
+    """Told of builds that came from them; ``None`` for an agent that speaks to nobody."""
     lease: Lease | None = None
     presence: Presence | None = None
     voting: Voting | None = None

@@ -249,4 +249,5 @@ class Reactor:
             # Beyond what an event may hold: nobody could ask for it, and the next ones go on.
             logger.warning("a reaction cannot be written: %s", error.message)
             seq = 0
-        await self._world.reached(seq, FOLD_S)
+        with contextlib.suppress(TimeoutError):
+            await self._world.reached(seq, FOLD_S)

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 import rota
 from rota.adapters.clocks import SystemClock
+from rota.adapters.forges import HttpForges
 from rota.adapters.git import GitService, GitStore
 from rota.adapters.inotify import InotifyWatcher
 from rota.adapters.nats import Bus, Engine
@@ -241,6 +242,7 @@ class Daemon:
             presence=NatsPresence(client),
             voting=engine if isinstance(engine, Engine) else None,
             ensemble=ensemble,
+            forges=await stack.enter_async_context(HttpForges()),
         )
 
     def _source(self, peer: Peer) -> Source:
