@@ -180,11 +180,32 @@ def ran(look: Look, build: dict[str, Any]) -> str:
 
 
 def asker(build: dict[str, Any]) -> str:
-    """Return who or what asked for a build: ``by anna``, ``from web/build#3``."""
+    """Return who or what asked for a build: ``by anna``, ``push to main at 1a2b3c4 by anna``."""
     trigger = build.get("trigger") or {}
-    if trigger.get("source"):
-        return f"from {trigger['source']}"
-    return f"by {trigger['by']}" if trigger.get("by") else ""
+    by, data = trigger.get("by") or "", trigger.get("data") or {}
+    commit = f" at {data['commit'][:7]}" if data.get("commit") else ""
+    said = f" by {by}" if by else ""
+    match trigger.get("kind"):
+        case "push":
+            return f"push to {data.get('branch')}{commit}{said}"
+        case "tag":
+            return f"tag {data.get('tag')}{commit}{said}"
+        case "pull-request":
+            return f"pull request {data.get('number')} into {data.get('base')}{commit}{said}"
+        case "after":
+            return f"after {data.get('build')} {data.get('result')}"
+        case "event":
+            about = f" of {data['build']}" if data.get("build") else ""
+            return f"event {data.get('type')}{about}{said}"
+        case "hook":
+            return " ".join(("webhook", data.get("hook", ""), data.get("event", ""))).strip()
+        case "chat":
+            where = f" in {data['channel']}" if data.get("channel") else ""
+            return f"{by} said {data.get('text', '')!r}{where}"
+        case _ if trigger.get("source"):
+            return f"from {trigger['source']}"
+        case _:
+            return said.strip()
 
 
 def builds_table(builds: Sequence[dict[str, Any]], look: Look) -> list[str]:

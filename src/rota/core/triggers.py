@@ -16,6 +16,7 @@ from typing import Literal
 
 import msgspec
 
+from rota.core.durations import format_duration
 from rota.core.instant import Instant
 
 #: What happens to a wall-clock time that the change of clocks leaves out or brings twice.
@@ -117,3 +118,39 @@ def rule_id(job: str, rule: On) -> str:
         return f"{job}:{rule.name}"
     digest = hashlib.sha256(_encoder.encode(rule)).hexdigest()[:8]
     return f"{job}:{rule.__struct_config__.tag}-{digest}"
+
+
+def rule_text(rule: On) -> str:
+    """Return in a few words what a rule waits for."""
+    match rule:
+        case Schedule():
+            return _schedule_text(rule)
+        case After():
+            return f"after {rule.job} {' or '.join(rule.results)}"
+        case OnEvent():
+            return f"event {rule.type}{_where_text(rule.where)}"
+        case Push():
+            refs = [f"push to {' '.join(rule.branches)}"] if rule.branches else []
+            refs += [f"tag {' '.join(rule.tags)}"] if rule.tags else []
+            return " or ".join(refs) + _scm_text(rule)
+        case PullRequest():
+            return f"pull request into {' '.join(rule.branches)}{_scm_text(rule)}"
+        case Hook():
+            return f"webhook {rule.hook}{_where_text(rule.where)}"
+        case Chat():
+            return f"chat {rule.chat!r}" + (f" in {rule.channel}" if rule.channel != "*" else "")
+
+
+def _schedule_text(rule: Schedule) -> str:
+    if rule.every_s:
+        return f"every {format_duration(rule.every_s)}"
+    return f"cron {rule.cron} {rule.tz}" if rule.cron else f"at {len(rule.at)} times"
+
+
+def _where_text(where: dict[str, str]) -> str:
+    return "".join(f" {path}={glob}" for path, glob in where.items())
+
+
+def _scm_text(rule: Push | PullRequest) -> str:
+    files = f", files {' '.join(rule.files)}" if rule.files else ""
+    return files + (f", of {rule.repo}" if rule.repo else "")

@@ -21,6 +21,7 @@ from rota.core.header import parse_header
 from rota.core.ids import parse_job_name
 from rota.core.needs import need_problems
 from rota.core.problem import Problem
+from rota.core.triggers import On, rule_id, rule_text
 from rota.errors import ConflictError, InputError, NotFoundError, StaleError, UnavailableError
 from rota.ports.store import Author
 from rota.service import messages as m
@@ -62,6 +63,19 @@ async def job(service: Service, request: m.JobRequest, who: Principal) -> m.JobV
         commit=service.world.commit,
         script=data.decode("utf-8", "replace"),
         last=_last(service.world, definition.job.name),
+        on=tuple(_rule(service.world, definition.job.name, rule) for rule in definition.job.on),
+    )
+
+
+def _rule(world: World, job: str, rule: On) -> m.RuleView:
+    id_ = rule_id(job, rule)
+    failure = world.cluster.picture.failures.get(id_)
+    return m.RuleView(
+        id=id_,
+        kind=str(rule.__struct_config__.tag),
+        text=rule_text(rule),
+        fault=failure.why if failure is not None else "",
+        failed_at=failure.at if failure is not None else None,
     )
 
 

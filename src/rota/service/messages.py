@@ -484,6 +484,16 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     last: LastBuild | None
 
 
+class RuleView(msgspec.Struct, frozen=True, kw_only=True):
+    """What starts a job; ``fault`` says why it last could not, if nothing came of it since."""
+
+    id: str
+    kind: str
+    text: str
+    fault: str = ""
+    failed_at: datetime | None = None
+
+
 class JobView(msgspec.Struct, frozen=True, kw_only=True):
     """A job, whole. ``etag`` is the script's git blob, for ``If-Match``."""
 
@@ -496,6 +506,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     commit: str
     script: str
     last: LastBuild | None
+    on: tuple[RuleView, ...] = ()
 
 
 class Committed(msgspec.Struct, frozen=True, kw_only=True):

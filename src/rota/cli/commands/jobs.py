@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,7 @@ def job_lines(job: dict[str, Any], look: Look) -> list[str]:
         ("paused", "" if job["paused"] is None else clean(job["paused"] or "yes")),
         ("last", latest),
         *_spec_facts(spec),
+        *_rule_facts(job.get("on") or (), look),
         ("etag", job["etag"]),
     ]
     return facts(rows, look) + _param_lines(job["params"], look)
@@ -159,6 +161,16 @@ def build_lines(build: dict[str, Any], look: Look) -> list[str]:
 def _annotation(note: dict[str, Any]) -> str:
     place = ":".join(str(part) for part in (note.get("file"), note.get("line")) if part)
     return clean(": ".join(part for part in (place, note.get("title"), note["message"]) if part))
+
+
+def _rule_facts(rules: Sequence[dict[str, Any]], look: Look) -> list[tuple[str, str]]:
+    found = []
+    for rule in rules:
+        found.append(("starts on", clean(rule["text"])))
+        if rule["fault"]:
+            when = ago(look, rule.get("failed_at"))
+            found.append(("failed", clean(f"{when}: {rule['fault']}")))
+    return found
 
 
 _AGES = {"logs": "logs_s", "artifacts": "artifacts_s"}
