@@ -104,6 +104,12 @@ class ExecutionError(RotaError):
     code = "execution"
 
 
+class CheckoutError(ExecutionError):
+    """Source code could not be had: the repository does not answer, or has it not, or it does not merge."""
+
+    code = "checkout"
+
+
 class InvariantError(RotaError):
     """Cannot happen: a bug of ours."""
 

@@ -140,7 +140,7 @@ def test_a_description_of_several_lines_is_what_the_comment_says() -> None:
             "zzz = 1",
             (
                 "j:4:3: unknown key zzz (known: description, labels, timeout, idle_timeout, grace, "
-                "retry, priority, params, env, stdin, artifacts, keep, exclusive, on, concurrency, "
+                "retry, priority, params, env, stdin, artifacts, keep, exclusive, scm, on, concurrency, "
                 "concurrency_key, limits, rate, needs, matrix, supersede, supersede_key)"
             ),
         ),
@@ -207,7 +207,7 @@ def test_a_description_of_several_lines_is_what_the_comment_says() -> None:
             'retry = { times = 1, on = ["cancelled"] }',
             (
                 "j:4:30: retry.on[1] cannot be 'cancelled' "
-                "(known: script, signal, oom-killed, timeout, no-output, lost, agent-error)"
+                "(known: script, signal, oom-killed, timeout, no-output, lost, checkout, agent-error)"
             ),
         ),
         (
@@ -384,7 +384,7 @@ def test_a_fault_is_told_with_its_place_and_a_hint(line: str, fault: str) -> Non
     assert found[0].startswith(fault) if fault[-1] == " " else found == [fault]
 
 
-@pytest.mark.parametrize("key", ["scm", "image", "secrets", "services"])
+@pytest.mark.parametrize("key", ["image", "secrets", "services"])
 def test_a_key_of_another_version_is_refused_and_not_ignored(key: str) -> None:
     assert faults(script(f"{key} = []")) == [
         f"j:4:3: {key} is not supported by this version (remove it for now)"

@@ -27,6 +27,7 @@ from rota.agent.promotion import bring_artifacts
 from rota.agent.reactor import Reactor
 from rota.agent.rebuild import restore
 from rota.agent.runner import Runner
+from rota.agent.sources import Sources
 from rota.agent.statuses import Statuses
 from rota.agent.workplace import Workplace, tmp, work
 from rota.core.events import (
@@ -97,6 +98,7 @@ async def run_agent(
             executor=ports.executor,
             watcher=ports.watcher,
             clock=ports.clock,
+            sources=Sources(world, ports.checkout),
             keep=lambda build, path: keep_artifacts(service, build, path),
             bring=lambda build, path: bring_artifacts(service, build, path),
         )

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from rota.agent.mover import FetchFrom, nobody_to_fetch_from
 from rota.core.settings import Settings
 from rota.ports.blobs import Blobs
+from rota.ports.checkout import Checkout
 from rota.ports.clock import Clock
 from rota.ports.ensemble import Ensemble
 from rota.ports.executor import Executor
@@ -44,6 +45,8 @@ class Ports:
     """Brings both branches of the store from another agent."""
     forges: Forges | None = None
     """Told of builds that came from them; ``None`` for an agent that speaks to nobody."""
+    checkout: Checkout | None = None
+    """Brings source code; ``None`` where no job asks for it."""
     lease: Lease | None = None
     presence: Presence | None = None
     voting: Voting | None = None

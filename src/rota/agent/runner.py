@@ -20,20 +20,22 @@ from msgspec.structs import replace
 from rota.agent.exclusive import Leases
 from rota.agent.patience import persist
 from rota.agent.shipper import Shipper
+from rota.agent.sources import MARK, Sources, variables
 from rota.agent.workplace import Workplace, work
 from rota.core.build import Build
-from rota.core.events import BuildFinished
+from rota.core.events import BuildCheckedOut, BuildFinished
 from rota.core.job import Reason
+from rota.core.scm import Scm, Source
 from rota.core.settings import Settings
 from rota.core.states import Result, State, result_of
 from rota.core.surroundings import Identity, Place, environment, marker_of
-from rota.errors import ConflictError, RotaError, StaleError
+from rota.errors import ConflictError, ExecutionError, RotaError, StaleError
 from rota.ports.clock import Clock
 from rota.ports.executor import Executor, Exit, Running, Task
 from rota.ports.journal import Journal
 from rota.ports.logs import LogKey, Logs
 from rota.ports.store import Store
-from rota.ports.watcher import Watcher
+from rota.ports.watcher import Watch, Watcher
 from rota.service.livelog import LiveLog
 from rota.service.world import World
 
@@ -60,6 +62,13 @@ class Active:
     live: LiveLog | None = None
     stopped_for: Reason | None = None
     last_growth: float = 0.0
+    shipper: Shipper | None = None
+    shipping: asyncio.Task[int] | None = None
+    watch: Watch | None = None
+    resumes: bool = False  # a former daemon was killed while it brought the source code
+    laying: asyncio.Task[Source | RotaError] | None = None
+    noting: asyncio.Task[int] | None = None
+    source: Source | None = None
     timers: list[asyncio.TimerHandle] = dataclasses.field(default_factory=list)
 
 
@@ -80,6 +89,7 @@ class Runner:
     clock: Clock
     keep: Keep
     bring: Bring
+    sources: Sources
     freed: Callable[[], None] = lambda: None  # called when a slot is free again
     leases: Leases | None = None  # of exclusive attempts; None where there can be no other agent
     active: dict[str, Active] = dataclasses.field(default_factory=dict)
@@ -90,7 +100,8 @@ class Runner:
         """Run the build's present attempt, or take it over from a former daemon."""
         active = Active(build, self.workplace.home(build.id, build.attempt))
         # A claim without a folder: the former daemon died before the spawn, so nothing ever ran.
-        adopt = adopt and active.home.exists()
+        active.resumes = adopt and (active.home / MARK).exists()
+        adopt = adopt and active.home.exists() and not active.resumes
         self.active[build.id] = active
         name = f"attempt {build.id}.{build.attempt}"
         self.group.create_task(self._run(active, adopt=adopt), name=name)
@@ -110,6 +121,8 @@ class Runner:
         active.stopped_for = reason
         with contextlib.suppress(OSError):
             (active.home / STOP_FILE).write_text(reason)
+        if active.laying is not None:
+            active.laying.cancel()
         if active.running is not None:
             # Of one that was given up, another attempt may begin at once.
             is_urgent = reason is Reason.LOST and active.build.spec.exclusive
@@ -139,6 +152,8 @@ class Runner:
     async def _run(self, active: Active, *, adopt: bool) -> None:
         try:
             outcome = await self._outcome(active, adopt=adopt)
+            if active.noting is not None:
+                await active.noting
             recorded = await self._record(active, outcome)
         finally:
             for timer in active.timers:
@@ -150,18 +165,26 @@ class Runner:
 
     async def _outcome(self, active: Active, *, adopt: bool) -> BuildFinished:
         until: float | None = None
-        if not adopt and self.leases is not None and active.build.spec.exclusive:
-            until = await self.leases.lend(lambda: active.stopped_for is None)
-            if until is None:
-                return self._finished(active, active.stopped_for or Reason.LOST)
         try:
-            task = await self._prepare(active, adopt=adopt)
+            script = await self._prepare(active, adopt=adopt)
+            if not adopt and (over := await self._check_out(active)) is not None:
+                return over
+            if not adopt and any(edge.artifacts for edge in active.build.needs):
+                await self.bring(active.build, work(active.home))
+            # Lent last: what came before may take longer than a lease.
+            if not adopt and self.leases is not None and active.build.spec.exclusive:
+                until = await self.leases.lend(lambda: active.stopped_for is None)
+                if until is None:
+                    over = self._finished(active, active.stopped_for or Reason.LOST)
+                    return replace(over, log_bytes=await self._end_log(active))
+            task = self._task(active, script)
             if adopt:
                 active.running = await self.executor.adopt(task)
             else:
                 active.running = await self.executor.start(replace(task, lease_until=until))
         except RotaError as error:
-            return self._finished(active, Reason.AGENT_ERROR, message=error.message)
+            over = self._finished(active, Reason.AGENT_ERROR, message=error.message)
+            return replace(over, log_bytes=await self._end_log(active))
         try:
             return await self._attend(active, active.running, adopt=adopt)
         except RotaError as error:
@@ -174,23 +197,16 @@ class Runner:
             return contextlib.nullcontext()
         return self.leases.kept(running, lambda: self.stop(active.build.id, Reason.LOST))
 
-    async def _prepare(self, active: Active, *, adopt: bool) -> Task:
+    async def _prepare(self, active: Active, *, adopt: bool) -> Path:
         build, home = active.build, active.home
         name = build.job.rpartition("/")[2]
         blobs = await self.store.blobs([build.script])
         script = self.workplace.script(build.script, name, blobs[build.script])
-        if not adopt:
+        if active.resumes:
+            await asyncio.to_thread(self.workplace.empty, home)
+        elif not adopt:
             self.workplace.make(home)
-            if any(edge.artifacts for edge in build.needs):
-                await self.bring(build, work(home))
-        return task_for(
-            build,
-            home,
-            script,
-            self.place(home),
-            self.world.definitions.settings,
-            needs=tuple(self._refs(build)),
-        )
+        return script
 
     def _refs(self, build: Build) -> Iterator[str]:
         """Yield the names of the builds that a build needed."""
@@ -199,8 +215,90 @@ class Runner:
             if found is not None:
                 yield found.ref
 
+    def _task(self, active: Active, script: Path) -> Task:
+        return task_for(
+            active.build,
+            active.home,
+            script,
+            self.place(active.home),
+            self.world.definitions.settings,
+            needs=tuple(self._refs(active.build)),
+            source=active.source,
+        )
+
+    async def _check_out(self, active: Active) -> BuildFinished | None:
+        """Bring the source code; return how the attempt ended if that could not be."""
+        build, scm = active.build, active.build.spec.scm
+        if scm is None:
+            return None
+        (active.home / "log").touch(mode=0o600)
+        await self._begin_log(active, adopt=active.resumes)
+        if build.cancelled_by is not None:
+            self.stop(build.id, Reason.CANCELLED)
+        found: Source | RotaError | None = None
+        if active.stopped_for is None:
+            found = await self._lay(active, scm)
+        if isinstance(found, Source) and active.stopped_for is None:
+            active.source = found
+            return None
+        log_bytes = await self._end_log(active)
+        message = found.message if isinstance(found, RotaError) else ""
+        over = self._finished(
+            active, active.stopped_for or Reason.CHECKOUT, message=message[:MAX_MESSAGE]
+        )
+        return replace(over, log_bytes=log_bytes)
+
+    async def _lay(self, active: Active, scm: Scm) -> Source | RotaError | None:
+        async def lay() -> Source | RotaError:
+            try:
+                return await self.sources.lay(
+                    active.build, scm, active.home, lambda source: self._note(active, source)
+                )
+            except (RotaError, OSError) as error:
+                return error if isinstance(error, RotaError) else ExecutionError(str(error))
+
+        name = f"checkout {active.build.id}.{active.build.attempt}"
+        active.laying = laying = self.group.create_task(lay(), name=name)
+        try:
+            await asyncio.wait([laying], timeout=active.build.spec.timeout_s)
+            if not laying.done():
+                self.stop(active.build.id, Reason.TIMEOUT)
+                await asyncio.wait([laying])
+        finally:
+            laying.cancel()
+            active.laying = None
+        return None if laying.cancelled() else laying.result()
+
+    def _note(self, active: Active, source: Source) -> None:
+        """Record what is checked out; the script need not wait for that."""
+        event = BuildCheckedOut(
+            at=self.clock.now(),
+            by=self.agent,
+            agent=self.agent,
+            build=active.build.id,
+            attempt=active.build.attempt,
+            source=source,
+        )
+        append = persist("source", lambda: self.journal.append(event))
+        active.noting = self.group.create_task(append, name="source")
+
     async def _attend(self, active: Active, running: Running, *, adopt: bool) -> BuildFinished:
         """Follow a live attempt to its end."""
+        build = active.build
+        if active.shipping is None:
+            await self._begin_log(active, adopt=adopt)
+        try:
+            self._set_limits(active, adopt=adopt)
+            with self._kept(active, running):
+                ended = await running.wait()
+            await running.terminate(0)
+        finally:
+            self._close_log(active)
+        log_bytes = await self._end_log(active)
+        failed = await self.keep(build, work(active.home)) if build.spec.artifacts else []
+        return self._judge(active, ended, log_bytes, failed)
+
+    async def _begin_log(self, active: Active, *, adopt: bool) -> None:
         build = active.build
         key = LogKey(build.id, build.attempt)
         log = active.home / "log"
@@ -208,22 +306,25 @@ class Runner:
             log.touch()
         active.live = live = LiveLog(log)
         shipped = await persist("log", lambda: self.logs.end(key)) if adopt else 0
-        shipper = Shipper(key, live, self.logs, shipped=shipped)
+        active.shipper = shipper = Shipper(key, live, self.logs, shipped=shipped)
         self.world.live_logs[build.id, build.attempt] = live
-        watch = self.watcher.watch(log, lambda: self._on_write(active, shipper))
-        shipping = self.group.create_task(shipper.run(), name=f"log {build.id}.{build.attempt}")
+        active.watch = self.watcher.watch(log, lambda: self._on_write(active, shipper))
+        name = f"log {build.id}.{build.attempt}"
+        active.shipping = self.group.create_task(shipper.run(), name=name)
         shipper.on_write()  # it may have been written to before it was watched
-        try:
-            self._set_limits(active, adopt=adopt)
-            with self._kept(active, running):
-                ended = await running.wait()
-            await running.terminate(0)
-        finally:
-            watch.close()
-            shipper.finish()
-        log_bytes = await shipping
-        failed = await self.keep(build, work(active.home)) if build.spec.artifacts else []
-        return self._judge(active, ended, log_bytes, failed)
+
+    def _close_log(self, active: Active) -> None:
+        """Say that nothing is written any more."""
+        if active.watch is not None:
+            active.watch.close()
+            active.watch = None
+        if active.shipper is not None:
+            active.shipper.finish()
+
+    async def _end_log(self, active: Active) -> int:
+        """Return the log's length once the engine has all of it."""
+        self._close_log(active)
+        return 0 if active.shipping is None else await active.shipping
 
     def _on_write(self, active: Active, shipper: Shipper) -> None:
         active.last_growth = self.clock.monotonic()
@@ -343,6 +444,7 @@ def task_for(
     settings: Settings,
     *,
     needs: Sequence[str] = (),
+    source: Source | None = None,
 ) -> Task:
     """Return what the executor is to run for a build's present attempt."""
     identity = Identity(
@@ -365,6 +467,7 @@ def task_for(
             settings_env=settings.env,
             job_env=build.spec.env,
             params=build.params,
+            source=variables(build, source),
         ),
         stdin=build.spec.stdin,
         marker=marker_of(identity),

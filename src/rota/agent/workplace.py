@@ -56,6 +56,19 @@ class Workplace:
         except OSError as error:
             raise ExecutionError(f"cannot make the workspace {home}: {error.strerror}") from error
 
+    def empty(self, home: Path) -> None:
+        """Make an attempt's workspace empty again. Cost: that of its files; not for the event loop.
+
+        Raises:
+            ExecutionError: the disk cannot take it.
+        """
+        for folder in (work(home), tmp(home)):
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                folder.mkdir(exist_ok=True)
+            except OSError as error:
+                raise ExecutionError(f"cannot make {folder}: {error.strerror}") from error
+
     def script(self, blob: str, name: str, data: bytes) -> Path:
         """Return an executable file with a script's bytes, written once for all builds.
 

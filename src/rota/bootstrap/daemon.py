@@ -19,7 +19,7 @@ from msgspec.structs import replace
 import rota
 from rota.adapters.clocks import SystemClock
 from rota.adapters.forges import HttpForges
-from rota.adapters.git import GitService, GitStore
+from rota.adapters.git import GitCheckout, GitService, GitStore
 from rota.adapters.inotify import InotifyWatcher
 from rota.adapters.nats import Bus, Engine
 from rota.adapters.nats.blobs import NatsBlobs
@@ -217,6 +217,9 @@ class Daemon:
             ensemble = NatsEnsemble(client, system, lambda: engine.voters)
         index = SqliteIndex(data / "index.db")
         stack.callback(index.close)
+        checkout = GitCheckout(data / "mirrors")
+        stack.callback(checkout.close)
+        await stack.enter_async_context(background(checkout.run_housekeeping()))
         watcher = InotifyWatcher()
         stack.callback(watcher.close)
 
@@ -236,6 +239,7 @@ class Daemon:
             store=store,
             index=index,
             executor=ProcessExecutor(),
+            checkout=checkout,
             watcher=watcher,
             clock=SystemClock(),
             lease=lease,

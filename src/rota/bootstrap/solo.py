@@ -16,6 +16,7 @@ import uvloop
 
 import rota
 from rota.adapters.clocks import SystemClock
+from rota.adapters.git import GitCheckout
 from rota.adapters.inotify import InotifyWatcher
 from rota.adapters.memory import MemoryJournal
 from rota.adapters.memory_store import MemoryIndex, MemoryStore
@@ -65,6 +66,7 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
         store=MemoryStore(),
         index=MemoryIndex(),
         executor=ProcessExecutor(),
+        checkout=GitCheckout(data / "mirrors"),
         watcher=watcher,
         clock=SystemClock(),
     )

@@ -896,6 +896,17 @@ COMMANDS: tuple[Command, ...] = (
         has_json=True,
     ),
     Command(
+        name="changes",
+        group=_BUILDS,
+        call="source:changes",
+        verbs=("build",),
+        help="list the commits since the job's build before, and who committed since the last good one",
+        args=(_build("build.build"),),
+        sets=("build.wait",),
+        examples=(("rota changes web/test", "of its latest build"), ("rota changes 'web#7'", "")),
+        has_json=True,
+    ),
+    Command(
         name="events",
         group=_REST,
         call="events:events",

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from rota.core.instant import Instant
 from rota.core.job import Int, ParamValue, Reason, Spec
+from rota.core.scm import Source
 from rota.core.states import Move, Result, State, next_state
 
 
@@ -151,6 +152,13 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     fence: Int = 0  # the sequence of its last claim: later holders of anything have larger ones
     stamp: Int = 0  # how many builds of its project had begun when it was asked for
     is_waiting: bool = False  # its script waits for other builds: its slot is free for them
+
+    source: Source | None = None  # what was checked out for it
+
+    @property
+    def trusted(self) -> bool:
+        """Whether what it runs is from somebody who may write to the repository."""
+        return self.trigger.data.get("fork") != "true"
 
     @property
     def ref(self) -> str:

@@ -21,6 +21,7 @@ from rota.core.job import Int, ParamValue, Reason, Spec
 from rota.core.policy import Policy
 from rota.core.retention import Swept
 from rota.core.schedules import Scheduled, Skip
+from rota.core.scm import Source
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The key of elections: the sequence of its last event is what a leader's writes are fenced by.
@@ -178,6 +179,14 @@ class BuildRetried(Fact, frozen=True, kw_only=True, tag="build.retried"):
 
     build: str
     record: Build
+
+
+class BuildCheckedOut(Fact, frozen=True, kw_only=True, tag="build.checked-out"):
+    """An attempt has its source code. Written by its agent, before the script begins or soon after."""
+
+    build: str
+    attempt: Int
+    source: Source
 
 
 class BuildWaiting(Fact, frozen=True, kw_only=True, tag="build.waiting"):
@@ -475,6 +484,7 @@ Known = (
     | BuildFinished
     | BuildCancelled
     | BuildRetried
+    | BuildCheckedOut
     | BuildWaiting
     | ArtifactKept
     | BuildsSwept
@@ -508,6 +518,7 @@ BuildEvent = (
     | BuildFinished
     | BuildCancelled
     | BuildRetried
+    | BuildCheckedOut
     | BuildWaiting
     | ArtifactKept
 )
@@ -530,6 +541,7 @@ def key_of(event: Event) -> str:
             | BuildFinished()
             | BuildCancelled()
             | BuildRetried()
+            | BuildCheckedOut()
             | BuildWaiting()
             | ArtifactKept()
         ):

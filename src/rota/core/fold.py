@@ -35,6 +35,7 @@ from rota.core.events import (
     AgentStopped,
     ArtifactKept,
     BuildCancelled,
+    BuildCheckedOut,
     BuildEvent,
     BuildFinished,
     BuildReleased,
@@ -82,6 +83,7 @@ from rota.core.schedules import (
     skipped,
 )
 from rota.core.shares import QueueItem, Shares, in_turn
+from rota.core.sources import Seen, note_good, note_source
 from rota.core.states import Move, Result, State, next_state, result_of
 from rota.core.throttles import Throttles
 from rota.core.told import Failure, Tip, keep_failure, move_tip, note_posted, owe
@@ -115,6 +117,7 @@ class Picture(msgspec.Struct):
     sealed_at: Instant = EPOCH
     refs: dict[str, str] = {}
     ref_seqs: dict[str, int] = {}
+    sources: dict[str, Seen] = {}  # what jobs were last built of, by branch
     tips: dict[str, Tip] = {}  # where refs of repositories were last said to be
     failures: dict[str, Failure] = {}  # of rules, the last one, until the rule sets off a build
     statuses: dict[
@@ -297,6 +300,7 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
             | BuildFinished()
             | BuildCancelled()
             | BuildRetried()
+            | BuildCheckedOut()
             | BuildWaiting()
             | ArtifactKept()
         ):
@@ -398,6 +402,7 @@ def _on_build(cluster: Cluster, seq: int, event: BuildEvent) -> Change:
         if before.state is State.QUEUED and after.state is State.RUNNING:
             after = replace(after, fence=seq)
             _charge(cluster, after, event.at)
+        _note_source(cluster.picture.sources, before, after)
     after = _put(cluster, before, after)
     is_new = before is None or before.state is State.FINISHED
     if not _moves_others(cluster, after, event, is_new=is_new):
@@ -414,6 +419,16 @@ def _on_build(cluster: Cluster, seq: int, event: BuildEvent) -> Change:
     cells = after.group.cells if after.group is not None else ()
     ripple.spread([after.id, *(edge.build for edge in cells)])
     return _change(cluster, after.id, ripple)
+
+
+def _note_source(sources: dict[str, Seen], before: Build, after: Build) -> None:
+    if after.source is None:
+        return
+    if after.source is not before.source:
+        note_source(sources, after.job, after.source)
+    is_over = after.state is State.FINISHED and before.state is not State.FINISHED
+    if is_over and after.result is Result.PASSED:
+        note_good(sources, after.job, after.source)
 
 
 def _moves_others(cluster: Cluster, build: Build, event: BuildEvent, *, is_new: bool) -> bool:
@@ -711,6 +726,9 @@ def _moved(cluster: Cluster, build: Build, event: BuildEvent) -> Build | None:
             return ended(build, at=event.at, by=event.by, why=event.why)
         case BuildRetried():
             return _retried(cluster, build, event)
+        case BuildCheckedOut():
+            is_its = build.state is State.RUNNING and event.attempt == build.attempt
+            return replace(build, source=event.source) if is_its else None
         case BuildWaiting():
             is_its = build.state is State.RUNNING and event.attempt == build.attempt
             return replace(build, is_waiting=not event.over) if is_its else None

@@ -22,6 +22,7 @@ from rota.core.job import Job, Keep, Param, ParamValue, Reason, Retry, Spec
 from rota.core.labels import parse_labels, print_labels
 from rota.core.params import TYPES, choice_fault, conform, value_fault
 from rota.core.problem import Problem, nearest
+from rota.core.scm import read_scm
 from rota.core.toml_document import Document, read_document
 
 __all__ = ["MAX_SCRIPT_BYTES", "decode_script", "parse_header"]
@@ -34,7 +35,7 @@ MAX_DURATION_S = 30 * DAY_S
 
 #: What is of the job itself; all else travels with each build.
 _TOP = ("description", "params", "on", "needs", "matrix", "supersede_key")
-UNSUPPORTED = ("scm", "image", "secrets", "services")
+UNSUPPORTED = ("image", "secrets", "services")
 
 
 def parse_header(text: str, *, name: str, path: str) -> tuple[Job | None, tuple[Problem, ...]]:
@@ -293,6 +294,7 @@ _JOB = {
     "artifacts": Field("artifacts", fields.list_of(_artifact), 'artifacts = ["dist/*.whl"]'),
     "keep": Field("keep", _keep, 'keep = { logs = "30d", builds = 50 }'),
     "exclusive": Field("exclusive", fields.boolean, "exclusive = true"),
+    "scm": Field("scm", read_scm, 'scm = "https://git.example/web.git"'),
     "on": Field("on", read_on, 'on = [ { cron = "H 2 * * *" }, { push = "main" } ]'),
     **LIMITS,
     **JOINS,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from rota.core.scm import Scm
 from rota.core.triggers import On
 
 Int = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -24,6 +25,7 @@ class Reason(enum.StrEnum):
     NO_OUTPUT = "no-output"  # it printed nothing for `idle_timeout`
     CANCELLED = "cancelled"  # somebody cancelled it
     LOST = "lost"  # its agent or its supervisor is gone, and the outcome with it
+    CHECKOUT = "checkout"  # its source code could not be had, or not be merged; it never ran
     AGENT_ERROR = "agent-error"  # the agent could not run it at all
     UNMET = "unmet"  # what it needs did not end as it should have; it never ran
     SUPERSEDED = "superseded"  # a newer build took its place, by `supersede`
@@ -37,7 +39,7 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     times: Int = 0
-    on: tuple[Reason, ...] = (Reason.LOST, Reason.AGENT_ERROR)
+    on: tuple[Reason, ...] = (Reason.LOST, Reason.AGENT_ERROR, Reason.CHECKOUT)
     delay_s: float = 0.0
 
 
@@ -146,6 +148,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     concurrency_key: str = ""
     limits: tuple[Take, ...] = ()
     rate: Rate | None = None
+    scm: Scm | None = None
 
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -30,6 +30,7 @@ from rota.core.events import (
     kind_of,
 )
 from rota.core.ids import derived_id
+from rota.core.job import Job
 from rota.core.mapping import Fields, params_of
 from rota.core.patterns import files_match, groups, matches
 from rota.core.repository import repo_key
@@ -100,12 +101,12 @@ class Rules:
             if definition.paused is not None:
                 continue
             for rule in definition.job.on:
-                self._add(name, rule)
+                self._add(name, rule, _repos(definition.job))
 
-    def _add(self, job: str, rule: object) -> None:
+    def _add(self, job: str, rule: object, repos: tuple[str, ...]) -> None:
         if not isinstance(rule, Reaction):
             return
-        entry = Rule(job, rule_id(job, rule), rule)
+        entry = Rule(job, rule_id(job, rule), rule, repos)
         match rule:
             case After():
                 self.after.append((entry, rule))
@@ -123,6 +124,10 @@ class Rules:
         return bool(self.hook.get(hook)) or any(
             fnmatchcase("hook.called", rule.type) for _, rule in self.event
         )
+
+
+def _repos(job: Job) -> tuple[str, ...]:
+    return () if job.spec.scm is None else (_key(job.spec.scm.git),)
 
 
 def react(

@@ -81,6 +81,7 @@ _RESULTS = {
     Reason.NO_OUTPUT: Result.TIMED_OUT,
     Reason.CANCELLED: Result.CANCELLED,
     Reason.LOST: Result.LOST,
+    Reason.CHECKOUT: Result.ERRORED,
     Reason.AGENT_ERROR: Result.ERRORED,
     Reason.UNMET: Result.CANCELLED,
     Reason.SUPERSEDED: Result.CANCELLED,

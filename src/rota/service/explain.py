@@ -58,6 +58,8 @@ def how_it_ended(build: Build) -> str:
             text = f"cancelled by {build.cancelled_by or '?'}"
         case Reason.LOST:
             text = f"lost: {build.agent} no longer knows the outcome"
+        case Reason.CHECKOUT:
+            text = "errored: its source code could not be checked out"
         case Reason.AGENT_ERROR:
             text = f"errored: {build.agent} could not run it"
         case Reason.UNMET:

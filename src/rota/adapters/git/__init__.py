@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rota.adapters.git.checkout import GitCheckout
     from rota.adapters.git.service import GitReply, GitService
     from rota.adapters.git.store import GitStore
 
-__all__ = ["GitReply", "GitService", "GitStore"]
+__all__ = ["GitCheckout", "GitReply", "GitService", "GitStore"]
 
 
 def __getattr__(name: str) -> object:
@@ -20,6 +21,10 @@ def __getattr__(name: str) -> object:
         from rota.adapters.git.store import GitStore
 
         return GitStore
+    if name == "GitCheckout":
+        from rota.adapters.git.checkout import GitCheckout
+
+        return GitCheckout
     if name in {"GitReply", "GitService"}:
         from rota.adapters.git import service
 

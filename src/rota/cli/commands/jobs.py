@@ -129,6 +129,7 @@ def job_lines(job: dict[str, Any], look: Look) -> list[str]:
 
 def build_lines(build: dict[str, Any], look: Look) -> list[str]:
     """Return what a build is, as a paragraph of facts."""
+    from rota.cli.commands.source import source_facts
     from rota.cli.render import asker, result_line
 
     params = " ".join(f"{name}={value}" for name, value in build["params"].items())
@@ -148,6 +149,7 @@ def build_lines(build: dict[str, Any], look: Look) -> list[str]:
             ("cells", clean(edge_text(edge)))
             for edge in (build.get("group") or {}).get("cells", ())
         ),
+        *source_facts(build.get("source")),
         ("log", size(build["log_bytes"]) if build.get("started_at") else ""),
         *((clean(note["level"]), _annotation(note)) for note in build.get("annotations") or ()),
         *(
@@ -193,8 +195,13 @@ def _spec_facts(spec: dict[str, Any]) -> list[tuple[str, str]]:
         ("input", "rota send" if spec.get("stdin") else ""),
         ("artifacts", clean(" ".join(spec.get("artifacts") or ()))),
         ("keep", _kept(spec.get("keep") or {})),
+        ("source", clean(_scm(spec.get("scm") or {}))),
         ("exclusive", "yes" if spec.get("exclusive") else ""),
     ]
+
+
+def _scm(scm: dict[str, Any]) -> str:
+    return " ".join(filter(None, (scm.get("git"), scm.get("branch") or scm.get("ref"))))
 
 
 def _kept(keep: dict[str, Any]) -> str:
