@@ -307,6 +307,25 @@ def test_every_setting_a_template_explains_is_a_good_one(tmp_path: Path) -> None
         assert problems_of(path.name, text.encode()) == []
 
 
+def test_check_knows_a_clones_calendars(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    script = tmp_path / "jobs" / "web" / "test"
+    script.parent.mkdir(parents=True)
+    on = '{ cron = "0 9 * * *", calendar = "office" }'
+    script.write_text(f"#!/bin/sh\n# /// script\n# [tool.rota]\n# on = [{on}]\n# ///\n")
+    assert plain(capfd, "check", str(script)) == (0, "", "")  # no clone that could know
+    calendar = tmp_path / "calendars" / "ofice.toml"
+    calendar.parent.mkdir()
+    calendar.write_text('hours = { mon = "9-5" }\n')
+    assert plain(capfd, "check", str(script), str(calendar)) == (
+        2,
+        (
+            f"{script}:4:42: no calendar is called 'office' (did you mean 'ofice'?)\n"
+            f"{calendar}:1:17: hours.mon has no such hours: '9-5' (09:00-17:00)\n"
+        ),
+        "",
+    )
+
+
 def test_a_check_prints_places_and_needs_no_agent(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

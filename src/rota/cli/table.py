@@ -498,11 +498,11 @@ COMMANDS: tuple[Command, ...] = (
         call="check:check",
         verbs=("check",),
         sets=("check.job", "check.script"),
-        help="check scripts' headers; needs no agent and changes nothing",
+        help="check scripts' headers, and calendars; needs no agent and changes nothing",
         args=(
             Arg(
                 ("files",),
-                help="scripts; - is standard input",
+                help="scripts, or files of a folder calendars; - is standard input",
                 many="+",
                 metavar="FILE",
                 completes="file",

@@ -15,7 +15,7 @@ is kept by path and hash, so that taking over a commit costs as much as was chan
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -268,19 +268,22 @@ def _without_limits(files: Mapping[str, Parsed], settings: Settings | None) -> l
     return found
 
 
+def unknown_calendars(
+    path: str, uses: Iterable[Use], calendars: Collection[str]
+) -> Iterator[Problem]:
+    """Yield a problem for each place of a file that names a calendar which is not there."""
+    for use in uses:
+        if use.name not in calendars:
+            hint = nearest(use.name, calendars) or f"add {CALENDARS}{use.name}.toml"
+            text = f"no calendar is called {use.name!r}"
+            yield Problem(path, use.line, use.column, text, hint)
+
+
 def _misnamed(files: Mapping[str, Parsed], calendars: Collection[str]) -> list[Problem]:
-    """Return a problem for each place that names a calendar which is not there."""
     return [
-        Problem(
-            path,
-            use.line,
-            use.column,
-            f"no calendar is called {use.name!r}",
-            nearest(use.name, calendars) or f"add {CALENDARS}{use.name}.toml",
-        )
+        problem
         for path, parsed in files.items()
-        for use in parsed.uses
-        if use.name not in calendars
+        for problem in unknown_calendars(path, parsed.uses, calendars)
     ]
 
 

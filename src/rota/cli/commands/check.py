@@ -1,9 +1,10 @@
-"""Checks scripts' headers without an agent."""
+"""Checks scripts' headers, and calendars, without an agent."""
 
 from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,11 +37,15 @@ def check(args: Namespace, screen: Screen) -> int:
 
 
 def problems_of(name: str, data: bytes) -> list[Problem]:
-    """Return what is wrong with a script's header."""
+    """Return what is wrong with a script's header, or with a file in a folder ``calendars``."""
+    from rota.core.definitions import CALENDARS, check_file
     from rota.core.header import decode_script, parse_header
     from rota.core.problem import Problem
 
     path = "<stdin>" if name == "-" else name
+    if Path(name).resolve().parent.name == CALENDARS.rstrip("/"):
+        found = check_file(CALENDARS + Path(name).name, data)
+        return [Problem(path, it.line, it.column, it.message, it.hint) for it in found]
     try:
         text = decode_script(data)
     except InputError as error:
@@ -49,4 +54,17 @@ def problems_of(name: str, data: bytes) -> list[Problem]:
             Problem(path, 0, 0, error.message, error.hint)
         ]
     _, problems = parse_header(text, name=Path(path).stem or "job", path=path)
-    return list(problems)
+    return [*problems, *_unknown_calendars(Path(name), text)]
+
+
+def _unknown_calendars(script: Path, text: str) -> Iterator[Problem]:
+    """Yield a problem for each calendar that a script in a clone names and the clone has not."""
+    from rota.core.definitions import CALENDARS, JOBS, calendar_names, unknown_calendars
+    from rota.core.header import calendars_of
+
+    folder = JOBS.rstrip("/")
+    clone = next((it.parent for it in script.resolve().parents if it.name == folder), None)
+    if clone is None or not (clone / CALENDARS).is_dir():
+        return
+    known = calendar_names(CALENDARS + it.name for it in (clone / CALENDARS).iterdir())
+    yield from unknown_calendars(str(script), calendars_of(text, str(script)), known)
