@@ -158,7 +158,7 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
     order = [
         "status", "agents", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
         "build", "why", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "retry", "put", "rm",
-        "put-hook", "hooks", "hook", "rm-hook", "drain", "stop",
+        "put_hook", "hooks", "hook", "rm_hook", "drain", "stop",
     ]  # fmt: skip
     assert sorted(order) == sorted(
         verb.name for verb in VERBS if _plain(verb) and verb.name not in AMONG_OTHERS

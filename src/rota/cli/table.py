@@ -949,16 +949,16 @@ COMMANDS: tuple[Command, ...] = (
         name="hook",
         group=_REST,
         call="hooks:hook",
-        verbs=("hook", "put-hook", "rm-hook"),
+        verbs=("hook", "put_hook", "rm_hook"),
         help="make a webhook, and print its URL and secret",
         more="GitHub, GitLab, Gitea, Forgejo and Bitbucket are known by what they send. Pushes and pull\n"
         'requests start the jobs whose header waits for them: on = [{ push = "main" }]; all else\n'
         'those with on = [{ hook = "NAME" }]. The secret is made from the cluster\'s key and stands\n'
         "nowhere. See docs/triggers.md.",
         args=(
-            Arg(("name",), ("hook.hook", "put-hook.hook", "rm-hook.hook"), metavar="NAME"),
-            Arg(("--repo",), ("put-hook.repo",), metavar="URL"),
-            Arg(("--rotate",), ("put-hook.rotate",), kind="flag"),
+            Arg(("name",), ("hook.hook", "put_hook.hook", "rm_hook.hook"), metavar="NAME"),
+            Arg(("--repo",), ("put_hook.repo",), metavar="URL"),
+            Arg(("--rotate",), ("put_hook.rotate",), kind="flag"),
             Arg(("--rm",), help="remove it: nobody can call it any more", kind="flag"),
             Arg(
                 ("--post-receive",),

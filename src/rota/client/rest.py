@@ -181,7 +181,8 @@ def written(verb: str, fields: Mapping[str, object]) -> tuple[str, str, bytes | 
             # A job's name and an artifact's path are several segments, a build is one.
             safe = "/" if name in ("job", "path") else ""
             path = path.replace(f"{{{name}}}", quote(str(given.pop(name)), safe=safe))
-    if route.method in ("GET", "DELETE", "PUT"):
+    # Of these two the body is the bytes themselves.
+    if route.method in ("GET", "DELETE") or verb in ("put", "keep"):
         query = urlencode([(name, _in_query(value)) for name, value in given.items()])
         return route.method, f"{path}?{query}" if query else path, None
     return route.method, path, json.dumps(given).encode()

@@ -393,7 +393,7 @@ ROUTES: dict[str, Route] = {
             "hook": "the webhook's name",
         },
     ),
-    "put-hook": Route(
+    "put_hook": Route(
         "PUT",
         "/v1/hooks/{hook}",
         "add a webhook, or change it, in one commit",
@@ -403,7 +403,7 @@ ROUTES: dict[str, Route] = {
             "rotate": "make a new secret; the old one opens nothing any more",
         },
     ),
-    "rm-hook": Route(
+    "rm_hook": Route(
         "DELETE",
         "/v1/hooks/{hook}",
         "remove a webhook, in one commit: nobody can call it any more",

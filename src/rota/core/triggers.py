@@ -138,7 +138,7 @@ def rule_text(rule: On) -> str:
         case Hook():
             return f"webhook {rule.hook}{_where_text(rule.where)}"
         case Chat():
-            return f"chat {rule.chat!r}" + (f" in {rule.channel}" if rule.channel != "*" else "")
+            return f"chat {rule.chat}" + (f" in {rule.channel}" if rule.channel != "*" else "")
 
 
 def _schedule_text(rule: Schedule) -> str:

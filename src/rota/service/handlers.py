@@ -57,6 +57,6 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "emit": events.emit,
     "hooks": hooks.hooks,
     "hook": hooks.hook,
-    "put-hook": hooks.put,
-    "rm-hook": hooks.rm,
+    "put_hook": hooks.put,
+    "rm_hook": hooks.rm,
 }

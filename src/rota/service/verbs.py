@@ -410,7 +410,7 @@ VERBS: tuple[Verb, ...] = (
         role=Role.MAINTAINER,
     ),
     Verb(
-        name="put-hook",
+        name="put_hook",
         summary="add a webhook, or change it, in one commit",
         method="PUT",
         path="/v1/hooks/{hook}",
@@ -419,7 +419,7 @@ VERBS: tuple[Verb, ...] = (
         role=Role.MAINTAINER,
     ),
     Verb(
-        name="rm-hook",
+        name="rm_hook",
         summary="remove a webhook, in one commit: nobody can call it any more",
         method="DELETE",
         path="/v1/hooks/{hook}",

@@ -47,13 +47,15 @@ def hook(args: Namespace, screen: Screen) -> int:
     if args.rm:
         if args.rotate or args.post_receive or args.repo is not None:
             raise InputError("--rm goes with nothing else")
-        answer = client.call("rm-hook", hook=args.name)
+        answer = client.call("rm_hook", hook=args.name)
         if args.json:
             screen.json(answer)
         else:
             screen.line(f"{args.name} is removed: calls of it get 404")
         return 0
-    answer = client.call("put-hook", hook=args.name, repo=args.repo, rotate=args.rotate)
+    if args.post_receive and args.repo is None:
+        post_receive(client.call("hook", hook=args.name).json())  # or it is of no repository
+    answer = client.call("put_hook", hook=args.name, repo=args.repo, rotate=args.rotate)
     found = answer.json()
     if args.json:
         screen.json(answer)
@@ -63,7 +65,7 @@ def hook(args: Namespace, screen: Screen) -> int:
         screen.lines(facts(_facts(found), screen.at(answer)))
         if screen.out.is_terminal:
             screen.note(_paste(found))
-    if _LOOPBACK.match(found["url"]):
+    if _LOOPBACK.match(found["url"]) and not args.post_receive:
         screen.note(
             "warning: only this machine reaches that URL\n\n"
             "hint: start the agent with --listen HOST:PORT, or say where it is reached in"
