@@ -39,6 +39,8 @@ def test_a_script_sees_just_this() -> None:
         "ROTA_ATTEMPT": "2",
         "ROTA_BUILD": "b",
         "ROTA_FENCE": "0",
+        "ROTA_PIPELINE": "b",
+        "ROTA_NEEDS": "",
         "ROTA_AGENT": "box",
         "ROTA_WORKSPACE": "/d/builds/b.1/work",
         "ROTA_SOCKET": "/d/rota.sock",
