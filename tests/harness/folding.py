@@ -196,6 +196,8 @@ def _check_end(event: BuildFinished, before: Build, after: Build) -> None:
     if after.state is State.FINISHED:
         is_cancelled = event.reason is Reason.LOST and before.cancelled_by is not None
         reason = Reason.CANCELLED if is_cancelled else event.reason
+        if reason is Reason.CANCELLED and before.superseded_by:
+            reason = Reason.SUPERSEDED
         assert (after.reason, after.result is None) == (reason, False)
         assert after.former == before.former
         return

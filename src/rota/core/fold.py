@@ -439,7 +439,8 @@ def _moves_others(cluster: Cluster, build: Build, event: BuildEvent, *, is_new: 
         case BuildRetried():
             return is_new and build.state is not State.FINISHED
         case BuildCancelled() | BuildFinished():
-            return build.state is State.FINISHED and build.id in cluster.links.waiting
+            is_linked = bool(build.cell) or build.id in cluster.links.waiting
+            return build.state is State.FINISHED and is_linked
         case BuildReleased():
             return build.state is State.HELD
         case BuildRequested():

@@ -44,8 +44,10 @@ def read_needs(value: object, spot: Spot) -> tuple[Need, ...]:
 
 
 def _need(value: object, spot: Spot) -> Need:
+    place = spot.document.places.value(spot.path)
+    found = spot.document.source.problem(place, "")
     if isinstance(value, str):
-        value = {"job": value}
+        return Need(job=_job(value, spot), line=found.line, column=found.column)
     if not isinstance(value, dict):
         raise FieldError(
             f"must be a job's name or a table, not {fields.type_name(value)}",
@@ -57,8 +59,6 @@ def _need(value: object, spot: Spot) -> Need:
     values = fields.read_table(value, spot, _NEED)
     if len(values) < len(value):
         raise FieldError
-    place = spot.document.places.value(spot.path)
-    found = spot.document.source.problem(place, "")
     return Need(**values, line=found.line, column=found.column)
 
 

@@ -60,8 +60,7 @@ def _add_followers(known: dict[str, Build], found: dict[str, Build]) -> None:
             if other.id in found or other.state is not State.FINISHED:
                 continue
             is_unmet = other.reason is Reason.UNMET
-            is_over_group = other.group is not None and other.reason is Reason.GROUP
-            edges = other.group.cells if is_over_group and other.group is not None else other.needs
-            if (is_unmet or is_over_group) and any(edge.build in found for edge in edges):
+            edges = other.group.cells if other.group is not None else other.needs
+            if (is_unmet or other.group is not None) and any(edge.build in found for edge in edges):
                 found[other.id] = other
                 is_growing = True

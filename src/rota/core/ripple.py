@@ -189,10 +189,15 @@ class Ripple:
                 self._todo.append(after.id)
 
     def _has_room(self, build: Build) -> bool:
-        """Whether its group lets one more cell go; a group that is held itself lets none."""
-        group = self._builds.get(build.parent) if build.cell else None
-        if group is None or group.group is None or group.state is State.FINISHED:
+        """Whether its group lets one more cell go; a group that is held itself lets none.
+
+        A group that left the memory comes back in a moment, where a cell of it is tried again.
+        """
+        if not build.cell:
             return True
+        group = self._builds.get(build.parent)
+        if group is None or group.group is None:
+            return False
         if group.held or not group.group.max_parallel:
             return not group.held
         cells = (self._builds.get(edge.build) for edge in group.group.cells)

@@ -40,6 +40,8 @@ def held_text(world: World, build: Build, awaited: tuple[Awaited, ...]) -> str:
         group = world.find(build.parent)
         if group is not None and group.group is not None and group.held:
             parts.append(f"its group {group.ref} is held: {', '.join(group.held)}")
+        elif group is not None and group.state is State.FINISHED:
+            parts.append(f"waits for its group {group.ref}, which has ended: retry that")
         elif group is not None and group.group is not None:
             most = group.group.max_parallel
             parts.append(f"waits for room in its group {group.ref}: max_parallel is {most}")
