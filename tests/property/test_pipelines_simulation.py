@@ -149,9 +149,6 @@ class World(Pipelines):
             over = all(it is not None and it.state is State.FINISHED for it in cells)
             if build.state is State.HELD:
                 assert not over, f"{build.ref} waits though its cells have ended"
-            elif build.reason is Reason.GROUP and not over:
-                # One of them is tried again at this moment, and the group comes next.
-                assert any((it is not None and it.attempt > 1) or it.former for it in cells if it)
 
     def calm_down(self) -> None:
         for _ in range(3000):
