@@ -200,7 +200,8 @@ class Life(RuleBasedStateMachine):
         self.write(BuildRetried(at=moment(), build=record.id, record=record))
         if not is_live:
             after = self.cluster.picture.builds[record.id]
-            assert (after.state, after.ref) == (State.QUEUED, record.ref)
+            state = State.HELD if record.held else State.QUEUED
+            assert (after.state, after.ref) == (state, record.ref)
             assert (after.params, after.spec) == (record.params, record.spec)
             assert after.requested_seq == record.requested_seq
             assert after.attempt == record.attempt
