@@ -9,9 +9,10 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.harness.daemon import Daemon, daemon
+from tests.harness.daemon import Daemon, daemon, wait_until
 from tests.harness.repos import Repo
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
@@ -149,3 +150,29 @@ def test_a_daemon_killed_while_it_fetches_begins_the_checkout_anew(
     assert build["reason"] == "checkout"
     log = here.ok("log", "anew")
     assert log.count("::group::Check out") == 2
+
+
+def test_pushes_are_found_by_looking(here: Daemon, tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "polled")
+    repo.commit("first")
+    here.add("polled", script(f'{{ git = "{repo.url}", branch = "main", poll = "5s" }}'))
+    wait_until("it was looked at", lambda: "scm.seen" in here.ok("events", "--kind", "scm.*"))
+    pushed = repo.commit("second")
+    build = wait_until("it was built", lambda: find(here, "polled"))
+    assert build["trigger"]["kind"] == "push"
+    assert here.until("polled#1", "finished")["source"]["commit"] == pushed
+    gone = Repo(tmp_path / "gone")
+    gone.commit("x")
+    here.add("gone", script(f'{{ git = "{gone.url}", branch = "main", poll = "5s" }}'))
+    shutil.rmtree(gone.folder)
+    said = wait_until(
+        "it is told", lambda: [it for it in here.json("status")["trouble"] if "pushes" in it]
+    )
+    assert f"cannot look for pushes: {gone.url}" in said[0]
+    here.ok("rm", "gone")
+    wait_until("it is over", lambda: not here.json("status")["trouble"])
+
+
+def find(here: Daemon, job: str) -> Any:
+    found = here.json("builds", job)
+    return found[0] if found else None

@@ -34,13 +34,13 @@ def test_a_url_alone_will_do() -> None:
 
 def test_all_keys_are_read() -> None:
     found, problems = header(
-        '{ git = "git@git.example:web", branch = "rel/{version}", depth = 1, submodules = true,'
+        '{ git = "git@git.example:web", branch = "rel/3", depth = 1, submodules = true,'
         ' lfs = true, sparse = ["web", "a/b/"], path = "src", poll = "1m" }'
     )
     assert not problems
     assert found == Scm(
         git="git@git.example:web",
-        branch="rel/{version}",
+        branch="rel/3",
         depth=1,
         submodules=True,
         lfs=True,

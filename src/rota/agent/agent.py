@@ -22,6 +22,7 @@ from rota.agent.loop import Loop
 from rota.agent.members import Members, announce
 from rota.agent.mover import Mover
 from rota.agent.patience import persist
+from rota.agent.poller import Poller
 from rota.agent.ports import Ports
 from rota.agent.promotion import bring_artifacts
 from rota.agent.reactor import Reactor
@@ -33,6 +34,7 @@ from rota.agent.workplace import Workplace, tmp, work
 from rota.core.events import (
     AgentStopped,
 )
+from rota.core.polling import polls
 from rota.core.surroundings import Place
 from rota.errors import RotaError, UnavailableError
 from rota.ports.journal import Journal
@@ -158,6 +160,17 @@ async def run_agent(
         if statuses is not None:
             loop.on_change.append(statuses.folded)
             duties.append(statuses.run)
+        if ports.checkout is not None:
+            poller = Poller(
+                name=me.name,
+                world=world,
+                journal=ports.journal,
+                clock=ports.clock,
+                checkout=ports.checkout,
+                wanted=lambda: polls(world.definitions),
+            )
+            follower.told.append(poller.changed)
+            duties.append(poller.run)
         members = Members(service, ports, loop, group, duties)
         reactor.fence = lambda: members.leadership.fence
         if statuses is not None:

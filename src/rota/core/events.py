@@ -425,6 +425,19 @@ def _below(folder: str, ref: str) -> str:
     return ref.removeprefix(folder) if ref.startswith(folder) else ""
 
 
+class ScmSeen(Fact, frozen=True, kw_only=True, tag="scm.seen"):
+    """Somebody looked at a repository for the first time, or for other refs than before.
+
+    Where ``refs`` are is known from now on; it is no change, and starts nothing. ``what`` stands for
+    the refs that were looked for. Written by the leader.
+    """
+
+    id: str
+    repo: str
+    what: str
+    refs: dict[str, str] = {}
+
+
 class HookCalled(Fact, frozen=True, kw_only=True, tag="hook.called"):
     """The webhook ``hook`` was called with something else than a change of a repository.
 
@@ -506,6 +519,7 @@ Known = (
     | LimitsSet
     | Emitted
     | ScmChanged
+    | ScmSeen
     | HookCalled
     | TriggerFailed
     | StatusPosted
@@ -568,6 +582,8 @@ def key_of(event: Event) -> str:
             return "limits"
         case Emitted():
             return "custom"
+        case ScmSeen():
+            return f"scm.{event.id}"
         case ScmChanged():
             return f"scm.{event.id}"
         case HookCalled():

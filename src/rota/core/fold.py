@@ -56,6 +56,7 @@ from rota.core.events import (
     SchedulesFired,
     SchedulesSet,
     ScmChanged,
+    ScmSeen,
     StatusPosted,
     StoreMoved,
     TriggerFailed,
@@ -86,7 +87,7 @@ from rota.core.shares import QueueItem, Shares, in_turn
 from rota.core.sources import Seen, note_good, note_source
 from rota.core.states import Move, Result, State, next_state, result_of
 from rota.core.throttles import Throttles
-from rota.core.told import Failure, Tip, keep_failure, move_tip, note_posted, owe
+from rota.core.told import Failure, Tip, keep_failure, move_tip, note_posted, note_seen, owe
 from rota.core.voter import Voter
 
 MAX_RETRY_DELAY_S = 3600.0
@@ -343,6 +344,8 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
         case LimitsSet():
             picture.policy = event.policy
             cluster.policy_changed()
+        case ScmSeen():
+            note_seen(picture.tips, seq, event)
         case ScmChanged():
             return Change(is_news=move_tip(picture.tips, seq, event))
         case TriggerFailed():

@@ -24,6 +24,7 @@ from rota.core.params import TYPES, choice_fault, conform, value_fault
 from rota.core.problem import Problem, nearest
 from rota.core.scm import read_scm
 from rota.core.toml_document import Document, read_document
+from rota.core.triggers import Push
 
 __all__ = ["MAX_SCRIPT_BYTES", "decode_script", "parse_header"]
 
@@ -109,7 +110,20 @@ def _read_job(document: Document, name: str, problems: list[Problem]) -> Job:
     values["limits"] = tuple(placed.take for placed in takes)
     places = tuple((placed.line, placed.column) for placed in takes)
     job = Job(name=name, **top, spec=Spec(**values), limit_places=places)
+    _check_poll(job, spot)
     return check_joins(check_limits(job, spot), spot)
+
+
+def _check_poll(job: Job, spot: Spot) -> None:
+    """Report a job that looks for pushes, and says not of which branch."""
+    scm = job.spec.scm
+    if scm is None or scm.poll_s is None or any(isinstance(rule, Push) for rule in job.on):
+        return
+    if not scm.branch or "{" in scm.branch:
+        spot.at("scm").fault(
+            "scm polls, and it is not said for pushes of which branch",
+            'give it a branch, or on = [{ push = "main" }]',
+        )
 
 
 def _own_table(document: Document, problems: list[Problem]) -> dict[str, Any]:

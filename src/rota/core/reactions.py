@@ -24,6 +24,7 @@ from rota.core.events import (
     HistorySealed,
     HookCalled,
     ScmChanged,
+    ScmSeen,
     StatusPosted,
     TriggerFailed,
     Unknown,
@@ -35,7 +36,7 @@ from rota.core.mapping import Fields, params_of
 from rota.core.patterns import files_match, groups, matches
 from rota.core.repository import repo_key
 from rota.core.states import State
-from rota.core.triggers import After, Chat, Hook, OnEvent, PullRequest, Push, Reaction, rule_id
+from rota.core.triggers import After, Chat, Hook, On, OnEvent, PullRequest, Push, Reaction, rule_id
 
 #: So many builds may set one another off; what goes on longer goes round in a circle.
 MAX_DEPTH = 25
@@ -44,7 +45,7 @@ CHAT = "chat.said"
 MAX_DATA = 200
 MAX_FIELDS = 40
 #: Rota's own book-keeping: reacting to it would go on for ever.
-_DEAF = (HistorySealed, BuildsSwept, StatusPosted, TriggerFailed, Unknown)
+_DEAF = (HistorySealed, ScmSeen, BuildsSwept, StatusPosted, TriggerFailed, Unknown)
 #: What of the trigger a build passes on to those after it: where its source is, and who is told.
 _SOURCE = [
     "repo",
@@ -100,7 +101,7 @@ class Rules:
         for name, definition in definitions.jobs.items():
             if definition.paused is not None:
                 continue
-            for rule in definition.job.on:
+            for rule in all_rules(definition.job):
                 self._add(name, rule, _repos(definition.job))
 
     def _add(self, job: str, rule: object, repos: tuple[str, ...]) -> None:
@@ -124,6 +125,24 @@ class Rules:
         return bool(self.hook.get(hook)) or any(
             fnmatchcase("hook.called", rule.type) for _, rule in self.event
         )
+
+
+def all_rules(job: Job) -> tuple[On, ...]:
+    """Return the rules of a job; one that polls and names none waits for pushes of its branch."""
+    scm = job.spec.scm
+    if scm is None or scm.poll_s is None or not scm.branch or scm_rules_of(job.on):
+        return job.on
+    return (*job.on, Push(branches=(scm.branch,)))
+
+
+def scm_rules(job: Job) -> tuple[Push | PullRequest, ...]:
+    """Return those of a job's rules that wait for changes of a repository."""
+    return scm_rules_of(all_rules(job))
+
+
+def scm_rules_of(rules: Iterable[On]) -> tuple[Push | PullRequest, ...]:
+    """Return those of some rules that wait for changes of a repository."""
+    return tuple(rule for rule in rules if isinstance(rule, Push | PullRequest))
 
 
 def _repos(job: Job) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from rota.core.build import Build
-from rota.core.events import ScmChanged, StatusPosted, TriggerFailed
+from rota.core.events import ScmChanged, ScmSeen, StatusPosted, TriggerFailed
 from rota.core.instant import Instant
 from rota.core.job import Int
 from rota.core.states import State
@@ -26,10 +26,14 @@ MAX_OWED = 20_000
 
 
 class Tip(msgspec.Struct, frozen=True):
-    """Where a ref is, and the sequence of the event that said so."""
+    """Where a ref is, and the sequence of the event that said so.
+
+    ``was_there`` says that nobody saw it move there.
+    """
 
     commit: str
     seq: Int
+    was_there: bool = False
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -44,6 +48,15 @@ class Failure(msgspec.Struct, frozen=True):
 def tip_key(event: ScmChanged) -> str:
     """Return the key of the ref that an event is about."""
     return f"{event.repo} {event.ref}"
+
+
+def note_seen(tips: dict[str, Tip], seq: int, event: ScmSeen) -> None:
+    """Take note of where refs are that nobody had looked for."""
+    for ref, commit in {"*": event.what, **event.refs}.items():
+        key = f"{event.repo} {ref}"
+        if ref == "*" or key not in tips:
+            tips[key] = Tip(commit, seq, was_there=True)
+    _forget(tips, MAX_TIPS)
 
 
 def is_known(tips: Mapping[str, Tip], event: ScmChanged) -> bool:
@@ -62,6 +75,9 @@ def move_tip(tips: dict[str, Tip], seq: int, event: ScmChanged) -> bool:
     known = tips.pop(key, None)
     is_gone = not event.new or event.action in ("closed", "merged")
     if is_gone:
+        # Should it come again, that is another event than when it came first.
+        if (marker := tips.get(f"{event.repo} *")) is not None:
+            tips[f"{event.repo} *"] = Tip(marker.commit, seq, was_there=True)
         return known is not None or event.what != "removed"
     is_news = known is None or known.commit != event.new
     tips[key] = Tip(event.new, seq) if known is None or is_news else known
