@@ -40,6 +40,7 @@ torture: $(STAMP) ## faults by chance, at length: ROUNDS=1 MINUTES=10 AGENTS=3 S
 		$(BIN)/python -m tests.property.simulate --minutes $${SIMULATE:-2} --seed $${SEED:-$$((round * 1000000))} || exit 1; \
 		$(BIN)/python -m tests.property.schedules --kills 1000 --seed $${SEED:-$$round} || exit 1; \
 		$(BIN)/python -m tests.torture --minutes $${MINUTES:-10} --agents $${AGENTS:-3} $${SEED:+--seed $$SEED} || exit 1; \
+		$(BIN)/python -m tests.torture.schedules --kills 50 || exit 1; \
 		$(BIN)/pytest -q tests/fault || exit 1; done
 	$(BIN)/python -m tests.property.zones_oracle --seed $${SEED:-1}
 	$(BIN)/pytest -q tests/torture/recovery.py

@@ -10,6 +10,7 @@ from bench.cases import (
     idle,
     latency,
     log,
+    schedules,
     start,
     thousand,
 )
@@ -23,6 +24,9 @@ CASES: dict[str, Case] = {
     "start": start.run,
     "cli": cli.run,
     "history": history.run,
+    "schedules-steady": schedules.steady,
+    "schedules-instant": schedules.instant,
+    "schedules-many": schedules.many,
     "cluster-latency": cluster.latency,
     "cluster-burst": cluster.burst,
     "cluster-stop": cluster.planned,
