@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
 from tests.harness.daemon import wait_until
 from tests.harness.lab import Host, dump, heads, leader, until_settled
@@ -50,12 +51,16 @@ def lose_leaders(hosts: Sequence[Host], count: int) -> None:
             case 1:
                 host.freeze("daemon")
                 others = [it for it in hosts if it is not host]
-                wait_until("another one leads", lambda led=host, o=others: leader(o) is not led)
+                wait_until("another one leads", partial(_is_led_by_another, others, host))
                 host.thaw("daemon")
             case _:
                 assert host.run("stop", "--data", str(host.data)).returncode == 0
         if number % 3 != 1:
             host.start()
+
+
+def _is_led_by_another(hosts: Sequence[Host], host: Host) -> bool:
+    return leader(hosts) is not host
 
 
 def fired(host: Host, count: int, patience_s: float = 30.0) -> None:
