@@ -16,6 +16,7 @@ from rota.cli.render import (
     Cell,
     Look,
     ago,
+    asker,
     builds_table,
     cells,
     clean,
@@ -290,3 +291,16 @@ def test_an_event_is_one_line() -> None:
 
 def _without_colours(line: str) -> str:
     return re.sub(r"\x1b\[[0-9]*m", "", line)
+
+
+@pytest.mark.parametrize(
+    ("trigger", "text"),
+    [
+        ({"kind": "need", "source": "x", "data": {"needed_by": "web/ship"}}, "needed by web/ship"),
+        ({"kind": "matrix", "source": "x"}, "a cell, os=linux fast=true"),
+        ({"kind": "schedule", "source": "web/test:nightly"}, "from web/test:nightly"),
+        ({"kind": "manual", "by": "anna"}, "by anna"),
+    ],
+)
+def test_who_asked_for_a_build_is_told_in_words(trigger: dict[str, Any], text: str) -> None:
+    assert asker({"trigger": trigger, "cell": {"os": "linux", "fast": True}}) == text

@@ -8,7 +8,7 @@ programs may split it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -202,10 +202,23 @@ def asker(build: dict[str, Any]) -> str:
         case "chat":
             where = f" in {data['channel']}" if data.get("channel") else ""
             return f"{by} said {data.get('text', '')!r}{where}"
+        case "need" if data.get("needed_by"):
+            return f"needed by {data['needed_by']}"
+        case "matrix":
+            return f"a cell, {cell_text(build.get('cell') or {})}"
         case _ if trigger.get("source"):
             return f"from {trigger['source']}"
         case _:
             return said.strip()
+
+
+def cell_text(cell: Mapping[str, Any]) -> str:
+    """Return what tells a cell from the others: ``os=linux python=3.12``."""
+    return " ".join(f"{key}={_plain(value)}" for key, value in cell.items())
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def builds_table(builds: Sequence[dict[str, Any]], look: Look) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from rota.cli.render import (
     Cell,
     Look,
+    cell_text,
     clean,
     colour_of,
     paint,
@@ -51,11 +52,6 @@ def branch_line(branch: Mapping[str, Any], look: Look) -> str:
     return f"{line}  {clean(about)}" if about else line
 
 
-def cell_text(cell: Mapping[str, Any]) -> str:
-    """Return what tells a cell from the others: ``os=linux python=3.12``."""
-    return " ".join(f"{key}={_plain(value)}" for key, value in cell.items())
-
-
 def edge_text(edge: Mapping[str, Any]) -> str:
     """Return a build that another one waits for, or waited for: ``web/build#3 passed``."""
     name = f"{edge['job']}#{edge['number']}" if edge.get("number") else edge["job"]
@@ -63,10 +59,6 @@ def edge_text(edge: Mapping[str, Any]) -> str:
     if edge.get("artifacts"):
         parts.append(f"for {' '.join(edge['artifacts'])}")
     return " ".join(parts)
-
-
-def _plain(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _about(branch: Mapping[str, Any]) -> str:

@@ -165,7 +165,14 @@ class _Planner:
             id=derived_id("need", self._pipeline, need.job, key),
             job=need.job,
             params=given,
-            trigger=replace(wish.trigger, kind="need", source=wish.id, key="", at=None),
+            trigger=replace(
+                wish.trigger,
+                kind="need",
+                source=wish.id,
+                key="",
+                at=None,
+                data={**wish.trigger.data, "needed_by": job.name},
+            ),
             parent=wish.id,
         )
         if new.id not in self.wanted and self._find(new.id) is None:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rota.cli.commands.connected import connected
-from rota.cli.render import Look, ago, clean, facts, jobs_table, paint, size
+from rota.cli.render import Look, ago, cell_text, clean, facts, jobs_table, paint, size
 from rota.cli.screen import Screen
-from rota.cli.tree import cell_text, edge_text, tree_lines
+from rota.cli.tree import edge_text, tree_lines
 from rota.client.answer import Answer
 from rota.client.client import Client
 from rota.client.rest import written
