@@ -13,9 +13,13 @@ from rota.core.demands import NOTHING as NO_WISH
 from rota.core.demands import wish_of
 from rota.core.events import (
     ArtifactKept,
+    BuildAnswered,
+    BuildApproved,
+    BuildAsked,
     BuildCancelled,
     BuildEvent,
     BuildFinished,
+    BuildRejected,
     BuildReleased,
     BuildRequested,
     BuildRetried,
@@ -26,9 +30,11 @@ from rota.core.events import (
     PipelineRequested,
     SchedulesFired,
 )
-from rota.core.fold import MAX_RETRY_DELAY_S, NOTHING, Change, Cluster, apply
+from rota.core.fold import NOTHING, Change, Cluster, apply
 from rota.core.job import Reason
 from rota.core.links import Links
+from rota.core.people import due
+from rota.core.retries import retry_delay_s
 from rota.core.schedules import SCHEDULE
 from rota.core.states import TRANSITIONS, Move, State
 
@@ -37,6 +43,8 @@ MOVES: dict[type[BuildEvent], tuple[Move, ...]] = {
     BuildStarted: (Move.CLAIM,),
     BuildFinished: (Move.FINISH, Move.TRY_AGAIN),
     BuildCancelled: (Move.CANCEL, Move.ASK_TO_STOP),
+    BuildApproved: (Move.RELEASE, Move.ASK_TO_STOP),
+    BuildRejected: (Move.SETTLE, Move.ASK_TO_STOP),
     BuildRetried: (Move.RETRY, Move.WAIT_AGAIN),
 }
 #: What an event about one build may do to others, and to what has just been asked for.
@@ -51,6 +59,7 @@ def indexes(cluster: Cluster) -> dict[str, Any]:
         "waiting": {agent: sorted(ids) for agent, ids in cluster.waiting.items()},
         "links": _links(cluster.links),
         "scheduled": {id_: sorted(ids) for id_, ids in cluster.scheduled.items()},
+        "due": cluster.due,
         "unsealed": _unsealed(cluster, cluster.unsealed),
         "numbered": cluster.numbered,
         "requests": cluster.requests,
@@ -79,6 +88,7 @@ def derived(cluster: Cluster) -> dict[str, Any]:
         "waiting": {agent: sorted(ids) for agent, ids in waiting.items()},
         "links": _links(links),
         "scheduled": {id_: sorted(ids) for id_, ids in scheduled.items()},
+        "due": sorted(item for build in builds for item in due(build)),
         "unsealed": _unsealed(
             cluster, [build.id for build in by_event if build.state is State.FINISHED]
         ),
@@ -165,7 +175,7 @@ def _check(seq: int, event: Event, before: Build | None, after: Build | None) ->
         return
     if _but_seq(before) == _but_seq(after):
         return
-    if isinstance(event, ArtifactKept | BuildWaiting):
+    if isinstance(event, ArtifactKept | BuildWaiting | BuildAsked | BuildAnswered):
         assert before.state is after.state
         return
     if is_its and isinstance(event, BuildFinished):
@@ -203,12 +213,12 @@ def _check_end(event: BuildFinished, before: Build, after: Build) -> None:
         return
     retry = before.spec.retry
     assert before.cancelled_by is None
-    assert event.reason in retry.on
+    assert event.reason in retry.on or event.exit_code in retry.exit_codes
     assert before.attempt <= retry.times
     assert len(after.former) == len(before.former) + 1
     assert after.former[-1].attempt == before.attempt
     assert after.former[-1].reason == event.reason
-    wait = min(max(retry.delay_s, 0) * 2 ** min(before.attempt - 1, 30), MAX_RETRY_DELAY_S)
+    wait = retry_delay_s(before)
     if wait:
         assert after.not_before is not None
         assert abs((after.not_before - event.at).total_seconds() - wait) < 1e-3

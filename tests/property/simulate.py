@@ -25,7 +25,18 @@ from multiprocessing import Pool
 from tests.harness.virtual import Clock, Engine, Journal, Network
 
 from rota.core.build import Build
-from rota.core.decide import Claim, Effect, Lose, LoseBuild, Seal, Trim, View, decide, expected
+from rota.core.decide import (
+    Claim,
+    Effect,
+    Expire,
+    Lose,
+    LoseBuild,
+    Seal,
+    Trim,
+    View,
+    decide,
+    expected,
+)
 from rota.core.events import (
     AgentDrained,
     AgentJoined,
@@ -381,6 +392,8 @@ class Host:
                 )
             case Trim():
                 pass
+            case Expire():
+                raise AssertionError("nobody is asked anything here")
 
     def _not_sealing(self) -> None:
         self.is_sealing = False

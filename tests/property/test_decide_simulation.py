@@ -17,7 +17,18 @@ from tests.harness.facts import moment
 from rota.core import decide as decisions
 from rota.core.build import Build
 from rota.core.codec import decode, encode
-from rota.core.decide import Claim, Effect, Lose, LoseBuild, Seal, Trim, View, decide, expected
+from rota.core.decide import (
+    Claim,
+    Effect,
+    Expire,
+    Lose,
+    LoseBuild,
+    Seal,
+    Trim,
+    View,
+    decide,
+    expected,
+)
 from rota.core.events import (
     LEADER,
     AgentStarted,
@@ -158,6 +169,8 @@ class Agent:
                     continue
                 case Lose() | LoseBuild():
                     raise AssertionError("nobody is silent here")
+                case Expire():
+                    raise AssertionError("nobody is asked anything here")
             self.under_way.append(effect)
 
     def trim(self, before: int) -> None:

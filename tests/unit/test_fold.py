@@ -40,9 +40,9 @@ from rota.core.fold import (
     apply,
     decode_picture,
     encode_picture,
-    retry_delay_s,
 )
 from rota.core.job import Reason, Retry, Spec
+from rota.core.retries import retry_delay_s
 from rota.core.states import Result, State
 from rota.core.voter import Voter
 

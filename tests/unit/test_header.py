@@ -141,7 +141,8 @@ def test_a_description_of_several_lines_is_what_the_comment_says() -> None:
             (
                 "j:4:3: unknown key zzz (known: description, labels, timeout, idle_timeout, grace, "
                 "retry, priority, params, env, stdin, artifacts, keep, exclusive, scm, on, concurrency, "
-                "concurrency_key, limits, rate, needs, matrix, supersede, supersede_key)"
+                "concurrency_key, limits, rate, needs, matrix, supersede, supersede_key, "
+                "approve, finally)"
             ),
         ),
         ('"a b" = 1', "j:4:3: unknown key 'a b' (known: "),
@@ -207,7 +208,8 @@ def test_a_description_of_several_lines_is_what_the_comment_says() -> None:
             'retry = { times = 1, on = ["cancelled"] }',
             (
                 "j:4:30: retry.on[1] cannot be 'cancelled' "
-                "(known: script, signal, oom-killed, timeout, no-output, lost, checkout, agent-error)"
+                "(known: script, signal, oom-killed, timeout, no-output, lost, checkout, agent-error, "
+                "finally)"
             ),
         ),
         (

@@ -16,10 +16,12 @@ from rota.agent.historian import Historian
 from rota.agent.patience import persist
 from rota.agent.runner import Runner
 from rota.core.build import Build
-from rota.core.decide import Claim, Effect, Lose, LoseBuild, Seal, Trim, View, decide
+from rota.core.decide import Claim, Effect, Expire, Lose, LoseBuild, Seal, Trim, View, decide
 from rota.core.events import (
     AgentLost,
+    BuildAnswered,
     BuildFinished,
+    BuildRejected,
     BuildStarted,
     Emitted,
     Event,
@@ -30,6 +32,7 @@ from rota.core.events import (
 )
 from rota.core.fold import Change
 from rota.core.job import Reason
+from rota.core.people import not_approved
 from rota.core.states import State
 from rota.errors import PartedError, StaleError, UnavailableError
 from rota.ports.clock import Clock
@@ -84,6 +87,7 @@ class Loop:
         self._historian, self._clock = historian, clock
         self._journal_first = journal_first
         self._claiming: set[str] = set()
+        self._expiring: set[tuple[str, int]] = set()
         self._is_sealing = False
         self._sealed_at: float | None = None
         self._build_at = clock.monotonic()
@@ -209,6 +213,7 @@ class Loop:
             silent=self._silent(),
             led_s=self._led_s(),
             losing=self._losing,
+            expiring=self._expiring,
             quiet_s=self._clock.monotonic() - self._build_at,
             lost_after_s=agents.lost_after_s,
             stopped_after_s=agents.stopped_after_s,
@@ -248,6 +253,9 @@ class Loop:
             case LoseBuild():
                 self._losing.add(effect.build)
                 self._spawn(self._lose_build(effect))
+            case Expire():
+                self._expiring.add((effect.build, effect.question))
+                self._spawn(self._expire(effect))
             case Trim() if not self._is_trimming:
                 self._is_trimming = True
                 self._spawn(self._trim(effect))
@@ -306,6 +314,34 @@ class Loop:
             await self._duty(event, lost.fence)
         except StaleError:
             self._losing.discard(lost.build)
+
+    async def _expire(self, over: Expire) -> None:
+        build = self._world.find(over.build)
+        if build is None:
+            return
+        event: BuildRejected | BuildAnswered
+        if over.question:
+            event = BuildAnswered(
+                at=self._clock.now(),
+                by=self._name,
+                agent=self._name,
+                build=over.build,
+                question=over.question,
+                timed_out=True,
+            )
+        else:
+            event = BuildRejected(
+                at=self._clock.now(),
+                by=self._name,
+                agent=self._name,
+                build=over.build,
+                why=not_approved(build),
+                timed_out=True,
+            )
+        # It is looked at again at the next decision; a word that came first has ended it by then.
+        with contextlib.suppress(StaleError):
+            await self._duty(event, over.fence)
+        self._expiring.discard((over.build, over.question))
 
     async def _duty(self, event: Known, fence: int) -> None:
         """Append what only a leader may. Raises StaleError once another one was elected."""

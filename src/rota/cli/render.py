@@ -179,6 +179,18 @@ def ran(look: Look, build: dict[str, Any]) -> str:
     return duration((until - datetime.fromisoformat(start)).total_seconds())
 
 
+def asks(build: dict[str, Any]) -> str:
+    """Return what a build waits for that only a person can give; empty if it waits for none."""
+    if build["state"] == "held" and "approval" in (build.get("held") or ()):
+        return "to approve"
+    attempt = build["attempt"]
+    is_open = build["state"] == "running" and any(
+        it["attempt"] == attempt and it.get("answer") is None and not it.get("timed_out")
+        for it in build.get("questions") or ()
+    )
+    return "asks" if is_open else ""
+
+
 def asker(build: dict[str, Any]) -> str:
     """Return who or what asked for a build: ``by anna``, ``push to main at 1a2b3c4 by anna``."""
     trigger = build.get("trigger") or {}
@@ -230,13 +242,18 @@ def builds_table(builds: Sequence[dict[str, Any]], look: Look) -> list[str]:
         rows.append(
             (
                 Cell(ref(build), "bold"),
-                Cell(sign(look, what), colour_of(what)),
+                Cell(sign(look, what) + _remark(look, build), colour_of(what)),
                 Cell(ran(look, build), right=True),
                 Cell(ago(look, when), "dim"),
                 Cell(asker(build), "dim"),
             )
         )
     return table(rows, look, shrink=(4, 0))
+
+
+def _remark(look: Look, build: dict[str, Any]) -> str:
+    waits = asks(build)
+    return f", {waits}" if waits and look.is_terminal else ""
 
 
 def jobs_table(jobs: Sequence[dict[str, Any]], look: Look) -> list[str]:

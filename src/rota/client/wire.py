@@ -309,6 +309,65 @@ ROUTES: dict[str, Route] = {
             "eof": "close the standard input afterwards",
         },
     ),
+    "approve": Route(
+        "POST",
+        "/v1/builds/{build}/approve",
+        "let a build begin that has to be approved",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "why": "why, for the record",
+        },
+    ),
+    "reject": Route(
+        "POST",
+        "/v1/builds/{build}/reject",
+        "end a build that has to be approved",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "why": "why, for the record",
+        },
+    ),
+    "ask": Route(
+        "POST",
+        "/v1/builds/{build}/questions",
+        "ask a person, from inside a build",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "text": "what to ask",
+            "type": "what an answer must be",
+            "choices": "only these may be answered",
+            "default": "the answer if nobody gives one in time",
+            "who": "who may answer: names, and groups as @name",
+            "timeout_s": "seconds after which it is over without an answer",
+            "key": "the same key asks the same question once",
+        },
+    ),
+    "question": Route(
+        "GET",
+        "/v1/builds/{build}/questions/{question}",
+        "show a question, or wait for its answer",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "question": "its number",
+            "wait": "seconds to wait for an answer before answering",
+        },
+    ),
+    "answer": Route(
+        "POST",
+        "/v1/builds/{build}/answer",
+        "answer a question that a build asks",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "value": "the answer; a text is read as its type",
+            "question": "its number; 0 is the only one that is open",
+        },
+    ),
+    "asks": Route(
+        "GET",
+        "/v1/asks",
+        "list what waits for people: builds to approve, questions to answer",
+        {},
+    ),
     "why": Route(
         "GET",
         "/v1/builds/{build}/why",

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from rota.core.instant import Instant
 from rota.core.job import Int, ParamValue, Reason, Spec
+from rota.core.questions import Question
 from rota.core.scm import Source
 from rota.core.states import Move, Result, State, next_state
 
@@ -101,6 +102,15 @@ class Edge(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.result is not None and bool(self.results) and self.result not in self.results
 
 
+class Approval(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was said to a build that had to be approved, by whom and when."""
+
+    by: str
+    at: Instant
+    approved: bool = True
+    why: str = ""
+
+
 class Group(msgspec.Struct, frozen=True, omit_defaults=True):
     """What makes a build a group: it runs nowhere, and ends when its ``cells`` have."""
 
@@ -152,6 +162,9 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     fence: Int = 0  # the sequence of its last claim: later holders of anything have larger ones
     stamp: Int = 0  # how many builds of its project had begun when it was asked for
     is_waiting: bool = False  # its script waits for other builds: its slot is free for them
+    approval: Approval | None = None  # what was said where it had to be approved
+    asked_at: Instant | None = None  # since when nothing but an approval is missing
+    questions: tuple[Question, ...] = ()
 
     source: Source | None = None  # what was checked out for it
 

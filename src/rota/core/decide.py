@@ -77,7 +77,15 @@ class LoseBuild(msgspec.Struct, frozen=True):
     fence: int
 
 
-Effect = Claim | Seal | Trim | Lose | LoseBuild
+class Expire(msgspec.Struct, frozen=True):
+    """Say that time is over for an approval (question 0) or a question of a build."""
+
+    build: str
+    question: int
+    fence: int
+
+
+Effect = Claim | Seal | Trim | Lose | LoseBuild | Expire
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +105,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     led_s: float = math.inf
     #: Agents and builds about to be recorded as lost.
     losing: Set[str] = frozenset()
+    #: Builds, with questions of theirs, whose time is about to be recorded as over.
+    expiring: Set[tuple[str, int]] = frozenset()
     #: Seconds since anything was folded about a build.
     quiet_s: float = QUIET_S
     lost_after_s: float = 8.0
@@ -227,6 +237,7 @@ def _leaders_duties(
     fence = expected(picture.leader_seq, view.journal_first)
     yield from _lost_agents(cluster, view, fence)
     yield from _lost_builds(cluster, view, fence)
+    yield from _expired(cluster, view, now, wakes, fence)
     through = picture.seq if view.settled is None else min(picture.seq, view.settled)
     if not view.is_sealing and _is_worth_a_seal(cluster, through):
         # Not by `sealed_at`: a clock that is set, or another agent's, would stop or hurry it.
@@ -271,6 +282,18 @@ def _lost_builds(cluster: Cluster, view: View, fence: int) -> Iterator[Effect]:
             if why or build.cancelled_by is not None:
                 text = why or f"{name} is {agent.state if agent else 'gone'}"
                 yield LoseBuild(build=build_id, attempt=build.attempt, why=text, fence=fence)
+
+
+def _expired(
+    cluster: Cluster, view: View, now: datetime, wakes: list[datetime], fence: int
+) -> Iterator[Effect]:
+    """Yield for what nobody said a word in time. Cost: how many those are."""
+    for until, build_id, question in cluster.due:
+        if until > now:
+            wakes.append(until)
+            return
+        if (build_id, question) not in view.expiring:
+            yield Expire(build=build_id, question=question, fence=fence)
 
 
 def _is_over(agent: Agent, view: View) -> bool:

@@ -19,6 +19,7 @@ from rota.core.build import Annotation, Artifact, Build, Edge, Group, Trigger, U
 from rota.core.instant import Instant
 from rota.core.job import Int, ParamValue, Reason, Spec
 from rota.core.policy import Policy
+from rota.core.questions import Question
 from rota.core.retention import Swept
 from rota.core.schedules import Scheduled, Skip
 from rota.core.scm import Source
@@ -198,6 +199,44 @@ class BuildWaiting(Fact, frozen=True, kw_only=True, tag="build.waiting"):
     build: str
     attempt: Int
     over: bool = False
+
+
+class BuildApproved(Fact, frozen=True, kw_only=True, tag="build.approved"):
+    """``by`` lets a held build begin. Whether they may was checked by the agent that wrote it."""
+
+    build: str
+    why: str = ""
+
+
+class BuildRejected(Fact, frozen=True, kw_only=True, tag="build.rejected"):
+    """``by`` does not let a held build begin: it is over.
+
+    With ``timed_out`` nobody said anything in time; written by the leader.
+    """
+
+    build: str
+    why: str = ""
+    timed_out: bool = False
+
+
+class BuildAsked(Fact, frozen=True, kw_only=True, tag="build.asked"):
+    """A running script asks a person. Its number is the next of its build, whatever is here."""
+
+    build: str
+    question: Question
+
+
+class BuildAnswered(Fact, frozen=True, kw_only=True, tag="build.answered"):
+    """``by`` answered a question of a build; the first answer counts.
+
+    With ``timed_out`` nobody did in time, and ``answer`` is the default, if there is one; written by
+    the leader.
+    """
+
+    build: str
+    question: Int
+    answer: ParamValue | None = None
+    timed_out: bool = False
 
 
 class ArtifactKept(Fact, frozen=True, kw_only=True, tag="build.artifact"):
@@ -499,6 +538,10 @@ Known = (
     | BuildRetried
     | BuildCheckedOut
     | BuildWaiting
+    | BuildApproved
+    | BuildRejected
+    | BuildAsked
+    | BuildAnswered
     | ArtifactKept
     | BuildsSwept
     | AgentJoined
@@ -534,6 +577,10 @@ BuildEvent = (
     | BuildRetried
     | BuildCheckedOut
     | BuildWaiting
+    | BuildApproved
+    | BuildRejected
+    | BuildAsked
+    | BuildAnswered
     | ArtifactKept
 )
 
@@ -557,6 +604,10 @@ def key_of(event: Event) -> str:
             | BuildRetried()
             | BuildCheckedOut()
             | BuildWaiting()
+            | BuildApproved()
+            | BuildRejected()
+            | BuildAsked()
+            | BuildAnswered()
             | ArtifactKept()
         ):
             return f"build.{event.build}"

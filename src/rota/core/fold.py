@@ -34,10 +34,14 @@ from rota.core.events import (
     AgentStarted,
     AgentStopped,
     ArtifactKept,
+    BuildAnswered,
+    BuildApproved,
+    BuildAsked,
     BuildCancelled,
     BuildCheckedOut,
     BuildEvent,
     BuildFinished,
+    BuildRejected,
     BuildReleased,
     BuildRequested,
     BuildRetried,
@@ -70,8 +74,10 @@ from rota.core.instant import Instant
 from rota.core.job import Reason
 from rota.core.labels import satisfies
 from rota.core.links import Links
+from rota.core.people import APPROVAL, Due, answered, approved, asked, due, rejected
 from rota.core.policy import Policy
 from rota.core.queue import Queue
+from rota.core.retries import retry_delay_s, wants_retry
 from rota.core.ripple import Ripple, ended
 from rota.core.schedules import (
     SCHEDULE,
@@ -90,7 +96,6 @@ from rota.core.throttles import Throttles
 from rota.core.told import Failure, Tip, keep_failure, move_tip, note_posted, note_seen, owe
 from rota.core.voter import Voter
 
-MAX_RETRY_DELAY_S = 3600.0
 #: More builds or attempts than this are a fault of whoever wrote the number.
 MAX_COUNT = 2**53
 #: So many label expressions are kept with who satisfies them.
@@ -161,13 +166,15 @@ class Cluster:
 
     ``queue`` has who is queued, and which of them may begin; ``throttles`` what runs by labels;
     ``running`` the builds of each agent, and ``waiting`` those of them whose scripts wait for
-    others; ``links`` who waits for whom; ``unsealed`` the finished builds that the history does not
+    others; ``links`` who waits for whom; ``due`` is when time is over
+    for what people are asked; ``unsealed`` has the finished builds that the history does not
     have yet, oldest first; ``requests`` the sequences of all builds' requests, sorted; ``scheduled`` the builds of
     each schedule that have not finished.
     """
 
     __slots__ = (
         "_fitting",
+        "due",
         "links",
         "numbered",
         "picture",
@@ -187,6 +194,7 @@ class Cluster:
         self.waiting: dict[str, dict[str, None]] = {}
         self.links = Links()
         self.scheduled: dict[str, dict[str, None]] = {}
+        self.due: list[Due] = []
         self.unsealed: dict[str, None] = {}
         self.numbered: dict[tuple[str, int], str] = {}
         self._fitting: dict[str, list[str]] = {}
@@ -303,6 +311,10 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
             | BuildRetried()
             | BuildCheckedOut()
             | BuildWaiting()
+            | BuildApproved()
+            | BuildRejected()
+            | BuildAsked()
+            | BuildAnswered()
             | ArtifactKept()
         ):
             return _on_build(cluster, seq, event)
@@ -415,6 +427,9 @@ def _on_build(cluster: Cluster, seq: int, event: BuildEvent) -> Change:
         ripple.end_tree(after.id, by=event.by, why=event.why)
     elif isinstance(event, BuildRetried):
         ripple.reopen(after.id)
+    elif isinstance(event, BuildRejected) and after.group is not None:
+        for edge in after.group.cells:
+            ripple.end_tree(edge.build, by=event.by, why=event.why)
     if is_new and after.state is State.HELD:
         ripple.look(after.id)
     if before is None and after.lane:
@@ -444,7 +459,10 @@ def _moves_others(cluster: Cluster, build: Build, event: BuildEvent, *, is_new: 
         case BuildCancelled() | BuildFinished():
             is_linked = bool(build.cell) or build.id in cluster.links.waiting
             return build.state is State.FINISHED and is_linked
-        case BuildReleased():
+        case BuildRejected():
+            is_group = build.group is not None and build.cancelled_by is not None
+            return is_group or (build.state is State.FINISHED and build.id in cluster.links.waiting)
+        case BuildReleased() | BuildApproved():
             return build.state is State.HELD
         case BuildRequested():
             return is_new and (build.state is State.HELD or bool(build.lane))
@@ -608,7 +626,11 @@ def _requested(cluster: Cluster, seq: int, event: BuildRequested, number: int) -
         used[event.job] = min(used[event.job], event.at.timestamp() + rate.per_s)
         cluster.queue.rate_changed(event.job)
     # What waits for others is held, and judged at once: it may be let go by the same event.
-    is_held = event.held or event.needs or event.group or event.cell
+    held = event.held
+    # A group's approval holds its cells as well.
+    if event.spec.approve is not None and not event.cell and APPROVAL not in held:
+        held = (*held, APPROVAL)
+    is_held = held or event.needs or event.group or event.cell
     return Build(
         id=event.build,
         job=event.job,
@@ -620,7 +642,7 @@ def _requested(cluster: Cluster, seq: int, event: BuildRequested, number: int) -
         spec=event.spec,
         commit=event.commit,
         script=event.script,
-        held=event.held,
+        held=held,
         stamp=cluster.picture.begun.get(project_of(event.job), 0),
         pipeline=event.pipeline,
         parent=event.parent,
@@ -736,6 +758,14 @@ def _moved(cluster: Cluster, build: Build, event: BuildEvent) -> Build | None:
         case BuildWaiting():
             is_its = build.state is State.RUNNING and event.attempt == build.attempt
             return replace(build, is_waiting=not event.over) if is_its else None
+        case BuildApproved():
+            return approved(build, event)
+        case BuildRejected():
+            return rejected(build, event)
+        case BuildAsked():
+            return asked(build, event)
+        case BuildAnswered():
+            return answered(build, event)
         case ArtifactKept():
             others = [a for a in build.artifacts if a.path != event.artifact.path]
             return replace(build, artifacts=(*others, event.artifact))
@@ -765,27 +795,10 @@ def _finished(build: Build, event: BuildFinished) -> Build | None:
         annotations=event.annotations,
         is_waiting=False,
     )
-    if over is None or not _wants_retry(over):
+    if over is None or not wants_retry(over):
         return over
     # The table's TRY_AGAIN: from running straight to queued, so that no result shows in between.
     return _again(over, event.at, retry_delay_s(over), Move.RETRY)
-
-
-def _wants_retry(build: Build) -> bool:
-    retry = build.spec.retry
-    return (
-        build.result is not Result.PASSED
-        and build.cancelled_by is None
-        and build.reason in retry.on
-        and build.attempt <= retry.times
-    )
-
-
-def retry_delay_s(build: Build) -> float:
-    """Return how long the next attempt waits: the policy's delay, doubled for each former try."""
-    doublings = min(max(build.attempt - 1, 0), 30)
-    delay_s = build.spec.retry.delay_s * 2**doublings
-    return min(delay_s, MAX_RETRY_DELAY_S) if delay_s > 0 else 0.0
 
 
 def _again(build: Build, at: datetime, delay_s: float, move: Move) -> Build:
@@ -820,6 +833,9 @@ def _again(build: Build, at: datetime, delay_s: float, move: Move) -> Build:
         log_bytes=0,
         usage=Usage(),
         annotations=(),
+        # Who said no is asked again; who said yes is not.
+        approval=build.approval if build.approval is not None and build.approval.approved else None,
+        asked_at=None,
     )
 
 
@@ -848,6 +864,8 @@ def _enter(cluster: Cluster, build: Build) -> None:
         cluster.scheduled.setdefault(build.trigger.source, {})[build.id] = None
     if build.parent or build.lane or build.needs or build.group is not None:
         cluster.links.enter(build)
+    for item in due(build):
+        bisect.insort(cluster.due, item)
     match build.state:
         case State.QUEUED:
             cluster.queue.enter(build)
@@ -868,6 +886,8 @@ def _leave(cluster: Cluster, build: Build) -> None:
         _leave_schedule(cluster.scheduled, build)
     if build.parent or build.lane or build.needs or build.group is not None:
         cluster.links.leave(build)
+    for item in due(build):
+        del cluster.due[bisect.bisect_left(cluster.due, item)]
     match build.state:
         case State.QUEUED:
             cluster.queue.leave(build)

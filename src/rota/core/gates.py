@@ -65,8 +65,15 @@ def _judge_group(build: Build) -> Verdict:
     message = tally(results)
     if build.cancelled_by is None:
         return Settle(Reason.GROUP, worst(results), message)
+    if build.approval is not None and not build.approval.approved:
+        return Settle(Reason.REJECTED, Result.CANCELLED, build.approval.why or message)
     reason = Reason.SUPERSEDED if build.superseded_by else Reason.CANCELLED
     return Settle(reason, Result.CANCELLED, message)
+
+
+def lacks_a_word(build: Build) -> bool:
+    """Whether nothing but what ``held`` names keeps a held build back."""
+    return bool(build.held) and not any(edge.is_open for edge in build.needs)
 
 
 def pending(build: Build) -> tuple[Edge, ...]:

@@ -18,6 +18,7 @@ from rota.core.header_block import decode_script, find_block
 from rota.core.header_joins import JOINS, check_joins
 from rota.core.header_limits import LIMITS, check_limits
 from rota.core.header_on import read_on
+from rota.core.header_people import PEOPLE, check_people
 from rota.core.job import Job, Keep, Param, ParamValue, Reason, Retry, Spec
 from rota.core.labels import parse_labels, print_labels
 from rota.core.params import TYPES, choice_fault, conform, value_fault
@@ -111,6 +112,7 @@ def _read_job(document: Document, name: str, problems: list[Problem]) -> Job:
     places = tuple((placed.line, placed.column) for placed in takes)
     job = Job(name=name, **top, spec=Spec(**values), limit_places=places)
     _check_poll(job, spot)
+    check_people(job, spot)
     return check_joins(check_limits(job, spot), spot)
 
 
@@ -263,15 +265,24 @@ def _choices(value: object, spot: Spot) -> tuple[ParamValue, ...]:
     return fields.list_of(_scalar)(value, spot)
 
 
+def _share(value: object, _: Spot) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise FieldError("must be a number from 0 to 1", "the part of a wait left to chance")
+    return float(value)
+
+
 _POSITIVE = fields.duration(0.001, MAX_DURATION_S)
 #: Somebody wanted it to end, or it never ran.
-_ENDED = {Reason.CANCELLED, Reason.SUPERSEDED, Reason.UNMET, Reason.GROUP}
+_ENDED = {Reason.CANCELLED, Reason.SUPERSEDED, Reason.UNMET, Reason.GROUP, Reason.REJECTED}
 _REASONS = tuple(str(reason) for reason in Reason if reason not in _ENDED)
 
 _RETRY = {
     "times": Field("times", fields.integer(0, 20), "times = 2"),
     "on": Field("on", fields.list_of(_reason), 'on = ["lost", "timeout"]'),
-    "delay": Field("delay_s", fields.duration(0, MAX_DURATION_S), 'delay = "30s"'),
+    "delay": Field("delay_s", fields.duration(0, DAY_S), 'delay = "30s"'),
+    "max_delay": Field("max_delay_s", fields.duration(0, DAY_S), 'max_delay = "10m"'),
+    "jitter": Field("jitter", _share, "jitter = 0.5"),
+    "exit_codes": Field("exit_codes", fields.list_of(fields.integer(1, 255)), "exit_codes = [75]"),
 }
 
 _AGE = fields.duration(1, 3650 * DAY_S)
@@ -312,4 +323,5 @@ _JOB = {
     "on": Field("on", read_on, 'on = [ { cron = "H 2 * * *" }, { push = "main" } ]'),
     **LIMITS,
     **JOINS,
+    **PEOPLE,
 }

@@ -30,17 +30,50 @@ class Reason(enum.StrEnum):
     UNMET = "unmet"  # what it needs did not end as it should have; it never ran
     SUPERSEDED = "superseded"  # a newer build took its place, by `supersede`
     GROUP = "group"  # it is a group, and the last of its builds has ended
+    REJECTED = "rejected"  # who was asked to approve it said no; it never ran
+    FINALLY = "finally"  # its script passed, and its finaliser, which is required, did not
 
 
 class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
     """When to try again: ``times`` further attempts for the reasons in ``on``, ``delay_s`` apart.
 
-    The first retry waits ``delay_s`` seconds, each further one twice as long, up to an hour.
+    The first retry waits ``delay_s`` seconds, each further one twice as long, up to
+    ``max_delay_s``. ``jitter`` is the part of a wait that is left to chance, so that what failed
+    together does not come back together. With ``exit_codes`` a script that ended by itself is tried
+    again for these codes, and for no other.
     """
 
     times: Int = 0
     on: tuple[Reason, ...] = (Reason.LOST, Reason.AGENT_ERROR, Reason.CHECKOUT)
     delay_s: float = 0.0
+    max_delay_s: float = 3600.0
+    jitter: float = 0.0
+    exit_codes: tuple[Int, ...] = ()
+
+
+class Approve(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who must say yes before a build begins.
+
+    ``who`` are names, and groups of the settings as ``@name``; empty is everybody who may run it.
+    In ``text`` ``{name}`` stands for a parameter. Without ``self_approval`` who asked for the build
+    is none of them.
+    """
+
+    who: tuple[str, ...] = ()
+    text: str = ""
+    timeout_s: float | None = None
+    self_approval: bool = True
+
+
+class Finaliser(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is run by ``/bin/sh`` after the script, however it ended.
+
+    Where it is ``required``, a build does not pass without it.
+    """
+
+    run: str
+    timeout_s: float = 300.0
+    required: bool = False
 
 
 class Param(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -149,6 +182,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     limits: tuple[Take, ...] = ()
     rate: Rate | None = None
     scm: Scm | None = None
+    approve: Approve | None = None
+    finaliser: Finaliser | None = None
 
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True):

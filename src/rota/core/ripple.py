@@ -172,6 +172,10 @@ class Ripple:
     def _judge(self, build: Build) -> None:
         verdict = gates.judge(build, has_room=self._has_room(build))
         after: Build | None = None
+        is_asked = gates.lacks_a_word(build)
+        if verdict is None and is_asked != (build.asked_at is not None):
+            # From here on people are asked, and their time runs; or what comes first came back.
+            after = replace(build, asked_at=self._at if is_asked else None)
         if isinstance(verdict, gates.Release):
             after = step(build, Move.RELEASE)
         elif isinstance(verdict, gates.Settle):

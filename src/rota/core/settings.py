@@ -12,6 +12,7 @@ from rota.core.environment import variable, variable_fault
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.header import DAY_S, MAX_DURATION_S, MAX_HEADER_CHARACTERS
 from rota.core.header_limits import MAX_TAKE, limit_name_fault
+from rota.core.header_people import principal
 from rota.core.ids import job_name_fault
 from rota.core.labels import parse_labels, print_labels
 from rota.core.policy import AGEING, Policy, Throttle
@@ -21,6 +22,7 @@ from rota.core.toml_document import Source, read_document
 HOUR_S = 3600.0
 #: Odd numbers: an even one survives no more losses than the odd one below it.
 VOTERS = (1, 3, 5)
+_GROUP = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
 class Logs(msgspec.Struct, frozen=True):
@@ -92,6 +94,7 @@ class Settings(msgspec.Struct, frozen=True):
     share: dict[str, int] = {}  # weights of projects, the first parts of jobs' names; others have 1
     url: str = ""  # where people and forges reach the cluster, such as https://ci.example
     forge: dict[str, Forge] = {}
+    groups: dict[str, tuple[str, ...]] = {}  # who is meant by @NAME in `approve` and `rota ask`
 
 
 def parse_settings(text: str, path: str = "settings.toml") -> tuple[Settings, tuple[Problem, ...]]:
@@ -127,6 +130,18 @@ def _folder(value: Any, spot: Spot) -> str:
     if ":" in folder:
         raise FieldError("has a ':', which separates folders in PATH", "one folder an item")
     return folder
+
+
+def _group_fault(name: str) -> str | None:
+    return None if _GROUP.fullmatch(name) else "is no name of a group: letters, digits, - and _"
+
+
+def _members(value: Any, spot: Spot) -> tuple[str, ...]:
+    names = fields.list_of(principal)(value, spot)
+    nested = next((name for name in names if name.startswith("@")), None)
+    if nested is not None:
+        raise FieldError(f"has the group {nested} in it", "groups hold people, not groups")
+    return names
 
 
 def _timeout(value: Any, spot: Spot) -> float | None:
@@ -251,5 +266,8 @@ _SETTINGS = {
         "forge",
         fields.table_of(_host_fault, fields.table(_FORGE, Forge)),
         '[forge."git.example"] with kind = "gitea"',
+    ),
+    "groups": Field(
+        "groups", fields.table_of(_group_fault, _members), '[groups] with release = ["ann", "bob"]'
     ),
 }

@@ -86,6 +86,8 @@ _RESULTS = {
     Reason.UNMET: Result.CANCELLED,
     Reason.SUPERSEDED: Result.CANCELLED,
     Reason.GROUP: Result.ERRORED,  # never: a group's result is the worst of its builds
+    Reason.REJECTED: Result.CANCELLED,
+    Reason.FINALLY: Result.FAILED,
 }
 
 

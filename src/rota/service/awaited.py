@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rota.core import gates
 from rota.core.build import Build
+from rota.core.people import APPROVAL
 from rota.core.states import State
 from rota.service.messages import Awaited
 from rota.service.world import World
@@ -35,7 +36,8 @@ def held_text(world: World, build: Build, awaited: tuple[Awaited, ...]) -> str:
         text = f"a group of {count}, of which {count - len(awaited)} ended; waits for "
         return text + _named(awaited) if awaited else text.removesuffix("; waits for ")
     parts = [f"waits for {_named(awaited)}"] if awaited else []
-    parts += [f"held: {', '.join(build.held)}"] if build.held else []
+    held = [it for it in build.held if it != APPROVAL]
+    parts += [f"held: {', '.join(held)}"] if held else []
     if not parts:
         group = world.find(build.parent)
         if group is not None and group.group is not None and group.held:

@@ -7,7 +7,9 @@ from datetime import datetime
 from rota.core.build import Build
 from rota.core.durations import format_duration
 from rota.core.job import Reason
+from rota.core.people import open_questions
 from rota.core.states import State
+from rota.service.asked import approval_words, question_words
 from rota.service.awaited import awaited_by, held_text
 from rota.service.messages import Why
 from rota.service.queueing import queued
@@ -16,14 +18,20 @@ from rota.service.world import World
 
 def explain(world: World, build: Build, now: datetime) -> Why:
     """Return what ``build`` waits for, or how it ended."""
+    groups = world.definitions.settings.groups
     if build.state is State.QUEUED:
         return queued(world.cluster, build, now, world.troubles)
     if build.state is State.HELD:
         awaited = awaited_by(world, build)
         text, kind = held_text(world, build, awaited), "build" if awaited else "release"
+        words = approval_words(build, now, groups)
+        if words:
+            text, kind = "; ".join([text, words] if text != "held" else [words]), "approval"
         state = build.state
         return Why(build=build.ref, state=state, text=text, waits_for=kind, awaited=awaited)
-    return Why(build=build.ref, state=build.state, text=_text(build, now))
+    text = "; ".join([_text(build, now), *question_words(build, now, groups)])
+    kind = "answer" if open_questions(build) else ""
+    return Why(build=build.ref, state=build.state, text=text, waits_for=kind)
 
 
 def _text(build: Build, now: datetime) -> str:
@@ -31,7 +39,7 @@ def _text(build: Build, now: datetime) -> str:
         return how_it_ended(build)
     since = format_duration((now - (build.started_at or now)).total_seconds())
     text = f"runs on {build.agent} since {since}"
-    if build.is_waiting:
+    if build.is_waiting and not open_questions(build):
         text += ", and waits for builds that it asked for: its slot is free for them"
     if build.cancelled_by is not None:
         text += f"; {build.cancelled_by} cancelled it, and it is being ended"
@@ -48,6 +56,8 @@ def how_it_ended(build: Build) -> str:
             text = f"failed: signal {build.signal} ended the script, and the agent did not send it"
         case Reason.OOM_KILLED:
             text = "failed: the kernel ended it because memory ran out"
+        case Reason.TIMEOUT if build.started_at is None:
+            text = "timed out"
         case Reason.TIMEOUT:
             limit = format_duration(build.spec.timeout_s or 0)
             text = f"timed out: it ran longer than {limit} (`timeout`)"
@@ -66,6 +76,10 @@ def how_it_ended(build: Build) -> str:
             text = "did not run"
         case Reason.SUPERSEDED:
             text = f"superseded by {build.superseded_by}"
+        case Reason.REJECTED:
+            text = f"rejected by {build.approval.by if build.approval is not None else '?'}"
+        case Reason.FINALLY:
+            text = "failed: the script passed, and its `finally` did not"
         case Reason.GROUP:
             text = str(build.result)
         case None:

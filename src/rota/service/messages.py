@@ -264,6 +264,76 @@ class SendRequest(Request, frozen=True, kw_only=True):
     eof: Annotated[bool, Meta(description="close the standard input afterwards")] = False
 
 
+class WordRequest(Request, frozen=True, kw_only=True):
+    """A word on a build that has to be approved."""
+
+    build: BuildArg
+    why: Annotated[str, Meta(description="why, for the record", max_length=MAX_TEXT)] = ""
+
+
+class AskRequest(Request, frozen=True, kw_only=True):
+    """A question of a running script to a person."""
+
+    build: BuildArg
+    text: Annotated[str, Meta(description="what to ask", min_length=1, max_length=MAX_TEXT)]
+    type: Annotated[
+        Literal["string", "int", "float", "bool"], Meta(description="what an answer must be")
+    ] = "string"
+    choices: Annotated[
+        tuple[ParamValue, ...], Meta(description="only these may be answered", max_length=50)
+    ] = ()
+    default: Annotated[
+        ParamValue | None, Meta(description="the answer if nobody gives one in time")
+    ] = None
+    who: Annotated[
+        tuple[str, ...],
+        Meta(description="who may answer: names, and groups as @name", max_length=50),
+    ] = ()
+    timeout_s: Annotated[
+        Annotated[float, Meta(gt=0, le=30 * 86400)] | None,
+        Meta(description="seconds after which it is over without an answer"),
+    ] = None
+    key: Annotated[
+        str, Meta(description="the same key asks the same question once", max_length=200)
+    ] = ""
+
+
+class QuestionRequest(Request, frozen=True, kw_only=True):
+    """One question of a build."""
+
+    build: BuildArg
+    question: Annotated[int, Meta(description="its number", ge=1, le=MAX_NUMBER)]
+    wait: Annotated[
+        float, Meta(description="seconds to wait for an answer before answering", ge=0, le=300)
+    ] = 0.0
+
+
+class AnswerRequest(Request, frozen=True, kw_only=True):
+    """An answer to a question of a build."""
+
+    build: BuildArg
+    value: Annotated[ParamValue, Meta(description="the answer; a text is read as its type")]
+    question: Annotated[
+        int, Meta(description="its number; 0 is the only one that is open", ge=0, le=MAX_NUMBER)
+    ] = 0
+
+
+class AskView(msgspec.Struct, frozen=True, kw_only=True):
+    """What waits for a person: a question, or with number 0 an approval."""
+
+    build: str
+    id: str
+    question: int
+    text: str
+    type: str
+    choices: tuple[ParamValue, ...]
+    default: ParamValue | None
+    who: tuple[str, ...]  # as it was written; empty is everybody
+    names: tuple[str, ...]  # what that comes to now
+    asked_at: datetime | None  # null: others come first
+    until: datetime | None
+
+
 class ArtifactRequest(Request, frozen=True, kw_only=True):
     """One artifact of a build."""
 
@@ -660,8 +730,8 @@ class Busy(msgspec.Struct, frozen=True, kw_only=True):
 class Why(msgspec.Struct, frozen=True, kw_only=True):
     """What a build waits for, or how it ended, in one sentence; and the details.
 
-    ``waits_for`` is in one word what is first of all missing: ``build``, ``release``, ``time``,
-    ``limit``, ``rate``, ``throttle``, ``agent``, ``slot``; empty if it does not wait.
+    ``waits_for`` is in one word what is first of all missing: ``build``, ``release``, ``approval``,
+    ``answer``, ``time``, ``limit``, ``rate``, ``throttle``, ``agent``, ``slot``; empty if it does not wait.
     """
 
     build: str

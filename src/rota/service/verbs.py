@@ -11,6 +11,7 @@ import enum
 import msgspec
 
 from rota.core.build import Artifact, Build
+from rota.core.questions import Question
 from rota.service import messages as m
 
 
@@ -320,6 +321,59 @@ VERBS: tuple[Verb, ...] = (
         request=m.SendRequest,
         reply=m.Sent,
         role=Role.BUILDER,
+    ),
+    Verb(
+        name="approve",
+        summary="let a build begin that has to be approved",
+        method="POST",
+        path="/v1/builds/{build}/approve",
+        request=m.WordRequest,
+        reply=Build,
+        role=Role.BUILDER,
+    ),
+    Verb(
+        name="reject",
+        summary="end a build that has to be approved",
+        method="POST",
+        path="/v1/builds/{build}/reject",
+        request=m.WordRequest,
+        reply=Build,
+        role=Role.BUILDER,
+    ),
+    Verb(
+        name="ask",
+        summary="ask a person, from inside a build",
+        method="POST",
+        path="/v1/builds/{build}/questions",
+        request=m.AskRequest,
+        reply=Question,
+        role=Role.BUILDER,
+        status=201,
+    ),
+    Verb(
+        name="question",
+        summary="show a question, or wait for its answer",
+        method="GET",
+        path="/v1/builds/{build}/questions/{question}",
+        request=m.QuestionRequest,
+        reply=Question,
+    ),
+    Verb(
+        name="answer",
+        summary="answer a question that a build asks",
+        method="POST",
+        path="/v1/builds/{build}/answer",
+        request=m.AnswerRequest,
+        reply=Question,
+        role=Role.BUILDER,
+    ),
+    Verb(
+        name="asks",
+        summary="list what waits for people: builds to approve, questions to answer",
+        method="GET",
+        path="/v1/asks",
+        request=m.Nothing,
+        reply=list[m.AskView],
     ),
     Verb(
         name="why",

@@ -221,7 +221,8 @@ class World:
                 async with asyncio.timeout(timeout_s):
                     await _wait(waiters)
         finally:
-            if not waiters:
+            # Another one may have begun anew, since this set was woken and emptied.
+            if not waiters and self._watchers.get(build_id) is waiters:
                 self._watchers.pop(build_id, None)
 
     async def finished(self, build_id: str, timeout_s: float) -> Build:

@@ -142,6 +142,7 @@ def build_lines(build: dict[str, Any], look: Look) -> list[str]:
         ("agent", clean(build.get("agent") or "")),
         ("attempt", str(build["attempt"]) if build["attempt"] > 1 else ""),
         ("held by", clean(", ".join(build.get("held") or ()))),
+        *_people_facts(build, look),
         ("cell", clean(cell_text(build.get("cell") or {}))),
         ("parameters", clean(params)),
         *(("needs", clean(edge_text(edge))) for edge in build.get("needs") or ()),
@@ -158,6 +159,26 @@ def build_lines(build: dict[str, Any], look: Look) -> list[str]:
         ),
     ]
     return facts(rows, look)
+
+
+def _people_facts(build: dict[str, Any], look: Look) -> list[tuple[str, str]]:
+    """Return what people said, or are asked."""
+    rows = []
+    said = build.get("approval")
+    if said:
+        word = "approved by" if said.get("approved", True) else "rejected by"
+        why = f": {said['why']}" if said.get("why") else ""
+        rows.append((word, clean(f"{said['by']} {ago(look, said['at'])}{why}")))
+    for it in build.get("questions") or ():
+        answer = it.get("answer")
+        text = f"{it['number']} {it['text']}"
+        if answer is not None:
+            plain = str(answer).lower() if isinstance(answer, bool) else answer
+            text += f" {plain} (by {it['by']})" if it.get("by") else f" {plain} (nobody answered)"
+        elif it.get("timed_out"):
+            text += " (nobody answered)"
+        rows.append(("question", clean(text)))
+    return rows
 
 
 def _annotation(note: dict[str, Any]) -> str:
