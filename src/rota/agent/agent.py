@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
+from rota.agent.adopter import Adopter
 from rota.agent.definitions import Follower
 from rota.agent.duties import Duty
 from rota.agent.group import ended_group
@@ -171,6 +172,19 @@ async def run_agent(
             )
             follower.told.append(poller.changed)
             duties.append(poller.run)
+            adopter = Adopter(
+                name=me.name,
+                world=world,
+                store=ports.store,
+                main=mover,
+                journal=ports.journal,
+                clock=ports.clock,
+                checkout=ports.checkout,
+                plan=partial(events_for, service),
+            )
+            loop.on_change.append(adopter.folded)
+            follower.told.append(adopter.changed)
+            duties.append(adopter.run)
         members = Members(service, ports, loop, group, duties)
         reactor.fence = lambda: members.leadership.fence
         if statuses is not None:

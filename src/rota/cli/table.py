@@ -1021,6 +1021,52 @@ COMMANDS: tuple[Command, ...] = (
         has_json=True,
     ),
     Command(
+        name="watch",
+        group=_JOBS,
+        call="watches:watch",
+        verbs=("watch",),
+        more="Scripts in its .rota/jobs become the jobs NAME/BRANCH/… and follow the branch: changed with\n"
+        "it, removed with it, started by its pushes. See docs/source.md.",
+        args=(
+            Arg(("git",), ("watch.git",), metavar="URL"),
+            Arg(("--name",), ("watch.watch",), "its name; the repository's own by default"),
+            Arg(
+                ("--branches",),
+                ("watch.branches",),
+                "globs, such as 'main release/*'; all by default",
+            ),
+            Arg(("--pull-requests",), ("watch.pull_requests",), kind="flag"),
+            Arg(
+                ("--poll",),
+                ("watch.poll_s",),
+                "how often to look for pushes, such as 5m; 1m by default",
+                metavar="TIME",
+            ),
+        ),
+        examples=(
+            ("rota watch https://git.example/web.git", ""),
+            ("rota watch /srv/git/web.git --branches 'main release/*' --poll 10s", ""),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="watches",
+        group=_JOBS,
+        call="watches:watches",
+        verbs=("watches",),
+        examples=(("rota watches", "and what is wrong with their jobs"),),
+        has_json=True,
+    ),
+    Command(
+        name="unwatch",
+        group=_JOBS,
+        call="watches:unwatch",
+        verbs=("unwatch",),
+        args=(Arg(("name",), ("unwatch.watch",), metavar="NAME"),),
+        examples=(("rota unwatch web", ""),),
+        has_json=True,
+    ),
+    Command(
         name="hook",
         group=_REST,
         call="hooks:hook",

@@ -438,6 +438,32 @@ ROUTES: dict[str, Route] = {
             "data": "any JSON object",
         },
     ),
+    "watches": Route(
+        "GET",
+        "/v1/watches",
+        "list watched repositories, and the jobs that were adopted of each",
+        {},
+    ),
+    "watch": Route(
+        "PUT",
+        "/v1/watches/{watch}",
+        "adopt a repository's own jobs for each of its branches, in one commit a change",
+        {
+            "watch": "the watch's name",
+            "git": "the repository's URL",
+            "branches": "globs of the branches whose jobs are adopted",
+            "pull_requests": "adopt the jobs of open pull requests as well; a webhook tells of them",
+            "poll_s": "seconds between looks for pushes",
+        },
+    ),
+    "unwatch": Route(
+        "DELETE",
+        "/v1/watches/{watch}",
+        "watch a repository no longer; its jobs go, what they ran stays",
+        {
+            "watch": "the watch's name",
+        },
+    ),
     "hooks": Route(
         "GET",
         "/v1/hooks",

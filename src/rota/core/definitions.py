@@ -5,6 +5,8 @@
 ``paused/web/test``      it is paused: ``by``, ``at`` and ``reason``, all optional
 ``calendars/NAME.toml``  a calendar; or ``NAME.ics``, an iCalendar file
 ``hooks/NAME.toml``      a webhook that may be called
+``watches/NAME.toml``    a repository whose own jobs are adopted
+``adopted/NAME.json``    what was adopted of it; written by the leader
 ``settings.toml``        what concerns all jobs
 =======================  ===========================================================
 
@@ -17,9 +19,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from rota.core import fields
 from rota.core.calendar_events import ics_problems
@@ -36,6 +39,19 @@ from rota.core.schedules import Misses
 from rota.core.settings import Settings, parse_settings
 from rota.core.toml_document import Source, read_document
 from rota.core.triggers import Schedule
+from rota.core.watches import (
+    ADOPTED,
+    WATCHES,
+    Adopted,
+    Adoption,
+    WatchFile,
+    adopt,
+    parse_adopted,
+    parse_watch,
+    watch_name_fault,
+)
+
+_T = TypeVar("_T")
 
 JOBS = "jobs/"
 PAUSED = "paused/"
@@ -78,13 +94,14 @@ class Definition(msgspec.Struct, frozen=True):
     job: Job
     blob: str
     paused: Paused | None = None
+    adopted: Adoption | None = None
 
 
 class Parsed(msgspec.Struct, frozen=True):
     """What one file came to: a value, or the problems that it has."""
 
     blob: str
-    value: Job | Paused | CalendarFile | HookFile | Settings | None
+    value: Job | Paused | CalendarFile | HookFile | WatchFile | Adopted | Settings | None
     problems: tuple[Problem, ...] = ()
     uses: tuple[Use, ...] = ()  # the calendars that it names
 
@@ -97,6 +114,8 @@ class Definitions(msgspec.Struct, frozen=True):
     files: Mapping[str, Parsed] = {}
     calendars: Mapping[str, Calendar] = {}
     hooks: Mapping[str, HookFile] = {}
+    watches: Mapping[str, WatchFile] = {}
+    adopted: Mapping[str, Adopted] = {}
 
 
 EMPTY = Definitions()
@@ -123,7 +142,7 @@ def folder_fault(added: Iterable[str], files: Collection[str]) -> str | None:
 
 def is_definition(path: str) -> bool:
     """Whether a file of that path means something to us."""
-    return path.startswith((JOBS, PAUSED, CALENDARS, HOOKS)) or path == SETTINGS
+    return path.startswith((JOBS, PAUSED, CALENDARS, HOOKS, WATCHES, ADOPTED)) or path == SETTINGS
 
 
 def wanted(tree: Mapping[str, str], former: Definitions = EMPTY) -> frozenset[str]:
@@ -350,9 +369,41 @@ def _definitions(files: Mapping[str, Parsed], former: Definitions) -> Definition
             jobs[name] = Definition(parsed.value, parsed.blob, _paused(files.get(PAUSED + name)))
         elif path == SETTINGS and isinstance(parsed.value, Settings):
             settings = parsed.value
+    watches = _named(files, WATCHES, ".toml", WatchFile)
+    adopted = _named(files, ADOPTED, ".json", Adopted)
+    _adopt(jobs, watches, adopted)
     return Definitions(
-        dict(sorted(jobs.items())), settings, files, _calendars(files, former), _hooks(files)
+        dict(sorted(jobs.items())),
+        settings,
+        files,
+        _calendars(files, former),
+        _hooks(files),
+        watches,
+        adopted,
     )
+
+
+def _named(files: Mapping[str, Parsed], folder: str, suffix: str, kind: type[_T]) -> dict[str, _T]:
+    return {
+        path.removeprefix(folder).removesuffix(suffix): parsed.value
+        for path, parsed in files.items()
+        if path.startswith(folder) and isinstance(parsed.value, kind)
+    }
+
+
+def _adopt(
+    jobs: dict[str, Definition],
+    watches: Mapping[str, WatchFile],
+    adopted: Mapping[str, Adopted],
+) -> None:
+    """Fill in what follows for jobs from where they were adopted."""
+    for name in watches.keys() & adopted.keys():
+        for folder, entry in adopted[name].entries.items():
+            for short in entry.jobs:
+                full = f"{name}/{folder}/{short}"
+                if (known := jobs.get(full)) is not None:
+                    job, adoption = adopt(known.job, watches[name], Adoption(name, folder, entry))
+                    jobs[full] = replace(known, job=job, adopted=adoption)
 
 
 def _hooks(files: Mapping[str, Parsed]) -> Mapping[str, HookFile]:
@@ -397,6 +448,12 @@ def _parsed(path: str, blob: str, data: bytes) -> Parsed:
         return Parsed(blob, *_parse_paused(text, path))
     if path.startswith(CALENDARS):
         return _parsed_calendar(path, blob, text)
+    if path.startswith(WATCHES):
+        return _parsed_watch(path, blob, text)
+    if path.startswith(ADOPTED):
+        found = parse_adopted(data)
+        broken = Problem(path, 0, 0, "cannot be read", "the leader writes it; remove it")
+        return Parsed(blob, found, () if found is not None else (broken,))
     if path.startswith(HOOKS):
         return _parsed_hook(path, blob, text)
     name = path.removeprefix(JOBS)
@@ -418,6 +475,14 @@ def _parsed_calendar(path: str, blob: str, text: str) -> Parsed:
         return Parsed(blob, None if problems else CalendarFile(ics=text), problems)
     file, uses, problems = parse_calendar(text, path)
     return Parsed(blob, file, problems, uses)
+
+
+def _parsed_watch(path: str, blob: str, text: str) -> Parsed:
+    name = path.removeprefix(WATCHES)
+    if not name.endswith(".toml") or watch_name_fault(name.removesuffix(".toml")):
+        problem = Problem(path, 0, 0, "no watch's name", f"{WATCHES}NAME.toml")
+        return Parsed(blob, None, (problem,))
+    return Parsed(blob, *parse_watch(text, path))
 
 
 def _parsed_hook(path: str, blob: str, text: str) -> Parsed:

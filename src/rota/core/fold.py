@@ -93,7 +93,17 @@ from rota.core.shares import QueueItem, Shares, in_turn
 from rota.core.sources import Seen, note_good, note_source
 from rota.core.states import Move, Result, State, next_state, result_of
 from rota.core.throttles import Throttles
-from rota.core.told import Failure, Tip, keep_failure, move_tip, note_posted, note_seen, owe
+from rota.core.told import (
+    Failure,
+    Pull,
+    Tip,
+    keep_failure,
+    move_tip,
+    note_posted,
+    note_pull,
+    note_seen,
+    owe,
+)
 from rota.core.voter import Voter
 
 #: More builds or attempts than this are a fault of whoever wrote the number.
@@ -125,6 +135,7 @@ class Picture(msgspec.Struct):
     ref_seqs: dict[str, int] = {}
     sources: dict[str, Seen] = {}  # what jobs were last built of, by branch
     tips: dict[str, Tip] = {}  # where refs of repositories were last said to be
+    pulls: dict[str, Pull] = {}  # open pull requests
     failures: dict[str, Failure] = {}  # of rules, the last one, until the rule sets off a build
     statuses: dict[
         str, str
@@ -359,6 +370,7 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
         case ScmSeen():
             note_seen(picture.tips, seq, event)
         case ScmChanged():
+            note_pull(picture.pulls, seq, event)
             return Change(is_news=move_tip(picture.tips, seq, event))
         case TriggerFailed():
             keep_failure(picture.failures, seq, event)

@@ -62,6 +62,9 @@ def polls(definitions: Definitions) -> dict[str, Poll]:
             if isinstance(rule, Push) and not rule.repo:
                 wish = Poll(scm.git, scm.poll_s, _one(rule.branches), _one(rule.tags))
                 found[scm.git] = both(found.get(scm.git), wish)
+    for watch in definitions.watches.values():
+        wish = Poll(watch.git, watch.poll_s, _one(watch.branches))
+        found[watch.git] = both(found.get(watch.git), wish)
     return found
 
 

@@ -252,7 +252,7 @@ def _on_event(
 def _on_scm(rules: Rules, seq: int, event: ScmChanged) -> Iterator[Request]:
     if not rules.scm or event.what == "removed":
         return
-    data = _scm_data(event)
+    data = scm_data(event)
     fields = _event_fields(seq, "scm.changed", event, None) | data
     for entry, rule in rules.scm:
         if _is_moved(rule, event) and _is_of(entry, rule, event) and _touches(rule, event):
@@ -399,7 +399,8 @@ def _fits(where: Mapping[str, str], fields: Fields) -> bool:
     return all(path in fields and fnmatchcase(fields[path], it) for path, it in where.items())
 
 
-def _scm_data(event: ScmChanged) -> dict[str, str]:
+def scm_data(event: ScmChanged) -> dict[str, str]:
+    """Return what of a change of a repository a build remembers."""
     return {
         "repo": event.repo,
         "url": event.url,

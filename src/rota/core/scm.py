@@ -231,7 +231,7 @@ _HELPER_HINT = "leave it out, and give the agents' git a credential helper (git 
 def read_scm(value: object, spot: Spot) -> Scm:
     """Read ``scm`` of a header: a table, or the URL alone."""
     if isinstance(value, str):
-        return Scm(git=_url(value, spot))
+        return Scm(git=read_url(value, spot))
     scm = fields.table(_SCM, Scm, required=("git",))(value, spot)
     if scm.branch and scm.ref:
         raise FieldError("has both branch and ref", "keep one of them")
@@ -240,7 +240,8 @@ def read_scm(value: object, spot: Spot) -> Scm:
     return scm
 
 
-def _url(value: object, spot: Spot) -> str:
+def read_url(value: object, spot: Spot) -> str:
+    """Read a repository's URL."""
     url = fields.text(value, spot)
     if url == OWN:
         return url
@@ -276,7 +277,7 @@ def _folder(value: object, spot: Spot) -> str:
 
 
 _SCM = {
-    "git": Field("git", _url, 'git = "https://git.example/web.git"'),
+    "git": Field("git", read_url, 'git = "https://git.example/web.git"'),
     "branch": Field("branch", _ref, 'branch = "main"'),
     "ref": Field("ref", _ref, 'ref = "v1.0"'),
     "depth": Field("depth", fields.integer(0, 1_000_000), "depth = 1"),

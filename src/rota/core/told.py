@@ -21,6 +21,7 @@ _T = TypeVar("_T")
 #: A cluster that follows more refs than this may take a repeated webhook of the oldest for news.
 MAX_TIPS = 20_000
 MAX_FAILURES = 1000
+MAX_PULLS = 5000
 #: A forge that took nothing for so many builds will not be told of the oldest any more.
 MAX_OWED = 20_000
 
@@ -43,6 +44,44 @@ class Failure(msgspec.Struct, frozen=True):
     seq: Int
     job: str
     why: str
+
+
+class Pull(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An open pull request, as it was last told of."""
+
+    repo: str
+    also: tuple[str, ...]
+    ref: str
+    commit: str
+    seq: Int
+    number: Int
+    base: str
+    head: str = ""
+    head_url: str = ""
+    fork: bool = False
+
+
+def note_pull(pulls: dict[str, Pull], seq: int, event: ScmChanged) -> None:
+    """Take note of a pull request, or forget it once it is closed."""
+    if event.what != "pull":
+        return
+    known = pulls.pop(key := tip_key(event), None)
+    if event.action in ("closed", "merged") or not event.new:
+        return
+    is_same = known is not None and known.commit == event.new
+    pulls[key] = Pull(
+        repo=event.repo,
+        also=event.also,
+        ref=event.ref,
+        commit=event.new,
+        seq=known.seq if is_same and known is not None else seq,
+        number=event.number,
+        base=event.base,
+        head=event.head,
+        head_url=event.head_url,
+        fork=event.fork,
+    )
+    _forget(pulls, MAX_PULLS)
 
 
 def tip_key(event: ScmChanged) -> str:

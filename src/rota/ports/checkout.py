@@ -63,6 +63,10 @@ class Checkout(Protocol):
         """Return where the branches, tags and pull requests of a repository are now."""
         ...
 
+    async def changed(self, want: Revision, before: str) -> tuple[str, ...] | None:
+        """Return the paths that differ from a commit ``before``; ``None`` where nobody knows."""
+        ...
+
     async def files(
         self, want: Revision, folder: str, *, max_files: int, max_bytes: int
     ) -> Mapping[str, bytes]:

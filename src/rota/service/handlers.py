@@ -17,6 +17,7 @@ from rota.service import (
     queueing,
     schedules,
     trees,
+    watches,
 )
 
 #: By the verb's name. A handler takes the service, the request and the principal. Stream verbs are
@@ -61,6 +62,9 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "queue": queueing.queue,
     "limits": queueing.limits,
     "artifacts": artifacts.artifacts,
+    "watches": watches.watches,
+    "watch": watches.watch,
+    "unwatch": watches.unwatch,
     "emit": events.emit,
     "hooks": hooks.hooks,
     "hook": hooks.hook,

@@ -378,6 +378,55 @@ class EmitRequest(Request, frozen=True, kw_only=True):
 HookArg = Annotated[str, Meta(description="the webhook's name", min_length=1, max_length=63)]
 
 
+WatchArg = Annotated[str, Meta(description="the watch's name")]
+
+
+class WatchRequest(Request, frozen=True, kw_only=True):
+    """A repository to watch."""
+
+    watch: WatchArg
+    git: Annotated[str, Meta(description="the repository's URL", max_length=MAX_TEXT)]
+    branches: Annotated[
+        list[str], Meta(description="globs of the branches whose jobs are adopted", max_length=100)
+    ] = []
+    pull_requests: Annotated[
+        bool,
+        Meta(description="adopt the jobs of open pull requests as well; a webhook tells of them"),
+    ] = False
+    poll_s: Annotated[
+        float, Meta(description="seconds between looks for pushes", ge=5, le=2_592_000)
+    ] = 60.0
+
+
+class UnwatchRequest(Request, frozen=True, kw_only=True):
+    """A watch to end."""
+
+    watch: WatchArg
+
+
+class AdoptedView(msgspec.Struct, frozen=True, kw_only=True):
+    """What was adopted of one branch or pull request, and what of its jobs is wrong."""
+
+    folder: str
+    ref: str
+    commit: str
+    jobs: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+class WatchView(msgspec.Struct, frozen=True, kw_only=True):
+    """A watched repository. ``changed`` says whether a commit was made."""
+
+    name: str
+    git: str
+    branches: tuple[str, ...]
+    pull_requests: bool
+    poll_s: float
+    adopted: tuple[AdoptedView, ...] = ()
+    trouble: str = ""
+    changed: bool = False
+
+
 class HookRequest(Request, frozen=True, kw_only=True):
     """One webhook."""
 

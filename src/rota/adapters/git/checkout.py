@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 IDLE_S = 120.0
 MAX_BYTES = 20 << 30
 MAX_DEPTH = 10
+#: More changed files than this are as good as all.
+MAX_PATHS = 1000
 _FORMAT = "%x1e%H%x1f%an%x1f%ae%x1f%cI%x1f%s"
 #: A merge is the same commit wherever it is made.
 _MERGER = {
@@ -141,6 +143,19 @@ class GitCheckout:
             elif name != "HEAD":
                 found[name.removesuffix("^{}")] = what
         return found
+
+    async def changed(self, want: Revision, before: str) -> tuple[str, ...] | None:
+        """Return the paths that differ from a commit ``before``."""
+        mirror = await self._mirror(want, 0)
+        with mirror.used():
+            try:
+                out = await mirror.git.run(
+                    "diff", "--name-only", "--no-renames", "-z", before, want.commit, "--"
+                )
+            except GitFailedError:
+                return None  # it was replaced before it ever was here
+        paths = [it.decode("utf-8", "replace") for it in out.split(b"\0") if it]
+        return tuple(paths) if len(paths) <= MAX_PATHS else None
 
     async def files(
         self, want: Revision, folder: str, *, max_files: int, max_bytes: int
