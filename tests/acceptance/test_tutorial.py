@@ -1,4 +1,4 @@
-"""The tutorial is run, top to bottom, as a reader would type it."""
+"""Pages for readers are run, top to bottom, as they would be typed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.harness.daemon import Daemon
 
 ROOT = Path(__file__).parents[2]
-TUTORIAL = ROOT / "docs" / "tutorial" / "first-build.md"
+PAGES = ("tutorial/first-build.md", "pipelines.md")
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
@@ -35,9 +35,10 @@ def reader(tmp_path: Path) -> Iterator[dict[str, str]]:
         Daemon(data).end()
 
 
-def test_the_tutorial_does_what_it_says(reader: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_does_what_it_says(page: str, reader: dict[str, str], tmp_path: Path) -> None:
     count = 0
-    for language, words, text in BLOCK.findall(TUTORIAL.read_text()):
+    for language, words, text in BLOCK.findall((ROOT / "docs" / page).read_text()):
         if language == "sh" and "file=" in words:
             (tmp_path / words.partition("file=")[2].strip()).write_text(text)
         elif language == "console":

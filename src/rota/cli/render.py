@@ -233,15 +233,17 @@ def _plain(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def builds_table(builds: Sequence[dict[str, Any]], look: Look) -> list[str]:
-    """Return a line for each build."""
+def builds_table(
+    builds: Sequence[dict[str, Any]], look: Look, stems: Sequence[str] = ()
+) -> list[str]:
+    """Return a line for each build; ``stems`` are what to draw before their names."""
     rows = []
-    for build in builds:
+    for stem, build in zip(stems or [""] * len(builds), builds, strict=True):
         what = word(build)
         when = build.get("finished_at") or build.get("started_at") or build.get("requested_at")
         rows.append(
             (
-                Cell(ref(build), "bold"),
+                Cell(stem + ref(build), "bold"),
                 Cell(sign(look, what) + _remark(look, build), colour_of(what)),
                 Cell(ran(look, build), right=True),
                 Cell(ago(look, when), "dim"),
@@ -322,6 +324,8 @@ def _fit(widths: list[int], width: int, shrink: Sequence[int]) -> None:
 def _row(row: Sequence[Cell], widths: Sequence[int], look: Look) -> str:
     line, used = "", 0
     for cell, width in zip(row, widths, strict=True):
+        if width == 0:
+            continue  # a column that is empty in all rows
         gap = 2 if used else 0
         room = min(width, (look.width or 0) - used - gap)
         if room <= 0:

@@ -42,6 +42,29 @@ def tree_lines(tree: Mapping[str, Any], look: Look) -> list[str]:
     return table(rows, look, shrink=(3, 0))
 
 
+def nested(builds: Sequence[dict[str, Any]], look: Look) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return builds with those below others after them, and what to draw before each name.
+
+    What has no other one above it in the list stays where it is; in a pipe all do.
+    """
+    if not look.is_terminal:
+        return list(builds), [""] * len(builds)
+    by_id = {build["id"]: build for build in builds}
+    below: dict[str, list[dict[str, Any]]] = {}
+    for build in reversed(builds):
+        if build.get("parent") in by_id:
+            below.setdefault(build["parent"], []).append(build)
+    ordered: list[dict[str, Any]] = []
+    depths: list[int] = []
+    todo = [(build, 0) for build in reversed(builds) if build.get("parent") not in by_id]
+    while todo:
+        build, depth = todo.pop()
+        ordered.append(build)
+        depths.append(depth)
+        todo += [(child, depth + 1) for child in reversed(below.get(build["id"], ()))]
+    return ordered, _stems(depths, look)
+
+
 def branch_line(branch: Mapping[str, Any], look: Look) -> str:
     """Return one line on how a build of a tree is: ``test#4 passed in 2s  python=3.12``."""
     what = word(dict(branch))

@@ -11,6 +11,7 @@ from rota.cli.commands.connected import connected
 from rota.cli.limits_view import why_lines
 from rota.cli.render import builds_table, clean, paint, result_line
 from rota.cli.screen import Screen
+from rota.cli.tree import nested
 from rota.errors import InputError
 
 MAX_LIST = 1000
@@ -84,7 +85,9 @@ def _list(args: Namespace, screen: Screen, **fields: Any) -> int:
         screen.json(answer)
         return 0
     found = answer.json()
-    screen.lines(builds_table(found, screen.at(answer)))
+    look = screen.at(answer)
+    ordered, stems = nested(found, look)
+    screen.lines(builds_table(ordered, look, stems))
     if not found and screen.out.is_terminal:
         screen.note("no builds")
     return 0
