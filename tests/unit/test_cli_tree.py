@@ -12,7 +12,13 @@ WIDE = Look(width=80)
 
 def branch(depth: int, name: str, **more: Any) -> dict[str, Any]:
     job, _, number = name.partition("#")
-    plain = {"cell": {}, "state": "finished", "result": "passed", "message": "", "agent": None}
+    plain: dict[str, Any] = {
+        "cell": {},
+        "state": "finished",
+        "result": "passed",
+        "message": "",
+        "agent": None,
+    }
     return {"depth": depth, "job": job, "number": int(number), **plain, **more}
 
 
