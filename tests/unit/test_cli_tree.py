@@ -56,8 +56,8 @@ def test_in_a_pipe_a_tree_is_indented() -> None:
 
 def test_a_list_shows_what_belongs_together_and_leaves_the_rest_where_it_is() -> None:
     def build(id_: str, parent: str = "", number: int = 1) -> dict[str, Any]:
-        made = {"id": id_, "job": id_, "number": number, "state": "held", "parent": parent}
-        return {**made, "requested_at": "2026-11-28T05:00:00Z", "trigger": {}}
+        made = {"id": id_, "job": id_, "number": number, "state": "held", "attempt": 0}
+        return {**made, "parent": parent, "requested_at": "2026-11-28T05:00:00Z", "trigger": {}}
 
     listed = [build("b", "a"), build("x"), build("c", "a"), build("a"), build("y", "gone")]
     ordered, stems = nested(listed, WIDE)
