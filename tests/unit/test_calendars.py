@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rota.core.calendar_file import parse_calendar
 from rota.core.calendars import Calendar, CalendarFile, resolve
@@ -221,6 +223,7 @@ def test_a_bad_calendar_is_told_where(text: str, problem: str) -> None:
         (ics(*event("DTSTART:20260101T000000Z", "RRULE:FREQ=SECONDLY")), ":8:7: repeats too often (at most hourly, at one minute)"),
         (ics(*event("DTSTART:20260101T000000Z", "RRULE:FREQ=DAILY;BYMINUTE=1,2")), ":8:18: repeats too often (at most hourly, at one minute)"),
         (ics(*event("DTSTART:20260101T000000Z", "RRULE:FREQ=DAILY;INTERVAL=0")), ":8:18: repeats too often (at most hourly, at one minute)"),
+        (ics(*event("DTSTART:20200101T000000Z", "RRULE:FREQ=HOURLY")), ":8:1: with this event they are too many that repeat (at most 300 that repeat, 50000 times until 2040 in all)"),
         (ics("a line"), ":4:1: no property of a calendar (NAME:VALUE)"),
         (ics(*event("SUMMARY:x")), ": the event "),
         (ics(*event("DTSTART;TZID=Berlin:20260101T000000")), ":7:1: no time zone is called 'Berlin' (did you mean 'Europe/Berlin'?)"),
@@ -231,6 +234,66 @@ def test_a_bad_icalendar_file_is_told_where(text: str, problem: str) -> None:
     found = [str(it) for it in check_file("calendars/x.ics", text.encode())]
     assert len(found) == 1
     assert found[0].startswith(f"calendars/x.ics{problem}")
+
+
+def test_events_that_are_too_many_are_told() -> None:
+    some = [
+        line
+        for n in range(301)
+        for line in event(
+            f"DTSTART:2026{n % 12 + 1:02}01T000000Z", "RRULE:FREQ=YEARLY", f"SEQUENCE:{n}"
+        )
+    ]
+    found = [str(it) for it in check_file("calendars/x.ics", ics(*some).encode())]
+    assert found == [
+        (
+            "calendars/x.ics:2108:1: with this event they are too many that repeat "
+            "(at most 300 that repeat, 50000 times until 2040 in all)"
+        )
+    ]
+    some = [line for _ in range(2001) for line in event("DTSTART:20260101T000000Z")]
+    found = [str(it) for it in check_file("calendars/x.ics", ics(*some).encode())]
+    assert found == ["calendars/x.ics: 2001 events, the limit is 2000"]
+
+
+def test_a_zone_as_outlook_describes_it_is_taken() -> None:
+    zone = [
+        "BEGIN:VTIMEZONE", "TZID:Somewhere", "BEGIN:STANDARD", "DTSTART:16010101T000000",
+        "TZOFFSETFROM:+0500", "TZOFFSETTO:+0500", "END:STANDARD", "END:VTIMEZONE",
+    ]  # fmt: skip
+    text = ics(
+        *zone,
+        *event("DTSTART;TZID=Somewhere:20260105T090000", "DTEND;TZID=Somewhere:20260105T100000"),
+    )
+    assert check_file("calendars/x.ics", text.encode()) == ()
+    it = calendar(text)
+    assert covers(it, "2026-01-05T09:30+05:00")
+    assert not covers(it, "2026-01-05T09:30+00:00")
+
+
+LINES = st.sampled_from(
+    [
+        "BEGIN:VEVENT", "END:VEVENT", "BEGIN:VTIMEZONE", "END:VTIMEZONE", "UID:1", "STATUS:CANCELLED",
+        "DTSTART:20260101T000000Z", "DTSTART;VALUE=DATE:20260101", "DTSTART;TZID=X:20260101T000000",
+        "DTSTART;TZID=Europe/Berlin:20260332T000000", "DTEND:20250101T000000Z", "DURATION:-P1D",
+        "DURATION:x", "RRULE:FREQ=DAILY", "RRULE:FREQ=YEARLY;COUNT=0", "RRULE:FREQ=WEEKLY;UNTIL=x",
+        "RRULE:", "RRULE:FREQ=MONTHLY;BYMONTHDAY=31;BYSETPOS=-1", "EXDATE:20260101T000000Z", "RDATE:x",
+        "RECURRENCE-ID:20260101T000000Z", "SUMMARY:x", " folded", "X", "BEGIN:", "END:VCALENDAR",
+        "TZOFFSETTO:+9999", "EXDATE;VALUE=DATE:20260101", "DTSTART:20260101", "\x00", "é:ü",
+    ]
+)  # fmt: skip
+
+
+@given(st.lists(LINES, max_size=12))
+def test_no_file_is_more_than_bad(lines: list[str]) -> None:
+    text = ics("BEGIN:VEVENT", "DTSTART:20260101T000000Z", *lines, "END:VEVENT")
+    if not check_file("calendars/x.ics", text.encode()):
+        calendar(text).covers(1_770_000_000, find_zone("Europe/Berlin"))
+
+
+@given(st.text(max_size=80))
+def test_no_text_is_more_than_a_bad_calendar(text: str) -> None:
+    check_file("calendars/x.toml", f"hours = {{ mon = {text!r} }}\ndates = {text}".encode())
 
 
 def test_other_names_are_no_calendars() -> None:
@@ -311,6 +374,24 @@ def test_calendars_in_a_circle_are_told_and_left_out() -> None:
         "calendars/office.toml:2:10: the calendar feasts leads back to office (leave out one of them)",
     ]
     assert found.calendars == {}
+
+
+def test_calendars_that_refer_to_all_too_many_are_told() -> None:
+    """Each asks the next twice: at the tenth that would be a thousand questions for one moment."""
+    tree = {
+        f"calendars/c{n}.toml": f'include = ["c{n + 1}", "d{n + 1}"]\n'.encode() for n in range(9)
+    }
+    tree |= {
+        f"calendars/d{n}.toml": f'include = ["c{n + 1}", "d{n + 1}"]\n'.encode() for n in range(9)
+    }
+    tree |= {f"calendars/{name}9.toml": b'every_year = "01-01"\n' for name in "cd"}
+    found, problems = check_tree(tree)
+    assert str(problems[0]) == (
+        "calendars/c0.toml:1:12: the calendar c1 leads to more than 64 calendars "
+        "(leave out one of them)"
+    )
+    assert "c0" not in found.calendars
+    assert "c5" in found.calendars
 
 
 def test_two_files_of_one_name_are_told() -> None:

@@ -238,6 +238,11 @@ def test_h_is_a_value_of_its_own_for_each_schedule_and_stays_so() -> None:
         assert int(parse_cron("0 0 H * *", seed).text.split()[2]) <= 28
 
 
+def test_h_is_of_any_day_of_the_week_too() -> None:
+    days = {parse_cron("0 0 2 ? * H", f"job{n}:x").text.split()[-1] for n in range(60)}
+    assert days == set("0123456")
+
+
 def test_h_with_a_step_is_spread_as_well() -> None:
     cron = parse_cron("H/15 H(0-7)/4 * * *", "a:x")
     minute, hour = cron.text.split()[:2]

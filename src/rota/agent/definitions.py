@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -33,7 +34,14 @@ class Follower:
         tree = await self._store.tree(commit)
         hashes = wanted(tree, self._world.definitions)
         blobs = await self._store.blobs(hashes)
-        definitions, problems = check(tree, blobs, self._world.definitions)
+        # Counting what repeats in an iCalendar file may take a second, in which others wait.
+        changed = {path for path, blob in tree.items() if blob in hashes}
+        if any(path.endswith(".ics") for path in changed):
+            definitions, problems = await asyncio.to_thread(
+                check, tree, blobs, self._world.definitions
+            )
+        else:
+            definitions, problems = check(tree, blobs, self._world.definitions)
         for problem in problems:
             logger.warning("main: %s", problem)
         self._world.definitions, self._world.commit = definitions, commit

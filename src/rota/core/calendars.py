@@ -13,7 +13,7 @@ change to change instead of from minute to minute.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date
 
 import msgspec
@@ -154,24 +154,38 @@ def _events(ics: str, year: int) -> Events:
     return events_of(ics, year)
 
 
+#: Asking a calendar is asking all that it refers to.
+MAX_REFERRED = 64
+
+
+def tangle(name: str, refers: Mapping[str, Collection[str]]) -> str | None:
+    """Return what is wrong with all that a calendar refers to, given what each one refers to."""
+    todo, count = list(refers.get(name, ())), 0
+    while todo:
+        other = todo.pop()
+        if other == name:
+            return f"leads back to {name}"
+        if (count := count + 1) > MAX_REFERRED:
+            return f"leads to more than {MAX_REFERRED} calendars"
+        todo += refers.get(other, ())
+    return None
+
+
 def resolve(files: Mapping[str, CalendarFile]) -> dict[str, Calendar]:
-    """Return calendars by name; those that refer to what is not there, or to themselves, are left out."""
+    """Return calendars by name, without those that are in a tangle, or refer to what is not there."""
+    refers = {name: (*file.include, *file.excepts) for name, file in files.items()}
     found: dict[str, Calendar | None] = {}
 
     def make(name: str) -> Calendar | None:
-        if name in found:
-            return found[name]
-        file = files.get(name)
-        found[name] = None  # a calendar on its way to itself finds this
-        if file is not None:
-            include, excepts = [[make(it) for it in its] for its in (file.include, file.excepts)]
-            if None not in include and None not in excepts:
-                found[name] = Calendar(
-                    name,
-                    file,
-                    [it for it in include if it is not None],
-                    [it for it in excepts if it is not None],
-                )
+        if name not in found:
+            found[name] = _made(name) if name in files and not tangle(name, refers) else None
         return found[name]
+
+    def _made(name: str) -> Calendar | None:
+        file = files[name]
+        include, excepts = ([make(it) for it in its] for its in (file.include, file.excepts))
+        if None in include or None in excepts:
+            return None
+        return Calendar(name, file, filter(None, include), filter(None, excepts))
 
     return {name: it for name in sorted(files) if (it := make(name)) is not None}

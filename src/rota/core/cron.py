@@ -30,7 +30,6 @@ from __future__ import annotations
 import bisect
 import calendar
 import functools
-import hashlib
 import re
 import weakref
 from collections.abc import Iterator
@@ -38,6 +37,7 @@ from datetime import date
 
 import msgspec
 
+from rota.core.cron_fields import FIELDS, MONTHS, FieldError, read_field, short, unhashed
 from rota.core.problem import nearest
 
 DAY_S = 86_400
@@ -54,45 +54,6 @@ class CronError(ValueError):
         super().__init__(message)
         self.message, self.hint, self.offset = message, hint, offset
 
-
-class _Kind(msgspec.Struct, frozen=True):
-    """One field: its name, its bounds, and the names that its values have."""
-
-    name: str
-    low: int
-    high: int
-    names: tuple[str, ...] = ()
-    spread: int = 0  # to where `H` goes, if not to `high`
-
-    def value(self, word: str) -> int:
-        """Return the value that ``word`` stands for."""
-        if word.upper() in self.names:
-            return self.names.index(word.upper()) + self.low
-        number = int(word) if _NUMBER.fullmatch(word) else -1
-        if not self.low <= number <= self.high:
-            raise _FieldError(
-                f"{self.name} cannot be {_short(word)}",
-                nearest(word.upper(), self.names) or self.hint,
-            )
-        return number
-
-    @property
-    def hint(self) -> str:
-        names = f", or {self.names[0]} to {self.names[-1]}" if self.names else ""
-        return f"{self.name} is {self.low} to {self.high}{names}"
-
-
-_NUMBER = re.compile("[0-9]{1,4}")
-_MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-_WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
-_SECOND = _Kind("second", 0, 59)
-_MINUTE = _Kind("minute", 0, 59)
-_HOUR = _Kind("hour", 0, 23)
-_DAY = _Kind("day of month", 1, 31, spread=28)
-_MONTH = _Kind("month", 1, 12, _MONTHS)
-_WEEKDAY = _Kind("day of week", 0, 7, _WEEKDAYS, spread=6)
-_YEAR = _Kind("year", 1970, 2199)
-_FIELDS = (_SECOND, _MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY, _YEAR)
 
 _ALIASES = {
     "@yearly": "0 0 1 1 *",
@@ -230,27 +191,25 @@ def parse_cron(text: str, seed: str = "") -> Cron:
     if len(text) > MAX_LENGTH:
         raise CronError(f"has {len(text)} characters", f"at most {MAX_LENGTH}")
     words = _words(text)
-    numbers_stand_for_days = len(words) == 5
-    if numbers_stand_for_days:
+    has_seconds = len(words) > 5
+    if not has_seconds:
         words = [("0", 0), *words]
     fields = []
-    for kind, (word, offset) in zip(_FIELDS, words, strict=False):
+    for index, (word, offset) in enumerate(words):
         try:
-            fields.append(
-                _unhashed(kind, word, seed) if word[0] in "Hh" or ",H" in word.upper() else word
-            )
-            field = _read_field(_FIELDS.index(kind), fields[-1])
-        except _FieldError as error:
+            fields.append(unhashed(FIELDS[index], word, seed))
+            read_field(index, fields[-1])
+        except FieldError as error:
             before = sum(len(item) + 1 for item in word.split(",")[: error.item])
             hint = _moved_seconds(words) or error.hint
             message = f"is no cron expression: {error.message}"
             raise CronError(message, hint, offset + before) from None
-        if kind is _WEEKDAY and not numbers_stand_for_days and field.has_numbers:
-            raise CronError(
-                f"has a number for the day of week: {_short(word)}",
-                "Quartz counts from SUN = 1, cron from SUN = 0: write SUN to SAT",
-                offset,
-            )
+    if has_seconds and re.search(r"(^|[,(-])[0-9]", words[5][0]):
+        raise CronError(
+            f"has a number for the day of week: {short(words[5][0])}",
+            "Quartz counts from SUN = 1, cron from SUN = 0: write SUN to SAT",
+            words[5][1],
+        )
     cron = _compiled(tuple(fields))
     if cron.never:
         raise CronError("never comes", _why_never(cron.days), words[3][1])
@@ -283,7 +242,7 @@ def _alias(text: str) -> list[tuple[str, int]]:
         return [(word, 1) for word in meant.split()]
     hints = {"@reboot": "no machine's start is a schedule", "@every": 'write every = "5m"'}
     hint = hints.get(text.lower().split()[0]) or nearest(text.lower(), _ALIASES)
-    raise CronError(f"cannot be {_short(text)}", hint or "known: " + ", ".join(_ALIASES), 1)
+    raise CronError(f"cannot be {short(text)}", hint or "known: " + ", ".join(_ALIASES), 1)
 
 
 def _moved_seconds(words: list[tuple[str, int]]) -> str | None:
@@ -293,159 +252,10 @@ def _moved_seconds(words: list[tuple[str, int]]) -> str | None:
     moved = [words[-1][0], *(word for word, _ in words[:-1])]
     try:
         for index, word in enumerate(moved):
-            _read_field(index, word)
-    except _FieldError:
+            read_field(index, word)
+    except FieldError:
         return None
     return f"seconds stand first: {' '.join(moved)}"
-
-
-def _short(word: str) -> str:
-    return repr(word if len(word) <= 40 else word[:39] + "…")
-
-
-class _FieldError(Exception):
-    """A field means nothing; ``item`` is the index of its bad item."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message, self.hint, self.item = message, hint, 0
-
-
-# -- H ----------------------------------------------------------------------------------------
-
-_HASHED = re.compile(r"[Hh](?:\(([0-9]{1,4})-([0-9]{1,4})\))?(?:/([0-9]{1,4}))?")
-
-
-def _unhashed(kind: _Kind, word: str, seed: str) -> str:
-    """Return a field with values of its own for each ``seed`` in the place of ``H``."""
-    items = word.split(",")
-    for index, item in enumerate(items):
-        if item[:1] in {"H", "h"}:
-            try:
-                items[index] = _own_values(kind, item, seed)
-            except _FieldError as error:
-                error.item = index
-                raise
-    return ",".join(items)
-
-
-def _own_values(kind: _Kind, item: str, seed: str) -> str:
-    match = _HASHED.fullmatch(item)
-    if match is None:
-        raise _FieldError(f"{kind.name} cannot be {_short(item)}", "H, H(0-29), H/15 or H(0-29)/10")
-    low, high = kind.low, kind.spread or kind.high
-    if kind is _YEAR:
-        raise _FieldError("year cannot be spread by H", "name the years")
-    if match[1]:
-        low, high = kind.value(match[1]), kind.value(match[2])
-        if high < low:
-            raise _FieldError(f"{kind.name} {_short(item)} ends before it begins", kind.hint)
-    step = int(match[3]) if match[3] else 0
-    room = high - low + 1
-    if step > room or (match[3] and not step):
-        raise _FieldError(f"{kind.name} {_short(item)} has a step of {step}", f"1 to {room}")
-    digest = hashlib.sha256(f"{seed}\0{kind.name}".encode()).digest()
-    first = low + int.from_bytes(digest[:8]) % (step or room)
-    if not step:
-        return str(first)
-    # Without a range it stays open, so that the hours of `H/6` are a rhythm as those of `*/6`.
-    return f"{first}/{step}" if high == kind.high and not match[1] else f"{first}-{high}/{step}"
-
-
-# -- fields -----------------------------------------------------------------------------------
-
-
-class _Field(msgspec.Struct, frozen=True):
-    """What one field says."""
-
-    values: frozenset[int]
-    special: tuple[tuple[str, int, int], ...] = ()
-    has_star: bool = False  # it begins with one
-    is_open: bool = False  # it says "every so many", not "these"
-    has_numbers: bool = False
-
-
-_PLAIN = re.compile(
-    r"(?P<low>[*?]|[A-Za-z]+|[0-9]+)(?:-(?P<high>[A-Za-z]+|[0-9]+))?(?:/(?P<step>[0-9]+))?"
-)
-_DAY_FORM = re.compile(r"(?:L(?:-(?P<back>[0-9]{1,2}))?|(?P<day>[0-9]{1,2}))(?P<working>W)?")
-_WEEKDAY_FORM = re.compile(r"(?P<day>[A-Z]{3}|[0-9]+)(?:L|#(?P<nth>[0-9]+))")
-
-
-@functools.lru_cache(4096)
-def _read_field(index: int, word: str) -> _Field:
-    kind = _FIELDS[index]
-    values: set[int] = set()
-    special = []
-    is_open = False
-    for position, item in enumerate(word.split(",")):
-        try:
-            if (found := _special(kind, item.upper())) is not None:
-                special.append(found)
-            else:
-                some, opened = _plain(kind, item)
-                values.update(some)
-                is_open |= opened
-        except _FieldError as error:
-            error.item = position
-            raise
-    return _Field(
-        frozenset(values),
-        tuple(special),
-        has_star=word[0] in "*?",
-        is_open=is_open or len(values) == kind.high - kind.low + 1,
-        has_numbers=re.search(r"(^|[,-])[0-9]", word) is not None,
-    )
-
-
-def _special(kind: _Kind, item: str) -> tuple[str, int, int] | None:
-    """Read what only days have: ``L``, ``L-3``, ``LW``, ``15W``; ``FRIL``, ``MON#2``."""
-    if kind is _DAY and (match := _DAY_FORM.fullmatch(item)) and not item.isdigit():
-        form = "working" if match["working"] else "last"
-        if match["day"]:
-            return form, kind.value(match["day"]), 0
-        back = int(match["back"] or 0)
-        if back > 30:
-            raise _FieldError(f"day of month {item} goes back too far", "at most L-30")
-        return f"{form} back" if match["working"] else form, back, 0
-    if kind is _WEEKDAY and item == "L":
-        raise _FieldError(
-            "day of week L does not say which", "such as FRIL, the last Friday of a month"
-        )
-    if kind is _WEEKDAY and (match := _WEEKDAY_FORM.fullmatch(item)):
-        nth = int(match["nth"] or 0)
-        if match["nth"] and not 1 <= nth <= 5:
-            raise _FieldError(
-                f"day of week {item} has no such week", "#1 to #5, or FRIL for the last"
-            )
-        return "nth", kind.value(match["day"]) % 7, nth
-    return None
-
-
-def _plain(kind: _Kind, item: str) -> tuple[range | list[int], bool]:
-    """Read ``*``, ``5``, ``5-10``, ``22-4`` or one of them with a step; and whether it is open."""
-    match = _PLAIN.fullmatch(item)
-    if match is None or (match["low"] == "?" and (kind not in {_DAY, _WEEKDAY} or item != "?")):
-        raise _FieldError(f"{kind.name} cannot be {_short(item)}", kind.hint)
-    if match["low"] in {"*", "?"} and match["high"]:
-        raise _FieldError(f"{kind.name} cannot be {_short(item)}", "a star has no end")
-    step = int(match["step"]) if match["step"] else 1
-    size = kind.high - kind.low + 1
-    if not 1 <= step <= size:
-        hint = f'1 to {size}; for other intervals write every = "…"'
-        raise _FieldError(f"{kind.name} {_short(item)} has a step of {match['step']}", hint)
-    top = 6 if kind is _WEEKDAY else kind.high
-    if match["low"] in {"*", "?"}:
-        return range(kind.low, top + 1, step), True
-    low = kind.value(match["low"])
-    if not match["high"]:
-        return range(low, max(low, top) + 1, step) if match["step"] else [low], bool(match["step"])
-    high = kind.value(match["high"])
-    if high >= low:
-        return range(low, high + 1, step), False
-    if kind is _YEAR:
-        raise _FieldError(f"year {_short(item)} ends before it begins", "years do not wrap")
-    return [*range(low, top + 1), *range(kind.low, high + 1)][::step], False
 
 
 # -- the whole --------------------------------------------------------------------------------
@@ -457,7 +267,7 @@ _known_days: weakref.WeakValueDictionary[tuple[str, ...], Days] = weakref.WeakVa
 def _compiled(words: tuple[str, ...]) -> Cron:
     cron = _known.get(words)
     if cron is None:
-        fields = [_read_field(index, word) for index, word in enumerate(words)]
+        fields = [read_field(index, word) for index, word in enumerate(words)]
         cron = _known[words] = Cron(
             text=" ".join(words[1:] if words[0] == "0" and len(words) == 6 else words),
             hours=tuple(sorted(fields[2].values)),
@@ -476,7 +286,7 @@ def _in_hour(minutes: frozenset[int], seconds: frozenset[int]) -> tuple[int, ...
 def _days(words: tuple[str, ...]) -> Days:
     days = _known_days.get(words)
     if days is None:
-        dom, months, dow, *years = (_read_field(3 + at, word) for at, word in enumerate(words))
+        dom, months, dow, *years = (read_field(3 + at, word) for at, word in enumerate(words))
         has = {form: tuple(day for its, day, _ in dom.special if its == form) for form in _FORMS}
         days = _known_days[words] = Days(
             dom=tuple(sorted(dom.values)),
@@ -496,6 +306,6 @@ _FORMS = ("last", "working", "working back")
 
 
 def _why_never(days: Days) -> str:
-    months = ", ".join(_MONTHS[month - 1] for month in sorted(days.months))
+    months = ", ".join(MONTHS[month - 1] for month in sorted(days.months))
     years = " of these years" if days.years else ""
     return f"no {months}{years} has such a day"

@@ -25,9 +25,9 @@ import msgspec
 from msgspec.structs import replace
 
 from rota.core import fields
-from rota.core.calendar_events import ics_problems
+from rota.core.calendar_check import ics_problems
 from rota.core.calendar_file import NAME, Use, parse_calendar
-from rota.core.calendars import Calendar, CalendarFile, resolve
+from rota.core.calendars import Calendar, CalendarFile, resolve, tangle
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.header import calendars_of, decode_script, parse_header
 from rota.core.hook import HookFile, hook_name_fault, parse_hook
@@ -172,7 +172,7 @@ def check(
     problems = [problem for parsed in files.values() for problem in parsed.problems]
     problems += clashes(files, files)
     problems += _misnamed(files, calendar_names(files))
-    problems += _circles(files)
+    problems += _tangles(files)
     problems += _without_limits(files, _settings(files))
     return _definitions(files, former), tuple(sorted(problems))
 
@@ -215,7 +215,7 @@ def check_changes(
         path: _parsed(path, "", data) for path, data in others.items() if path not in changes
     }
     problems += _misnamed(files | staying, calendar_names(every))
-    problems += _circles(files | staying)
+    problems += _tangles(files | staying)
     if settings is not None:
         known = {SETTINGS: _parsed(SETTINGS, "", settings)}
         problems += _without_limits(files | staying, _settings(known))
@@ -306,7 +306,7 @@ def _misnamed(files: Mapping[str, Parsed], calendars: Collection[str]) -> list[P
     ]
 
 
-def _circles(files: Mapping[str, Parsed]) -> list[Problem]:
+def _tangles(files: Mapping[str, Parsed]) -> list[Problem]:
     """Return a problem for calendars of one name, and for those that lead back to themselves."""
     found = []
     by_name: dict[str, tuple[str, Parsed]] = {}
@@ -317,24 +317,13 @@ def _circles(files: Mapping[str, Parsed]) -> list[Problem]:
             text = f"there is also {by_name[name][0]}, which has the same name"
             found.append(Problem(path, 0, 0, text))
         by_name[name] = (path, parsed)
+    refers = {name: [use.name for use in parsed.uses] for name, (_, parsed) in by_name.items()}
     for name, (path, parsed) in by_name.items():
         for use in parsed.uses:
-            if _leads_to(use.name, name, by_name):
-                text = f"the calendar {use.name} leads back to {name}"
+            if (what := tangle(name, {**refers, name: [use.name]})) is not None:
+                text = f"the calendar {use.name} {what}"
                 found.append(Problem(path, use.line, use.column, text, "leave out one of them"))
     return found
-
-
-def _leads_to(start: str, goal: str, by_name: Mapping[str, tuple[str, Parsed]]) -> bool:
-    seen, todo = set(), [start]
-    while todo:
-        name = todo.pop()
-        if name == goal:
-            return True
-        if name not in seen and name in by_name:
-            seen.add(name)
-            todo += [use.name for use in by_name[name][1].uses]
-    return False
 
 
 def clashes(paths: Collection[str], among: Iterable[str]) -> list[Problem]:
