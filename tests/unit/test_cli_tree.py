@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rota.cli.commands.jobs import job_lines
 from rota.cli.render import Look, builds_table
 from rota.cli.tree import edge_text, nested, tree_lines
 
@@ -71,3 +72,24 @@ def test_a_list_shows_what_belongs_together_and_leaves_the_rest_where_it_is() ->
 def test_an_edge_says_how_it_is() -> None:
     assert edge_text({"job": "a", "number": 3, "result": "passed"}) == "a#3 passed"
     assert edge_text({"job": "a", "artifacts": ["d/*"]}) == "a not ended for d/*"
+
+
+def test_a_job_shows_what_it_needs_its_matrix_and_what_it_supersedes() -> None:
+    job = {
+        "name": "m", "description": "", "paused": None, "params": {}, "etag": "e",
+        "spec": {"supersede": "running"}, "supersede_key": "{branch}",
+        "needs": [
+            {"job": "a"},
+            {"job": "b", "results": ["passed", "failed"], "params": {"n": "{n}"},
+             "artifacts": ["d/*"], "optional": True},
+        ],
+        "matrix": {"cells": [{"n": 1, "os": "x"}, {"n": 2, "os": "x"}], "max_parallel": 1},
+    }  # fmt: skip
+    assert job_lines(job, Look()) == [
+        "job         m",
+        "needs       a passed",
+        "needs       b passed or failed, with n={n}, for d/*, optional",
+        "matrix      2 cells of n, os, max_parallel 1",
+        "supersedes  queued and running builds of one {branch}",
+        "etag        e",
+    ]

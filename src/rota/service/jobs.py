@@ -64,6 +64,9 @@ async def job(service: Service, request: m.JobRequest, who: Principal) -> m.JobV
         script=data.decode("utf-8", "replace"),
         last=_last(service.world, definition.job.name),
         on=tuple(_rule(service.world, definition.job.name, rule) for rule in definition.job.on),
+        needs=definition.job.needs,
+        matrix=definition.job.matrix,
+        supersede_key=definition.job.supersede_key,
     )
 
 

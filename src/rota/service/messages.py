@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from rota.core.job import Param, ParamValue, Spec
+from rota.core.job import Matrix, Need, Param, ParamValue, Spec
 
 JobArg = Annotated[str, Meta(description="the job's name, its path under jobs/")]
 BuildArg = Annotated[
@@ -626,6 +626,9 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     script: str
     last: LastBuild | None
     on: tuple[RuleView, ...] = ()
+    needs: tuple[Need, ...] = ()
+    matrix: Matrix | None = None
+    supersede_key: str = ""
 
 
 class Committed(msgspec.Struct, frozen=True, kw_only=True):

@@ -122,9 +122,40 @@ def job_lines(job: dict[str, Any], look: Look) -> list[str]:
         ("last", latest),
         *_spec_facts(spec),
         *_rule_facts(job.get("on") or (), look),
+        *(("needs", clean(_need_text(need))) for need in job.get("needs") or ()),
+        ("matrix", clean(_matrix_text(job.get("matrix") or {}))),
+        ("supersedes", clean(_supersedes(job))),
         ("etag", job["etag"]),
     ]
     return facts(rows, look) + _param_lines(job["params"], look)
+
+
+def _need_text(need: dict[str, Any]) -> str:
+    """Return a need in words: ``web/build passed or failed, with os=linux, for dist/*``."""
+    parts = [f"{need['job']} {' or '.join(need.get('results') or ['passed'])}"]
+    if need.get("params"):
+        parts.append("with " + cell_text(need["params"]))
+    if need.get("artifacts"):
+        parts.append("for " + " ".join(need["artifacts"]))
+    return ", ".join([*parts, *(["optional"] if need.get("optional") else [])])
+
+
+def _matrix_text(matrix: dict[str, Any]) -> str:
+    cells = matrix.get("cells") or ()
+    if not cells:
+        return ""
+    parts = [f"{len(cells)} {'cell' if len(cells) == 1 else 'cells'} of {', '.join(cells[0])}"]
+    parts += ["fail_fast"] if matrix.get("fail_fast") else []
+    parts += [f"max_parallel {matrix['max_parallel']}"] if matrix.get("max_parallel") else []
+    return ", ".join(parts)
+
+
+def _supersedes(job: dict[str, Any]) -> str:
+    policy = job["spec"].get("supersede")
+    if not policy:
+        return ""
+    which = "queued builds" if policy == "queued" else "queued and running builds"
+    return which + (f" of one {job['supersede_key']}" if job.get("supersede_key") else "")
 
 
 def build_lines(build: dict[str, Any], look: Look) -> list[str]:
