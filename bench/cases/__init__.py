@@ -13,6 +13,7 @@ from bench.cases import (
     schedules,
     start,
     thousand,
+    why,
 )
 
 CASES: dict[str, Case] = {
@@ -34,4 +35,5 @@ CASES: dict[str, Case] = {
     "cluster-host": cluster.host_lost,
     "cluster-lost": cluster.agent_lost,
     "cluster-thousand": thousand.run,
+    "why": why.run,
 }

@@ -195,6 +195,19 @@ async def test_a_calendar_comes_with_or_before_its_jobs_and_goes_after_them(site
     await clone.run("push", "-q")
 
 
+async def test_a_limit_comes_with_or_before_its_jobs_and_goes_after_them(site: Site) -> None:
+    clone = await site.clone()
+    taker = b'#!/bin/sh\n# /// script\n# [tool.rota]\n# limits = ["licence"]\n# ///\ntrue\n'
+    await clone.commit({"jobs/taker": taker})
+    said = await clone.refused()
+    assert "remote: jobs/taker:4:13: no limit is called 'licence' (set it in settings.toml" in said
+    await clone.commit({"settings.toml": b"[limits]\nlicence = 1\n"})
+    await clone.run("push", "origin", "main")
+    await clone.commit({"settings.toml": b"[limits]\nlicense = 1\n"})
+    said = await clone.refused()
+    assert "no limit is called 'licence' (did you mean 'license'?)" in said
+
+
 async def test_other_files_are_left_alone(site: Site) -> None:
     clone = await site.clone()
     await clone.commit({"docs/logo.png": b"\x89PNG\0\0", "notes/berlin": b"\xff\xfe"})

@@ -32,7 +32,7 @@ from rota.core.events import (
     key_of,
 )
 from rota.core.fold import Cluster, apply, decode_picture, encode_picture
-from rota.core.job import Rate, Reason, Retry, Spec, Take
+from rota.core.job import ParamValue, Rate, Reason, Retry, Spec, Take
 from rota.core.labels import satisfies
 from rota.core.policy import Policy, Throttle
 from rota.core.states import State
@@ -181,7 +181,7 @@ class World:
         )
         project = self.random.choice(["web", "db", ""])
         job = f"{project}/j{kind}".removeprefix("/")
-        params = {"env": self.random.choice(["a", "b"])}
+        params: dict[str, ParamValue] = {"env": self.random.choice(["a", "b"])}
         self.write(
             BuildRequested(
                 at=self.now(), build=f"b{self.count}", job=job, spec=spec, params=params

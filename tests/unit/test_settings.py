@@ -6,7 +6,16 @@ from textwrap import dedent
 
 import pytest
 
-from rota.core.settings import Agents, Artifacts, Builds, Logs, Settings, parse_settings
+from rota.core.policy import Policy, Throttle
+from rota.core.settings import (
+    Agents,
+    Artifacts,
+    Builds,
+    Logs,
+    Settings,
+    parse_settings,
+    policy_of,
+)
 
 DAY = 86400.0
 
@@ -206,3 +215,59 @@ def test_a_faulty_key_keeps_its_default_and_the_others_are_read() -> None:
     assert [problem.line for problem in problems] == [1, 3]
     assert settings.timeout_s == 6 * 3600
     assert settings.logs == Logs(max_bytes=2 << 30)
+
+
+def test_limits_throttles_shares_and_ageing_are_read_and_are_the_folds_policy() -> None:
+    settings, problems = parse_settings(
+        dedent("""\
+            [limits]
+            licence = 5
+            "db.main" = 0
+            [[throttle]]
+            labels = "linux&&docker"
+            per_agent = 1
+            [[throttle]]
+            total = 40
+            [share]
+            web = 2
+            [queue]
+            ageing = 7
+            """)
+    )
+    assert problems == ()
+    assert policy_of(settings) == Policy(
+        limits={"licence": 5, "db.main": 0},
+        throttles=(Throttle("linux && docker", per_agent=1), Throttle(total=40)),
+        share={"web": 2},
+        ageing=7,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            "[limits]\nlicence = -1",
+            "settings.toml:2:11: limits.licence must be between 0 and 1000000",
+        ),
+        (
+            "[limits]\n'a b' = 1",
+            "settings.toml:2:1: limits.'a b' cannot be a limit's name: up to 64",
+        ),
+        ("[[throttle]]\nlabels = 'x'", "settings.toml:1:1: throttle[1] needs total or per_agent"),
+        ("[[throttle]]\nlabels = 'x &&'\ntotal = 1", "settings.toml:2:"),
+        (
+            "[share]\n'web/test' = 2",
+            "settings.toml:2:1: share.'web/test' is no project: write web,",
+        ),
+        ("[share]\nweb = 0", "settings.toml:2:7: share.web must be between 1 and 1000, not 0"),
+        (
+            "[queue]\nagein = 1",
+            "settings.toml:2:1: unknown key queue.agein (did you mean 'ageing'?)",
+        ),
+    ],
+)
+def test_a_fault_in_what_limits_is_told(text: str, fault: str) -> None:
+    found = faults(text)
+    assert len(found) == 1
+    assert found[0].startswith(fault)

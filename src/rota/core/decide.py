@@ -156,13 +156,16 @@ def _claims(cluster: Cluster, view: View, now: datetime, wakes: list[datetime]) 
         wakes.append(changes_at)
     fitting = [labels for labels in cluster.queue.ready if satisfies(labels, view.labels)]
     best: dict[str, list[QueueItem]] = {}
+    builds = cluster.picture.builds
     for labels in fitting:
+        projects = cluster.queue.ready[labels]
+        only = next(iter(projects)) if len(projects) == 1 else None
         for item in _mine(cluster, view, labels, free, now, wakes):
-            project = project_of(cluster.picture.builds[item[2]].job)
+            project = project_of(builds[item[2]].job) if only is None else only
             best.setdefault(project, []).append(item)
     for items in best.values():
         items.sort()
-    for build in _first(cluster, view, best, cluster.had(fitting), free, now):
+    for build in _first(cluster, view, best, free, now):
         yield Claim(build=build.id, attempt=build.attempt + 1, expect=build.last_seq)
 
 
@@ -171,8 +174,9 @@ def _mine(
 ) -> Iterator[QueueItem]:
     """Return, in order, the first builds with these labels that are this agent's to take."""
     queues = cluster.queue.ready[labels]
-    order = cluster.in_turn(queues, cluster.picture.shares.of(labels))
-    items = (item for item in order if item[2] not in view.claiming)
+    items = cluster.in_turn(queues, cluster.picture.shares.of(labels))
+    if view.claiming:
+        items = (item for item in items if item[2] not in view.claiming)
     possible = _possible(cluster, view, items, now)
     start, number = _share(cluster, view, labels, now, wakes)
     return islice(possible, start, start + min(number, free))
@@ -182,11 +186,15 @@ def _first(
     cluster: Cluster,
     view: View,
     queues: Mapping[str, Sequence[QueueItem]],
-    had: Mapping[str, float],
     free: int,
     now: datetime,
 ) -> Iterator[Build]:
-    """Yield the first of several projects' builds, as many as are free."""
+    """Return the first of several projects' builds, as many as are free."""
+    had: Mapping[str, float] = {}
+    if len(queues) > 1:
+        # What it could have run itself, whether more of that is queued or not.
+        known = cluster.picture.shares.had
+        had = cluster.had(labels for labels in known if satisfies(labels, view.labels))
     possible = _possible(cluster, view, cluster.in_turn(queues, had), now)
     return (cluster.picture.builds[item[2]] for item in islice(possible, free))
 

@@ -226,6 +226,14 @@ class Cluster:
             found = self._fitting[labels] = sorted(fit)
         return found
 
+    def compete(self, labels: str, others: str) -> bool:
+        """Whether some agent takes builds with either label expression."""
+        known = self._fitting.get(others)
+        if known is not None and len(known) < len(self.fitting(labels)):
+            return any(_takes(self.picture.agents[name], labels) for name in known)
+        agents = self.picture.agents
+        return any(satisfies(others, agents[name].labels) for name in self.fitting(labels))
+
     def free_slots(self, agent: str) -> int:
         """Return how many more builds an agent can run now, as far as the journal knows."""
         known = self.picture.agents.get(agent)
@@ -266,7 +274,7 @@ class Cluster:
     def in_turn(
         self, queues: Mapping[str, Sequence[QueueItem]], had: Mapping[str, float]
     ) -> Iterator[QueueItem]:
-        """Yield several projects' queued builds in order, given what each has had."""
+        """Return several projects' queued builds in order, given what each has had."""
         shares, policy = self.picture.shares, self.picture.policy
         return in_turn(queues, had, lambda project: shares.grain / policy.weight(project))
 

@@ -358,6 +358,11 @@ class Queue:
         for line in spot.lines.values() if spot is not None else ():
             yield from line.items[line.offered if blocked else 0 :]
 
+    def behind(self, build: Build) -> list[QueueItem]:
+        """Return those of a build's own line that may not begin yet."""
+        line = self.lines.get(Kind(build.spec.labels, project_of(build.job), wish_of(build)))
+        return line.items[line.offered :] if line is not None else []
+
     def pools_waited_at(self) -> Iterator[Pool]:
         """Yield the pools at which somebody is in line."""
         yield from self._spots

@@ -63,7 +63,7 @@ def in_turn(
     had: Mapping[str, float],
     cost: Callable[[str], float],
 ) -> Iterator[QueueItem]:
-    """Yield all items of several projects' queues in the order in which they would begin now.
+    """Return all items of several projects' queues in the order in which they would begin now.
 
     Args:
         queues: By project, each sorted.
@@ -71,9 +71,15 @@ def in_turn(
         cost: What one build more counts for a project.
     """
     if len(queues) == 1:
-        for queue in queues.values():
-            yield from queue
-        return
+        return iter(next(iter(queues.values())))
+    return _in_turn(queues, had, cost)
+
+
+def _in_turn(
+    queues: Mapping[str, Sequence[QueueItem]],
+    had: Mapping[str, float],
+    cost: Callable[[str], float],
+) -> Iterator[QueueItem]:
     heap = [
         (had.get(project, 0.0), queue[0][1], project, 0)
         for project, queue in queues.items()

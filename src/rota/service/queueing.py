@@ -7,7 +7,7 @@ done. Cost for one build: a look at all agents, and at what stands before it in 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 
 from rota.core.agents import Agent
@@ -36,7 +36,7 @@ def queued(cluster: Cluster, build: Build, now: datetime, troubles: Mapping[str,
         text = f"waits {wait} before attempt {build.attempt + 1}{because}"
         return _why(build, text, "time", until=build.not_before)
     limits = tuple(_wanting(cluster, build))
-    texts = [_wanting_text(it) for it in limits]
+    texts = [_wanting_text(it, build.ref) for it in limits]
     opens = cluster.queue.opens_at(build)
     is_late = opens is not None and not cluster.queue.rate_room(build, now)
     if is_late and opens is not None:
@@ -88,7 +88,7 @@ def _wanting(cluster: Cluster, build: Build) -> Iterator[m.Wanting]:
         yield m.Wanting(limit=view, take=demand.take, place=place)
 
 
-def _wanting_text(wanting: m.Wanting) -> str:
+def _wanting_text(wanting: m.Wanting, ref: str) -> str:
     limit, take = wanting.limit, wanting.take
     name = _limit_name(limit)
     if limit.capacity == 0:
@@ -101,7 +101,8 @@ def _wanting_text(wanting: m.Wanting) -> str:
     holders = [f"{it.build} on {it.agent}" for it in limit.holders]
     by = f" by {_some(holders)}" if holders else ""
     place = f", place {wanting.place} in its line" if wanting.place else ""
-    kept = f", the rest is kept for {limit.kept_for}" if limit.kept_for else ""
+    is_kept = limit.kept_for not in ("", ref)
+    kept = f", the rest is kept for {limit.kept_for}" if is_kept else ""
     return f"waits for {name}{more}: {limit.used} of {limit.capacity} taken{by}{kept}{place}"
 
 
@@ -150,14 +151,11 @@ def _in_order(cluster: Cluster, items: Iterable[QueueItem]) -> Iterator[QueueIte
     """Yield any queued builds in the order in which they would begin if they could."""
     builds = cluster.picture.builds
     queues: dict[str, list[QueueItem]] = {}
-    labels: dict[str, None] = {}
     for item in items:
-        build = builds[item[2]]
-        queues.setdefault(project_of(build.job), []).append(item)
-        labels[build.spec.labels] = None
+        queues.setdefault(project_of(builds[item[2]].job), []).append(item)
     for queue in queues.values():
         queue.sort()
-    return cluster.in_turn(queues, cluster.had(labels))
+    return cluster.in_turn(queues, cluster.had(cluster.picture.shares.had))
 
 
 def _place(items: Iterable[QueueItem], build_id: str) -> int | None:
@@ -245,19 +243,18 @@ def _throttled(cluster: Cluster, build: Build, agent: str) -> str | None:
 
 def _place_in_queue(cluster: Cluster, build: Build) -> int | None:
     """Return a build's place among all that some agent could take instead of it, from 1."""
-    own = set(cluster.fitting(build.spec.labels))
-    rivals = [
-        labels
-        for labels in cluster.queue.ready
-        if labels == build.spec.labels or not own.isdisjoint(cluster.fitting(labels))
-    ]
-    return _place(_ready(cluster, rivals), build.id)
+    labels = build.spec.labels
+    shares = cluster.picture.shares.had
+    both = dict.fromkeys((*cluster.queue.ready, *shares))
+    rivals = [it for it in both if it == labels or cluster.compete(labels, it)]
+    return _place(_ready(cluster, rivals, cluster.queue.behind(build), build.job), build.id)
 
 
-def _ready(cluster: Cluster, expressions: Iterable[str]) -> Iterator[QueueItem]:
-    """Yield all builds with these labels that may begin, in their order."""
-    expressions = list(expressions)
-    lists: dict[str, list[list[QueueItem]]] = {}
+def _ready(
+    cluster: Cluster, expressions: Collection[str], more: list[QueueItem], job: str
+) -> Iterator[QueueItem]:
+    """Yield all builds with these labels that may begin, in their order, and ``more`` of a job's."""
+    lists: dict[str, list[list[QueueItem]]] = {project_of(job): [more]} if more else {}
     for labels in expressions:
         for project, items in cluster.queue.ready.get(labels, {}).items():
             lists.setdefault(project, []).append(items)
@@ -298,7 +295,8 @@ async def queue(service: Service, request: m.QueueRequest, who: Principal) -> m.
 
 def _everybody(cluster: Cluster) -> Iterator[QueueItem]:
     queue, builds = cluster.queue, cluster.picture.builds
-    yield from _ready(cluster, queue.ready)
+    both = dict.fromkeys((*queue.ready, *cluster.picture.shares.had))
+    yield from _ready(cluster, both, [], "")
     behind = (it for line in queue.lines.values() for it in line.items[line.offered :])
     yield from _in_order(cluster, behind)
     for build_id in sorted(queue.delayed, key=queue.delayed.__getitem__):
