@@ -13,11 +13,13 @@ from bench.cases import (
     schedules,
     start,
     thousand,
+    webhook,
     why,
 )
 
 CASES: dict[str, Case] = {
     "latency": latency.run,
+    "webhook": webhook.run,
     "burst": burst.run,
     "log": log.run,
     "followers": followers.run,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from rota.core.triggers import (
     Push,
     Schedule,
     rule_id,
+    rule_text,
 )
 
 
@@ -157,3 +159,35 @@ def test_a_job_with_rules_survives_the_codec() -> None:
 )
 def test_a_bad_schedule_is_told_where(on: str, problem: str) -> None:
     assert faults(on) == [problem]
+
+
+def test_the_header_that_the_docs_show_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "triggers.md").read_text()
+    script = text.split("```bash\n")[1].split("```")[0]
+    job, problems = parse_header(script, name="a", path="jobs/a")
+    assert problems == ()
+    assert job is not None
+    assert [rule_text(rule) for rule in job.on] == [
+        "push to main, files src/** !**/*.md",
+        "pull request into main",
+        "after web/build failed or timed-out",
+        "event release.* data.channel=stable",
+        "webhook deploys",
+        r"chat deploy (?P<what>\w+) in #ops",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ('{ chat = "deploy (" }', "on[1].chat is no regular expression: missing ): deploy ("),
+        ('{ chat = "(?=x)" }', "on[1].chat is no regular expression: "),
+        ('{ event = "x", params = { a = "{" } }', "on[1].params.a has a lone '{'; write {{ for"),
+        ('{ event = "x", params = { a = "{a!r}" } }', "on[1].params.a has a lone '{'"),
+    ],
+)
+def test_what_no_trigger_could_fill_in_is_refused_with_the_header(rule: str, says: str) -> None:
+    script = f"#!/bin/sh\n# /// script\n# [tool.rota]\n# on = [ {rule} ]\n# ///\n"
+    _, (problem,) = parse_header(script, name="a", path="jobs/a")
+    assert problem.line == 4
+    assert problem.message.startswith(says)
