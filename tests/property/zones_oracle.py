@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import get_args
 
-from tests.harness.tzif import YEAR_2000, YEAR_2037, Change, distinct_zones
+from tests.harness.tzif import YEAR_2000, YEAR_2037, Change, changes, distinct_zones, zone_bytes
 
 from rota.core.timetable import Timetable
 from rota.core.triggers import Dst, Schedule
-from rota.core.zones import zone_names
+from rota.core.zones import find_zone, zone_names
 
 POLICIES: tuple[Dst, ...] = get_args(Dst)
 ALL = frozenset(range(60))
@@ -134,6 +134,24 @@ def faults(name: str, change: Change, rng: random.Random, rounds: int) -> Iterat
                 yield f"{name} {change} {policy} {expression.text}: differ in {when}"
 
 
+def span_faults(name: str) -> list[str]:
+    """Return where the spans of a zone from 1970 to 2037 are not what its file says."""
+    zone = find_zone(name)
+    expected = {it.at: it for it in changes(zone_bytes(name)) if 0 <= it.at < YEAR_2037}
+    found = {}
+    instant = 0
+    while instant < YEAR_2037:
+        span = zone.span(instant)
+        if span.gap and span.start >= 0:
+            found[span.start] = (span.before, span.offset)
+        instant = span.end
+    return [
+        f"{name}: {it}"
+        for it in found.keys() ^ expected.keys()
+        | {it for it in expected if found.get(it) != (expected[it].before, expected[it].after)}
+    ]
+
+
 def all_changes(limit: int = 0, rng: random.Random | None = None) -> list[tuple[str, Change]]:
     """Return the changes from 2000 to 2037 of all zones, or ``limit`` of them by chance."""
     names = zone_names()
@@ -157,6 +175,7 @@ def main() -> int:
     rng = random.Random(args.seed)
     cases = all_changes(args.limit, rng)
     bad = [text for name, change in cases for text in faults(name, change, rng, args.rounds)]
+    bad += [text for name in {name for name, _ in cases} for text in span_faults(name)]
     for text in bad[:20]:
         print(text)
     checked = len(cases) * args.rounds * len(POLICIES)

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.harness.tzif import YEAR_2037, changes, zone_bytes
+from tests.harness.tzif import zone_bytes
+from tests.property.zones_oracle import span_faults
 
 from rota.core import zones
 from rota.core.zones import Span, UnknownZoneError, find_zone, zone_hint, zone_names
@@ -55,27 +56,9 @@ def test_changes_of_all_kinds_are_known(name: str, instant: str, gap: int) -> No
 
 
 def test_the_spans_are_those_of_the_files() -> None:
-    """All zones are gone through at length by the torture; here some by chance."""
+    """``python -m tests.property.zones_oracle`` goes through all zones; here are some by chance."""
     for name in random.Random(2026).sample(sorted(zone_names()), 25):
         assert list(span_faults(name)) == []
-
-
-def span_faults(name: str) -> list[str]:
-    """Return where the spans of a zone from 1970 to 2037 are not what its file says."""
-    zone = find_zone(name)
-    expected = {it.at: it for it in changes(zone_bytes(name)) if 0 <= it.at < YEAR_2037}
-    found = {}
-    instant = 0
-    while instant < YEAR_2037:
-        span = zone.span(instant)
-        if span.gap and span.start >= 0:
-            found[span.start] = (span.before, span.offset)
-        instant = span.end
-    return [
-        f"{name}: {it}"
-        for it in found.keys() ^ expected.keys()
-        | {it for it in expected if found.get(it) != (expected[it].before, expected[it].after)}
-    ]
 
 
 def test_a_zone_is_that_of_the_package_whatever_the_machine_has(tmp_path: Path) -> None:
