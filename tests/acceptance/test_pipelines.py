@@ -31,7 +31,9 @@ def results(agent: Daemon, ref: str) -> dict[str, str]:
     return {f"{it['job']}#{it['number']}": it["result"] or it["state"] for it in tree(agent, ref)}
 
 
-def test_a_diamond_is_built_in_order_and_what_it_made_is_handed_on(agent: Daemon) -> None:
+def test_a_diamond_is_built_in_order_and_what_it_made_is_handed_on(
+    agent: Daemon, tmp_path: Path
+) -> None:
     add(agent, "d/base", 'artifacts = ["out/*"]', "mkdir out; echo made >out/file")
     for side in ("left", "right"):
         need = '{ job = "d/base", artifacts = ["out/*"] }'
@@ -41,6 +43,10 @@ def test_a_diamond_is_built_in_order_and_what_it_made_is_handed_on(agent: Daemon
     add(agent, "d/top", f"needs = [{needs}]", "cat left right; echo $ROTA_NEEDS")
     done = agent.run("run", "d/top", "-f")
     assert done.stdout == "left\nright\nd/left#1 d/right#1\n", done.stderr
+    agent.ok("artifacts", "get", "d/base#1", "out/*", "-o", str(tmp_path))
+    assert (tmp_path / "out" / "file").read_text() == "made\n"
+    none = agent.run("artifacts", "get", "d/base#1", "*.zip")
+    assert "d/base#1 left nothing that matches '*.zip'" in none.stderr
     builds = {it["job"]: it for it in tree(agent, "d/top")}
     assert len(builds) == 4
     assert builds["d/base"]["finished_at"] <= builds["d/left"]["started_at"]
@@ -120,3 +126,13 @@ def test_a_circle_is_refused_by_add_and_by_push(agent: Daemon, tmp_path: Path) -
     refused = agent.run("edit", "c/one", "-", stdin=script('needs = ["c/two"]'))
     assert refused.returncode == 2
     assert "jobs/c/one:4:12: c/one would wait for itself: c/one → c/two → c/one" in refused.stderr
+
+
+def test_exec_runs_a_job_alone_whatever_it_needs_elsewhere(agent: Daemon, tmp_path: Path) -> None:
+    header = 'needs = ["gone"]\nlimits = ["none"]\napprove = {}\nmatrix = { n = [1, 2] }'
+    (tmp_path / "job").write_text(script(header) + "echo $n\n")
+    assert sorted(agent.ok("exec", str(tmp_path / "job")).split()) == ["1", "2"]
+    assert agent.ok("exec", str(tmp_path / "job"), "n=2") == "2\n"
+    refused = agent.run("exec", str(tmp_path / "job"), "n=3")
+    assert refused.returncode == 2
+    assert "error: no cell of job's matrix has n=3\n\nhint: there is n=1 or n=2" in refused.stderr

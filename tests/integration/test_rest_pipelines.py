@@ -150,3 +150,23 @@ async def test_a_matrix_that_does_not_fit_into_one_event_is_refused_in_words(her
     reply = await here.ask("POST", "/v1/jobs/m/builds", body={})
     assert reply.status == 400
     assert "bytes, the limit is 900000" in reply.json()["detail"]
+
+
+async def test_artifacts_that_are_not_there_or_not_alike_are_named(here: Here) -> None:
+    await add(here, "m", "stdin = true\nmatrix = { n = [1, 2] }", HANGS)
+    await add(here, "use", 'needs = [{ job = "m", artifacts = ["out/*"] }]')
+    await add(here, "other", 'needs = [{ job = "m", artifacts = ["**/*.zip"] }]')
+    for job, fault in (
+        ("use", "m#1 and m#2 both left 'out/file', and not the same"),
+        ("other", "m#6 left nothing that matches '**/*.zip'"),
+    ):
+        build = await here.run(job)
+        cells = (await here.ask("GET", "/v1/builds?job=m&state=live")).json()
+        for cell in (it for it in cells if it["cell"]):
+            attempt = await here.running(cell["id"])
+            path = f"/v1/builds/{cell['id']}/artifacts/out/file"
+            reply = await here.ask("PUT", path, body=cell["id"].encode())
+            assert reply.status == 201, reply.text
+            await attempt.send(b"", eof=True)
+        done = await here.finished(build["id"])
+        assert (done["reason"], done["message"]) == ("agent-error", fault)

@@ -79,6 +79,7 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
         labels=labels_of(host, "", {}),
         slots=1,
     )
+    fault: InputError | None = None
     try:
         async with run_the_agent(me, ports, stop=interrupted.set) as agent:
             return await run_solo(
@@ -89,8 +90,17 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
                 who=getpass.getuser(),
                 interrupted=interrupted,
             )
+    except* InputError as faults:
+        fault = _first(faults)
     finally:
         watcher.close()
+    assert fault is not None
+    raise fault
+
+
+def _first(faults: BaseExceptionGroup[InputError]) -> InputError:
+    first = faults.exceptions[0]
+    return first if isinstance(first, InputError) else _first(first)
 
 
 def _write_out(data: bytes) -> None:
