@@ -298,6 +298,14 @@ class Journal:
         self.events.append(event)
         self.last[key] = seq = len(self.events)
         change = apply(self.truth, seq, event)
+        if (
+            isinstance(event, BuildStarted)
+            and change.build is not None
+            and change.build.fence == seq
+        ):
+            # Not void: a claim beyond a limit is one that nobody runs by.
+            assert (event.build, event.attempt) not in self.runs
+            self.runs[event.build, event.attempt] = event.agent
         for build in change.sealed:
             before = self.sealed.get(build.id)
             again = before is None or before.last_seq < build.requested_seq or before != build
@@ -316,8 +324,6 @@ class Journal:
                 build = picture.builds[event.build]
                 assert build.state is State.QUEUED, f"{event.build} is claimed while {build.state}"
                 assert event.attempt == build.attempt + 1
-                assert (event.build, event.attempt) not in self.runs
-                self.runs[event.build, event.attempt] = event.agent
             case BuildFinished(reason=Reason.LOST) if fence is not None:
                 assert event.agent == picture.leader, f"{event.agent} gave {event.build} up (P6)"
             case LeaderElected():

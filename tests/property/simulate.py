@@ -37,6 +37,7 @@ from rota.core.decide import (
     decide,
     expected,
 )
+from rota.core.demands import wish_of
 from rota.core.events import (
     AgentDrained,
     AgentJoined,
@@ -130,6 +131,7 @@ class Host:
     def _begin(self) -> None:
         self.life += 1
         self.claiming: set[str] = set()
+        self.tokens: dict[object, int] = {}
         self.losing: set[str] = set()
         self.is_sealing = self.is_stepping = self.is_live = self.is_folding = False
         self.is_stopping = False
@@ -249,11 +251,22 @@ class Host:
         for seq in range(start + 1, min(start + count, len(events)) + 1):
             event = events[seq - 1]
             change = apply(self.cluster, seq, event)
+            self._check_limits(change.build, seq)
             self._noted(seq, event)
             if self.is_live:
                 self._react(change, event)
         if self.is_live and self.world.clock.random.random() < 0.05:
             self.snapshot = self.world.copy(self.cluster)
+
+    def _check_limits(self, build: Build | None, seq: int) -> None:
+        """Judge a claim: nothing has more holders than there is, and no later one a smaller token."""
+        if build is None or build.state is not State.RUNNING or build.fence != seq:
+            return
+        for demand in wish_of(build).demands:
+            use = self.cluster.queue.pools.use(demand.pool)
+            assert use.used <= demand.capacity, f"{demand.pool} has {use.holders}"
+            assert self.tokens.get(demand.pool, 0) < seq
+            self.tokens[demand.pool] = seq
 
     def _noted(self, seq: int, event: Event) -> None:
         if self.is_live:
@@ -833,6 +846,7 @@ class World:
             labels=random.choice(LABELS),
             priority=random.choice([0, 0, 1]),
             exclusive=random.random() < 0.3,
+            concurrency=random.choice([0, 0, 2]),
             retry=Retry(times=random.choice([0, 5]), delay_s=random.choice([0.0, 2.0])),
         )
         build = f"b{self.new_number()}"
