@@ -112,3 +112,20 @@ async def test_a_circle_ends_and_is_told(here: Here) -> None:
     assert "25 builds have set one another off" in failed["why"]
     assert "round in a circle" in failed["why"]
     assert sum(here.service.world.last_number(job) for job in "ab") == 26
+
+
+async def test_a_circle_by_way_of_a_script_ends_as_well(here: Here) -> None:
+    """A script that says something, or runs a job, passes on how deep it is."""
+    await here.put("a", script('{ after = "b" }'))
+    await here.put("b")
+    await here.put("c", script('{ event = "again" }'))
+    first = await here.run("b")
+    (one,) = await builds(here, "a", 1)
+    reply = await here.ask("POST", "/v1/jobs/b/builds", body={}, Rota_Build=one["id"])
+    assert reply.json()["trigger"]["depth"] == one["trigger"]["depth"] == 1
+    two = (await builds(here, "a", 2))[1]
+    assert two["trigger"]["depth"] == 2
+    await here.ask("POST", "/v1/events", body={"type": "again"}, Rota_Build=two["id"])
+    (three,) = await builds(here, "c", 1)
+    assert three["trigger"]["depth"] == 3
+    assert "depth" not in first["trigger"]

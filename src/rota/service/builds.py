@@ -50,7 +50,11 @@ async def run(service: Service, request: m.RunRequest, who: Principal) -> Build:
         job=definition.job.name,
         params=request.params,
         trigger=Trigger(
-            kind="build" if who.build else "manual", by=who.name, source=who.build, key=request.key
+            kind="build" if who.build else "manual",
+            by=who.name,
+            source=who.build,
+            key=request.key,
+            depth=parent.trigger.depth if parent is not None else 0,
         ),
         priority=request.priority,
         only=request.only,
