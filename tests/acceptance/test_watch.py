@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness import forges as f
 from tests.harness.daemon import Daemon, daemon, wait_until
 from tests.harness.repos import Repo
 
@@ -27,13 +30,26 @@ echo tested
 
 
 @pytest.fixture(scope="module")
-def here() -> Iterator[Daemon]:
+def github() -> Iterator[Path]:
+    """A folder that this machine's git takes for github.com."""
+    folder = Path(tempfile.mkdtemp(prefix="rota-github-"))
+    (folder / ".gitconfig").write_text(
+        f'[url "file://{folder}/"]\n\tinsteadOf = https://github.com/\n'
+    )
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def here(github: Path) -> Iterator[Daemon]:
     folder = Path(tempfile.mkdtemp(prefix="rota-watch-"))
-    try:
-        with daemon(folder / "data") as running:
-            yield running
-    finally:
-        shutil.rmtree(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(github))
+        try:
+            with daemon(folder / "data") as running:
+                yield running
+        finally:
+            shutil.rmtree(folder)
 
 
 def jobs(here: Daemon, watch: str) -> list[str]:
@@ -159,3 +175,58 @@ def test_what_is_wrong_with_a_watch_is_said(here: Daemon, tmp_path: Path) -> Non
     wait_until("told", lambda: [it for it in here.json("status")["trouble"] if "none" in it])
     here.ok("unwatch", "none")
     assert "no repository is watched" in here.run("watches").stderr
+
+
+def post(here: Daemon, call: f.Call) -> Any:
+    hook = here.json("hook", "forge")
+    headers = call.signed(hook["secret"], int(time.time()))
+    request = urllib.request.Request(hook["url"], call.body, headers)
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.loads(answer.read())
+
+
+def test_a_fork_waits_for_somebody_s_word_and_is_not_trusted(here: Daemon, github: Path) -> None:
+    script = "#!/bin/sh\necho trusted=$ROTA_TRUSTED $ROTA_PULL_REQUEST into $ROTA_GIT_BASE; ls\n"
+    repo = Repo(github / "ann" / "web.git")
+    repo.commit("first", {".rota/jobs/a": script})
+    url = "https://github.com/ann/web.git"
+    here.ok("watch", url, "--name", "lib", "--branches", "main", "--pull-requests")
+    wait_until("adopted", lambda: jobs(here, "lib"))
+    fork = Repo(github / "eve" / "web.git")
+    fork.git("pull", "-q", repo.url, "main")
+    fork.git("checkout", "-q", "-b", "more")
+    head = fork.commit("forked", {"theirs": "x"}, who="bob")
+    repo.commit("meanwhile")
+    post(here, f.github_pull("opened", head, "eve/web"))
+    wait_until("its jobs are here", lambda: builds(here, "lib/pull-7/a"))
+    build = here.build("lib/pull-7/a#1")
+    assert (build["state"], build["held"]) == ("held", ["approval"])
+    assert "somebody must approve it" in here.ok("why", "lib/pull-7/a#1")
+    here.ok("approve", "lib/pull-7/a#1")
+    build = here.until("lib/pull-7/a#1", "finished")
+    assert build["result"] == "passed", here.ok("log", "lib/pull-7/a#1")
+    log = here.ok("log", "lib/pull-7/a#1")
+    assert "trusted=false 7 into main\n" in log
+    assert {"theirs", "meanwhile"} <= set(log.split())
+    assert f"pull request 7, {head[:12]} into main" in here.ok("show", "lib/pull-7/a#1")
+
+    # It conflicts: that is the build's end, in words.
+    head = fork.commit("conflict", {"one": "theirs"}, who="bob")
+    repo.commit("other", {"one": "ours"})
+    post(here, f.github_pull("synchronize", head, "eve/web"))
+    wait_until("again", lambda: len(builds(here, "lib/pull-7/a")) == 2)
+    here.ok("approve", "lib/pull-7/a#2")
+    build = here.until("lib/pull-7/a#2", "finished")
+    assert (build["result"], build["reason"]) == ("errored", "checkout")
+    assert "conflicts in one" in build["message"]
+
+    # One of the repository's own people needs no word.
+    repo.git("checkout", "-q", "-b", "fix")
+    own = repo.commit("own")
+    repo.git("checkout", "-q", "main")
+    post(here, f.github_pull("synchronize", own))
+    wait_until("own", lambda: len(builds(here, "lib/pull-7/a")) == 3)
+    assert here.until("lib/pull-7/a#3", "finished")["result"] == "passed"
+    post(here, f.github_pull("closed", own))
+    wait_until("closed", lambda: jobs(here, "lib") == ["lib/main/a"])
+    here.ok("unwatch", "lib")

@@ -648,7 +648,8 @@ def _requested(cluster: Cluster, seq: int, event: BuildRequested, number: int) -
     # What waits for others is held, and judged at once: it may be let go by the same event.
     held = event.held
     # A group's approval holds its cells as well.
-    if event.spec.approve is not None and not event.cell and APPROVAL not in held:
+    is_asked = event.spec.approve is not None or _is_foreign(event)
+    if is_asked and not event.cell and APPROVAL not in held:
         held = (*held, APPROVAL)
     is_held = held or event.needs or event.group or event.cell
     return Build(
@@ -674,6 +675,14 @@ def _requested(cluster: Cluster, seq: int, event: BuildRequested, number: int) -
         cell=event.cell,
         lane=event.lane,
     )
+
+
+def _is_foreign(event: BuildRequested) -> bool:
+    """Whether what is to run is from somebody who may not write to the repository.
+
+    What a build asks for that was approved is not asked about again.
+    """
+    return event.trigger.data.get("fork") == "true" and event.trigger.kind != "build"
 
 
 def _revived(cluster: Cluster, seq: int, event: BuildRetried, record: Build) -> Build | None:

@@ -13,6 +13,7 @@ from rota.core.build import Build, Trigger
 from rota.core.definitions import Definition
 from rota.core.events import BuildCancelled, BuildRetried
 from rota.core.ids import ID_ALPHABET, ID_LENGTH, derived_id, parse_build_ref, parse_job_name
+from rota.core.origin import source_data
 from rota.core.pipelines import Wish, plan
 from rota.core.problem import nearest
 from rota.core.revival import revival
@@ -55,6 +56,7 @@ async def run(service: Service, request: m.RunRequest, who: Principal) -> Build:
             source=who.build,
             key=request.key,
             depth=parent.trigger.depth if parent is not None else 0,
+            data=source_data(parent) if parent is not None else {},
         ),
         priority=request.priority,
         only=request.only,

@@ -7,6 +7,7 @@ on when the mirror is repacked or removed, also inside a container; and one git 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 from collections.abc import Mapping
@@ -209,11 +210,12 @@ class GitCheckout:
         if want.head_url and not (is_local(want.head_url) and not is_local(want.url)):
             theirs = await self._mirror(Revision(url=want.head_url), 0)
             with theirs.used():
-                wanted = [f"refs/heads/{want.head}"] if want.head else [want.commit]
-                await theirs.fetch(wanted)
-                if await theirs.has(want.commit):
-                    await theirs.link(mirror.path)
-                    return
+                for ref in filter(None, (want.head and f"refs/heads/{want.head}", want.commit)):
+                    with contextlib.suppress(CheckoutError):
+                        await theirs.fetch([ref])
+                    if await theirs.has(want.commit):
+                        await theirs.link(mirror.path)
+                        return
         raise fault or CheckoutError(f"{shown(want.url)} no longer has {want.commit}")
 
     async def _fetched(self, mirror: Mirror, ref: str, commit: str, depth: int) -> str:
