@@ -18,16 +18,20 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from rota.agent.exclusive import Leases
+from rota.agent.finaliser import Finaliser
+from rota.agent.moments import Moments
 from rota.agent.patience import persist
 from rota.agent.shipper import Shipper
 from rota.agent.sources import MARK, Sources, variables
 from rota.agent.workplace import Workplace, work
-from rota.core.build import Build
+from rota.core.build import Annotation, Build
 from rota.core.events import BuildCheckedOut, BuildFinished
 from rota.core.job import Reason
+from rota.core.people import open_questions
 from rota.core.scm import Scm, Source
 from rota.core.settings import Settings
 from rota.core.states import Result, State, result_of
+from rota.core.steps import Step
 from rota.core.surroundings import Identity, Place, environment, marker_of
 from rota.errors import ConflictError, ExecutionError, RotaError, StaleError
 from rota.ports.clock import Clock
@@ -62,6 +66,10 @@ class Active:
     live: LiveLog | None = None
     stopped_for: Reason | None = None
     last_growth: float = 0.0
+    is_finalising: bool = False  # its script has ended
+    reason: Reason | None = None  # once the script has ended, and what comes after it
+    remarks: tuple[Annotation, ...] = ()
+    late_steps: tuple[Step, ...] = ()
     shipper: Shipper | None = None
     shipping: asyncio.Task[int] | None = None
     watch: Watch | None = None
@@ -116,8 +124,8 @@ class Runner:
     def stop(self, build_id: str, reason: Reason) -> None:
         """End a build that runs here, for ``reason``. Later reasons do not replace the first."""
         active = self.active.get(build_id)
-        if active is None or active.stopped_for is not None:
-            return
+        if active is None or active.stopped_for is not None or active.is_finalising:
+            return  # what comes after the script has a time of its own
         active.stopped_for = reason
         with contextlib.suppress(OSError):
             (active.home / STOP_FILE).write_text(reason)
@@ -287,10 +295,15 @@ class Runner:
         build = active.build
         if active.shipping is None:
             await self._begin_log(active, adopt=adopt)
+        finaliser = Finaliser(self.executor, self.clock, build, active.home)
+        active.is_finalising = adopt and finaliser.has_begun
         try:
             self._set_limits(active, adopt=adopt)
             with self._kept(active, running):
                 ended = await running.wait()
+            if not active.is_finalising:
+                await running.terminate(0)
+            active.reason = await self._finalise(active, ended, finaliser)
             await running.terminate(0)
         finally:
             self._close_log(active)
@@ -298,13 +311,39 @@ class Runner:
         failed = await self.keep(build, work(active.home)) if build.spec.artifacts else []
         return self._judge(active, ended, log_bytes, failed)
 
+    async def _finalise(self, active: Active, ended: Exit, finaliser: Finaliser) -> Reason:
+        """Run what comes after the script, and return why the attempt ended."""
+        reason = active.stopped_for or _reason(ended)
+        given_up = reason is Reason.LOST and active.build.spec.exclusive
+        if active.build.spec.finaliser is None or given_up:
+            return reason  # of one that is exclusive, another attempt may run by now
+        active.is_finalising = True
+        for timer in active.timers:
+            timer.cancel()
+        reason = finaliser.begin(reason, ended.code)
+        result = result_of(reason, ended.code)
+        task = self._task(active, Path("/bin/sh"))
+        over = await finaliser.run(task, result, reason, ended.code)
+        active.late_steps = (over.step,)
+        if over.fault:
+            level = "error" if over.is_required else "warning"
+            note = Annotation(
+                level=level, title="finally", message=over.fault, offset=over.step.offset
+            )
+            active.remarks = (note,)
+        return (
+            Reason.FINALLY
+            if over.fault and over.is_required and result is Result.PASSED
+            else reason
+        )
+
     async def _begin_log(self, active: Active, *, adopt: bool) -> None:
         build = active.build
         key = LogKey(build.id, build.attempt)
         log = active.home / "log"
         if adopt:
             log.touch()
-        active.live = live = LiveLog(log)
+        active.live = live = LiveLog(log, Moments(active.home, self.clock).at)
         shipped = await persist("log", lambda: self.logs.end(key)) if adopt else 0
         active.shipper = shipper = Shipper(key, live, self.logs, shipped=shipped)
         self.world.live_logs[build.id, build.attempt] = live
@@ -333,7 +372,8 @@ class Runner:
     def _judge(
         self, active: Active, ended: Exit, log_bytes: int, failed: list[str]
     ) -> BuildFinished:
-        reason = active.stopped_for or _reason(ended)
+        reason = active.reason or active.stopped_for or _reason(ended)
+        is_passed = result_of(reason, ended.code) is Result.PASSED
         scanner = active.live.scanner if active.live is not None else None
         fact = self._finished(
             active,
@@ -348,7 +388,9 @@ class Runner:
             signal=ended.signal,
             log_bytes=log_bytes,
             usage=ended.usage,
-            annotations=scanner.shown_annotations(),
+            annotations=(*scanner.shown_annotations(), *active.remarks),
+            steps=(*scanner.shown_steps(), *active.late_steps),
+            step="" if is_passed else scanner.failed_step,
         )
 
     def _finished(
@@ -391,6 +433,9 @@ class Runner:
         limit = active.build.spec.idle_timeout_s
         if limit is None or self.active.get(active.build.id) is not active:
             return
+        now = self.world.cluster.picture.builds.get(active.build.id)
+        if now is not None and open_questions(now):
+            active.last_growth = self.clock.monotonic()  # it is silent since it waits for a person
         left = active.last_growth + limit - self.clock.monotonic()
         if left <= 0:
             self.stop(active.build.id, Reason.NO_OUTPUT)

@@ -168,10 +168,10 @@ class LogView:
     def _drawn(self, command: re.Match[str]) -> str | None:
         """Return how a workflow command looks; ``None`` for one that we do not know."""
         name = command[1].lower()
-        if name in ("endgroup", "add-mask"):
+        if name in ("endgroup", "endstep", "add-mask"):
             return ""
         message = _unescaped(command[3])
-        if name == "group":
+        if name in ("group", "step"):
             return self._styled("1", f"{self._mark} {message}")
         if name == "debug":
             return self._styled("2", f"debug: {message}")

@@ -283,6 +283,8 @@ def result_line(build: dict[str, Any], look: Look) -> str:
         line += f" in {ran(look, build)}"
     if what == "failed" and build.get("reason") == "script":
         line += f", exit code {build.get('exit_code')}"
+        if build.get("step"):
+            line += f", in step {clean(build['step'])}"
     elif build.get("reason") not in (None, "script", "cancelled"):
         line += f" ({build['reason']})"
     return line + (f": {clean(build['message'])}" if build.get("message") else "")

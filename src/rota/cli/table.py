@@ -761,7 +761,7 @@ COMMANDS: tuple[Command, ...] = (
         name="log",
         group=_BUILDS,
         call="log:log",
-        verbs=("log", "build", "grep"),
+        verbs=("log", "build", "grep", "steps"),
         args=(
             Arg(
                 ("build",),
@@ -787,6 +787,9 @@ COMMANDS: tuple[Command, ...] = (
             Arg(("--after",), ("grep.after",), metavar="TIME"),
             Arg(("--before",), ("grep.before",), metavar="TIME"),
             Arg(("--attempt",), ("log.attempt",), kind="int", metavar="N"),
+            Arg(
+                ("--step",), help="only the step of this name, of the last attempt", metavar="NAME"
+            ),
             Arg(("--offset",), ("log.offset",), kind="int", metavar="N"),
             Arg(("--line",), ("log.line",), kind="int", metavar="N"),
             Arg(("--limit",), ("log.limit",), kind="int", metavar="N"),
@@ -883,6 +886,32 @@ COMMANDS: tuple[Command, ...] = (
             ("rota artifacts get 'web/test#7' dist/shop.whl", ""),
             ("rota artifacts put report.html", "from inside a build"),
         ),
+        has_json=True,
+    ),
+    Command(
+        name="step",
+        group=_BUILDS,
+        call="step:step",
+        help="name a part of a script: its time, log and status are told apart",
+        more="Without a command the step lasts until the next one, or the script's end. With one it is\n"
+        "run, and its exit status is the answer. ::group::NAME in a log is a step as well.",
+        args=(
+            Arg(("name",), help="what to call it", metavar="NAME"),
+            Arg(("command",), help="-- and a command to run", many="*", metavar="COMMAND"),
+        ),
+        examples=(
+            ("rota step 'unit tests'", "in a job's script"),
+            ("rota step build -- make -j4", ""),
+        ),
+        has_data=False,
+    ),
+    Command(
+        name="steps",
+        group=_BUILDS,
+        call="step:steps",
+        verbs=("steps",),
+        args=(_build("steps.build"),),
+        examples=(("rota steps 'web/test#7'", "names, times, results"),),
         has_json=True,
     ),
     Command(

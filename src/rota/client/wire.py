@@ -309,6 +309,14 @@ ROUTES: dict[str, Route] = {
             "eof": "close the standard input afterwards",
         },
     ),
+    "steps": Route(
+        "GET",
+        "/v1/builds/{build}/steps",
+        "list the steps of a build's last attempt, also while it runs",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+        },
+    ),
     "approve": Route(
         "POST",
         "/v1/builds/{build}/approve",

@@ -14,6 +14,7 @@ from rota.core.job import Int, ParamValue, Reason, Spec
 from rota.core.questions import Question
 from rota.core.scm import Source
 from rota.core.states import Move, Result, State, next_state
+from rota.core.steps import Step
 
 
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -165,6 +166,8 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     approval: Approval | None = None  # what was said where it had to be approved
     asked_at: Instant | None = None  # since when nothing but an approval is missing
     questions: tuple[Question, ...] = ()
+    steps: tuple[Step, ...] = ()  # of the present attempt, once it has ended
+    step: str = ""  # the one in which its script failed
 
     source: Source | None = None  # what was checked out for it
 

@@ -23,6 +23,7 @@ from rota.core.questions import Question
 from rota.core.retention import Swept
 from rota.core.schedules import Scheduled, Skip
 from rota.core.scm import Source
+from rota.core.steps import Step
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The key of elections: the sequence of its last event is what a leader's writes are fenced by.
@@ -158,6 +159,8 @@ class BuildFinished(Fact, frozen=True, kw_only=True, tag="build.finished"):
     log_bytes: Int = 0
     usage: Usage = Usage()
     annotations: tuple[Annotation, ...] = ()
+    steps: tuple[Step, ...] = ()
+    step: str = ""  # in which the script failed
 
 
 class BuildCancelled(Fact, frozen=True, kw_only=True, tag="build.cancelled"):

@@ -822,6 +822,8 @@ def _finished(build: Build, event: BuildFinished) -> Build | None:
         log_bytes=event.log_bytes,
         usage=event.usage,
         annotations=event.annotations,
+        steps=event.steps,
+        step=event.step,
         is_waiting=False,
     )
     if over is None or not wants_retry(over):
@@ -862,6 +864,8 @@ def _again(build: Build, at: datetime, delay_s: float, move: Move) -> Build:
         log_bytes=0,
         usage=Usage(),
         annotations=(),
+        steps=(),
+        step="",
         # Who said no is asked again; who said yes is not.
         approval=build.approval if build.approval is not None and build.approval.approved else None,
         asked_at=None,

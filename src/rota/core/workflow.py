@@ -11,12 +11,14 @@ cannot be masked for its size hides the whole log: a secret is never shown for w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import msgspec
 from msgspec.structs import replace
 
 from rota.core.build import Annotation
+from rota.core.steps import COMMANDS, Step, Steps
 
 MAX_ANNOTATIONS = 50
 #: A command of more bytes is text. Fifty annotations must fit into one event, escaped as JSON.
@@ -30,13 +32,19 @@ MAX_MASK = 16 * 1024
 MAX_MASKS = 500
 MAX_MASKS_BYTES = 256 * 1024
 LEVELS = ("error", "warning", "notice")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HIDDEN = "the log is hidden: there is more to mask than can be kept in mind"
 
 _COMMAND = re.compile(rb"::([A-Za-z][A-Za-z-]*)(?: ([^\r\n]*?))?::(.*)", re.DOTALL)
 _MASK = re.compile(rb"::add-mask(?: [^\r\n]*?)?::(.*)", re.DOTALL | re.IGNORECASE)
 _COLONS = re.compile(rb"::")
-_NEXT = re.compile(rb"\n::(?i:add-mask|error|warning|notice)")
-_NEXT_MASK = re.compile(rb"\n::(?i:add-mask)")
+#: What a line begins with that matters, by whether annotations and steps are taken still.
+_NEXT = {
+    (True, True): re.compile(rb"\n::(?i:add-mask|error|warning|notice|(?:end)?group|(?:end)?step)"),
+    (True, False): re.compile(rb"\n::(?i:add-mask|error|warning|notice)"),
+    (False, True): re.compile(rb"\n::(?i:add-mask|(?:end)?group|(?:end)?step)"),
+    (False, False): re.compile(rb"\n::(?i:add-mask)"),
+}
 _MASK_HEAD = b"::add-mask"
 _ALL_HIDDEN = bytes(byte if byte in b"\r\n" else ord("*") for byte in range(256))
 
@@ -158,10 +166,13 @@ def _open_tail(line: bytes, value: bytes) -> int:
 class Scanner:
     """Reads a log once from its start; knows annotations, masks, and what may be shown.
 
-    ``end`` is how many bytes were fed; ``safe_end`` how many of them may be shown now.
+    ``end`` is how many bytes were fed; ``safe_end`` how many of them may be shown now. ``time`` says
+    when what stands at a byte of the log was read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, time: Callable[[int], datetime] = lambda _: EPOCH) -> None:
+        self.steps = Steps(time)
+        self.failed_step = ""
         self.masks = Masks()
         self.annotations: list[Annotation] = []
         self.end = 0
@@ -185,6 +196,12 @@ class Scanner:
             self._command(self._line, self.end - len(self._line))
         self._line = None
         self.safe_end = self.end
+        self.failed_step = self._masked(self.steps.failed())
+        self.steps.finish(self.end)
+
+    def shown_steps(self) -> tuple[Step, ...]:
+        """Return the steps so far, their names as they may be shown."""
+        return tuple(replace(step, name=self._masked(step.name)) for step in self.steps.all)
 
     def shown_annotations(self) -> tuple[Annotation, ...]:
         """Return the annotations as they may be shown, and what there is to say of the log."""
@@ -237,7 +254,7 @@ class Scanner:
         # as `bytes.find` at two or three characters, and every byte of a log comes by here.
         if _COLONS.search(data, position) is None:
             return None
-        wanted = _NEXT if len(self.annotations) < MAX_ANNOTATIONS else _NEXT_MASK
+        wanted = _NEXT[len(self.annotations) < MAX_ANNOTATIONS, not self.steps.is_full]
         match = wanted.search(data, position)
         return None if match is None else match.start() + 1
 
@@ -278,12 +295,15 @@ class Scanner:
             self.masks.add(mask[1])
             self.masks.add(_unescape_data(mask[1]))
             self._note_hidden(offset)
-        elif len(self.annotations) < MAX_ANNOTATIONS and (command := parse_command(line)):
-            self._annotate(command, offset)
+        elif command := parse_command(line):
+            if command.name in COMMANDS:
+                # Masked before it is cut: half a value would not be known for one.
+                name = self._masked(command.message)
+                self.steps.take(command.name, command.properties, name, offset)
+            elif command.name in LEVELS and len(self.annotations) < MAX_ANNOTATIONS:
+                self._annotate(command, offset)
 
     def _annotate(self, command: Command, offset: int) -> None:
-        if command.name not in LEVELS:
-            return
         place = command.properties
         number = place.get("line", "")
         # Masked before it is cut: half a value would not be known for one.

@@ -84,4 +84,6 @@ def how_it_ended(build: Build) -> str:
             text = str(build.result)
         case None:
             pass
+    if build.step:
+        text += f", in step {build.step}"
     return f"{text}: {build.message}" if build.message else text

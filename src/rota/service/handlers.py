@@ -16,6 +16,7 @@ from rota.service import (
     people,
     queueing,
     schedules,
+    steps,
     trees,
     watches,
 )
@@ -52,6 +53,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "cancel": builds.cancel,
     "retry": builds.retry,
     "send": builds.send,
+    "steps": steps.steps,
     "approve": people.approve,
     "reject": people.reject,
     "ask": people.ask,

@@ -6,9 +6,10 @@ import asyncio
 import os
 import weakref
 from collections.abc import AsyncGenerator, Callable
+from datetime import datetime
 from pathlib import Path
 
-from rota.core.workflow import Scanner
+from rota.core.workflow import EPOCH, Scanner
 
 #: What each reader holds of a log: times three for what is on its way, times all readers.
 PIECE = 64 * 1024
@@ -21,11 +22,11 @@ class LiveLog:
     place. The file stays readable here after it was removed from its folder.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, time: Callable[[int], datetime] = lambda _: EPOCH) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         # Readers may outlive the attempt: the last one to let go of this object closes the file.
         weakref.finalize(self, os.close, self._fd)
-        self.scanner = Scanner()
+        self.scanner = Scanner(time)
         self.is_whole = False
         self._readers: set[asyncio.Future[None]] = set()
 

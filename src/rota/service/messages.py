@@ -264,6 +264,12 @@ class SendRequest(Request, frozen=True, kw_only=True):
     eof: Annotated[bool, Meta(description="close the standard input afterwards")] = False
 
 
+class StepsRequest(Request, frozen=True, kw_only=True):
+    """A build whose steps are wanted."""
+
+    build: BuildArg
+
+
 class WordRequest(Request, frozen=True, kw_only=True):
     """A word on a build that has to be approved."""
 

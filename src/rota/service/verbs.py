@@ -12,6 +12,7 @@ import msgspec
 
 from rota.core.build import Artifact, Build
 from rota.core.questions import Question
+from rota.core.steps import Step
 from rota.service import messages as m
 
 
@@ -321,6 +322,14 @@ VERBS: tuple[Verb, ...] = (
         request=m.SendRequest,
         reply=m.Sent,
         role=Role.BUILDER,
+    ),
+    Verb(
+        name="steps",
+        summary="list the steps of a build's last attempt, also while it runs",
+        method="GET",
+        path="/v1/builds/{build}/steps",
+        request=m.StepsRequest,
+        reply=list[Step],
     ),
     Verb(
         name="approve",

@@ -303,7 +303,15 @@ def _show_build(
     elif args.json:
         screen.json(answer)
     else:
-        screen.lines(build_lines(build, screen.at(answer)))
+        look = screen.at(answer)
+        screen.lines(build_lines(build, look))
+        found = build.get("steps") or ()
+        if build["state"] == "running":
+            found = client.call("steps", build=build["id"]).json()
+        if found:
+            from rota.cli.commands.step import step_lines
+
+            screen.lines(["", "steps:", *(f"  {line}" for line in step_lines(found, look))])
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from rota.cli.commands.connected import connected
 from rota.cli.commands.grep import grep, is_wanted
+from rota.cli.commands.step import find_step
 from rota.cli.logview import LogView
 from rota.cli.screen import Screen
 from rota.client.client import Client
@@ -21,6 +22,8 @@ def log(args: Namespace, screen: Screen) -> int:
     if is_wanted(args):
         return grep(args, screen)
     client = connected(args)
+    if args.step is not None:
+        return _step(client, args, screen)
     start = Start(args.attempt, args.offset, args.tail, args.line)
     if not args.follow:
         show(client.log(args.build, start, grep=args.grep, limit=args.limit), screen)
@@ -30,6 +33,19 @@ def log(args: Namespace, screen: Screen) -> int:
             "--limit and --follow do not go together", hint="rota log -f … | head -c N"
         )
     show(followed(client, args.build, start, screen, grep=args.grep), screen)
+    return 0
+
+
+def _step(client: Client, args: Namespace, screen: Screen) -> int:
+    """Print what one step printed."""
+    others = ("attempt", "offset", "tail", "line", "limit", "follow")
+    if given := [name for name in others if getattr(args, name) not in (None, False)]:
+        raise InputError(f"--step and --{given[0]} do not go together")
+    begin, end = find_step(client, args.build, args.step)
+    if end == begin:
+        return 0
+    limit = end - begin if end is not None else None
+    show(client.log(args.build, Start(offset=begin), grep=args.grep, limit=limit), screen)
     return 0
 
 
