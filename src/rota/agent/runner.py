@@ -66,6 +66,7 @@ class Active:
     live: LiveLog | None = None
     stopped_for: Reason | None = None
     last_growth: float = 0.0
+    ending: asyncio.Task[None] | None = None  # what ends it, since it was told to stop
     is_finalising: bool = False  # its script has ended
     reason: Reason | None = None  # once the script has ended, and what comes after it
     remarks: tuple[Annotation, ...] = ()
@@ -135,7 +136,9 @@ class Runner:
             # Of one that was given up, another attempt may begin at once.
             is_urgent = reason is Reason.LOST and active.build.spec.exclusive
             grace_s = 0.0 if is_urgent else active.build.spec.grace_s
-            self.group.create_task(self._terminate(active.running, grace_s), name="terminate")
+            active.ending = self.group.create_task(
+                self._terminate(active.running, grace_s), name="terminate"
+            )
 
     async def send(self, build: str, data: bytes, *, eof: bool) -> None:
         """Write to the standard input of a build that runs here."""
@@ -303,6 +306,9 @@ class Runner:
                 ended = await running.wait()
             if not active.is_finalising:
                 await running.terminate(0)
+                if active.ending is not None:
+                    # What is under way to end the script would end what comes after it as well.
+                    await active.ending
             active.reason = await self._finalise(active, ended, finaliser)
             await running.terminate(0)
         finally:
@@ -419,7 +425,9 @@ class Runner:
             self.stop(build.id, Reason.CANCELLED)
         elif active.stopped_for is not None and active.running is not None:
             # Told to stop between the claim and the spawn.
-            self.group.create_task(self._terminate(active.running, build.spec.grace_s))
+            active.ending = self.group.create_task(
+                self._terminate(active.running, build.spec.grace_s)
+            )
         if build.spec.timeout_s:
             elapsed = (self.clock.now() - (build.started_at or self.clock.now())).total_seconds()
             left = max(0.0, build.spec.timeout_s - max(0.0, elapsed))
