@@ -42,7 +42,7 @@ def limits_lines(limits: Sequence[dict[str, Any]], look: Look) -> list[str]:
         waiting = limit.get("waiting", 0)
         line = [clean(it) for it in limit.get("line") or ()]
         text = f"{waiting} waiting: {_few(line)}" if waiting else ""
-        if limit.get("kept_for"):
+        if limit.get("kept_for") and used < capacity:
             kept = _amount(limit.get("kept", 0))
             text += f"; {kept} kept for {clean(limit['kept_for'])}"
         rows.append((_name(limit), f"{used} of {capacity}", _sort(limit), text))

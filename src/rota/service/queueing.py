@@ -101,7 +101,7 @@ def _wanting_text(wanting: m.Wanting, ref: str) -> str:
     holders = [f"{it.build} on {it.agent}" for it in limit.holders]
     by = f" by {_some(holders)}" if holders else ""
     place = f", place {wanting.place} in its line" if wanting.place else ""
-    is_kept = limit.kept_for not in ("", ref)
+    is_kept = limit.kept_for not in ("", ref) and limit.used < limit.capacity
     kept = f", the rest is kept for {limit.kept_for}" if is_kept else ""
     return f"waits for {name}{more}: {limit.used} of {limit.capacity} taken{by}{kept}{place}"
 
