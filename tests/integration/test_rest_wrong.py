@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import os
 from typing import Any
 from urllib.parse import quote
@@ -51,7 +52,20 @@ requests = st.sampled_from([verb for verb in VERBS if verb.name != "stop"]).flat
 )
 
 
-PLACES = ("job", "build", "path", "agent", "id", "hook")
+PLACES = tuple(sorted({name for verb in VERBS for name in re.findall(r"{(\w+)}", verb.path)}))
+#: What needs a schedule, a gate or a repository: their own tests have them.
+ELSEWHERE = {
+    "why_not",
+    "backfill",
+    "approve",
+    "reject",
+    "ask",
+    "question",
+    "answer",
+    "watch",
+    "unwatch",
+}
+HERE = {"job": "a", "build": "a", "agent": "here"}
 #: What needs other machines; tests/integration/test_peers.py and tests/fault/ have them.
 AMONG_OTHERS = {"leave", "forget", "invite", "invitations", "revoke", "recover"}
 
@@ -158,10 +172,10 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
     order = [
         "status", "agents", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
         "build", "why", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "retry", "put", "rm",
-        "put_hook", "hooks", "hook", "rm_hook", "drain", "stop",
+        "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "watches", "drain", "stop",
     ]  # fmt: skip
     assert sorted(order) == sorted(
-        verb.name for verb in VERBS if _plain(verb) and verb.name not in AMONG_OTHERS
+        verb.name for verb in VERBS if _plain(verb) and verb.name not in AMONG_OTHERS | ELSEWHERE
     )
     for name in order:
         verb = BY_NAME[name]
@@ -179,7 +193,7 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
 async def test_unknown_arguments_are_refused_in_query_and_body(here: Here, verb: Verb) -> None:
     await here.put("a", plan=Plan(hangs=True))
     await here.running((await here.run("a"))["id"])
-    target = verb.path.format(job="a", build="a", path="x", agent="here", id="x", hook="x")
+    target = verb.path.format(**{**dict.fromkeys(PLACES, "x"), **HERE})
     before = await here.seq()
     reply = await here.ask(verb.method, target + "?surely_not=1")
     assert reply.status == 400, reply.text
