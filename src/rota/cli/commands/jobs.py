@@ -243,6 +243,8 @@ def _spec_facts(spec: dict[str, Any]) -> list[tuple[str, str]]:
         ("timeout", span("timeout_s")),
         ("idle timeout", span("idle_timeout_s")),
         ("retries", str((spec.get("retry") or {}).get("times") or "")),
+        ("approved by", _approvers(spec.get("approve"))),
+        ("finally", clean((spec.get("finaliser") or {}).get("run") or "")),
         ("environment", clean(env)),
         ("input", "rota send" if spec.get("stdin") else ""),
         ("artifacts", clean(" ".join(spec.get("artifacts") or ()))),
@@ -254,6 +256,12 @@ def _spec_facts(spec: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _scm(scm: dict[str, Any]) -> str:
     return " ".join(filter(None, (scm.get("git"), scm.get("branch") or scm.get("ref"))))
+
+
+def _approvers(approve: dict[str, Any] | None) -> str:
+    if approve is None:
+        return ""
+    return clean(" or ".join(approve.get("who") or ("anybody who may run builds",)))
 
 
 def _kept(keep: dict[str, Any]) -> str:
