@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-import re
 import os
+import re
 from typing import Any
 from urllib.parse import quote
 
