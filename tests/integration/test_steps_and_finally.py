@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,3 +168,20 @@ def test_a_script_whose_daemon_was_killed_is_followed_by_its_finaliser(
     daemon.start()
     assert daemon.until("away#1", "finished")["result"] == "passed"
     assert daemon.ok("log", "away#1") == "last\n"
+
+
+def test_a_finaliser_runs_though_supervisor_and_script_were_killed(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    begun = tmp_path / "begun"
+    header = 'finally = "echo $ROTA_RESULT $ROTA_REASON [$ROTA_EXIT_CODE]"'
+    daemon.add("lost", script(f"touch {begun}", "exec sleep 60", header=header))
+    daemon.ok("run", "lost")
+    wait_until("the script runs", begun.exists)
+    home = daemon.data / "builds" / daemon.build("lost#1")["id"] / "1"
+    _, supervisor, running = (home / "pid").read_text().splitlines()
+    for line in (supervisor, running):
+        os.kill(int(line.split()[0]), signal.SIGKILL)
+    build = daemon.until("lost#1", "finished")
+    assert (build["result"], build["reason"]) == ("lost", "lost")
+    assert daemon.ok("log", "lost#1") == "lost lost []\n"
