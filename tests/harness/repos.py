@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import socket
@@ -106,3 +107,45 @@ async def silent_server() -> AsyncIterator[str]:
     finally:
         release.set()
         server.close()
+
+
+@contextlib.asynccontextmanager
+async def git_http(base: Path, *, auth: str = "") -> AsyncIterator[str]:
+    """Serve all repositories below a folder over smart HTTP; with ``auth`` only to who shows it."""
+    from aiohttp import web
+
+    token = "Basic " + base64.b64encode(f"ann:{auth}".encode()).decode()
+
+    async def serve(request: web.Request) -> web.Response:
+        if auth and request.headers.get("Authorization") != token:
+            return web.Response(status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+        env = environment({}) | {
+            "GIT_PROJECT_ROOT": str(base),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "PATH_INFO": request.path,
+            "QUERY_STRING": request.query_string,
+            "REQUEST_METHOD": request.method,
+            "CONTENT_TYPE": request.headers.get("Content-Type", ""),
+            "GIT_PROTOCOL": request.headers.get("Git-Protocol", ""),
+        }
+        if request.headers.get("Content-Encoding"):
+            env["HTTP_CONTENT_ENCODING"] = request.headers["Content-Encoding"]
+        process = await asyncio.create_subprocess_exec(
+            "git", "http-backend", env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        out, _ = await process.communicate(await request.read())
+        head, _, body = out.partition(b"\r\n\r\n")
+        fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+        status = int(fields.pop("Status", "200").split()[0])
+        return web.Response(status=status, headers=fields, body=body)
+
+    app = web.Application(client_max_size=1 << 26)
+    app.router.add_route("*", "/{path:.*}", serve)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", port := free_port())
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()

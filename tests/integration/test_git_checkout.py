@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.harness.repos import Repo, git_daemon, silent_server
+from tests.harness.repos import Repo, git_daemon, git_http, silent_server
 
 from rota.adapters.git import GitCheckout
 from rota.adapters.git.mirror import mirror_name
@@ -233,6 +233,35 @@ async def test_over_git_daemon(repo: Repo, place: Place, tmp_path: Path) -> None
         assert refs == {"HEAD": "refs/heads/main", "refs/heads/main": repo.head}
         with pytest.raises(CheckoutError, match="nothing"):
             await place.lay(Scm(git=f"{base}/nothing", branch="main"))
+
+
+async def test_over_http(repo: Repo, place: Place, tmp_path: Path) -> None:
+    async with git_http(tmp_path) as base:
+        url = f"{base}/repo/.git"
+        assert "one" in names(await place.lay(Scm(git=url, branch="main")))
+        assert "one" in names(await place.lay(Scm(git=url, branch="main", depth=1)))
+
+
+async def test_credentials_are_the_machine_s(
+    repo: Repo, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    async with git_http(tmp_path, auth="s3cret") as base:
+        scm = Scm(git=f"{base}/repo/.git", branch="main")
+        with pytest.raises(
+            CheckoutError, match=r"could not read Username .* prompts disabled"
+        ) as said:
+            await place.lay(scm)
+        assert "credential helper" in str(said.value.hint)
+        helper = "!f() { echo username=ann; echo password=s3cret; }; f"
+        (home / ".gitconfig").write_text(f'[credential]\n\thelper = "{helper}"\n')
+        work = await place.lay(scm)
+        assert "one" in names(work)
+        secret = [p for p in tmp_path.rglob("*") if p.is_file() and b"s3cret" in p.read_bytes()]
+        assert secret == [home / ".gitconfig"], "it stands nowhere else"
+        assert "s3cret" not in "\n".join(place.said)
 
 
 async def test_a_url_that_is_none_never_reaches_git(place: Place, tmp_path: Path) -> None:

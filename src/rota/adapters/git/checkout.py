@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 IDLE_S = 120.0
 MAX_BYTES = 20 << 30
 MAX_DEPTH = 10
+MAX_STORIES = 500
 #: More changed files than this are as good as all.
 MAX_PATHS = 1000
 _FORMAT = "%x1e%H%x1f%an%x1f%ae%x1f%cI%x1f%s"
@@ -49,6 +50,7 @@ class GitCheckout:
     def __init__(self, folder: Path, *, idle_s: float = IDLE_S, max_bytes: int = MAX_BYTES) -> None:
         self._folder, self._idle_s, self._max_bytes = folder, idle_s, max_bytes
         self._mirrors: dict[str, Mirror] = {}
+        self._stories: dict[tuple[str, str, str, int], Story] = {}
         self._opening = asyncio.Lock()
         self._woken = asyncio.Event()
 
@@ -117,6 +119,9 @@ class GitCheckout:
 
     async def story(self, url: str, commit: str, before: str, *, depth: int, limit: int) -> Story:
         """Tell of a commit, and of those since ``before``."""
+        known = (url, commit, before, limit)
+        if known in self._stories:
+            return self._stories[known]
         mirror = await self._mirror(Revision(url=url), depth)
         with mirror.used():
             if before and before != commit:
@@ -125,13 +130,22 @@ class GitCheckout:
                 except GitFailedError:
                     found = []  # it was never here: another agent built it, and it was replaced
                 if found:
-                    return Story(
+                    story = Story(
                         head=found[0], changes=tuple(found[:limit]), more=len(found) > limit
                     )
+                    return self._remember(known, story)
             try:
-                return Story(head=(await self._log(mirror, 1, commit))[0])
+                story = Story(head=(await self._log(mirror, 1, commit))[0])
             except GitFailedError as error:
                 raise CheckoutError(f"cannot read {commit}: {error}") from error
+            return story if before and before != commit else self._remember(known, story)
+
+    def _remember(self, known: tuple[str, str, str, int], story: Story) -> Story:
+        """Keep what several jobs of one push ask for."""
+        self._stories[known] = story
+        while len(self._stories) > MAX_STORIES:
+            del self._stories[next(iter(self._stories))]
+        return story
 
     async def refs(self, url: str) -> Mapping[str, str]:
         """Return where refs are now; ``HEAD`` is the name of the default branch."""
@@ -262,7 +276,7 @@ class GitCheckout:
             try:
                 out = await call(mirror.git, *args, env=env, idle_s=self._idle_s)
             except CheckoutError as error:
-                raise CheckoutError(f"{shown(url)}: {error.message}") from error
+                raise CheckoutError(f"{shown(url)}: {error.message}", hint=error.hint) from error
         return out.decode("utf-8", "replace").splitlines()
 
     async def _log(self, mirror: Mirror, count: int, *what: str) -> list[Commit]:

@@ -187,7 +187,7 @@ class Mirror:
         try:
             await call(self.git, *args, "--", self.url, *specs, env=env, idle_s=self._idle_s)
         except CheckoutError as error:
-            raise CheckoutError(f"{shown(self.url)}: {error.message}") from error
+            raise CheckoutError(f"{shown(self.url)}: {error.message}", hint=error.hint) from error
 
     async def is_broken(self) -> bool:
         """Whether objects are missing or damaged. Cost: a look at every commit and tree."""

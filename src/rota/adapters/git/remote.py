@@ -123,8 +123,14 @@ async def call(
             ) from None
         if process.returncode not in good:
             words = "; ".join(said[-6:]) or f"git {args[0]} ended with {process.returncode}"
-            raise CheckoutError(shown(words))
+            raise CheckoutError(shown(words), hint=_hint(words))
     return bytes(out)
+
+
+def _hint(words: str) -> str | None:
+    if not any(it in words for it in ("prompts disabled", "Permission denied", "Host key")):
+        return None
+    return "the agent's git asks nobody: give its user a credential helper, or an ssh key and known hosts"
 
 
 def _after(said: list[str]) -> str:
