@@ -59,6 +59,13 @@ class Connection:
         while size := answer.readinto(view):
             yield view[:size]
 
+    def follow(self, path: str) -> Iterator[bytes]:
+        """Yield what comes as soon as it does, in pieces of any size; ends with the connection."""
+        self._http.request("GET", path, headers=self._headers)
+        answer = self._http.getresponse()
+        while piece := answer.read1(1 << 16):
+            yield piece
+
     def put(self, job: str, script: str) -> None:
         """Define a job."""
         self.call("PUT", f"/v1/jobs/{job}", script.encode())

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
 from typing import Any
 
 from bench.agent import Agent, found, rota, start
@@ -51,11 +52,11 @@ class Follower:
         threading.Thread(target=self._follow, daemon=True).start()
 
     def _follow(self) -> None:
-        with contextlib.suppress(OSError), self._agent.connect() as connection:
+        with contextlib.suppress(OSError, HTTPException), self._agent.connect() as connection:
             left = b""
-            for piece in connection.stream("/v1/events?follow=true&kind=schedules.fired"):
+            for piece in connection.follow("/v1/events?follow=true&kind=schedules.fired"):
                 now = time.time()
-                left += bytes(piece)
+                left += piece
                 *events, left = left.split(b"\n\n")
                 for event in events:
                     if data := re.search(rb"^data: ?(\{.*\})$", event, re.MULTILINE):

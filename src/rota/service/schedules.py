@@ -56,7 +56,8 @@ async def schedules(
             idle.append(m.IdleView(schedule=id_, job=it.job, rule=described(it.rule), why=why))
             continue
         instants = world.timetable(id_, it)
-        at = instants.next(max(start, it.settled)) if instants is not None else None
+        just_before = start - timedelta(microseconds=1)
+        at = instants.next(max(just_before, it.settled)) if instants is not None else None
         if instants is None or at is None:
             why = "it never fires again" if instants else "its rule cannot be read"
             idle.append(m.IdleView(schedule=id_, job=it.job, rule=described(it.rule), why=why))
