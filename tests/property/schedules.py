@@ -164,7 +164,7 @@ class Story:
         self.journal = MemoryJournal()
         self.rules = dict(RULES)
         self.paused: set[str] = set()
-        self.definitions = self._defined()
+        self.definitions = self._defined(Definitions())
         self.dead = dict.fromkeys(NAMES, 0)
         offsets = (0.0, 300.0, -300.0) if skewed else (0.0, 0.4, -0.4)
         self.hosts = [Host(self, name, it) for name, it in zip(NAMES, offsets, strict=True)]
@@ -175,9 +175,9 @@ class Story:
         if not task.cancelled() and task.exception() is not None:
             self.failure = self.failure or task.exception()
 
-    def _defined(self) -> Definitions:
+    def _defined(self, former: Definitions) -> Definitions:
         tree = files(self.rules) | {f"paused/{name}": b'by = "ada"\n' for name in self.paused}
-        definitions, problems = check_tree(tree)
+        definitions, problems = check_tree(tree, former)
         assert not problems, problems
         return definitions
 
@@ -254,7 +254,7 @@ class Story:
                     self.rules[name] = RULES[name]
             case _:
                 self.paused ^= {name} & self.rules.keys()
-        self.definitions = self._defined()
+        self.definitions = self._defined(self.definitions)
         for host in self.hosts:
             if host.is_up:
                 host.world.definitions = self.definitions

@@ -19,11 +19,12 @@ from msgspec.structs import replace
 from rota.agent.patience import persist
 from rota.core.agenda import Due, Round
 from rota.core.build import Build, Edge
+from rota.core.definitions import Definition
 from rota.core.events import Fire, Known, SchedulesFired, SchedulesSet, kind_of
 from rota.core.job import Spec
 from rota.core.pipelines import plan
 from rota.core.schedules import SCHEDULE, Scheduled, Skip, build_id, revised
-from rota.core.scheduling import wanted_schedules, wish_for
+from rota.core.scheduling import calendars_hash, wanted_schedules, wish_for
 from rota.errors import InputError, RotaError, StaleError
 from rota.ports.clock import Clock
 from rota.ports.journal import Entry, Journal
@@ -58,6 +59,8 @@ class Scheduler:
         self._news = asyncio.Event()  # for the task that keeps the agenda
         self._due = asyncio.Event()  # for the duty
         self._is_changed = True
+        self._seen: dict[str, Definition] | None = None  # what was brought in last
+        self._seen_calendars = ""
 
     def folded(self, entry: Entry) -> None:
         """Take note of an event that moved schedules."""
@@ -85,7 +88,7 @@ class Scheduler:
 
     async def lead(self) -> None:
         """Settle what is due, for as long as this agent leads."""
-        self._is_changed = True
+        self._is_changed, self._seen = True, None
         # What was given up half-way by an earlier lead is looked at again.
         self._world.agenda.look(self._world.cluster.picture.schedules)
         self._news.set()
@@ -194,19 +197,32 @@ class Scheduler:
     # -- what changes ---------------------------------------------------------------------------
 
     async def _revise(self) -> None:
-        """Bring the schedules to what the definitions say, in events of some hundred each."""
+        """Bring the schedules to what the definitions say, in events of some hundred each.
+
+        Only jobs that were changed since the last time are looked at; all of them at first, and when
+        a calendar was changed.
+        """
         self._is_changed = False
-        wanted: dict[str, Scheduled] = {}
         definitions, commit = self._world.definitions, self._world.commit
-        for count, definition in enumerate(definitions.jobs.values()):
-            wanted |= wanted_schedules(definitions, definition, commit)
+        calendars = calendars_hash(definitions)
+        former = self._seen if self._seen and calendars == self._seen_calendars else None
+        self._seen = None
+        wanted: dict[str, Scheduled] = {}
+        ids: set[str] = set() if former is not None else {*self._world.cluster.picture.schedules}
+        for count, (name, definition) in enumerate(definitions.jobs.items()):
+            before = former.pop(name, None) if former is not None else None
+            if before is None or not _is_same(before, definition):
+                wanted |= wanted_schedules(definitions, definition, commit)
+                ids |= wanted_schedules(definitions, before, commit).keys() if before else set()
             if count % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
-        known = self._world.cluster.picture.schedules
-        ids = sorted(known.keys() | wanted.keys())
-        while ids:
-            ids = await self._set(ids, wanted)
+        for gone in (former or {}).values():
+            ids |= wanted_schedules(definitions, gone, commit).keys()
+        left = sorted(ids | wanted.keys())
+        while left:
+            left = await self._set(left, wanted)
             await asyncio.sleep(0)
+        self._seen, self._seen_calendars = dict(definitions.jobs), calendars
 
     async def _set(self, ids: list[str], wanted: dict[str, Scheduled]) -> list[str]:
         """Write what changes of the first schedules; return those that are left."""
@@ -254,6 +270,11 @@ class Scheduler:
         while self._world.seq < seq:
             with contextlib.suppress(TimeoutError):
                 await self._world.reached(seq, FOLD_S)
+
+
+def _is_same(one: Definition, other: Definition) -> bool:
+    """Whether nothing of a definition has changed: what was parsed is kept where it has not."""
+    return one.job is other.job and one.paused is other.paused
 
 
 def _edge(former: Build) -> Edge:
