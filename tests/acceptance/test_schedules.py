@@ -55,8 +55,8 @@ def test_the_history_proves_it_also_from_a_clone_without_an_agent(
     assert (found["findings"], found["schedules"]) == ([], 2)
     clone = tmp_path / "clone"
     shell.ok("clone", str(clone))
-    elsewhere = {"ROTA_DATA": str(tmp_path / "nothing"), "HOME": str(tmp_path)}
-    done = shell.run("schedule", "verify", "web/test", "--clone", str(clone), **elsewhere)
+    words = ("schedule", "verify", "web/test", "--clone", str(clone))
+    done = shell.run(*words, ROTA_DATA=str(tmp_path / "nothing"), HOME=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"were skipped with a reason, each once" in done.stdout
 

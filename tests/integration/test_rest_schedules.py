@@ -144,19 +144,24 @@ async def test_what_a_pause_kept_from_firing_is_on_record_when_it_ends(here: Her
     await fired(here, "a")
     world = here.service.world
     assert (await here.ask("POST", "/v1/jobs/a/pause", body={"reason": "db"})).status == 200
-    while world.cluster.picture.schedules["a:each"].pause is None:
-        await world.reached(world.seq + 1, PATIENCE_S)
+    await paused(here, is_so=True)
     view = (await here.ask("GET", "/v1/schedules")).json()
     assert view["next"] == []
     assert view["idle"][0]["why"].endswith(": db")
     rest = world.cluster.picture.schedules["a:each"].settled
     await until(rest + timedelta(seconds=1.2))
     await here.ask("POST", "/v1/jobs/a/resume")
-    while world.cluster.picture.schedules["a:each"].pause is not None:
-        await world.reached(world.seq + 1, PATIENCE_S)
+    await paused(here, is_so=False)
     answer = await why(here, "a", (rest + timedelta(seconds=1)).isoformat())
     assert answer["text"].startswith("skipped: paused by ")
     assert answer["text"].endswith(": db")
+
+
+async def paused(here: Here, *, is_so: bool) -> None:
+    """Return when the schedule rests, or does not any more."""
+    world = here.service.world
+    while (world.cluster.picture.schedules["a:each"].pause is not None) is not is_so:
+        await world.reached(world.seq + 1, PATIENCE_S)
 
 
 async def until(moment: datetime) -> None:
