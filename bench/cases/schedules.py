@@ -17,9 +17,12 @@ from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
 from typing import Any
 
+from tests.harness.lab import leader
+
 from bench.agent import Agent, found, rota, start
 from bench.case import Result, Setting
 from bench.figure import Figure
+from bench.group import cluster
 from bench.usage import pss_mb, rss_peak_mb
 from rota.core.agenda import Agenda
 from rota.core.schedules import Scheduled
@@ -33,8 +36,15 @@ LEAD_S = 6.0
 
 
 @contextlib.contextmanager
-def running(setting: Setting) -> Iterator[Agent]:
-    """Start an agent and stop it; what is queued there stays so."""
+def leading(setting: Setting) -> Iterator[Agent]:
+    """The leader of three agents, each with a copy of all; what is queued there stays so."""
+    with cluster(setting) as lab:
+        yield found(leader(lab.hosts).data)
+
+
+@contextlib.contextmanager
+def alone(setting: Setting) -> Iterator[Agent]:
+    """Start an agent and stop it."""
     data = setting.data()
     start(data)
     try:
@@ -102,7 +112,7 @@ def steady(setting: Setting) -> Result:
         f'{{ every = "5s", start = {_text(first + timedelta(seconds=every_s * n / count))} }}'
         for n in range(count)
     ]
-    with running(setting) as agent:
+    with leading(setting) as agent:
         follower = Follower(agent)
         put(agent, rules)
         time.sleep(max(0.0, first.timestamp() - time.time()))
@@ -120,7 +130,7 @@ def steady(setting: Setting) -> Result:
             *_lateness(f"{count} schedules every 5 s", late, 100, setting),
             Figure(what="of them lost", value=count * rounds - len(keys), unit="", reach=0),
             Figure(what="of them doubled", value=doubled, unit="", reach=0),
-            Figure(what="daemon and engine meanwhile", value=used, unit="% of a core"),
+            Figure(what="the leader's daemon and engine meanwhile", value=used, unit="% of a core"),
         ],
         raw={"late_ms": late},
     )
@@ -130,7 +140,7 @@ def instant(setting: Setting) -> Result:
     """200, and 5,000, on one instant."""
     result = Result()
     for count, reach in ((200, 50), (setting.size(5000, 500), None)):
-        with running(setting) as agent:
+        with leading(setting) as agent:
             follower = Follower(agent)
             at = datetime.now(UTC) + timedelta(seconds=LEAD_S + count / 400)
             at = at.replace(microsecond=0)
@@ -177,7 +187,7 @@ def many(setting: Setting) -> Result:
     """100,000 schedules: a tick of the agenda, and the leader's memory."""
     count = setting.size(100_000, 10_000)
     figures = [*_ticks(1000), *_ticks(count)]
-    with running(setting) as agent:
+    with alone(setting) as agent:
         idle_mb = pss_mb(agent.daemon)
         began = time.monotonic()
         minutes = [

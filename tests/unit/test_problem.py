@@ -21,3 +21,9 @@ def test_the_nearest_word_is_offered_only_if_it_is_near() -> None:
     assert nearest("timeuot", ["retry", "timeout"]) == "did you mean 'timeout'?"
     assert nearest("xyz", iter(["retry", "timeout"])) is None
     assert nearest("xyz", []) is None
+
+
+def test_problems_are_sorted_by_place_with_and_without_a_hint() -> None:
+    bare, hinted = Problem("a", 1, 2, "bad"), Problem("a", 1, 2, "bad", "good?")
+    first = Problem("a", 1, 1, "worse")
+    assert sorted([hinted, bare, bare, first]) == [first, bare, bare, hinted]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import msgspec
 
 
-class Problem(msgspec.Struct, frozen=True, order=True):
+class Problem(msgspec.Struct, frozen=True):
     """One fault in a text: where it is, what is wrong, and what may have been meant.
 
     ``line`` and ``column`` count from 1; 0 means that the fault has no place of its own.
@@ -19,6 +19,13 @@ class Problem(msgspec.Struct, frozen=True, order=True):
     column: int
     message: str
     hint: str | None = None
+
+    def __lt__(self, other: Problem) -> bool:
+        """Order by place; two of one place may have a hint, or none."""
+        return self._order() < other._order()
+
+    def _order(self) -> tuple[str, int, int, str, str]:
+        return (self.path, self.line, self.column, self.message, self.hint or "")
 
     def __str__(self) -> str:
         place = self.path

@@ -81,7 +81,6 @@ def event_for(
     service: Service, planned: Plan, root: str, by: str
 ) -> BuildRequested | PipelineRequested:
     """Return the one event that asks for all of a plan."""
-    """Return the one event that asks for all of a plan."""
     builds = planned.builds
     if len(builds) == 1 and not builds[0].needs:
         return _single(service, builds[0], planned, root, by)
