@@ -27,7 +27,8 @@ def test_each_instant_fires_once_though_leaders_are_lost(tmp_path: Path) -> None
         fired(leader(hosts), 6)
         for report in judge(hosts):
             assert report.findings == ()
-            assert report.fired == report.recorded > 20
+            # How many more, depends on how long the losses of the leaders took.
+            assert report.fired == report.recorded >= 6
 
 
 def test_clocks_ten_minutes_apart_fire_each_instant_once_and_are_told(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
     }
     order = [
         "status", "agents", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
-        "build", "why", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "retry", "put", "rm",
+        "build", "why", "steps", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "retry", "put", "rm",
         "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "watches", "drain", "stop",
     ]  # fmt: skip
     assert sorted(order) == sorted(

@@ -264,15 +264,13 @@ class GitStore:
             self._covered = (head, await self._read_covered(head))
         return self._covered[1]
 
-    async def records(self) -> AsyncGenerator[bytes]:
+    def records(self) -> AsyncGenerator[bytes]:
         """Yield the data of every record on ``history``, in no particular order."""
-        async for data in self._files(record.FOLDER):
-            yield data
+        return self._files(record.FOLDER)
 
-    async def ledger(self) -> AsyncGenerator[bytes]:
+    def ledger(self) -> AsyncGenerator[bytes]:
         """Yield the data of every file of notes on ``history``, in no particular order."""
-        async for data in self._files(schedules.FOLDER):
-            yield data
+        return self._files(schedules.FOLDER)
 
     async def _files(self, folder: str) -> AsyncGenerator[bytes]:
         head = await self.head(HISTORY)
