@@ -3,7 +3,7 @@
 # Debian system, install what is missing; elsewhere say so: those tests then skip with the reason.
 set -eu
 missing=
-for pair in git:git curl:curl perl:perl ruby:ruby node:nodejs tmux:tmux ip:iproute2 nsenter:util-linux flock:util-linux iptables:iptables; do
+for pair in git:git curl:curl perl:perl ruby:ruby node:nodejs tmux:tmux ip:iproute2 nsenter:util-linux flock:util-linux iptables:iptables git-lfs:git-lfs; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 [ -z "$missing" ] && exit 0

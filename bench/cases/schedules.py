@@ -107,12 +107,10 @@ def steady(setting: Setting) -> Result:
     """1,000 schedules every 5 s, spread over them: where dkron falls over."""
     count, every_s = setting.size(1000, 200), 5.0
     rounds = setting.size(12, 3)
-    first = datetime.now(UTC) + timedelta(seconds=LEAD_S)
-    rules = [
-        f'{{ every = "5s", start = {_text(first + timedelta(seconds=every_s * n / count))} }}'
-        for n in range(count)
-    ]
     with leading(setting) as agent:
+        first = datetime.now(UTC) + timedelta(seconds=LEAD_S)
+        starts = (first + timedelta(seconds=every_s * n / count) for n in range(count))
+        rules = [f'{{ every = "5s", start = {_text(at)} }}' for at in starts]
         follower = Follower(agent)
         put(agent, rules)
         time.sleep(max(0.0, first.timestamp() - time.time()))

@@ -362,6 +362,24 @@ async def test_lfs_is_asked_for_only_by_a_tree_that_needs_it(
         await place.lay(scm)
 
 
+@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
+async def test_files_in_lfs_are_brought_and_kept_beside_the_mirror(
+    repo: Repo, place: Place
+) -> None:
+    # With a work tree, git-lfs keeps what it has under .git, and serves it from there.
+    repo.git("lfs", "install", "--local")
+    repo.commit("big", {".gitattributes": "*.bin filter=lfs -text\n", "a.bin": "large" * 1000})
+    assert "git-lfs" in repo.git("cat-file", "-p", "HEAD:a.bin")
+    scm = Scm(git=repo.url, branch="main", lfs=True)
+    work = await place.lay(scm)
+    assert (work / "a.bin").read_text() == "large" * 1000
+    assert "storage =" not in (work / ".git" / "config").read_text()
+    (mirror,) = (place.folder / "mirrors").glob("*.git")
+    assert any((mirror / "lfs" / "objects").rglob("*"))
+    shutil.rmtree(repo.folder / ".git" / "lfs")
+    assert (await place.lay(scm) / "a.bin").read_text() == "large" * 1000, "it is here already"
+
+
 # -- pull requests --------------------------------------------------------------------------------
 
 

@@ -360,9 +360,15 @@ class GitCheckout:
                 hint="install git-lfs, or let the job ask for an agent that has it by its labels",
             )
         say("fetching files in git LFS")
-        outer = {**outward(self._idle_s), "GIT_DIR": env["GIT_DIR"], "GIT_WORK_TREE": str(root)}
-        storage = ("-c", f"lfs.storage={mirror.path / 'lfs'}")
-        await call(mirror.git, *storage, "lfs", "pull", env=outer, idle_s=self._idle_s, cwd=root)
+        outer = outward(self._idle_s)
+        # Told by the folder and its own settings: what stood in the environment, git-lfs would take
+        # for a repository on this disk as well, and look for its files here. The setting goes
+        # again, so that a script does not work on the mirror.
+        await self._git(mirror, env, "config", "lfs.storage", str(mirror.path / "lfs"), at=root)
+        try:
+            await call(mirror.git, "lfs", "pull", env=outer, idle_s=self._idle_s, cwd=root)
+        finally:
+            await self._git(mirror, env, "config", "--unset", "lfs.storage", at=root)
 
     async def _submodules(
         self,
