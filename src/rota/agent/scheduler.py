@@ -135,7 +135,7 @@ class Scheduler:
 
     def _events(self, round_: Round, now: datetime) -> Iterable[SchedulesFired]:
         skips = list(round_.skips)
-        specs: dict[bytes, Spec] = {}
+        specs: dict[bytes, tuple[int, Spec]] = {}
         fires: list[Fire] = []
         size = 0
 
@@ -146,7 +146,7 @@ class Scheduler:
                 agent=self._name,
                 fires=tuple(fires),
                 skips=tuple(skips),
-                specs=tuple(specs.values()),
+                specs=tuple(spec for _, spec in specs.values()),
                 commit=self._world.commit,
                 seen=self._world.seq,
             )
@@ -170,7 +170,7 @@ class Scheduler:
         if skips or fires:
             yield made()
 
-    def _fire(self, due: Due, specs: dict[bytes, Spec]) -> Fire | Skip:
+    def _fire(self, due: Due, specs: dict[bytes, tuple[int, Spec]]) -> Fire | Skip:
         """Return what an instant asks for, or why it asks for nothing."""
         world = self._world
         id_ = build_id(due.schedule, due.at)
@@ -281,8 +281,7 @@ def _edge(former: Build) -> Edge:
     return Edge(build=former.id, job=former.job, number=former.number)
 
 
-def _place(specs: dict[bytes, Spec], spec: Spec) -> int:
+def _place(specs: dict[bytes, tuple[int, Spec]], spec: Spec) -> int:
     """Return the place of a spec in the table, where it is put if it is not there."""
-    key = msgspec.json.encode(spec)
-    specs.setdefault(key, spec)
-    return list(specs).index(key)
+    place, _ = specs.setdefault(msgspec.json.encode(spec), (len(specs), spec))
+    return place

@@ -40,7 +40,6 @@ from rota.core.triggers import After, Chat, Hook, On, OnEvent, PullRequest, Push
 
 #: So many builds may set one another off; what goes on longer goes round in a circle.
 MAX_DEPTH = 25
-CHAT = "chat.said"
 #: Longer texts are cut in what a build remembers of its trigger.
 MAX_DATA = 200
 MAX_FIELDS = 40

@@ -45,22 +45,7 @@ async def approve(service: Service, request: m.WordRequest, who: Principal) -> B
         ConflictError: it waits for no approval.
         DeniedError: it is not for this principal to say.
     """
-    found = find_build(service.world, request.build)
-    for _ in range(TRIES):
-        if found.approval is not None and found.approval.approved:
-            return found
-        _refuse_word(service, found, who)
-        event = BuildApproved(
-            at=service.clock.now(),
-            by=who.name,
-            agent=service.me.name,
-            build=found.id,
-            why=request.why,
-        )
-        if await _written(service, event, found):
-            return service.world.find(found.id) or found
-        found = await newer(service, found)
-    raise UnavailableError(f"{found.ref} changes too fast; try again")
+    return await _say(service, request, who, BuildApproved)
 
 
 async def reject(service: Service, request: m.WordRequest, who: Principal) -> Build:
@@ -70,10 +55,23 @@ async def reject(service: Service, request: m.WordRequest, who: Principal) -> Bu
         ConflictError: it waits for no approval.
         DeniedError: it is not for this principal to say.
     """
+    return await _say(service, request, who, BuildRejected)
+
+
+async def _say(
+    service: Service,
+    request: m.WordRequest,
+    who: Principal,
+    word: type[BuildApproved | BuildRejected],
+) -> Build:
+    """Write a yes or a no, looking again where somebody else was faster."""
     found = find_build(service.world, request.build)
     for _ in range(TRIES):
+        is_approved = found.approval is not None and found.approval.approved
+        if word is BuildApproved and is_approved:
+            return found
         _refuse_word(service, found, who)
-        event = BuildRejected(
+        event = word(
             at=service.clock.now(),
             by=who.name,
             agent=service.me.name,
