@@ -15,6 +15,7 @@ from rota.core.calendar_file import Use, calendar_uses
 from rota.core.environment import param_fault, variable, variable_fault
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.header_block import decode_script, find_block
+from rota.core.header_caches import CACHES, check_caches
 from rota.core.header_joins import JOINS, check_joins
 from rota.core.header_limits import LIMITS, check_limits
 from rota.core.header_on import read_on
@@ -113,6 +114,7 @@ def _read_job(document: Document, name: str, problems: list[Problem]) -> Job:
     job = Job(name=name, **top, spec=Spec(**values), limit_places=places)
     _check_poll(job, spot)
     check_people(job, spot)
+    check_caches(job, spot)
     return check_joins(check_limits(job, spot), spot)
 
 
@@ -324,4 +326,5 @@ _JOB = {
     **LIMITS,
     **JOINS,
     **PEOPLE,
+    **CACHES,
 }

@@ -98,6 +98,22 @@ class Keep(msgspec.Struct, frozen=True, omit_defaults=True):
     bytes: Int | None = None
 
 
+class Cache(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Folders that are brought before a script and saved after it, under a key.
+
+    ``paths`` are relative to the workspace, or to the home folder (``~/…``). Where nothing is saved
+    under ``key``, the newest is taken whose key begins with the first of ``restore`` that any does.
+    ``shared`` ones go through the cluster's artifacts to all agents, others stay on their agent.
+    What parts of a key stand for says :mod:`rota.core.caches`.
+    """
+
+    key: str
+    paths: tuple[str, ...]
+    restore: tuple[str, ...] = ()
+    shared: bool = False
+    save: Literal["passed", "always", "never"] = "passed"
+
+
 class Need(msgspec.Struct, frozen=True, omit_defaults=True):
     """A job of which a build must end, with one of ``results``, before one of this job begins.
 
@@ -184,6 +200,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     scm: Scm | None = None
     approve: Approve | None = None
     finaliser: Finaliser | None = None
+    caches: tuple[Cache, ...] = ()
 
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True):
