@@ -20,6 +20,7 @@ from rota.core.header_joins import JOINS, check_joins
 from rota.core.header_limits import LIMITS, check_limits
 from rota.core.header_on import read_on
 from rota.core.header_people import PEOPLE, check_people
+from rota.core.header_resources import RESOURCES
 from rota.core.job import Job, Keep, Param, ParamValue, Reason, Retry, Spec
 from rota.core.labels import parse_labels, print_labels
 from rota.core.params import TYPES, choice_fault, conform, value_fault
@@ -327,4 +328,5 @@ _JOB = {
     **JOINS,
     **PEOPLE,
     **CACHES,
+    **RESOURCES,
 }

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from rota.core.resources import Isolation, Network, Resources
 from rota.core.scm import Scm
 from rota.core.triggers import On
 
@@ -178,7 +179,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     begun, or running ones as well.
     At most ``concurrency`` builds of the job run at once, 0 is no limit; with ``concurrency_key``, in
     which parameters stand as ``{name}``, that many for each text it comes to. ``limits`` are what
-    it takes of the settings' limits.
+    it takes of the settings' limits. ``user`` is a user of the machine, with a group after a colon;
+    empty is the agent's, or the settings'.
     """
 
     labels: str = ""
@@ -201,6 +203,10 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     approve: Approve | None = None
     finaliser: Finaliser | None = None
     caches: tuple[Cache, ...] = ()
+    resources: Resources = Resources()
+    user: str = ""
+    network: Network = ""
+    isolation: Isolation = Isolation()
 
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True):
