@@ -6,6 +6,11 @@ missing=
 for pair in git:git curl:curl perl:perl ruby:ruby node:nodejs tmux:tmux ip:iproute2 nsenter:util-linux flock:util-linux iptables:iptables git-lfs:git-lfs; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
+# for tests in containers, where images are made from these packages too
+for pair in dockerd:docker.io podman:podman runc:runc conmon:conmon busybox:busybox-static setpriv:util-linux python3:python3; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+done
+[ -x /usr/lib/podman/netavark ] || [ -x /usr/libexec/podman/netavark ] || missing="$missing netavark aardvark-dns"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing for the tests:$missing"
