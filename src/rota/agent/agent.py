@@ -18,18 +18,19 @@ from rota.agent.duties import Duty
 from rota.agent.group import ended_group
 from rota.agent.historian import Historian
 from rota.agent.leadership import Leadership
-from rota.agent.leftovers import keep_artifacts
+from rota.agent.leftovers import Leftovers
 from rota.agent.loop import Loop
 from rota.agent.members import Members, announce
 from rota.agent.mover import Mover
 from rota.agent.patience import persist
 from rota.agent.poller import Poller
 from rota.agent.ports import Ports
-from rota.agent.promotion import bring_artifacts
+from rota.agent.promotion import Promotion
 from rota.agent.reactor import Reactor
 from rota.agent.rebuild import restore
 from rota.agent.runner import Runner
 from rota.agent.sources import Sources
+from rota.agent.stages import Stage
 from rota.agent.statuses import Statuses
 from rota.agent.workplace import Workplace, tmp, work
 from rota.core.events import (
@@ -102,8 +103,6 @@ async def run_agent(
             watcher=ports.watcher,
             clock=ports.clock,
             sources=Sources(world, ports.checkout),
-            keep=lambda build, path: keep_artifacts(service, build, path),
-            bring=lambda build, path: bring_artifacts(service, build, path),
         )
         loop = Loop(
             group=group,
@@ -146,6 +145,7 @@ async def run_agent(
             waits=Waits(me.name, world, ports.journal, ports.clock),
             ensemble=ports.ensemble,
         )
+        runner.stages = _stages(service)
         reactor = Reactor(
             world=world,
             journal=ports.journal,
@@ -229,6 +229,11 @@ async def run_agent(
         finally:
             members.is_over = True
             await _leave(me, ports, historian, members.leadership)
+
+
+def _stages(service: Service) -> tuple[Stage, ...]:
+    """Return what surrounds a script, from the outermost to the innermost."""
+    return (Promotion(service), Leftovers(service))
 
 
 def _statuses(service: Service, ports: Ports) -> Statuses | None:

@@ -6,14 +6,41 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from rota.agent.stages import NOTHING, Ending, Left, Underway
 from rota.core.build import Build
 from rota.errors import RotaError
+from rota.ports.executor import Task
 from rota.service import artifacts
 from rota.service.context import Principal, Service
 from rota.service.messages import ArtifactRequest
 from rota.service.verbs import Role
 
 PIECE = 512 * 1024
+
+
+class Leftovers:
+    """The stage that stores artifacts, whatever became of the script."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def concerns(self, build: Build) -> bool:
+        """Whether its header names artifacts."""
+        return bool(build.spec.artifacts)
+
+    async def before(self, under: Underway, task: Task) -> Task:
+        """Do nothing."""
+        return task
+
+    async def resume(self, under: Underway, task: Task) -> Task:
+        """Do nothing."""
+        return task
+
+    async def after(self, under: Underway, ending: Ending) -> Left:
+        """Store them, if there was a script that could leave some."""
+        if ending.exit is None:
+            return NOTHING
+        return Left(faults=tuple(await keep_artifacts(self._service, under.build, under.work)))
 
 
 async def keep_artifacts(service: Service, build: Build, workspace: Path) -> list[str]:

@@ -9,14 +9,44 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rota.agent.patience import DELAYS_S
+from rota.agent.stages import NOTHING, Ending, Left, Underway
 from rota.core.build import Artifact, Build, Edge
 from rota.core.gates import name
 from rota.errors import ExecutionError, NotFoundError, UnavailableError
+from rota.ports.executor import Task
 from rota.service import artifacts
 from rota.service.context import Principal, Service
 from rota.service.messages import ArtifactRequest
 from rota.service.verbs import Role
 from rota.service.world import World
+
+
+class Promotion:
+    """The stage that brings them."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def concerns(self, build: Build) -> bool:
+        """Whether it takes anything of what it needs."""
+        return any(edge.artifacts for edge in build.needs)
+
+    async def before(self, under: Underway, task: Task) -> Task:
+        """Bring them.
+
+        Raises:
+            ExecutionError: as :func:`bring_artifacts`.
+        """
+        await bring_artifacts(self._service, under.build, under.work)
+        return task
+
+    async def resume(self, under: Underway, task: Task) -> Task:
+        """Do nothing: they are there."""
+        return task
+
+    async def after(self, under: Underway, ending: Ending) -> Left:
+        """Do nothing: they are part of the workspace."""
+        return NOTHING
 
 
 async def bring_artifacts(service: Service, build: Build, workspace: Path) -> None:

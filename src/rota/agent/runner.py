@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,17 +22,19 @@ from rota.agent.finaliser import Finaliser
 from rota.agent.moments import Moments
 from rota.agent.patience import persist
 from rota.agent.shipper import Shipper
-from rota.agent.sources import MARK, Sources, variables
+from rota.agent.sources import Sources, variables
+from rota.agent.stages import Ending, Left, Stage, Stages, Underway
 from rota.agent.workplace import Workplace, work
 from rota.core.build import Annotation, Build
 from rota.core.events import BuildCheckedOut, BuildFinished
 from rota.core.job import Reason
 from rota.core.people import open_questions
-from rota.core.scm import Scm, Source
+from rota.core.scm import Source
 from rota.core.settings import Settings
 from rota.core.states import Result, State, result_of
 from rota.core.steps import Step
 from rota.core.surroundings import Identity, Place, environment, marker_of
+from rota.core.workflow import Masks
 from rota.errors import ConflictError, ExecutionError, RotaError, StaleError
 from rota.ports.clock import Clock
 from rota.ports.executor import Executor, Exit, Running, Task
@@ -45,15 +47,13 @@ from rota.service.world import World
 
 logger = logging.getLogger(__name__)
 
+#: Exists in an attempt's folder until all that its script needs is there. A daemon that comes after one
+#: that was killed meanwhile begins anew, instead of taking half a tree for a whole one.
+MARK = "readying"
 #: Why an attempt was told to end is written here first, for a daemon that comes after us.
 STOP_FILE = "stop"
 MAX_MESSAGE = 500
 EXPIRED = "it is exclusive, and its agent was not heard any more"
-
-Keep = Callable[[Build, Path], Awaitable[list[str]]]
-"""Stores the artifacts that a finished attempt's header names; returns what went wrong."""
-Bring = Callable[[Build, Path], Awaitable[None]]
-"""Brings what a build's needs left into its workspace; raises ExecutionError where it cannot."""
 
 
 @dataclasses.dataclass
@@ -62,6 +62,8 @@ class Active:
 
     build: Build
     home: Path
+    stages: Stages
+    task: Task | None = None  # as the stages made it
     running: Running | None = None
     live: LiveLog | None = None
     stopped_for: Reason | None = None
@@ -74,8 +76,8 @@ class Active:
     shipper: Shipper | None = None
     shipping: asyncio.Task[int] | None = None
     watch: Watch | None = None
-    resumes: bool = False  # a former daemon was killed while it brought the source code
-    laying: asyncio.Task[Source | RotaError] | None = None
+    resumes: bool = False  # a former daemon was killed before it had got ready
+    readying: asyncio.Task[Task | RotaError] | None = None
     noting: asyncio.Task[int] | None = None
     source: Source | None = None
     timers: list[asyncio.TimerHandle] = dataclasses.field(default_factory=list)
@@ -96,9 +98,8 @@ class Runner:
     executor: Executor
     watcher: Watcher
     clock: Clock
-    keep: Keep
-    bring: Bring
     sources: Sources
+    stages: Sequence[Stage] = ()
     freed: Callable[[], None] = lambda: None  # called when a slot is free again
     leases: Leases | None = None  # of exclusive attempts; None where there can be no other agent
     active: dict[str, Active] = dataclasses.field(default_factory=dict)
@@ -107,7 +108,9 @@ class Runner:
 
     def start(self, build: Build, *, adopt: bool = False) -> None:
         """Run the build's present attempt, or take it over from a former daemon."""
-        active = Active(build, self.workplace.home(build.id, build.attempt))
+        home = self.workplace.home(build.id, build.attempt)
+        under = Underway(build=build, home=home, masks=Masks())
+        active = Active(build, home, Stages(self.stages, under))
         # A claim without a folder: the former daemon died before the spawn, so nothing ever ran.
         active.resumes = adopt and (active.home / MARK).exists()
         adopt = adopt and active.home.exists() and not active.resumes
@@ -130,8 +133,8 @@ class Runner:
         active.stopped_for = reason
         with contextlib.suppress(OSError):
             (active.home / STOP_FILE).write_text(reason)
-        if active.laying is not None:
-            active.laying.cancel()
+        if active.readying is not None:
+            active.readying.cancel()
         if active.running is not None:
             # Of one that was given up, another attempt may begin at once.
             is_urgent = reason is Reason.LOST and active.build.spec.exclusive
@@ -177,30 +180,41 @@ class Runner:
     async def _outcome(self, active: Active, *, adopt: bool) -> BuildFinished:
         until: float | None = None
         try:
-            script = await self._prepare(active, adopt=adopt)
-            if not adopt and (over := await self._check_out(active)) is not None:
-                return over
-            if not adopt and any(edge.artifacts for edge in active.build.needs):
-                await self.bring(active.build, work(active.home))
+            task = self._task(active, await self._prepare(active, adopt=adopt))
+            if adopt:
+                task = await active.stages.resume(
+                    _with_source(task, active.build, active.build.source)
+                )
+            elif active.build.spec.scm is not None or active.stages:
+                ready = await self._get_ready(active, task)
+                if isinstance(ready, BuildFinished):
+                    return ready
+                task = ready
+            active.task = task
             # Lent last: what came before may take longer than a lease.
             if not adopt and self.leases is not None and active.build.spec.exclusive:
                 until = await self.leases.lend(lambda: active.stopped_for is None)
                 if until is None:
-                    over = self._finished(active, active.stopped_for or Reason.LOST)
-                    return replace(over, log_bytes=await self._end_log(active))
-            task = self._task(active, script)
+                    return await self._give_up(active, active.stopped_for or Reason.LOST)
             if adopt:
                 active.running = await self.executor.adopt(task)
             else:
                 active.running = await self.executor.start(replace(task, lease_until=until))
         except RotaError as error:
-            over = self._finished(active, Reason.AGENT_ERROR, message=error.message)
-            return replace(over, log_bytes=await self._end_log(active))
+            return await self._give_up(active, Reason.AGENT_ERROR, error.message)
         try:
             return await self._attend(active, active.running, adopt=adopt)
         except RotaError as error:
             await self._terminate(active.running, 0)
-            return self._finished(active, Reason.AGENT_ERROR, message=error.message)
+            return await self._give_up(active, Reason.AGENT_ERROR, error.message)
+
+    async def _give_up(self, active: Active, reason: Reason, message: str = "") -> BuildFinished:
+        """End an attempt of whose script there is no outcome."""
+        left = await active.stages.after(Ending(exit=None, reason=reason, passed=False))
+        log_bytes = await self._end_log(active)
+        text = "; ".join(filter(None, (message, *left.faults)))
+        over = self._finished(active, reason, message=text[:MAX_MESSAGE])
+        return replace(over, log_bytes=log_bytes, annotations=left.remarks)
 
     def _kept(self, active: Active, running: Running) -> contextlib.AbstractContextManager[None]:
         """Renew the lease of an exclusive attempt while the context is open."""
@@ -234,51 +248,57 @@ class Runner:
             self.place(active.home),
             self.world.definitions.settings,
             needs=tuple(self._refs(active.build)),
-            source=active.source,
         )
 
-    async def _check_out(self, active: Active) -> BuildFinished | None:
-        """Bring the source code; return how the attempt ended if that could not be."""
-        build, scm = active.build, active.build.spec.scm
-        if scm is None:
-            return None
+    async def _get_ready(self, active: Active, task: Task) -> Task | BuildFinished:
+        """Bring the source code and what the stages bring; return the task, or how it ended."""
+        build = active.build
+        (active.home / MARK).touch()
         (active.home / "log").touch(mode=0o600)
         await self._begin_log(active, adopt=active.resumes)
         if build.cancelled_by is not None:
             self.stop(build.id, Reason.CANCELLED)
-        found: Source | RotaError | None = None
+        found: Task | RotaError | None = None
         if active.stopped_for is None:
-            found = await self._lay(active, scm)
-        if isinstance(found, Source) and active.stopped_for is None:
-            active.source = found
-            return None
-        log_bytes = await self._end_log(active)
+            found = await self._ready(active, task)
+        if isinstance(found, Task) and active.stopped_for is None:
+            (active.home / MARK).unlink(missing_ok=True)
+            return found
         message = found.message if isinstance(found, RotaError) else ""
-        over = self._finished(
-            active, active.stopped_for or Reason.CHECKOUT, message=message[:MAX_MESSAGE]
-        )
-        return replace(over, log_bytes=log_bytes)
+        has_source = build.spec.scm is None or active.source is not None
+        reason = Reason.AGENT_ERROR if has_source else Reason.CHECKOUT
+        return await self._give_up(active, active.stopped_for or reason, message)
 
-    async def _lay(self, active: Active, scm: Scm) -> Source | RotaError | None:
-        async def lay() -> Source | RotaError:
+    async def _ready(self, active: Active, task: Task) -> Task | RotaError | None:
+        """Return the task as it is to be run, or why it cannot; None if it was told to stop."""
+
+        async def ready() -> Task | RotaError:
             try:
-                return await self.sources.lay(
-                    active.build, scm, active.home, lambda source: self._note(active, source)
-                )
+                return await active.stages.before(await self._lay(active, task))
             except (RotaError, OSError) as error:
                 return error if isinstance(error, RotaError) else ExecutionError(str(error))
 
-        name = f"checkout {active.build.id}.{active.build.attempt}"
-        active.laying = laying = self.group.create_task(lay(), name=name)
+        name = f"ready {active.build.id}.{active.build.attempt}"
+        active.readying = readying = self.group.create_task(ready(), name=name)
         try:
-            await asyncio.wait([laying], timeout=active.build.spec.timeout_s)
-            if not laying.done():
+            await asyncio.wait([readying], timeout=active.build.spec.timeout_s)
+            if not readying.done():
                 self.stop(active.build.id, Reason.TIMEOUT)
-                await asyncio.wait([laying])
+                await asyncio.wait([readying])
         finally:
-            laying.cancel()
-            active.laying = None
-        return None if laying.cancelled() else laying.result()
+            readying.cancel()
+            active.readying = None
+        return None if readying.cancelled() else readying.result()
+
+    async def _lay(self, active: Active, task: Task) -> Task:
+        """Lay the source code out; return the task with what its script is told of it."""
+        build, scm = active.build, active.build.spec.scm
+        if scm is None:
+            return task
+        active.source = await self.sources.lay(
+            build, scm, active.home, lambda source: self._note(active, source)
+        )
+        return _with_source(task, build, active.source)
 
     def _note(self, active: Active, source: Source) -> None:
         """Record what is checked out; the script need not wait for that."""
@@ -309,13 +329,13 @@ class Runner:
                 if active.ending is not None:
                     # What is under way to end the script would end what comes after it as well.
                     await active.ending
-            active.reason = await self._finalise(active, ended, finaliser)
+            reason = active.reason = await self._finalise(active, ended, finaliser)
             await running.terminate(0)
+            passed = result_of(reason, ended.code) is Result.PASSED
+            left = await active.stages.after(Ending(exit=ended, reason=reason, passed=passed))
         finally:
             self._close_log(active)
-        log_bytes = await self._end_log(active)
-        failed = await self.keep(build, work(active.home)) if build.spec.artifacts else []
-        return self._judge(active, ended, log_bytes, failed)
+        return self._judge(active, ended, await self._end_log(active), left)
 
     async def _finalise(self, active: Active, ended: Exit, finaliser: Finaliser) -> Reason:
         """Run what comes after the script, and return why the attempt ended."""
@@ -328,8 +348,8 @@ class Runner:
             timer.cancel()
         reason = finaliser.begin(reason, ended.code)
         result = result_of(reason, ended.code)
-        task = self._task(active, Path("/bin/sh"))
-        over = await finaliser.run(task, result, reason, ended.code)
+        assert active.task is not None
+        over = await finaliser.run(active.task, result, reason, ended.code)
         active.late_steps = (over.step,)
         if over.fault:
             level = "error" if over.is_required else "warning"
@@ -349,7 +369,8 @@ class Runner:
         log = active.home / "log"
         if adopt:
             log.touch()
-        active.live = live = LiveLog(log, Moments(active.home, self.clock).at)
+        masks = active.stages.under.masks
+        active.live = live = LiveLog(log, Moments(active.home, self.clock).at, masks)
         shipped = await persist("log", lambda: self.logs.end(key)) if adopt else 0
         active.shipper = shipper = Shipper(key, live, self.logs, shipped=shipped)
         self.world.live_logs[build.id, build.attempt] = live
@@ -375,9 +396,7 @@ class Runner:
         active.last_growth = self.clock.monotonic()
         shipper.on_write()
 
-    def _judge(
-        self, active: Active, ended: Exit, log_bytes: int, failed: list[str]
-    ) -> BuildFinished:
+    def _judge(self, active: Active, ended: Exit, log_bytes: int, left: Left) -> BuildFinished:
         reason = active.reason or active.stopped_for or _reason(ended)
         is_passed = result_of(reason, ended.code) is Result.PASSED
         scanner = active.live.scanner if active.live is not None else None
@@ -385,7 +404,7 @@ class Runner:
             active,
             reason,
             exit_code=ended.code,
-            message="; ".join([EXPIRED] * ended.expired + failed)[:MAX_MESSAGE],
+            message="; ".join([EXPIRED] * ended.expired + [*left.faults])[:MAX_MESSAGE],
         )
         if scanner is None:
             return fact
@@ -394,7 +413,7 @@ class Runner:
             signal=ended.signal,
             log_bytes=log_bytes,
             usage=ended.usage,
-            annotations=(*scanner.shown_annotations(), *active.remarks),
+            annotations=(*scanner.shown_annotations(), *active.remarks, *left.remarks),
             steps=(*scanner.shown_steps(), *active.late_steps),
             step="" if is_passed else scanner.failed_step,
         )
@@ -497,7 +516,6 @@ def task_for(
     settings: Settings,
     *,
     needs: Sequence[str] = (),
-    source: Source | None = None,
 ) -> Task:
     """Return what the executor is to run for a build's present attempt."""
     identity = Identity(
@@ -520,11 +538,15 @@ def task_for(
             settings_env=settings.env,
             job_env=build.spec.env,
             params=build.params,
-            source=variables(build, source),
         ),
         stdin=build.spec.stdin,
         marker=marker_of(identity),
     )
+
+
+def _with_source(task: Task, build: Build, source: Source | None) -> Task:
+    """Return a task whose script is told of its source code."""
+    return replace(task, env={**task.env, **variables(build, source)})
 
 
 def _is_ours(build: Build, outcome: BuildFinished) -> bool:

@@ -1,8 +1,6 @@
 """The source code of an attempt: found, laid out, told of in the log, and recorded.
 
-It happens before the script begins, and its output stands first in the log, as a group of its own. A
-mark in the attempt's folder says that it is under way: a daemon that comes after one that was killed
-begins it anew, instead of taking half a tree for a whole one.
+It happens before the script begins, and its output stands first in the log, as a group of its own.
 """
 
 from __future__ import annotations
@@ -23,8 +21,6 @@ from rota.errors import CheckoutError
 from rota.ports.checkout import Checkout, Found, Say, Story
 from rota.service.world import World
 
-#: Exists in an attempt's folder while its source code is brought.
-MARK = "checkout"
 MAX_LISTED = 10
 
 
@@ -44,8 +40,6 @@ class Sources:
         Raises:
             CheckoutError: it cannot be had, or not be merged.
         """
-        mark = home / MARK
-        mark.touch()
         with _printer(home / "log") as say:
             say(f"::group::Check out {shown(scm.git)}")
             try:
@@ -57,7 +51,6 @@ class Sources:
                 raise
             finally:
                 say("::endgroup::")
-        mark.unlink(missing_ok=True)
         return source
 
     async def _lay(

@@ -52,7 +52,6 @@ def environment(
     settings_env: Mapping[str, str],
     job_env: Mapping[str, str],
     params: Mapping[str, ParamValue],
-    source: Mapping[str, str] = {},
 ) -> dict[str, str]:
     """Return all variables of an attempt's environment."""
     marker, _, marker_value = marker_of(identity).partition("=")
@@ -75,7 +74,6 @@ def environment(
         "ROTA_FENCE": str(identity.fence),
         "ROTA_PIPELINE": identity.pipeline or identity.build,
         "ROTA_NEEDS": " ".join(identity.needs),
-        **source,
         "ROTA_AGENT": place.agent,
         "ROTA_WORKSPACE": place.workspace,
         "ROTA_SOCKET": place.socket,

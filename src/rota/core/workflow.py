@@ -170,10 +170,12 @@ class Scanner:
     when what stands at a byte of the log was read.
     """
 
-    def __init__(self, time: Callable[[int], datetime] = lambda _: EPOCH) -> None:
+    def __init__(
+        self, time: Callable[[int], datetime] = lambda _: EPOCH, masks: Masks | None = None
+    ) -> None:
         self.steps = Steps(time)
         self.failed_step = ""
-        self.masks = Masks()
+        self.masks = Masks() if masks is None else masks
         self.annotations: list[Annotation] = []
         self.end = 0
         self.safe_end = 0

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
 from pathlib import Path
 
-from rota.core.workflow import EPOCH, Scanner
+from rota.core.workflow import EPOCH, Masks, Scanner
 
 #: What each reader holds of a log: times three for what is on its way, times all readers.
 PIECE = 64 * 1024
@@ -22,11 +22,16 @@ class LiveLog:
     place. The file stays readable here after it was removed from its folder.
     """
 
-    def __init__(self, path: Path, time: Callable[[int], datetime] = lambda _: EPOCH) -> None:
+    def __init__(
+        self,
+        path: Path,
+        time: Callable[[int], datetime] = lambda _: EPOCH,
+        masks: Masks | None = None,
+    ) -> None:
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         # Readers may outlive the attempt: the last one to let go of this object closes the file.
         weakref.finalize(self, os.close, self._fd)
-        self.scanner = Scanner(time)
+        self.scanner = Scanner(time, masks)
         self.is_whole = False
         self._readers: set[asyncio.Future[None]] = set()
 
