@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.unit.test_header import script
@@ -116,7 +116,10 @@ def test_a_key_without_its_parameter_or_of_any_length_is_refused() -> None:
 
 
 def entry(key: str, at: float) -> Entry:
-    return Entry(scope="web", key=key, paths=("a",), size=1, sha256="", saved_at=at)
+    saved_at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=at)
+    return Entry(
+        scope="web", key=key, paths=("a",), parts=(1,), size=1, sha256="", saved_at=saved_at
+    )
 
 
 def test_the_very_key_goes_before_the_newest_of_a_prefix() -> None:

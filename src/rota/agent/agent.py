@@ -8,11 +8,12 @@ import dataclasses
 import logging
 import os
 import pwd
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from rota.agent.adopter import Adopter
+from rota.agent.caching import Caching
 from rota.agent.definitions import Follower
 from rota.agent.duties import Duty
 from rota.agent.group import ended_group
@@ -145,7 +146,7 @@ async def run_agent(
             waits=Waits(me.name, world, ports.journal, ports.clock),
             ensemble=ports.ensemble,
         )
-        runner.stages = _stages(service)
+        runner.stages = _stages(service, ports)
         reactor = Reactor(
             world=world,
             journal=ports.journal,
@@ -231,9 +232,27 @@ async def run_agent(
             await _leave(me, ports, historian, members.leadership)
 
 
-def _stages(service: Service) -> tuple[Stage, ...]:
+def _stages(service: Service, ports: Ports) -> tuple[Stage, ...]:
     """Return what surrounds a script, from the outermost to the innermost."""
-    return (Promotion(service), Leftovers(service))
+    return (Promotion(service), *_caching(service, ports), Leftovers(service))
+
+
+def _caching(service: Service, ports: Ports) -> tuple[Stage, ...]:
+    if ports.caches is None:
+        return ()
+    name, world = service.me.name, service.world
+
+    def labels() -> Mapping[str, str]:
+        myself = world.cluster.picture.agents.get(name)
+        return service.me.labels if myself is None else myself.labels
+
+    caching = Caching(
+        ports.caches,
+        ports.clock,
+        labels=labels,
+        settings=lambda: world.definitions.settings,
+    )
+    return (caching,)
 
 
 def _statuses(service: Service, ports: Ports) -> Statuses | None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from rota.agent.mover import FetchFrom, nobody_to_fetch_from
 from rota.core.settings import Settings
 from rota.ports.blobs import Blobs
+from rota.ports.caches import Caches
 from rota.ports.checkout import Checkout
 from rota.ports.clock import Clock
 from rota.ports.ensemble import Ensemble
@@ -47,6 +48,8 @@ class Ports:
     """Told of builds that came from them; ``None`` for an agent that speaks to nobody."""
     checkout: Checkout | None = None
     """Brings source code; ``None`` where no job asks for it."""
+    caches: Caches | None = None
+    """Keeps folders from one build to the next; ``None`` for an agent that runs but one."""
     lease: Lease | None = None
     presence: Presence | None = None
     voting: Voting | None = None

@@ -17,6 +17,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 import rota
+from rota.adapters.cache_files import CacheFiles
 from rota.adapters.clocks import SystemClock
 from rota.adapters.forges import HttpForges
 from rota.adapters.git import GitCheckout, GitService, GitStore
@@ -242,6 +243,7 @@ class Daemon:
             checkout=checkout,
             watcher=watcher,
             clock=SystemClock(),
+            caches=CacheFiles(data / "caches", SystemClock()),
             lease=lease,
             presence=NatsPresence(client),
             voting=engine if isinstance(engine, Engine) else None,

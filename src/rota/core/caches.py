@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
 from rota.core.build import Build
+from rota.core.instant import Instant
+from rota.core.job import Int
 
 MAX_KEY = 500
 _FORK = "pull"
@@ -128,17 +130,21 @@ def _value(
             return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One saved cache. ``paths`` are those of the header, which its tree follows in their order."""
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One saved cache: for each path of the header a packed tree, one after the other in one file.
+
+    ``parts`` are the bytes that each path takes of it, 0 for one that was not there. ``size`` and the
+    hex ``sha256`` are those of the packed file; ``build`` saved it.
+    """
 
     scope: str
     key: str
     paths: tuple[str, ...]
-    size: int  # of the packed file, in bytes
-    sha256: str  # of the packed file
-    saved_at: float  # seconds since the epoch
-    build: str = ""  # who saved it, as people name it
-    files: int = 0
+    parts: tuple[Int, ...]
+    size: Int
+    sha256: str
+    saved_at: Instant
+    build: str = ""
 
 
 def scope_of(build: Build) -> str:
@@ -161,7 +167,7 @@ def scopes_of(build: Build) -> tuple[str, ...]:
     return (own,) if own == project else (own, project)
 
 
-def best(entries: Iterator[Entry], key: str, prefixes: tuple[str, ...]) -> Entry | None:
+def best(entries: Iterable[Entry], key: str, prefixes: Sequence[str]) -> Entry | None:
     """Return the entry of this very key, else the newest one of the first prefix that has any."""
     found = list(entries)
     exact = [it for it in found if it.key == key]
@@ -174,17 +180,30 @@ def best(entries: Iterator[Entry], key: str, prefixes: tuple[str, ...]) -> Entry
     return None
 
 
-def over(sizes: list[tuple[str, int, float]], limit: int) -> list[str]:
+def over(sizes: Iterable[tuple[str, int, float]], limit: int) -> list[str]:
     """Return which go so that the others fit: those whose use is longest ago.
 
     Args:
         sizes: Of each its name, bytes, and when it was used last.
         limit: How many bytes stay at most.
     """
-    left, gone = sum(size for _, size, _ in sizes), []
-    for name, size, _ in sorted(sizes, key=lambda it: it[2]):
+    ordered = sorted(sizes, key=lambda it: it[2])
+    left, gone = sum(size for _, size, _ in ordered), []
+    for name, size, _ in ordered:
         if left <= limit:
             break
         gone.append(name)
         left -= size
     return gone
+
+
+def shown(size: int) -> str:
+    """Return a size as people read it: ``1.5 MiB``."""
+    if size < 1024:
+        return f"{size} B"
+    value, unit = size / 1024, "KiB"
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 999.95 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.1f} {unit}"

@@ -39,6 +39,12 @@ class Artifacts(msgspec.Struct, frozen=True):
     max_bytes: int = 50 * 1024**3  # max_bytes: beyond this what the oldest builds left is
 
 
+class Caches(msgspec.Struct, frozen=True):
+    """How much caches may take: ``[caches]``."""
+
+    max_bytes: int = 10 * 1024**3  # max_bytes: on each agent; those used longest ago go first
+
+
 class Agents(msgspec.Struct, frozen=True):
     """When an agent that is silent is given up: ``[agents]``."""
 
@@ -86,6 +92,7 @@ class Settings(msgspec.Struct, frozen=True):
     voters: int = 3  # how many agents run one of the engine's servers, if there are so many
     logs: Logs = Logs()
     artifacts: Artifacts = Artifacts()
+    caches: Caches = Caches()
     builds: Builds = Builds()
     agents: Agents = Agents()
     queue: Queue = Queue()
@@ -214,6 +221,10 @@ _ARTIFACTS = {
     "max_bytes": Field("max_bytes", fields.size(1 << 20, 1 << 60), 'max_bytes = "50G"'),
 }
 
+_CACHES = {
+    "max_bytes": Field("max_bytes", fields.size(1 << 20, 1 << 60), 'max_bytes = "10G"'),
+}
+
 _BUILDS = {
     "keep_failed_workspaces": Field(
         "keep_failed_workspaces", fields.integer(0, 1000), "keep_failed_workspaces = 5"
@@ -245,6 +256,7 @@ _SETTINGS = {
     "artifacts": Field(
         "artifacts", fields.table(_ARTIFACTS, Artifacts), '[artifacts] with max_age = "90d"'
     ),
+    "caches": Field("caches", fields.table(_CACHES, Caches), '[caches] with max_bytes = "10G"'),
     "builds": Field(
         "builds", fields.table(_BUILDS, Builds), "[builds] with keep_failed_workspaces = 5"
     ),

@@ -11,6 +11,17 @@ import msgspec
 from rota.core.build import Usage
 
 
+class Mount(msgspec.Struct, frozen=True, kw_only=True):
+    """A folder of the agent that a script finds somewhere else.
+
+    ``target`` is absolute, or ``~/…`` in the home folder of whoever the script runs as.
+    """
+
+    source: Path
+    target: str
+    writable: bool = True
+
+
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt to run.
 
@@ -24,6 +35,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     env: Mapping[str, str]  # all of it: nothing is inherited
     stdin: bool = False  # keep a standard input open that `send` writes to; otherwise /dev/null
     lease_until: float | None = None  # a moment; then all of it is killed, whoever lives: see renew
+    mounts: tuple[Mount, ...] = ()  # for a container; a plain script finds things where they are
     marker: str = ""  # "ROTA_…=…" as it stands in env: by it, processes that escaped are found
 
 

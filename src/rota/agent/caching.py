@@ -1,0 +1,314 @@
+"""The stage that brings caches before a script and saves them after it.
+
+Nothing that goes wrong with a cache ends a build: it is said in the log and as a warning, and the
+script finds an empty place. Keys are worked out before the script, which may change what they hash,
+and written down in the attempt's folder for whoever saves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from rota.agent.homes import lay_home
+from rota.agent.promotion import matches
+from rota.agent.stages import Ending, Left, Underway
+from rota.core.build import Annotation, Build
+from rota.core.caches import Entry, KeyFaultError, best, fill_key, scope_of, scopes_of, shown
+from rota.core.job import Cache
+from rota.core.settings import Settings
+from rota.errors import ExecutionError, NotFoundError, RotaError
+from rota.ports.caches import Caches
+from rota.ports.clock import Clock
+from rota.ports.executor import Mount, Task
+
+#: In an attempt's folder: what was worked out before the script.
+NOTE = "caches.json"
+#: In an attempt's folder: its own home folder, and what a container is given.
+HOME, FOLDER = "home", "caches"
+#: Saving takes no longer, whatever there is to save.
+SAVE_S = 900.0
+PIECE = 1 << 20
+
+
+class Place(msgspec.Struct, frozen=True):
+    """What one cache came to: its key (empty if it has none), and whether that is saved already."""
+
+    key: str
+    is_saved: bool
+
+
+class Caching:
+    """See :class:`rota.agent.stages.Stage`."""
+
+    def __init__(
+        self,
+        caches: Caches,
+        clock: Clock,
+        *,
+        labels: Callable[[], Mapping[str, str]],
+        settings: Callable[[], Settings],
+    ) -> None:
+        self._caches, self._clock = caches, clock
+        self._labels, self._settings = labels, settings
+
+    def concerns(self, build: Build) -> bool:
+        """Whether its header names caches."""
+        return bool(build.spec.caches)
+
+    async def before(self, under: Underway, task: Task) -> Task:
+        """Restore what there is of each cache."""
+        under.say("::group::Caches")
+        try:
+            task = await asyncio.to_thread(_surround, under, task)
+            places = [
+                await self._bring(under, cache, trees) for cache, trees in _trees(under, task.env)
+            ]
+        finally:
+            under.say("::endgroup::")
+        note = under.home / NOTE
+        await asyncio.to_thread(note.write_bytes, msgspec.json.encode(places))
+        return task
+
+    async def resume(self, under: Underway, task: Task) -> Task:
+        """Return the task as it was: all it names is there."""
+        return _surrounded(under, task)
+
+    async def after(self, under: Underway, ending: Ending) -> Left:
+        """Save what is new, as each cache's `save` says."""
+        if ending.exit is None or not ending.exit.known:
+            return Left()
+        try:
+            raw = await asyncio.to_thread((under.home / NOTE).read_bytes)
+            places = msgspec.json.decode(raw, type=list[Place])
+        except (OSError, ValueError):
+            return Left()
+        remarks: list[Annotation] = []
+        caches = _trees(under, None)
+        for (cache, trees), place in zip(caches, places, strict=False):
+            wanted = cache.save == "always" or (cache.save == "passed" and ending.passed)
+            if not place.key or place.is_saved or not wanted:
+                continue
+            try:
+                async with asyncio.timeout(SAVE_S):
+                    await self._save(under, cache, place.key, trees)
+            except (ExecutionError, TimeoutError) as error:
+                why = error.message if isinstance(error, RotaError) else f"not done in {SAVE_S:g} s"
+                remarks.append(_warning(under, f"cannot save the cache {place.key!r}: {why}"))
+        return Left(remarks=tuple(remarks))
+
+    # -- one cache ------------------------------------------------------------------------------
+
+    async def _bring(self, under: Underway, cache: Cache, trees: Sequence[Path]) -> Place:
+        try:
+            key, prefixes = await asyncio.to_thread(self._filled, under, cache)
+        except KeyFaultError as fault:
+            _warning(under, f"the cache {cache.key!r} has no key: it {fault.message}")
+            return Place("", is_saved=False)
+        own = scope_of(under.build)
+        for scope in scopes_of(under.build):
+            found = best(await self._entries(scope, cache), key, prefixes)
+            if found is not None and await self._restored(under, found, trees):
+                return Place(key, is_saved=found.key == key and scope == own)
+        under.say(f"{key}: nothing is saved under it")
+        return Place(key, is_saved=False)
+
+    async def _entries(self, scope: str, cache: Cache) -> list[Entry]:
+        kept = await self._caches.all()
+        return [
+            it.entry for it in kept if it.entry.scope == scope and it.entry.paths == cache.paths
+        ]
+
+    async def _restored(self, under: Underway, entry: Entry, trees: Sequence[Path]) -> bool:
+        new = [tree for tree in trees if not os.path.lexists(tree)]
+        try:
+            await asyncio.to_thread(_check_places, under, trees)
+            await self._caches.restore(entry, trees)
+        except NotFoundError:
+            return False
+        except ExecutionError as error:
+            _warning(under, f"the cache {entry.key!r} is left out: {error.message}")
+            await asyncio.to_thread(_clear, new)
+            return False
+        whose = f" by {entry.build}" if entry.build else ""
+        what = ", ".join(entry.paths)
+        under.say(f"{entry.key}: {shown(entry.size)} into {what}, saved{whose}")
+        return True
+
+    async def _save(self, under: Underway, cache: Cache, key: str, trees: Sequence[Path]) -> None:
+        limit = self._settings().caches.max_bytes
+        await asyncio.to_thread(_check_places, under, trees)
+        entry = Entry(
+            scope=scope_of(under.build),
+            key=key,
+            paths=cache.paths,
+            parts=(),
+            size=0,
+            sha256="",
+            saved_at=self._clock.now(),
+            build=under.build.ref,
+        )
+        saved = await self._caches.save(entry, trees, limit=limit)
+        if saved.build == entry.build:
+            under.say(f"cache {key}: {shown(saved.size)} saved")
+        await self._caches.bound(limit)
+
+    def _filled(self, under: Underway, cache: Cache) -> tuple[str, list[str]]:
+        def fill(text: str) -> str:
+            return fill_key(
+                text,
+                params=under.build.params,
+                labels=labels,
+                digest=lambda it: digest(under.work, it),
+            )
+
+        labels = self._labels()
+        return fill(cache.key), [fill(text) for text in cache.restore]
+
+
+def _warning(under: Underway, message: str) -> Annotation:
+    under.say(f"::warning title=caches::{message}")
+    return Annotation(level="warning", title="caches", message=message)
+
+
+# -- where things are ---------------------------------------------------------------------------
+
+
+def _is_contained(build: Build) -> bool:
+    return getattr(build.spec, "container", None) is not None
+
+
+def _trees(
+    under: Underway, env: Mapping[str, str] | None
+) -> Iterator[tuple[Cache, tuple[Path, ...]]]:
+    """Yield each cache with where its paths are on this agent's disk."""
+    contained = _is_contained(under.build)
+    for at, cache in enumerate(under.build.spec.caches):
+        yield (
+            cache,
+            tuple(
+                _mounted(under, at, index, path)
+                if contained and path.startswith("~/")
+                else _plain(under, path)
+                for index, path in enumerate(cache.paths)
+            ),
+        )
+
+
+def _plain(under: Underway, path: str) -> Path:
+    if path.startswith("~/"):
+        return under.home / HOME / path.removeprefix("~/")
+    return under.work / path
+
+
+def _mounted(under: Underway, cache: int, index: int, path: str) -> Path:
+    return under.home / FOLDER / f"{cache}.{index}" / path.rpartition("/")[2]
+
+
+def _surround(under: Underway, task: Task) -> Task:
+    """Make what the caches in a home folder need, and return the task that finds them there."""
+    at_home = [
+        path for cache in under.build.spec.caches for path in cache.paths if path.startswith("~/")
+    ]
+    if not at_home:
+        return task
+    try:
+        if not _is_contained(under.build):
+            lay_home(Path(task.env["HOME"]), under.home / HOME, at_home)
+        done = _surrounded(under, task)
+        for mount in done.mounts[len(task.mounts) :]:
+            mount.source.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExecutionError(f"cannot make room for caches: {error}") from error
+    return done
+
+
+def _surrounded(under: Underway, task: Task) -> Task:
+    mounts: list[Mount] = []
+    for cache, trees in _trees(under, task.env):
+        for path, tree in zip(cache.paths, trees, strict=True):
+            if path.startswith("~/") and _is_contained(under.build):
+                mounts.append(Mount(source=tree, target=path))
+    at_home = any(path.startswith("~/") for it in under.build.spec.caches for path in it.paths)
+    if mounts:
+        return replace(task, mounts=(*task.mounts, *mounts))
+    return replace(task, env=in_home(task.env, under.home / HOME)) if at_home else task
+
+
+#: Programs on a JVM ask the user database where home is; these are how they are told otherwise.
+_JVM = ("MAVEN_OPTS", "GRADLE_OPTS", "SBT_OPTS")
+
+
+def in_home(env: Mapping[str, str], home: Path) -> dict[str, str]:
+    """Return an environment whose home folder is ``home``."""
+    option = f"-Duser.home={home}"
+    told = {name: f"{option} {env[name]}" if env.get(name) else option for name in _JVM}
+    return {**env, **told, "HOME": str(home)}
+
+
+def _check_places(under: Underway, trees: Sequence[Path]) -> None:
+    """Make sure that no link leads from the attempt's folder to somewhere else.
+
+    Raises:
+        ExecutionError: one does.
+    """
+    root = under.home.resolve()
+    for tree in trees:
+        if not tree.parent.resolve().is_relative_to(root):
+            raise ExecutionError(f"{tree.relative_to(under.home)} leads out of the build's folder")
+
+
+def _clear(trees: Sequence[Path]) -> None:
+    """Remove what a cache brought in part."""
+    for tree in trees:
+        if tree.is_dir() and not tree.is_symlink():
+            shutil.rmtree(tree, ignore_errors=True)
+
+
+# -- hashes -------------------------------------------------------------------------------------
+
+
+def digest(folder: Path, globs: Sequence[str]) -> str:
+    """Return a hash of names and bytes of the files below ``folder`` that match one of ``globs``.
+
+    Without any it is ``none``. Links are followed within the folder; ``.git`` is passed over.
+
+    Raises:
+        KeyFaultError: one cannot be read.
+    """
+    total, found = hashlib.sha256(), 0
+    root = folder.resolve()
+    for name in sorted(_matching(folder, globs), key=os.fsencode):
+        path = folder / name
+        try:
+            if not path.is_file() or not path.resolve().is_relative_to(root):
+                continue
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+        except OSError as error:
+            raise KeyFaultError(f"hashes {name!r}, and cannot read it: {error.strerror}") from error
+        total.update(os.fsencode(name) + b"\0" + content)
+        found += 1
+    return total.hexdigest()[:20] if found else "none"
+
+
+def _matching(folder: Path, globs: Sequence[str]) -> set[str]:
+    plain = {os.path.normpath(glob) for glob in globs if not any(c in glob for c in "*?[")}
+    others = [os.path.normpath(glob) for glob in globs if any(c in glob for c in "*?[")]
+    found = {name for name in plain if os.path.lexists(folder / name)}
+    if others:
+        for here, folders, files in os.walk(folder):
+            folders[:] = [name for name in folders if name != ".git"]
+            base = os.path.relpath(here, folder)
+            for name in files:
+                path = name if base == "." else f"{base}/{name}"
+                if any(matches(path, glob) for glob in others):
+                    found.add(path)
+    return found
