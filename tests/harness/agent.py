@@ -22,6 +22,7 @@ from aiohttp import web
 from yarl import URL
 
 from rota.adapters.clocks import SystemClock
+from rota.adapters.disk import SystemDisk
 from rota.adapters.inotify import InotifyWatcher
 from rota.adapters.memory import MemoryBlobs, MemoryJournal, MemoryLogs
 from rota.adapters.memory_store import MemoryIndex, MemoryStore
@@ -175,6 +176,7 @@ async def _serve(here: Here, begun: asyncio.Event, over: asyncio.Event) -> None:
             executor=here.executor,
             watcher=watcher,
             clock=SystemClock(),
+            disk=SystemDisk(),
         )
         here.agent = await stack.enter_async_context(
             run_agent(here.me, ports, stop=here.stopped.set, socket=here.socket)

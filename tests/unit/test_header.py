@@ -142,7 +142,7 @@ def test_a_description_of_several_lines_is_what_the_comment_says() -> None:
                 "j:4:3: unknown key zzz (known: description, labels, timeout, idle_timeout, grace, "
                 "retry, priority, params, env, stdin, artifacts, keep, exclusive, scm, on, concurrency, "
                 "concurrency_key, limits, rate, needs, matrix, supersede, supersede_key, "
-                "approve, finally, caches, resources, user, network, isolation)"
+                "approve, finally, caches, resources, user, network, isolation, workspace)"
             ),
         ),
         ('"a b" = 1', "j:4:3: unknown key 'a b' (known: "),

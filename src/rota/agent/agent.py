@@ -34,10 +34,12 @@ from rota.agent.sources import Sources
 from rota.agent.stages import Stage
 from rota.agent.statuses import Statuses
 from rota.agent.workplace import Workplace, tmp, work
+from rota.agent.workspaces import Workspaces
 from rota.core.events import (
     AgentStopped,
 )
 from rota.core.polling import polls
+from rota.core.settings import kept_limits
 from rota.core.surroundings import Place
 from rota.errors import RotaError, UnavailableError
 from rota.ports.journal import Journal
@@ -88,6 +90,12 @@ async def run_agent(
     historian = Historian(world, ports.store, ports.index, ports.clock)
     follower = Follower(world, ports.store)
     workplace = Workplace(me.data)
+    workspaces = Workspaces(
+        workplace=workplace,
+        disk=ports.disk,
+        clock=ports.clock,
+        limits=lambda: kept_limits(world.definitions.settings),
+    )
     await historian.begin()
     service: Service
     async with ended_group() as group:
@@ -96,6 +104,7 @@ async def run_agent(
             agent=me.name,
             place=lambda home: _place(me, workplace, home, socket),
             workplace=workplace,
+            workspaces=workspaces,
             world=world,
             journal=ports.journal,
             logs=ports.logs,
@@ -141,6 +150,7 @@ async def run_agent(
             store=ports.store,
             clock=ports.clock,
             attempts=runner,
+            workspaces=workspaces,
             main=mover,
             stop=stop,
             waits=Waits(me.name, world, ports.journal, ports.clock),
@@ -197,6 +207,7 @@ async def run_agent(
         )
         runner.leases = members.leases
         group.create_task(historian.run(), name="historian")
+        group.create_task(workspaces.run(), name="workspaces")
         group.create_task(service.waits.run(), name="waits")
         await follower.follow(await ports.store.head())
 

@@ -11,6 +11,7 @@ from rota.ports.blobs import Blobs
 from rota.ports.caches import Caches
 from rota.ports.checkout import Checkout
 from rota.ports.clock import Clock
+from rota.ports.disk import Disk
 from rota.ports.ensemble import Ensemble
 from rota.ports.executor import Executor
 from rota.ports.forges import Forges
@@ -40,6 +41,7 @@ class Ports:
     executor: Executor
     watcher: Watcher
     clock: Clock
+    disk: Disk
     configure: Callable[[Settings], Awaitable[None]] = no_settings
     """Gives the engine the limits that the settings say; called by the leader."""
     fetch: FetchFrom = nobody_to_fetch_from

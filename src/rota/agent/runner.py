@@ -25,6 +25,7 @@ from rota.agent.shipper import Shipper
 from rota.agent.sources import Sources, variables
 from rota.agent.stages import Ending, Left, Stage, Stages, Underway
 from rota.agent.workplace import Workplace, work
+from rota.agent.workspaces import Workspaces
 from rota.core.build import Annotation, Build
 from rota.core.events import BuildCheckedOut, BuildFinished
 from rota.core.job import Reason
@@ -91,6 +92,7 @@ class Runner:
     agent: str
     place: Callable[[Path], Place]
     workplace: Workplace
+    workspaces: Workspaces
     world: World
     journal: Journal
     logs: Logs
@@ -122,8 +124,10 @@ class Runner:
         """Take over what a former daemon ran; end what it ran and was given up since."""
         for build in builds:
             self.start(build, adopt=True)
-        self.workplace.release({active.home for active in self.active.values()})
-        self.group.create_task(self._end_superseded(), name="end superseded")
+        running = {active.home for active in self.active.values()}
+        self.workspaces.load(running, self.world.find)
+        left = [it for it in self.workplace.homes() if it[2] not in running]
+        self.group.create_task(self._end_superseded(left), name="end superseded")
 
     def stop(self, build_id: str, reason: Reason) -> None:
         """End a build that runs here, for ``reason``. Later reasons do not replace the first."""
@@ -150,9 +154,9 @@ class Runner:
             raise ConflictError(f"build {build} does not run on {self.agent}")
         await active.running.send(data, eof=eof)
 
-    async def _end_superseded(self) -> None:
+    async def _end_superseded(self, left: Sequence[tuple[str, int, Path]]) -> None:
         """End what still runs here of attempts that were given up while this agent was away."""
-        for build, attempt, home in self.workplace.kept():
+        for build, attempt, home in left:
             identity = Identity(job="", number=0, build=build, attempt=attempt)
             task = Task(home=home, argv=(), cwd=work(home), env={}, marker=marker_of(identity))
             try:
@@ -175,7 +179,7 @@ class Runner:
             self.world.live_logs.pop((active.build.id, active.build.attempt), None)
             self.active.pop(active.build.id, None)
             self.freed()
-        await self._tidy(active, outcome, recorded=recorded)
+        self._tidy(active, outcome, recorded=recorded)
 
     async def _outcome(self, active: Active, *, adopt: bool) -> BuildFinished:
         until: float | None = None
@@ -494,18 +498,9 @@ class Runner:
                 continue
             return True
 
-    async def _tidy(self, active: Active, outcome: BuildFinished, *, recorded: bool) -> None:
-        limit = self.world.definitions.settings.builds.keep_failed_workspaces
-        passed = result_of(outcome.reason, outcome.exit_code) is Result.PASSED
-        if not active.home.exists():
-            return
-        if passed or not recorded or limit == 0:
-            over = [active.home]
-        else:
-            over = self.workplace.keep(active.home, limit)
-        for home in over:
-            if not self.workplace.clean_bare(home):
-                await asyncio.to_thread(self.workplace.clean, home)
+    def _tidy(self, active: Active, outcome: BuildFinished, *, recorded: bool) -> None:
+        result = result_of(outcome.reason, outcome.exit_code)
+        self.workspaces.settle(active.build, active.build.attempt, result, counts=recorded)
 
 
 def task_for(

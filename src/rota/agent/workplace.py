@@ -5,20 +5,23 @@
     builds/<id>/<attempt>/   the attempt's own: log, and what its executor keeps
         work/                the workspace, where the script starts
         tmp/                 TMPDIR
+    builds/.trash/           homes that are on their way out
     scripts/<blob>/<name>    scripts by content, shared by all builds that run them
     bin/rota                 the command line, for scripts
 """
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import shutil
 import sys
-from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 
 from rota.errors import ExecutionError
+
+logger = logging.getLogger(__name__)
 
 #: Scripts of former definitions are kept this many deep; beyond, they are written again when needed.
 MAX_SCRIPTS = 2000
@@ -32,10 +35,10 @@ class Workplace:
         self.bin = data / "bin"
         self._scripts = data / "scripts"
         self._written: dict[str, None] = {}
-        self._kept: deque[Path] = deque()
-        for folder in (self.builds, self.bin, self._scripts):
+        self._trash = self.builds / ".trash"
+        self._thrown = itertools.count()
+        for folder in (self.builds, self._trash, self.bin, self._scripts):
             folder.mkdir(mode=0o700, exist_ok=True)
-        self._kept.extend(sorted(self._leftovers(), key=lambda path: path.stat().st_mtime))
         _link_command(self.bin / "rota")
 
     def home(self, build: str, attempt: int) -> Path:
@@ -102,29 +105,28 @@ class Workplace:
         _remove_if_empty(home.parent)
         return True
 
-    def clean(self, home: Path) -> None:
-        """Remove an attempt's folder. Cost: that of all its files; not for the event loop."""
-        shutil.rmtree(home, ignore_errors=True)
+    def throw_away(self, home: Path) -> None:
+        """Move an attempt's folder to the trash. Cost: the same for any number of files."""
+        # The number alone may be that of something a former daemon could not remove.
+        name = f"{home.parent.name}.{home.name}.{os.getpid()}.{next(self._thrown)}"
+        try:
+            home.rename(self._trash / name)
+        except OSError as error:
+            logger.warning("%s cannot be removed: %s", home, error.strerror)
         _remove_if_empty(home.parent)
 
-    def keep(self, home: Path, limit: int) -> list[Path]:
-        """Keep a failed attempt's folder for a person to look at; return which to clean for it."""
-        self._kept.append(home)
-        return [self._kept.popleft() for _ in range(len(self._kept) - limit)]
+    def trash(self) -> list[Path]:
+        """Return what is on its way out."""
+        return list(self._trash.iterdir())
 
-    def _leftovers(self) -> Iterator[Path]:
-        for build in self.builds.iterdir():
-            if build.is_dir():
-                yield from (path for path in build.iterdir() if path.is_dir())
-
-    def release(self, homes: set[Path]) -> None:
-        """Say which folders belong to attempts that run: they are not among the kept ones."""
-        self._kept = deque(path for path in self._kept if path not in homes)
-
-    def kept(self) -> list[tuple[str, int, Path]]:
-        """Return build, attempt and folder of all that is kept here and does not run."""
+    def homes(self) -> list[tuple[str, int, Path]]:
+        """Return build, attempt and folder of all attempts that have one."""
         return [
-            (home.parent.name, int(home.name), home) for home in self._kept if home.name.isdigit()
+            (build.name, int(home.name), home)
+            for build in self.builds.iterdir()
+            if build.is_dir() and build != self._trash
+            for home in build.iterdir()
+            if home.is_dir() and home.name.isdigit()
         ]
 
     def _forget_old_scripts(self) -> None:

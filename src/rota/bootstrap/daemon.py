@@ -19,6 +19,7 @@ from msgspec.structs import replace
 import rota
 from rota.adapters.cache_files import CacheFiles
 from rota.adapters.clocks import SystemClock
+from rota.adapters.disk import SystemDisk
 from rota.adapters.forges import HttpForges
 from rota.adapters.git import GitCheckout, GitService, GitStore
 from rota.adapters.inotify import InotifyWatcher
@@ -244,6 +245,7 @@ class Daemon:
             watcher=watcher,
             clock=SystemClock(),
             caches=CacheFiles(data / "caches", SystemClock()),
+            disk=SystemDisk(),
             lease=lease,
             presence=NatsPresence(client),
             voting=engine if isinstance(engine, Engine) else None,

@@ -16,6 +16,7 @@ import uvloop
 
 import rota
 from rota.adapters.clocks import SystemClock
+from rota.adapters.disk import SystemDisk
 from rota.adapters.git import GitCheckout
 from rota.adapters.inotify import InotifyWatcher
 from rota.adapters.memory import MemoryJournal
@@ -69,6 +70,7 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
         checkout=GitCheckout(data / "mirrors"),
         watcher=watcher,
         clock=SystemClock(),
+        disk=SystemDisk(),
     )
     host = parse_agent_name(socket.gethostname().partition(".")[0] or "agent")
     me = Myself(

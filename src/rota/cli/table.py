@@ -674,6 +674,16 @@ COMMANDS: tuple[Command, ...] = (
             Arg(("--priority",), ("run.priority",), kind="int", metavar="N"),
             Arg(("--key",), ("run.key",), metavar="KEY"),
             Arg(("--only",), ("run.only",), kind="flag"),
+            Arg(
+                ("--keep-workspace",),
+                ("run.keep_workspace",),
+                choices=("on-failure", "always", "never"),
+            ),
+            Arg(
+                ("--keep-on-failure",),
+                help="the same as --keep-workspace on-failure; go into it: rota shell",
+                kind="flag",
+            ),
         ),
         more="With --wait or -f the exit status is 1 if the build did not pass. Ctrl-C only stops\n"
         "watching: the build goes on. With --json the log of -f goes to standard error.\n\n"
@@ -683,6 +693,7 @@ COMMANDS: tuple[Command, ...] = (
             ("rota run web/test suite=full -f", "and watch it"),
             ("rota run web/test --wait --json", "for programs"),
             ("rota run deploy --key release-1.4", "asked twice, built once"),
+            ("rota run web/test --keep-on-failure", "to look into its workspace afterwards"),
         ),
         has_json=True,
     ),
@@ -1008,6 +1019,28 @@ COMMANDS: tuple[Command, ...] = (
         args=(_build("build.build"),),
         sets=("build.wait",),
         examples=(("rota changes web/test", "of its latest build"), ("rota changes 'web#7'", "")),
+        has_json=True,
+    ),
+    Command(
+        name="workspaces",
+        group=_BUILDS,
+        call="workspaces:workspaces",
+        verbs=("workspaces", "rm_workspace"),
+        help="list the workspaces that agents keep, or remove those of builds",
+        args=(
+            Arg(
+                ("words",),
+                ("rm_workspace.build",),
+                "nothing, or: rm BUILD...",
+                many="*",
+                metavar="WORD",
+                completes="build",
+            ),
+        ),
+        examples=(
+            ("rota workspaces", "which there are, how large, until when"),
+            ("rota workspaces rm web/test#7", ""),
+        ),
         has_json=True,
     ),
     Command(

@@ -125,6 +125,7 @@ class Client(Rest):
         key: str | None = None,
         priority: int | None = None,
         only: bool = False,
+        keep_workspace: str = "",
         **named: str,
     ) -> Build:
         """Request a build of a job and return it; it runs by itself.
@@ -136,6 +137,8 @@ class Client(Rest):
                 so that this may be asked again at another agent without doing it twice.
             priority: -100 to 100, instead of the job's own.
             only: Without what it needs.
+            keep_workspace: When to keep its workspace: on-failure, always or never; by default
+                what the job's header says.
             named: More parameters.
 
         Raises:
@@ -150,6 +153,7 @@ class Client(Rest):
             params={**(params or {}), **named},
             priority=priority,
             only=only or None,
+            keep_workspace=keep_workspace or None,
             headers={"Idempotency-Key": key or os.urandom(12).hex()},
             repeat=True,
         )

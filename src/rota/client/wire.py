@@ -219,6 +219,7 @@ ROUTES: dict[str, Route] = {
             "priority": "-100 to 100, instead of the job's own",
             "key": "idempotency key: the same key gives the same build, and other parameters with it are refused; it is the caller's own, for this job",
             "only": "this build alone, without what it needs",
+            "keep_workspace": "when the workspace is kept to look into: on-failure, always or never, instead of what the header says",
         },
     ),
     "builds": Route(
@@ -424,6 +425,20 @@ ROUTES: dict[str, Route] = {
         {
             "build": "job#number, a job's name (its latest build), or an id's prefix",
             "path": "its path, as the build kept it",
+        },
+    ),
+    "workspaces": Route(
+        "GET",
+        "/v1/workspaces",
+        "list the workspaces that agents keep: which, how large, until when",
+        {},
+    ),
+    "rm_workspace": Route(
+        "DELETE",
+        "/v1/builds/{build}/workspace",
+        "remove what is kept of a build's workspaces",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
         },
     ),
     "events": Route(

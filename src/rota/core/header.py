@@ -21,6 +21,7 @@ from rota.core.header_limits import LIMITS, check_limits
 from rota.core.header_on import read_on
 from rota.core.header_people import PEOPLE, check_people
 from rota.core.header_resources import RESOURCES
+from rota.core.header_workspace import WORKSPACE
 from rota.core.job import Job, Keep, Param, ParamValue, Reason, Retry, Spec
 from rota.core.labels import parse_labels, print_labels
 from rota.core.params import TYPES, choice_fault, conform, value_fault
@@ -329,4 +330,5 @@ _JOB = {
     **PEOPLE,
     **CACHES,
     **RESOURCES,
+    **WORKSPACE,
 }

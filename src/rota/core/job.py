@@ -10,6 +10,7 @@ import msgspec
 from rota.core.resources import Isolation, Network, Resources
 from rota.core.scm import Scm
 from rota.core.triggers import On
+from rota.core.workspace import Workspace
 
 Int = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """What fits into 64 bits: a larger number no index and hardly any other program could take."""
@@ -207,6 +208,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     user: str = ""
     network: Network = ""
     isolation: Isolation = Isolation()
+    workspace: Workspace = Workspace()
 
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -23,6 +23,7 @@ from rota.core.params import resolve_params
 from rota.core.problem import nearest
 from rota.core.states import Result, State
 from rota.core.template import TemplateError, fill
+from rota.core.workspace import Keeping
 from rota.errors import ConflictError, InputError, NotFoundError
 
 #: So many builds one request may come to.
@@ -45,6 +46,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     trigger: Trigger = Trigger()
     priority: int | None = None
     only: bool = False
+    keep_workspace: Keeping = ""  # instead of what its job's header says
     parent: str = ""
 
 
@@ -204,6 +206,8 @@ class _Planner:
             spec = replace(spec, timeout_s=self._definitions.settings.timeout_s)
         if wish.priority is not None:
             spec = replace(spec, priority=wish.priority)
+        if wish.keep_workspace:
+            spec = replace(spec, workspace=replace(spec.workspace, keep=wish.keep_workspace))
         self.wanted[wish.id] = Wanted(
             build=wish.id,
             job=job.name,

@@ -14,6 +14,7 @@ from rota.core.header import DAY_S, MAX_DURATION_S, MAX_HEADER_CHARACTERS
 from rota.core.header_limits import MAX_TAKE, limit_name_fault
 from rota.core.header_people import principal
 from rota.core.ids import job_name_fault
+from rota.core.kept import Limits
 from rota.core.labels import parse_labels, print_labels
 from rota.core.policy import AGEING, Policy, Throttle
 from rota.core.problem import Problem
@@ -59,6 +60,14 @@ class Builds(msgspec.Struct, frozen=True):
     keep_failed_workspaces: int = 5  # how many workspaces of failed builds each agent keeps
 
 
+class Workspaces(msgspec.Struct, frozen=True):
+    """How much each agent keeps of workspaces: ``[workspaces]``."""
+
+    max_age_s: float = Limits().age_s  # max_age: where a job's header says nothing else
+    max_bytes: int = Limits().bytes  # max_bytes: beyond this the oldest go
+    max_count: int = Limits().count  # max_count: beyond this the oldest go
+
+
 class Queue(msgspec.Struct, frozen=True):
     """In which order builds begin: ``[queue]``."""
 
@@ -94,6 +103,7 @@ class Settings(msgspec.Struct, frozen=True):
     artifacts: Artifacts = Artifacts()
     caches: Caches = Caches()
     builds: Builds = Builds()
+    workspaces: Workspaces = Workspaces()
     agents: Agents = Agents()
     queue: Queue = Queue()
     limits: dict[str, int] = {}  # how much of each there is, for headers' `limits`
@@ -127,6 +137,17 @@ def policy_of(settings: Settings) -> Policy:
         throttles=settings.throttle,
         share=settings.share,
         ageing=settings.queue.ageing,
+    )
+
+
+def kept_limits(settings: Settings) -> Limits:
+    """Return how much each agent keeps of workspaces."""
+    kept = settings.workspaces
+    return Limits(
+        count=kept.max_count,
+        bytes=kept.max_bytes,
+        age_s=kept.max_age_s,
+        unasked=settings.builds.keep_failed_workspaces,
     )
 
 
@@ -231,6 +252,12 @@ _BUILDS = {
     ),
 }
 
+_WORKSPACES = {
+    "max_age": Field("max_age_s", fields.duration(1, 365 * DAY_S), 'max_age = "7d"'),
+    "max_bytes": Field("max_bytes", fields.size(1 << 20, 1 << 60), 'max_bytes = "20G"'),
+    "max_count": Field("max_count", fields.integer(0, 1000), "max_count = 20"),
+}
+
 _SILENCE = fields.duration(2, HOUR_S)
 
 _AGENTS = {
@@ -259,6 +286,9 @@ _SETTINGS = {
     "caches": Field("caches", fields.table(_CACHES, Caches), '[caches] with max_bytes = "10G"'),
     "builds": Field(
         "builds", fields.table(_BUILDS, Builds), "[builds] with keep_failed_workspaces = 5"
+    ),
+    "workspaces": Field(
+        "workspaces", fields.table(_WORKSPACES, Workspaces), '[workspaces] with max_age = "7d"'
     ),
     "agents": Field("agents", fields.table(_AGENTS, Agents), '[agents] with lost_after = "8s"'),
     "queue": Field("queue", fields.table(_QUEUE, Queue), "[queue] with ageing = 50"),

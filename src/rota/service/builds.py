@@ -60,6 +60,7 @@ async def run(service: Service, request: m.RunRequest, who: Principal) -> Build:
         ),
         priority=request.priority,
         only=request.only,
+        keep_workspace=request.keep_workspace,
         parent=parent.id if parent is not None else "",
     )
     root = parent.root if parent is not None else ""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from rota.core.events import Event
+from rota.core.kept import Kept
 from rota.errors import DeniedError, UnavailableError
 from rota.ports.blobs import Blobs
 from rota.ports.clock import Clock
@@ -58,6 +59,30 @@ class Attempts(Protocol):
 
     async def send(self, build: str, data: bytes, *, eof: bool) -> None:
         """Write to the standard input of a build that runs here."""
+        ...
+
+
+class Workspaces(Protocol):
+    """The workspaces that this agent keeps."""
+
+    def kept(self) -> Sequence[Kept]:
+        """Return what is kept, the oldest first."""
+        ...
+
+    def home(self, kept: Kept) -> Path:
+        """Return the home of a kept workspace."""
+        ...
+
+    def entered(self, kept: Kept) -> int:
+        """Return how many shells are open in a workspace."""
+        ...
+
+    def remove(self, build: str, ref: str) -> Sequence[Kept]:
+        """Let go of all that is kept of a build, and return what it was.
+
+        Raises:
+            ConflictError: somebody is in it.
+        """
         ...
 
 
@@ -146,6 +171,7 @@ class Service:
     store: Store
     clock: Clock
     attempts: Attempts
+    workspaces: Workspaces
     main: Main
     stop: Callable[[], None]
     waits: Waits

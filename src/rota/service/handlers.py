@@ -19,6 +19,7 @@ from rota.service import (
     steps,
     trees,
     watches,
+    workspaces,
 )
 
 #: By the verb's name. A handler takes the service, the request and the principal. Stream verbs are
@@ -67,6 +68,8 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "watches": watches.watches,
     "watch": watches.watch,
     "unwatch": watches.unwatch,
+    "workspaces": workspaces.workspaces,
+    "rm_workspace": workspaces.remove,
     "emit": events.emit,
     "hooks": hooks.hooks,
     "hook": hooks.hook,

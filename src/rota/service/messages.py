@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from rota.core.job import Matrix, Need, Param, ParamValue, Spec
+from rota.core.workspace import Keeping
 
 JobArg = Annotated[str, Meta(description="the job's name, its path under jobs/")]
 BuildArg = Annotated[
@@ -142,6 +143,13 @@ class RunRequest(Request, frozen=True, kw_only=True):
         ),
     ] = ""
     only: Annotated[bool, Meta(description="this build alone, without what it needs")] = False
+    keep_workspace: Annotated[
+        Keeping,
+        Meta(
+            description="when the workspace is kept to look into: on-failure, always or never,"
+            " instead of what the header says"
+        ),
+    ] = ""
 
 
 class BuildsRequest(Request, frozen=True, kw_only=True):
@@ -856,6 +864,42 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None
     finished_at: datetime | None
     agent: str | None
+
+
+class WorkspaceRequest(Request, frozen=True, kw_only=True):
+    """A build whose workspace is meant."""
+
+    build: BuildArg
+
+
+class WorkspaceView(msgspec.Struct, frozen=True, kw_only=True):
+    """A workspace that an agent keeps. ``bytes`` is ``None`` until they were counted."""
+
+    id: str
+    build: str
+    attempt: int
+    agent: str
+    result: str | None
+    kept_at: datetime
+    until: datetime
+    bytes: int | None
+    asked: bool  # whether the header or the request wanted it
+    shells: int  # how many are open in it
+    path: str  # on the agent's disk
+
+
+class Silent(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that could not be asked, and why."""
+
+    agent: str
+    why: str
+
+
+class WorkspacesView(msgspec.Struct, frozen=True, kw_only=True):
+    """The workspaces that are kept, and which agents could not say."""
+
+    workspaces: tuple[WorkspaceView, ...] = ()
+    silent: tuple[Silent, ...] = ()
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):

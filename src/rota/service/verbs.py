@@ -437,6 +437,23 @@ VERBS: tuple[Verb, ...] = (
         stream=True,
     ),
     Verb(
+        name="workspaces",
+        summary="list the workspaces that agents keep: which, how large, until when",
+        method="GET",
+        path="/v1/workspaces",
+        request=m.Nothing,
+        reply=m.WorkspacesView,
+    ),
+    Verb(
+        name="rm_workspace",
+        summary="remove what is kept of a build's workspaces",
+        method="DELETE",
+        path="/v1/builds/{build}/workspace",
+        request=m.WorkspaceRequest,
+        reply=list[m.WorkspaceView],
+        role=Role.BUILDER,
+    ),
+    Verb(
         name="events",
         summary="read the journal, or follow it as server-sent events",
         method="GET",

@@ -80,6 +80,11 @@ SETTINGS = """\
 # [builds]
 # keep_failed_workspaces = 5     # on each agent, to look into
 
+# [workspaces]
+# max_age = "7d"                 # a workspace that is kept goes after so long
+# max_bytes = "20G"              # on each agent; beyond this, the oldest go
+# max_count = 20                 # the same by their number
+
 # [agents]
 # lost_after = "8s"              # an agent silent for so long is lost, and what it ran with it
 # stopped_after = "1m"           # the same for one that said that it stops

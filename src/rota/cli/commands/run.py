@@ -11,15 +11,30 @@ from rota.cli.screen import Screen
 from rota.cli.tree import branch_line
 from rota.client.client import WAIT_S, Build, Client
 from rota.client.follow import Start
+from rota.errors import InputError
 
 
 def run(args: Namespace, screen: Screen) -> int:
     """Request a build; watch it if asked to."""
     client = connected(args)
     build = client.run(
-        args.job, pairs(args.params), key=args.key, priority=args.priority, only=bool(args.only)
+        args.job,
+        pairs(args.params),
+        key=args.key,
+        priority=args.priority,
+        only=bool(args.only),
+        keep_workspace=_keeping(args),
     )
     return _watched(client, build, args, screen)
+
+
+def _keeping(args: Namespace) -> str:
+    if args.keep_on_failure and args.keep_workspace not in (None, "on-failure"):
+        raise InputError(
+            f"--keep-on-failure and --keep-workspace {args.keep_workspace} do not go together",
+            hint="give one of them",
+        )
+    return "on-failure" if args.keep_on_failure else args.keep_workspace or ""
 
 
 def retry(args: Namespace, screen: Screen) -> int:
