@@ -172,14 +172,15 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
     order = [
         "status", "agents", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
         "build", "why", "steps", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "retry", "put", "rm",
-        "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "watches", "drain", "stop",
+        "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "watches", "workspaces",
+        "rm_workspace", "drain", "stop",
     ]  # fmt: skip
     assert sorted(order) == sorted(
         verb.name for verb in VERBS if _plain(verb) and verb.name not in AMONG_OTHERS | ELSEWHERE
     )
     for name in order:
         verb = BY_NAME[name]
-        where = {**places, "build": done["id"]} if name == "retry" else places
+        where = {**places, "build": done["id"]} if name in ("retry", "rm_workspace") else places
         reply = await here.ask(verb.method, verb.path.format(**where), body=bodies.get(name))
         assert reply.status == verb.status, (name, reply.text)
         check_reply(verb, reply)

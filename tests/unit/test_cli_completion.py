@@ -59,7 +59,8 @@ def test_commands_are_completed_but_the_hidden(agent: FakeAgent) -> None:
 
 def test_options_are_completed_with_the_commands_own_first(agent: FakeAgent) -> None:
     assert found(agent, "run", "x", "--") == [
-        "--wait", "--follow", "--priority", "--key", "--only", "--json", "--at", "--color", "--data",
+        "--wait", "--follow", "--priority", "--key", "--only", "--keep-workspace", "--keep-on-failure",
+        "--json", "--at", "--color", "--data",
     ]  # fmt: skip
     assert found(agent, "agent", "--re") == []
     assert found(agent, "completion", "") == ["bash", "zsh", "fish"]
