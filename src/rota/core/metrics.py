@@ -1,0 +1,84 @@
+"""Metrics: numbers of a build that are worth following from build to build.
+
+A script tells them by ``rota metric NAME VALUE``, which prints a workflow command, or by that command
+itself: ``::metric name=NAME,unit=UNIT::VALUE``. Coverage is one; some every build has for nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from rota.core.build import Build, Metric
+
+#: Of one build.
+MAX_METRICS = 100
+MAX_NAME = 60
+MAX_UNIT = 12
+COVERAGE = "coverage"
+BRANCHES = "coverage.branches"
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]*")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+
+
+class MetricError(Exception):
+    """A metric is none; the message says why."""
+
+
+def metric_of(name: str, value: str, unit: str = "") -> Metric:
+    """Return a metric as it was written.
+
+    Raises:
+        MetricError: the name, the number or the unit is none.
+    """
+    name, value, unit = name.strip(), value.strip(), unit.strip()
+    if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
+        raise MetricError(
+            f"{name[:MAX_NAME]!r} is no name of a metric: a letter first, then letters, digits and"
+            f" _ . : / -, at most {MAX_NAME}"
+        )
+    if value.endswith("%") and not unit:
+        value, unit = value[:-1].rstrip(), "%"
+    if len(value) > 40 or not _NUMBER.fullmatch(value) or not math.isfinite(float(value)):
+        raise MetricError(f"{name} is {value[:40]!r}, which is no number")
+    if len(unit) > MAX_UNIT or not unit.isprintable():
+        raise MetricError(f"{name} has the unit {unit[:20]!r}: at most {MAX_UNIT} characters")
+    return Metric(name=name, value=float(value), unit=unit)
+
+
+def metrics_of(build: Build) -> Iterator[Metric]:
+    """Yield what is known of a finished build in numbers: what it told, and what each has."""
+    yield from build.metrics
+    told = {metric.name for metric in build.metrics}
+    for metric in _free(build):
+        if metric.name not in told:
+            yield metric
+
+
+def _free(build: Build) -> Iterator[Metric]:
+    if build.started_at is not None and build.finished_at is not None:
+        took = (build.finished_at - build.started_at).total_seconds()
+        yield Metric(name="duration", value=max(took, 0.0), unit="s")
+        yield Metric(name="log", value=float(build.log_bytes), unit="B")
+    if build.usage.user_s or build.usage.system_s:
+        cpu = build.usage.user_s + build.usage.system_s
+        yield Metric(name="cpu", value=round(cpu, 3), unit="s")
+    if build.usage.max_rss_bytes:
+        yield Metric(name="memory", value=float(build.usage.max_rss_bytes), unit="B")
+    if build.tests is not None:
+        yield Metric(name="tests", value=float(build.tests.total))
+        yield Metric(name="tests.failed", value=float(build.tests.bad))
+        yield Metric(name="tests.duration", value=build.tests.duration_s, unit="s")
+
+
+def merged(*groups: Iterable[Metric]) -> tuple[Metric, ...]:
+    """Return metrics by name, later ones in place of earlier ones, at most so many."""
+    found: dict[str, Metric] = {}
+    for metric in (metric for group in groups for metric in group):
+        if metric.name in found or len(found) < MAX_METRICS:
+            found[metric.name] = metric
+    return tuple(found.values())
