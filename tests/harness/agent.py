@@ -26,6 +26,7 @@ from rota.adapters.disk import SystemDisk
 from rota.adapters.inotify import InotifyWatcher
 from rota.adapters.memory import MemoryBlobs, MemoryJournal, MemoryLogs
 from rota.adapters.memory_store import MemoryIndex, MemoryStore
+from rota.adapters.reports import ReportReader
 from rota.adapters.scripted import Plan, ScriptedAttempt, ScriptedExecutor
 from rota.agent.agent import Agent, run_agent
 from rota.agent.ports import Ports
@@ -175,6 +176,7 @@ async def _serve(here: Here, begun: asyncio.Event, over: asyncio.Event) -> None:
             index=MemoryIndex(),
             executor=here.executor,
             watcher=watcher,
+            reports=ReportReader(),
             clock=SystemClock(),
             disk=SystemDisk(),
         )

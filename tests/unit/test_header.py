@@ -142,7 +142,8 @@ def test_a_description_of_several_lines_is_what_the_comment_says() -> None:
                 "j:4:3: unknown key zzz (known: description, labels, timeout, idle_timeout, grace, "
                 "retry, priority, params, env, stdin, artifacts, keep, exclusive, scm, on, concurrency, "
                 "concurrency_key, limits, rate, needs, matrix, supersede, supersede_key, "
-                "approve, finally, caches, resources, user, network, isolation, workspace)"
+                "approve, finally, caches, resources, user, network, isolation, workspace, "
+                "tests, coverage)"
             ),
         ),
         ('"a b" = 1', "j:4:3: unknown key 'a b' (known: "),
@@ -209,7 +210,7 @@ def test_a_description_of_several_lines_is_what_the_comment_says() -> None:
             (
                 "j:4:30: retry.on[1] cannot be 'cancelled' "
                 "(known: script, signal, oom-killed, timeout, no-output, lost, checkout, agent-error, "
-                "finally)"
+                "reports, finally)"
             ),
         ),
         (

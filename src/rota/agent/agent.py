@@ -29,6 +29,7 @@ from rota.agent.ports import Ports
 from rota.agent.promotion import Promotion
 from rota.agent.reactor import Reactor
 from rota.agent.rebuild import restore
+from rota.agent.reports import Reporting
 from rota.agent.runner import Runner
 from rota.agent.sources import Sources
 from rota.agent.stages import Stage
@@ -155,6 +156,7 @@ async def run_agent(
             stop=stop,
             waits=Waits(me.name, world, ports.journal, ports.clock),
             ensemble=ports.ensemble,
+            reports=ports.reports,
         )
         runner.stages = _stages(service, ports)
         reactor = Reactor(
@@ -245,7 +247,8 @@ async def run_agent(
 
 def _stages(service: Service, ports: Ports) -> tuple[Stage, ...]:
     """Return what surrounds a script, from the outermost to the innermost."""
-    return (Promotion(service), *_caching(service, ports), Leftovers(service))
+    reporting = () if ports.reports is None else (Reporting(service, ports.reports),)
+    return (Promotion(service), *_caching(service, ports), Leftovers(service), *reporting)
 
 
 def _caching(service: Service, ports: Ports) -> tuple[Stage, ...]:

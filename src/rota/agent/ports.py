@@ -20,6 +20,7 @@ from rota.ports.journal import Journal
 from rota.ports.lease import Lease
 from rota.ports.logs import Logs
 from rota.ports.presence import Presence
+from rota.ports.reports import Reports
 from rota.ports.store import Store
 from rota.ports.voting import Voting
 from rota.ports.watcher import Watcher
@@ -52,6 +53,8 @@ class Ports:
     """Brings source code; ``None`` where no job asks for it."""
     caches: Caches | None = None
     """Keeps folders from one build to the next; ``None`` for an agent that runs but one."""
+    reports: Reports | None = None
+    """Reads reports of tests and coverage; ``None`` where no job leaves any."""
     lease: Lease | None = None
     presence: Presence | None = None
     voting: Voting | None = None

@@ -29,6 +29,7 @@ from rota.agent.workspaces import Workspaces
 from rota.core.build import Annotation, Build
 from rota.core.events import BuildCheckedOut, BuildFinished
 from rota.core.job import Reason
+from rota.core.metrics import merged
 from rota.core.people import open_questions
 from rota.core.scm import Source
 from rota.core.settings import Settings
@@ -337,6 +338,8 @@ class Runner:
             await running.terminate(0)
             passed = result_of(reason, ended.code) is Result.PASSED
             left = await active.stages.after(Ending(exit=ended, reason=reason, passed=passed))
+            if passed and left.reason is not None:
+                active.reason = left.reason
         finally:
             self._close_log(active)
         return self._judge(active, ended, await self._end_log(active), left)
@@ -419,7 +422,9 @@ class Runner:
             usage=ended.usage,
             annotations=(*scanner.shown_annotations(), *active.remarks, *left.remarks),
             steps=(*scanner.shown_steps(), *active.late_steps),
-            step="" if is_passed else scanner.failed_step,
+            step="" if is_passed or reason is Reason.REPORTS else scanner.failed_step,
+            tests=left.tests,
+            metrics=merged(scanner.metrics.values(), left.metrics),
         )
 
     def _finished(

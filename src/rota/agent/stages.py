@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from rota.agent.workplace import work
-from rota.core.build import Annotation, Build
+from rota.core.build import Annotation, Build, Metric
+from rota.core.cases import Tally
 from rota.core.job import Reason
 from rota.core.workflow import Masks
 from rota.errors import RotaError
@@ -64,11 +66,15 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 class Left(msgspec.Struct, frozen=True, kw_only=True):
     """What a stage has to say once it is over.
 
-    ``faults`` become the build's message; they do not change how it ended.
+    ``faults`` become the build's message; they do not change how it ended. With a ``reason`` a build
+    does not pass whose script did, and the stages outside of this one are told so.
     """
 
     faults: tuple[str, ...] = ()
     remarks: tuple[Annotation, ...] = ()
+    reason: Reason | None = None
+    tests: Tally | None = None
+    metrics: tuple[Metric, ...] = ()
 
 
 NOTHING = Left()
@@ -142,6 +148,7 @@ class Stages:
         """Let those that began come to their end, the last one first; never raises for one of them."""
         faults: list[str] = []
         remarks: list[Annotation] = []
+        over = Left()
         while self._begun:
             stage = self._begun.pop()
             try:
@@ -151,4 +158,12 @@ class Stages:
             else:
                 faults += left.faults
                 remarks += left.remarks
-        return Left(faults=tuple(faults), remarks=tuple(remarks))
+                over = replace(
+                    over,
+                    tests=left.tests or over.tests,
+                    metrics=(*over.metrics, *left.metrics),
+                )
+                if left.reason is not None and ending.passed:
+                    over = replace(over, reason=left.reason)
+                    ending = replace(ending, reason=left.reason, passed=False)
+        return replace(over, faults=tuple(faults), remarks=tuple(remarks))

@@ -32,6 +32,7 @@ from rota.adapters.nats.logs import NatsLogs
 from rota.adapters.nats.presence import NatsPresence
 from rota.adapters.peers import HttpsPeers, own_address, server_context
 from rota.adapters.process import ProcessExecutor
+from rota.adapters.reports import ReportReader
 from rota.adapters.sqlite_index import SqliteIndex
 from rota.adapters.tools import known_tools, watch_tools
 from rota.agent.agent import Agent
@@ -242,6 +243,7 @@ class Daemon:
             index=index,
             executor=ProcessExecutor(),
             checkout=checkout,
+            reports=ReportReader(),
             watcher=watcher,
             clock=SystemClock(),
             caches=CacheFiles(data / "caches", SystemClock()),

@@ -22,6 +22,7 @@ from rota.adapters.inotify import InotifyWatcher
 from rota.adapters.memory import MemoryJournal
 from rota.adapters.memory_store import MemoryIndex, MemoryStore
 from rota.adapters.process import ProcessExecutor
+from rota.adapters.reports import ReportReader
 from rota.adapters.shown import MeasuredBlobs, ShownLogs
 from rota.agent.agent import run_agent as run_the_agent
 from rota.agent.ports import Ports
@@ -68,6 +69,7 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
         index=MemoryIndex(),
         executor=ProcessExecutor(),
         checkout=GitCheckout(data / "mirrors"),
+        reports=ReportReader(),
         watcher=watcher,
         clock=SystemClock(),
         disk=SystemDisk(),

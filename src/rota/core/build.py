@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
+from rota.core.cases import Tally
 from rota.core.instant import Instant
 from rota.core.job import Int, ParamValue, Reason, Spec
 from rota.core.questions import Question
@@ -57,6 +58,14 @@ class Annotation(msgspec.Struct, frozen=True, omit_defaults=True):
     offset: Int = 0  # where in the log it stands, in bytes
 
 
+class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A number of a build that is worth following, such as ``coverage`` in ``%``."""
+
+    name: str
+    value: float
+    unit: str = ""
+
+
 class Artifact(msgspec.Struct, frozen=True):
     """A file that a build left."""
 
@@ -77,6 +86,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     started_at: Instant | None = None
     finished_at: Instant | None = None
     log_bytes: Int = 0
+    tests: Tally | None = None  # without its failures
 
 
 class Edge(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -170,6 +180,8 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     step: str = ""  # the one in which its script failed
 
     source: Source | None = None  # what was checked out for it
+    tests: Tally | None = None  # what its reports of tests came to
+    metrics: tuple[Metric, ...] = ()
 
     @property
     def trusted(self) -> bool:

@@ -11,38 +11,12 @@ from typing import Protocol
 
 import msgspec
 
+from rota.core.reports import Covered
 from rota.core.xml_reading import ReportError, XmlReader, local
 
 #: A report in JSON is read as a whole.
 MAX_JSON = 64 * 1024 * 1024
 _MAX_LINE = 64 * 1024
-
-
-class Covered(msgspec.Struct, frozen=True):
-    """What was run, of how much."""
-
-    lines: int = 0
-    of_lines: int = 0
-    branches: int = 0
-    of_branches: int = 0
-
-    def __add__(self, other: Covered) -> Covered:
-        return Covered(
-            self.lines + other.lines,
-            self.of_lines + other.of_lines,
-            self.branches + other.branches,
-            self.of_branches + other.of_branches,
-        )
-
-    @property
-    def line_percent(self) -> float | None:
-        """Percent of the lines; ``None`` if there are none."""
-        return _percent(self.lines, self.of_lines)
-
-    @property
-    def branch_percent(self) -> float | None:
-        """Percent of the branches; ``None`` if there are none."""
-        return _percent(self.branches, self.of_branches)
 
 
 class CoverageParser(Protocol):
@@ -368,10 +342,6 @@ _PARSERS: dict[str, Callable[[], CoverageParser]] = {
     "istanbul": JsonReport,
     "json": JsonReport,
 }
-
-
-def _percent(part: int, whole: int) -> float | None:
-    return round(100 * min(part, whole) / whole, 2) if whole > 0 else None
 
 
 def _count(attributes: dict[str, str], key: str) -> int | None:

@@ -15,7 +15,8 @@ from typing import Literal
 
 import msgspec
 
-from rota.core.build import Annotation, Artifact, Build, Edge, Group, Trigger, Usage
+from rota.core.build import Annotation, Artifact, Build, Edge, Group, Metric, Trigger, Usage
+from rota.core.cases import Tally
 from rota.core.instant import Instant
 from rota.core.job import Int, ParamValue, Reason, Spec
 from rota.core.policy import Policy
@@ -161,6 +162,8 @@ class BuildFinished(Fact, frozen=True, kw_only=True, tag="build.finished"):
     annotations: tuple[Annotation, ...] = ()
     steps: tuple[Step, ...] = ()
     step: str = ""  # in which the script failed
+    tests: Tally | None = None
+    metrics: tuple[Metric, ...] = ()
 
 
 class BuildCancelled(Fact, frozen=True, kw_only=True, tag="build.cancelled"):

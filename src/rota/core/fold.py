@@ -824,6 +824,8 @@ def _finished(build: Build, event: BuildFinished) -> Build | None:
         annotations=event.annotations,
         steps=event.steps,
         step=event.step,
+        tests=event.tests,
+        metrics=event.metrics,
         is_waiting=False,
     )
     if over is None or not wants_retry(over):
@@ -846,6 +848,7 @@ def _again(build: Build, at: datetime, delay_s: float, move: Move) -> Build:
             started_at=build.started_at,
             finished_at=build.finished_at,
             log_bytes=build.log_bytes,
+            tests=None if build.tests is None else replace(build.tests, failures=()),
         )
         former = (*former, last)
     return replace(
@@ -866,6 +869,8 @@ def _again(build: Build, at: datetime, delay_s: float, move: Move) -> Build:
         annotations=(),
         steps=(),
         step="",
+        tests=None,
+        metrics=(),
         # Who said no is asked again; who said yes is not.
         approval=build.approval if build.approval is not None and build.approval.approved else None,
         asked_at=None,

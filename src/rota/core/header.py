@@ -20,6 +20,7 @@ from rota.core.header_joins import JOINS, check_joins
 from rota.core.header_limits import LIMITS, check_limits
 from rota.core.header_on import read_on
 from rota.core.header_people import PEOPLE, check_people
+from rota.core.header_reports import REPORTS
 from rota.core.header_resources import RESOURCES
 from rota.core.header_workspace import WORKSPACE
 from rota.core.job import Job, Keep, Param, ParamValue, Reason, Retry, Spec
@@ -331,4 +332,5 @@ _JOB = {
     **CACHES,
     **RESOURCES,
     **WORKSPACE,
+    **REPORTS,
 }

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from rota.core.reports import CaseReports, CoverageReports
 from rota.core.resources import Isolation, Network, Resources
 from rota.core.scm import Scm
 from rota.core.triggers import On
@@ -33,6 +34,7 @@ class Reason(enum.StrEnum):
     SUPERSEDED = "superseded"  # a newer build took its place, by `supersede`
     GROUP = "group"  # it is a group, and the last of its builds has ended
     REJECTED = "rejected"  # who was asked to approve it said no; it never ran
+    REPORTS = "reports"  # its script passed, and what its reports say did not: tests, coverage
     FINALLY = "finally"  # its script passed, and its finaliser, which is required, did not
 
 
@@ -205,6 +207,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     finaliser: Finaliser | None = None
     caches: tuple[Cache, ...] = ()
     resources: Resources = Resources()
+    tests: CaseReports | None = None
+    coverage: CoverageReports | None = None
     user: str = ""
     network: Network = ""
     isolation: Isolation = Isolation()

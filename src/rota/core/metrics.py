@@ -10,9 +10,8 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
-import msgspec
-
 from rota.core.build import Build, Metric
+from rota.core.reports import Covered
 
 #: Of one build.
 MAX_METRICS = 100
@@ -82,3 +81,40 @@ def merged(*groups: Iterable[Metric]) -> tuple[Metric, ...]:
         if metric.name in found or len(found) < MAX_METRICS:
             found[metric.name] = metric
     return tuple(found.values())
+
+
+def coverage_metrics(covered: Covered | None) -> tuple[Metric, ...]:
+    """Return what reports of coverage say, as metrics."""
+    if covered is None:
+        return ()
+    percents = ((COVERAGE, covered.line_percent), (BRANCHES, covered.branch_percent))
+    return tuple(Metric(name=name, value=it, unit="%") for name, it in percents if it is not None)
+
+
+def value_of(build: Build, name: str) -> float | None:
+    """Return a metric that a build told, by name."""
+    return next((it.value for it in build.metrics if it.name == name), None)
+
+
+def branch_of(build: Build) -> str:
+    """Return the branch that a build is of; of a pull request the one that it is for."""
+    source, data = build.source, build.trigger.data
+    if source is not None and (source.base or source.branch):
+        return source.base or source.branch
+    return data.get("base") or data.get("branch") or ""
+
+
+def rival(build: Build, former: Iterable[Build]) -> Build | None:
+    """Return the build whose coverage another one's is compared with; ``None`` if there is none.
+
+    It is the first of ``former`` with the same parameters that has coverage, and is of the same branch;
+    if there is none such, of any.
+    """
+    other = None
+    for each in former:
+        if each.id == build.id or each.params != build.params or value_of(each, COVERAGE) is None:
+            continue
+        if branch_of(each) == branch_of(build):
+            return each
+        other = other or each
+    return other

@@ -40,3 +40,34 @@ class CoverageReports(msgspec.Struct, frozen=True, omit_defaults=True):
     drop: float | None = None
     fail: bool = True
     stale: bool = False
+
+
+class Covered(msgspec.Struct, frozen=True):
+    """What was run, of how much."""
+
+    lines: int = 0
+    of_lines: int = 0
+    branches: int = 0
+    of_branches: int = 0
+
+    def __add__(self, other: Covered) -> Covered:
+        return Covered(
+            self.lines + other.lines,
+            self.of_lines + other.of_lines,
+            self.branches + other.branches,
+            self.of_branches + other.of_branches,
+        )
+
+    @property
+    def line_percent(self) -> float | None:
+        """Percent of the lines; ``None`` if there are none."""
+        return _percent(self.lines, self.of_lines)
+
+    @property
+    def branch_percent(self) -> float | None:
+        """Percent of the branches; ``None`` if there are none."""
+        return _percent(self.branches, self.of_branches)
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return round(100 * min(part, whole) / whole, 2) if whole > 0 else None

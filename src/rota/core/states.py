@@ -87,6 +87,7 @@ _RESULTS = {
     Reason.SUPERSEDED: Result.CANCELLED,
     Reason.GROUP: Result.ERRORED,  # never: a group's result is the worst of its builds
     Reason.REJECTED: Result.CANCELLED,
+    Reason.REPORTS: Result.FAILED,
     Reason.FINALLY: Result.FAILED,
 }
 

@@ -117,7 +117,7 @@ class TapParser:
         name = re.sub(r"\\([\\#])", r"\1", name).strip()
         has_block = name.endswith(" {")
         name = name.removesuffix(" {") if has_block else name
-        while len(self._levels) > 1 and self._levels[-1].indent > indent + 3:
+        while len(self._levels) > 1 and self._levels[-2].indent > indent:
             self._close("")  # deeper ones that no result stands for
         children = None
         if self._levels[-1].indent > indent:
@@ -268,4 +268,4 @@ def _seconds(text: str, unit: str) -> float:
         value = float(text) / (1000 if unit.lower() == "ms" else 1)
     except ValueError:
         return 0.0
-    return min(max(value, 0.0), 1e9) if value == value else 0.0  # noqa: PLR0124 - not a number
+    return min(max(value, 0.0), 1e9) if value == value else 0.0

@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec.structs import replace
 
-from rota.core.build import Annotation
+from rota.core.build import Annotation, Metric
+from rota.core.metrics import MAX_METRICS, MetricError, metric_of
 from rota.core.steps import COMMANDS, Step, Steps
 
 MAX_ANNOTATIONS = 50
@@ -40,10 +41,12 @@ _MASK = re.compile(rb"::add-mask(?: [^\r\n]*?)?::(.*)", re.DOTALL | re.IGNORECAS
 _COLONS = re.compile(rb"::")
 #: What a line begins with that matters, by whether annotations and steps are taken still.
 _NEXT = {
-    (True, True): re.compile(rb"\n::(?i:add-mask|error|warning|notice|(?:end)?group|(?:end)?step)"),
-    (True, False): re.compile(rb"\n::(?i:add-mask|error|warning|notice)"),
-    (False, True): re.compile(rb"\n::(?i:add-mask|(?:end)?group|(?:end)?step)"),
-    (False, False): re.compile(rb"\n::(?i:add-mask)"),
+    (True, True): re.compile(
+        rb"\n::(?i:add-mask|metric|error|warning|notice|(?:end)?group|(?:end)?step)"
+    ),
+    (True, False): re.compile(rb"\n::(?i:add-mask|metric|error|warning|notice)"),
+    (False, True): re.compile(rb"\n::(?i:add-mask|metric|(?:end)?group|(?:end)?step)"),
+    (False, False): re.compile(rb"\n::(?i:add-mask|metric)"),
 }
 _MASK_HEAD = b"::add-mask"
 _ALL_HIDDEN = bytes(byte if byte in b"\r\n" else ord("*") for byte in range(256))
@@ -96,6 +99,11 @@ class Masks:
 
     def __bool__(self) -> bool:
         return self.hides_all or bool(self._periods)
+
+    @property
+    def values(self) -> tuple[bytes, ...]:
+        """What is masked: who masks somewhere else adds these there."""
+        return tuple(self._periods)
 
     def add(self, value: bytes) -> None:
         """Mask ``value`` from now on; each line of it, if it has several."""
@@ -177,6 +185,7 @@ class Scanner:
         self.failed_step = ""
         self.masks = Masks() if masks is None else masks
         self.annotations: list[Annotation] = []
+        self.metrics: dict[str, Metric] = {}
         self.end = 0
         self.safe_end = 0
         self._line: bytes | None = b""  # the unfinished line if it may be a command; None: text
@@ -302,8 +311,32 @@ class Scanner:
                 # Masked before it is cut: half a value would not be known for one.
                 name = self._masked(command.message)
                 self.steps.take(command.name, command.properties, name, offset)
+            elif command.name == "metric":
+                self._measure(command, offset)
             elif command.name in LEVELS and len(self.annotations) < MAX_ANNOTATIONS:
                 self._annotate(command, offset)
+
+    def _measure(self, command: Command, offset: int) -> None:
+        """Take a metric; one that is none is said to be so, since nobody would miss it."""
+        told = command.properties
+        try:
+            metric = metric_of(
+                self._masked(told.get("name", "")),
+                self._masked(command.message),
+                self._masked(told.get("unit", "")),
+            )
+        except MetricError as error:
+            self._warn(str(error), offset)
+            return
+        if metric.name not in self.metrics and len(self.metrics) >= MAX_METRICS:
+            self._warn(f"{metric.name} is one metric too many: {MAX_METRICS} are kept", offset)
+            return
+        self.metrics[metric.name] = metric
+
+    def _warn(self, message: str, offset: int) -> None:
+        if len(self.annotations) < MAX_ANNOTATIONS:
+            note = Annotation(level="warning", title="metric", message=message, offset=offset)
+            self.annotations.append(note)
 
     def _annotate(self, command: Command, offset: int) -> None:
         place = command.properties

@@ -14,6 +14,8 @@ from xml.parsers import expat
 
 _HEAD = 200
 _DECLARED = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
+#: Among Python's codecs are some that make something else than text of bytes.
+_ENCODINGS = re.compile(r"(?i)(iso-?8859|latin|windows|cp|koi8|mac|shift_?jis|euc|gb|big5)[\w-]*")
 _FORBIDDEN = bytes(byte for byte in range(32) if byte not in b"\t\n\r")
 _MENDED = bytes.maketrans(_FORBIDDEN, b"?" * len(_FORBIDDEN))
 _REFERENCE = re.compile(rb"&#(x[0-9A-Fa-f]{1,8}|[0-9]{1,10});")
@@ -107,13 +109,13 @@ def _encoding(head: bytes) -> str:
         return "utf-16"
     declared = _DECLARED.match(head.removeprefix(codecs.BOM_UTF8).lstrip())
     name = declared[1].decode() if declared else "utf-8"
+    if not _ENCODINGS.fullmatch(name):
+        return "utf-8-sig"
     try:
-        # Among the codecs are some that make something else of bytes than text.
-        is_text = isinstance(codecs.lookup(name).incrementaldecoder("replace").decode(b"x"), str)
-    except (LookupError, TypeError, ValueError, AttributeError):
-        return "utf-8"
-    is_wide = name.lower().replace("-", "").replace("_", "").startswith(("utf16", "utf32", "ucs"))
-    return name if is_text and not is_wide else "utf-8-sig"
+        codecs.lookup(name)
+    except LookupError:
+        return "utf-8-sig"
+    return name
 
 
 def _character(match: re.Match[bytes]) -> bytes:

@@ -20,6 +20,7 @@ from rota.ports.ensemble import Ensemble
 from rota.ports.journal import Journal
 from rota.ports.logs import Logs
 from rota.ports.peers import Peers
+from rota.ports.reports import Reports
 from rota.ports.store import Author, Store
 from rota.service.messages import JoinTokenView
 from rota.service.search import Searches
@@ -176,6 +177,7 @@ class Service:
     stop: Callable[[], None]
     waits: Waits
     ensemble: Ensemble | None = None
+    reports: Reports | None = None
     peers: Peers | None = None
     door: Door | None = None
     ca: str = ""  # the cluster's certificate authority, PEM

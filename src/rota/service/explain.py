@@ -78,6 +78,8 @@ def how_it_ended(build: Build) -> str:
             text = f"superseded by {build.superseded_by}"
         case Reason.REJECTED:
             text = f"rejected by {build.approval.by if build.approval is not None else '?'}"
+        case Reason.REPORTS:
+            text = "failed: the script passed, and what its reports say did not"
         case Reason.FINALLY:
             text = "failed: the script passed, and its `finally` did not"
         case Reason.GROUP:

@@ -1,0 +1,169 @@
+"""The file that has all cases of an attempt: lines of JSON, packed by zstd.
+
+The first line is a head. Those that somebody has to look at come first, so that who wants only them
+need not read the others.
+"""
+
+from __future__ import annotations
+
+import heapq
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import msgspec
+
+from rota.core.cases import Case
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+VERSION = 1
+LEVEL = 3
+#: Beyond these the others are only counted.
+MAX_CASES = 1_000_000
+#: Bytes of messages and details, before packing.
+MAX_TEXT = 64 * 1024 * 1024
+MAX_SLOWEST = 50
+#: What is read back of one line; a longer one is none of ours.
+_MAX_LINE = 256 * 1024
+_PIECE = 256 * 1024
+
+
+class Head(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The first line; ``bad`` lines after it are of those that failed or are flaky."""
+
+    v: int
+    bad: int = 0
+    total: int = 0
+    slowest: list[Case] = []
+
+
+class CaseFile:
+    """Writes one file, in constant memory; it is there when the context is left.
+
+    ``is_full`` says that some cases were only counted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._parts = [path.with_name(f"{path.name}.{name}") for name in ("bad", "other")]
+        self._files: list[BinaryIO] = []
+        self._packers = [zstd.ZstdCompressor(LEVEL) for _ in self._parts]
+        self._counts = [0, 0]
+        self._room = MAX_TEXT
+        self._slowest: list[tuple[float, int, Case]] = []
+        self._encoder = msgspec.json.Encoder()
+        self.is_full = False
+
+    def __enter__(self) -> Self:
+        self._files = [part.open("w+b") for part in self._parts]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self._finish()
+        finally:
+            for file, part in zip(self._files, self._parts, strict=True):
+                file.close()
+                part.unlink(missing_ok=True)
+
+    def write(self, cases: list[Case]) -> None:
+        """Add cases."""
+        lines: tuple[list[bytes], list[bytes]] = ([], [])
+        for case in cases:
+            number = sum(self._counts)
+            if number >= MAX_CASES:
+                self.is_full = True
+                break
+            is_bad = case.outcome.is_bad or case.flaky
+            if case.message or case.details:
+                case = self._fitted(case)
+            lines[0 if is_bad else 1].append(self._encoder.encode(case))
+            self._counts[0 if is_bad else 1] += 1
+            self._rank(case, number)
+        for index, some in enumerate(lines):
+            if some:
+                some.append(b"")
+                self._files[index].write(self._packers[index].compress(b"\n".join(some)))
+
+    def _fitted(self, case: Case) -> Case:
+        """Return a case with the texts that there is still room for."""
+        size = len(case.message) + len(case.details)
+        if size > self._room:
+            return msgspec.structs.replace(case, message=case.message[:100], details="")
+        self._room -= size
+        return case
+
+    def _rank(self, case: Case, number: int) -> None:
+        entry = (case.duration_s, -number, case)
+        if len(self._slowest) < MAX_SLOWEST:
+            heapq.heappush(self._slowest, entry)
+        elif case.duration_s > self._slowest[0][0]:
+            heapq.heappushpop(self._slowest, entry)
+
+    def _finish(self) -> None:
+        slowest = [
+            msgspec.structs.replace(case, message="", details="")
+            for duration_s, _, case in sorted(self._slowest, reverse=True)
+            if duration_s > 0
+        ]
+        head = Head(VERSION, self._counts[0], sum(self._counts), slowest)
+        with self._path.open("wb") as whole:
+            whole.write(zstd.compress(self._encoder.encode(head) + b"\n", LEVEL))
+            for file, packer in zip(self._files, self._packers, strict=True):
+                file.write(packer.flush(zstd.ZstdCompressor.FLUSH_FRAME))
+                file.seek(0)
+                shutil.copyfileobj(file, whole)
+
+
+def read_cases(
+    path: Path, wanted: Callable[[Case], bool], *, bad: bool, limit: int
+) -> tuple[Head, list[Case], int]:
+    """Return the head, up to ``limit`` cases that are wanted, and how many of these there are.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    lines = _lines(path)
+    decoder = msgspec.json.Decoder(Case)
+    try:
+        head = msgspec.json.decode(next(lines, b""), type=Head)
+        if head.v != VERSION:
+            raise ValueError(f"version {head.v}, not {VERSION}")
+        found: list[Case] = []
+        total = 0
+        for index, line in enumerate(lines):
+            if (bad and index >= head.bad) or index >= MAX_CASES:
+                break
+            case = decoder.decode(line)
+            if wanted(case):
+                total += 1
+                if len(found) < limit:
+                    found.append(case)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, zstd.ZstdError) as error:
+        raise ValueError(str(error)) from error
+    return head, found, total
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    rest = b""
+    with zstd.open(path, "rb") as file:
+        while piece := file.read(_PIECE):
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from lines
+            if len(rest) > _MAX_LINE:
+                raise ValueError("a line is too long")
+    if rest:
+        yield rest
