@@ -83,6 +83,7 @@ def find(name: str) -> Command | None:
 
 
 _AGENT, _JOBS, _BUILDS, _REST = "the agent", "jobs", "builds", "the rest"
+_IN = Arg(("--in",), help="look at this folder instead", metavar="FOLDER", completes="folder")
 GROUPS = (_AGENT, _JOBS, _BUILDS, _REST)
 
 #: What every command takes that speaks to an agent.
@@ -424,25 +425,54 @@ COMMANDS: tuple[Command, ...] = (
         name="new",
         group=_JOBS,
         call="templates:new",
-        help="print a job to start from, its header explained",
+        help="propose jobs for what is in this folder, or print the job of one template",
+        more="Alone it looks at the folder and those below it, says which projects are there and how it knows,\n"
+        "and writes nothing. With a template it prints that job, filled in with what the folder says; with\n"
+        "a NAME, --write or -o it writes a file: into jobs/ of a clone of the definitions, else into\n"
+        ".rota/jobs/ of the repository, for rota watch. KEY=VALUE sets a version, a host, a folder\n"
+        "…: a list, as in java=17,21, makes a matrix of it.",
         args=(
             Arg(
                 ("template",),
-                help="which one: see rota templates; bash by default",
+                help="which one: see rota templates",
                 many="?",
                 metavar="TEMPLATE",
                 completes="template",
             ),
+            Arg(
+                ("words",),
+                help="the job's name, if it is to be written; and values, such as java=21",
+                many="*",
+                metavar="NAME|KEY=VALUE",
+            ),
+            Arg(("--container",), help="the build runs in a container", kind="flag"),
+            Arg(("--matrix",), help="a build for each of several versions", kind="flag"),
+            _IN,
             Arg(("-o", "--output"), help="write it here", metavar="FILE", completes="file"),
+            Arg(
+                ("--write",),
+                help="write it, or all that is proposed, under the usual names",
+                kind="flag",
+            ),
+            Arg(("--force",), help="replace files that are there", kind="flag"),
         ),
-        examples=(("rota new python -o nightly.py", "then: rota add nightly nightly.py"),),
+        examples=(
+            ("rota new", "what is here?"),
+            ("rota new maven | rota add shop/build -", ""),
+            ("rota new npm shop/web --in web --container", "writes a file"),
+            ("rota new gradle java=17,21", "one build for each"),
+            ("rota new python -o nightly.py", "then: rota add nightly nightly.py"),
+        ),
+        has_json=True,
     ),
     Command(
         name="templates",
         group=_JOBS,
         call="templates:templates",
-        help="list the jobs to start from",
+        help="list the jobs to start from, and where they fit",
+        args=(_IN,),
         examples=(("rota templates", ""),),
+        has_json=True,
     ),
     Command(
         name="add",

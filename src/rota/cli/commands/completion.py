@@ -198,7 +198,7 @@ def _values(
     if arg.completes in ("file", "folder"):
         yield ":file", ""
     elif arg.completes == "template":
-        from rota.cli.commands.templates import described, known
+        from rota.builders.catalogue import described, known
 
         yield from ((name, described(path)) for name, path in known().items())
     elif arg.completes == "agent":
