@@ -25,9 +25,12 @@ from rota.adapters.clocks import SystemClock
 from rota.adapters.disk import SystemDisk
 from rota.adapters.inotify import InotifyWatcher
 from rota.adapters.memory import MemoryBlobs, MemoryJournal, MemoryLogs
+from rota.adapters.memory_secrets import MemorySafe
 from rota.adapters.memory_store import MemoryIndex, MemoryStore
+from rota.adapters.programs import SystemPrograms
 from rota.adapters.reports import ReportReader
 from rota.adapters.scripted import Plan, ScriptedAttempt, ScriptedExecutor
+from rota.adapters.tmpfs import TmpfsFiles
 from rota.agent.agent import Agent, run_agent
 from rota.agent.ports import Ports
 from rota.errors import NotFoundError
@@ -179,6 +182,9 @@ async def _serve(here: Here, begun: asyncio.Event, over: asyncio.Event) -> None:
             reports=ReportReader(),
             clock=SystemClock(),
             disk=SystemDisk(),
+            safe=MemorySafe(),
+            programs=SystemPrograms(),
+            private_files=TmpfsFiles(here.me.data),
         )
         here.agent = await stack.enter_async_context(
             run_agent(here.me, ports, stop=here.stopped.set, socket=here.socket)

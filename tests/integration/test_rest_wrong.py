@@ -159,20 +159,23 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
     await here.put("a", plan=Plan(code=3, output=b"::warning::x\n"))
     build = await here.run("a")
     done = await here.finished(build["id"])
-    places = {"job": "b", "build": running["id"], "path": "dist/x", "agent": "here", "hook": "x"}
+    places = {"job": "b", "build": running["id"], "path": "dist/x", "agent": "here", "hook": "x",
+              "secret": "TOKEN"}  # fmt: skip
     bodies: dict[str, object] = {
         "put": {"script": "#!/bin/sh\necho\n"},
         "check": {"script": "# /// script\n# [tool.rota]\n# x = 1\n# ///\n"},
         "emit": {"type": "a.b", "data": {"x": [1, {"y": None}]}},
         "run": {"params": {"x": "1"}, "priority": 3},
         "send": {"text": "x"},
+        "put_secret": {"value": "c2VjcmV0cw=="},
         "label": {"labels": {"gpu": ""}},
         "keep": b"bytes",
     }
     order = [
         "status", "agents", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
-        "build", "why", "steps", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "retry", "put", "rm",
+        "build", "why", "steps", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "retry", "check_secrets", "put", "rm",
         "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "watches", "workspaces",
+        "put_secret", "secrets", "rotate_secrets", "rm_secret",
         "rm_workspace", "drain", "stop",
     ]  # fmt: skip
     assert sorted(order) == sorted(

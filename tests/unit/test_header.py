@@ -143,7 +143,7 @@ def test_a_description_of_several_lines_is_what_the_comment_says() -> None:
                 "retry, priority, params, env, stdin, artifacts, keep, exclusive, scm, on, concurrency, "
                 "concurrency_key, limits, rate, needs, matrix, supersede, supersede_key, "
                 "approve, finally, caches, resources, user, network, isolation, workspace, "
-                "tests, coverage)"
+                "tests, coverage, secrets)"
             ),
         ),
         ('"a b" = 1', "j:4:3: unknown key 'a b' (known: "),
@@ -387,7 +387,7 @@ def test_a_fault_is_told_with_its_place_and_a_hint(line: str, fault: str) -> Non
     assert found[0].startswith(fault) if fault[-1] == " " else found == [fault]
 
 
-@pytest.mark.parametrize("key", ["image", "secrets", "services"])
+@pytest.mark.parametrize("key", ["image", "services"])
 def test_a_key_of_another_version_is_refused_and_not_ignored(key: str) -> None:
     assert faults(script(f"{key} = []")) == [
         f"j:4:3: {key} is not supported by this version (remove it for now)"

@@ -18,6 +18,7 @@ from rota.agent.definitions import Follower
 from rota.agent.duties import Duty
 from rota.agent.group import ended_group
 from rota.agent.historian import Historian
+from rota.agent.identities import Identities
 from rota.agent.leadership import Leadership
 from rota.agent.leftovers import Leftovers
 from rota.agent.loop import Loop
@@ -31,6 +32,7 @@ from rota.agent.reactor import Reactor
 from rota.agent.rebuild import restore
 from rota.agent.reports import Reporting
 from rota.agent.runner import Runner
+from rota.agent.secrets import SecretStage
 from rota.agent.sources import Sources
 from rota.agent.stages import Stage
 from rota.agent.statuses import Statuses
@@ -47,6 +49,7 @@ from rota.ports.journal import Journal
 from rota.service.contact import Contact
 from rota.service.context import Myself, Service
 from rota.service.reactions import events_for
+from rota.service.secrets import StoreSecrets
 from rota.service.waiting import Waits
 from rota.service.world import World
 
@@ -158,7 +161,14 @@ async def run_agent(
             ensemble=ports.ensemble,
             reports=ports.reports,
         )
-        runner.stages = _stages(service, ports)
+        service.secrets = ports.secrets
+        if ports.safe is not None and ports.programs is not None:
+            service.secrets = secrets = StoreSecrets(service, ports.safe, ports.programs)
+            identities = Identities(service.world, secrets)
+            group.create_task(identities.run(), name="identities")
+            follower.told.append(identities.changed)
+        giving = _giving(service, ports)
+        runner.stages = _stages(service, ports, giving)
         reactor = Reactor(
             world=world,
             journal=ports.journal,
@@ -222,6 +232,11 @@ async def run_agent(
             await reactor.begin()
             await announce(me, world, ports)
             loop.go_live()
+            if giving is not None:
+                giving.sweep(
+                    [it.build for it in runner.active.values()],
+                    [home for _, _, home in workplace.homes()],
+                )
             await members.begin(stop)
 
         begun = group.create_task(begin(), name="begin")
@@ -245,10 +260,23 @@ async def run_agent(
             await _leave(me, ports, historian, members.leadership)
 
 
-def _stages(service: Service, ports: Ports) -> tuple[Stage, ...]:
+def _stages(service: Service, ports: Ports, giving: SecretStage | None) -> tuple[Stage, ...]:
     """Return what surrounds a script, from the outermost to the innermost."""
     reporting = () if ports.reports is None else (Reporting(service, ports.reports),)
-    return (Promotion(service), *_caching(service, ports), Leftovers(service), *reporting)
+    secrets = () if giving is None else (giving,)
+    return (
+        Promotion(service),
+        *secrets,
+        *_caching(service, ports),
+        Leftovers(service),
+        *reporting,
+    )
+
+
+def _giving(service: Service, ports: Ports) -> SecretStage | None:
+    if service.secrets is None or ports.private_files is None:
+        return None
+    return SecretStage(service.secrets, ports.safe, ports.private_files)
 
 
 def _caching(service: Service, ports: Ports) -> tuple[Stage, ...]:

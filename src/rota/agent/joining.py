@@ -25,6 +25,7 @@ from rota.errors import ConflictError, DeniedError, RotaError, UnavailableError
 from rota.ports.credentials import Credentials
 from rota.ports.keyring import Keyring
 from rota.ports.peers import Peer, Peers, Stranger
+from rota.ports.safe import Safe
 from rota.service.admission import Admitted, Application
 from rota.service.durable import write_whole
 from rota.service.members import Known, Member
@@ -68,6 +69,7 @@ async def join(
     keyring: Keyring,
     stranger: Stranger,
     connect: Connect,
+    safe: Safe | None = None,
 ) -> Joined:
     """Make ``data`` the folder of a member: its certificate, who is there, the state.
 
@@ -83,6 +85,7 @@ async def join(
         keyring: The agent's own, in ``data``.
         stranger: How to speak with members before being one.
         connect: How to speak with them then.
+        safe: Takes the identities that secrets are encrypted for.
 
     Raises:
         InputError: the token is none, or the name or a host is none.
@@ -104,6 +107,8 @@ async def join(
             ca_key=admitted.ca_key.encode(),
             cert=admitted.cert.encode(),
         )
+        if safe is not None and admitted.secrets:
+            safe.keep(admitted.secrets)
         door = Peer(admitted.agent, f"https://{address}", _pin(admitted))
         known, remark = _with_door(admitted.known, door), admitted.remark
         peers = [door, *(peer for peer in known.peers(besides=name) if peer.name != door.name)]

@@ -20,7 +20,11 @@ from rota.ports.journal import Journal
 from rota.ports.lease import Lease
 from rota.ports.logs import Logs
 from rota.ports.presence import Presence
+from rota.ports.private_files import PrivateFiles
+from rota.ports.programs import Programs
 from rota.ports.reports import Reports
+from rota.ports.safe import Safe
+from rota.ports.secrets import Secrets
 from rota.ports.store import Store
 from rota.ports.voting import Voting
 from rota.ports.watcher import Watcher
@@ -55,6 +59,13 @@ class Ports:
     """Keeps folders from one build to the next; ``None`` for an agent that runs but one."""
     reports: Reports | None = None
     """Reads reports of tests and coverage; ``None`` where no job leaves any."""
+    safe: Safe | None = None
+    programs: Programs | None = None
+    """By which secrets of the store are read, and those of providers."""
+    secrets: Secrets | None = None
+    """Where secrets are read from instead; ``None`` for an agent that reads those of its cluster."""
+    private_files: PrivateFiles | None = None
+    """Where secrets lie that a script wants as files; ``None`` where no job asks for them."""
     lease: Lease | None = None
     presence: Presence | None = None
     voting: Voting | None = None

@@ -21,6 +21,7 @@ from rota.agent.exclusive import Leases
 from rota.agent.finaliser import Finaliser
 from rota.agent.moments import Moments
 from rota.agent.patience import persist
+from rota.agent.secrets import scrub
 from rota.agent.shipper import Shipper
 from rota.agent.sources import Sources, variables
 from rota.agent.stages import Ending, Left, Stage, Stages, Underway
@@ -303,6 +304,7 @@ class Runner:
         active.source = await self.sources.lay(
             build, scm, active.home, lambda source: self._note(active, source)
         )
+        active.stages.checked_out(active.source)
         return _with_source(task, build, active.source)
 
     def _note(self, active: Active, source: Source) -> None:
@@ -505,6 +507,9 @@ class Runner:
 
     def _tidy(self, active: Active, outcome: BuildFinished, *, recorded: bool) -> None:
         result = result_of(outcome.reason, outcome.exit_code)
+        if active.stages.under.masks:
+            # What stays for people to look at has no line of the log with what was hidden in it.
+            scrub(active.home)
         self.workspaces.settle(active.build, active.build.attempt, result, counts=recorded)
 
 

@@ -20,6 +20,7 @@ from rota.agent.workplace import work
 from rota.core.build import Annotation, Build, Metric
 from rota.core.cases import Tally
 from rota.core.job import Reason
+from rota.core.scm import Source
 from rota.core.workflow import Masks
 from rota.errors import RotaError
 from rota.ports.executor import Exit, Task
@@ -32,6 +33,7 @@ class Underway:
     """An attempt, as a stage sees it."""
 
     build: Build
+    """Its ``source`` is what was checked out for this attempt."""
     home: Path
     masks: Masks
     """What must not be shown; what is added before the script begins is masked from the first byte."""
@@ -121,6 +123,10 @@ class Stages:
 
     def __bool__(self) -> bool:
         return bool(self._stages)
+
+    def checked_out(self, source: Source) -> None:
+        """Take note of the source code that lies in the workspace."""
+        self.under = dataclasses.replace(self.under, build=replace(self.under.build, source=source))
 
     async def before(self, task: Task) -> Task:
         """Let each get ready, in their order.

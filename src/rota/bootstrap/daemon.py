@@ -32,8 +32,10 @@ from rota.adapters.nats.logs import NatsLogs
 from rota.adapters.nats.presence import NatsPresence
 from rota.adapters.peers import HttpsPeers, own_address, server_context
 from rota.adapters.process import ProcessExecutor
+from rota.adapters.programs import SystemPrograms
 from rota.adapters.reports import ReportReader
 from rota.adapters.sqlite_index import SqliteIndex
+from rota.adapters.tmpfs import TmpfsFiles
 from rota.adapters.tools import known_tools, watch_tools
 from rota.agent.agent import Agent
 from rota.agent.agent import run_agent as run_the_agent
@@ -248,6 +250,9 @@ class Daemon:
             clock=SystemClock(),
             caches=CacheFiles(data / "caches", SystemClock()),
             disk=SystemDisk(),
+            safe=self._member.safe,
+            programs=SystemPrograms(),
+            private_files=TmpfsFiles(data),
             lease=lease,
             presence=NatsPresence(client),
             voting=engine if isinstance(engine, Engine) else None,
@@ -286,6 +291,7 @@ class Daemon:
             JoinTokens(data / "join-tokens.json", service.clock),
             self._reachable,
             bus=self._folder.read("bus"),
+            safe=self._member.safe,
         )
         service.door, service.ca = gate, keyring.ca().decode()
         service.ca_key = keyring.ca_key

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from rota.adapters.age import AgeSafe
 from rota.adapters.clocks import SystemClock
 from rota.adapters.nats import Bus
 from rota.adapters.nats.blobs import NatsBlobs
@@ -48,6 +49,7 @@ class Member:
     name: str
     host: str
     keyring: TlsKeyring
+    safe: AgeSafe
     credentials: Credentials
     known: Known | None
     source: Peer | None = None
@@ -57,6 +59,7 @@ async def identify(options: AgentOptions, folder: DataFolder) -> Member:
     """Return who this agent is: a member for long, one that joins, or the first of a cluster."""
     name = _name(options, folder)
     keyring = TlsKeyring(options.data / "tls", SystemClock())
+    safe = AgeSafe(options.data / "tls", SystemClock())
     given = reachable_host(options.listen)
     host = given or folder.read("host") or _host_towards(options.bus)
     source = None
@@ -69,6 +72,7 @@ async def identify(options: AgentOptions, folder: DataFolder) -> Member:
             keyring=keyring,
             stranger=HttpsStranger(),
             connect=HttpsPeers,
+            safe=safe,
         )
         if joined.remark:
             logger.warning("%s", joined.remark)
@@ -83,6 +87,7 @@ async def identify(options: AgentOptions, folder: DataFolder) -> Member:
         name=name,
         host=host,
         keyring=keyring,
+        safe=safe,
         credentials=credentials,
         known=read_known(options.data),
         source=source,

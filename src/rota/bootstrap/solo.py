@@ -20,10 +20,12 @@ from rota.adapters.disk import SystemDisk
 from rota.adapters.git import GitCheckout
 from rota.adapters.inotify import InotifyWatcher
 from rota.adapters.memory import MemoryJournal
+from rota.adapters.memory_secrets import MemorySecrets
 from rota.adapters.memory_store import MemoryIndex, MemoryStore
 from rota.adapters.process import ProcessExecutor
 from rota.adapters.reports import ReportReader
 from rota.adapters.shown import MeasuredBlobs, ShownLogs
+from rota.adapters.tmpfs import TmpfsFiles
 from rota.agent.agent import run_agent as run_the_agent
 from rota.agent.ports import Ports
 from rota.agent.solo import run_solo
@@ -73,6 +75,8 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
         watcher=watcher,
         clock=SystemClock(),
         disk=SystemDisk(),
+        secrets=_own_secrets(),
+        private_files=TmpfsFiles(data),
     )
     host = parse_agent_name(socket.gethostname().partition(".")[0] or "agent")
     me = Myself(
@@ -100,6 +104,14 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
         watcher.close()
     assert fault is not None
     raise fault
+
+
+def _own_secrets() -> MemorySecrets:
+    """Return the caller's own variables as secrets: there is no cluster here that has any."""
+    values = {os.fsdecode(name): value for name, value in os.environb.items()}
+    return MemorySecrets(
+        values, hint="rota exec takes it from your environment: {name}=… rota exec …"
+    )
 
 
 def _first(faults: BaseExceptionGroup[InputError]) -> InputError:

@@ -30,7 +30,9 @@ class Arg(NamedTuple):
     metavar: str = ""
     choices: tuple[str, ...] = ()
     const: str | None = None  # an option's value where it is given without one
-    completes: str = ""  # job, build, job-or-build, param, agent, token, file, folder, template
+    completes: str = (
+        ""  # job, build, job-or-build, param, agent, token, secret, file, folder, template
+    )
     hidden: bool = False
 
     @property
@@ -1186,6 +1188,84 @@ COMMANDS: tuple[Command, ...] = (
                 "rota hook web --repo /srv/git/web.git --post-receive >hooks/post-receive",
                 "in the bare repository; make it executable",
             ),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="secret",
+        group=_REST,
+        call="secrets:secret",
+        verbs=("secrets", "put_secret", "rm_secret", "rotate_secrets", "check_secrets"),
+        sets=("put_secret.value",),
+        help="list secrets, set or remove one, see who would get it, change the key",
+        more="A value is read from --file, from standard input, or asked for at a terminal without\n"
+        "showing it; it stands on main encrypted, and nobody is shown it again. What is not said of its\n"
+        "rules stays as it is; rules alone change with --jobs or --branches and no value.\n"
+        "After an agent was removed, rotate encrypts all for a key that it never had; what it knew it\n"
+        "knows, so values that matter are to be changed where they are from. If the key is lost with all\n"
+        "agents that had it, no value can be read: rotate --drop-lost removes them, to be set again.\n"
+        "See docs/secrets.md.",
+        args=(
+            Arg(
+                ("words",),
+                (
+                    "put_secret.secret",
+                    "rm_secret.secret",
+                    "check_secrets.job",
+                ),
+                "[list] | set NAME | rm NAME | rotate | check JOB",
+                many="*",
+                metavar="WORD",
+                completes="secret",
+            ),
+            Arg(
+                ("--file",),
+                help="set: read the value from this file; - is standard input",
+                metavar="FILE",
+                completes="file",
+            ),
+            Arg(
+                ("--jobs",),
+                ("put_secret.jobs",),
+                "set: only jobs that match, such as 'web/*,!web/try'; '' is all",
+                metavar="GLOBS",
+            ),
+            Arg(
+                ("--branches",),
+                ("put_secret.branches",),
+                "set: only builds of these branches, such as 'main,release/*'; '' is all",
+                metavar="GLOBS",
+            ),
+            Arg(
+                ("--description",),
+                ("put_secret.description",),
+                "set: what it is for",
+                metavar="TEXT",
+            ),
+            Arg(("--force",), ("rm_secret.force",), "rm: also if jobs ask for it", kind="flag"),
+            Arg(
+                ("--drop-lost",),
+                ("rotate_secrets.drop_lost",),
+                "rotate: remove secrets that no member can read any more",
+                kind="flag",
+            ),
+            Arg(
+                ("--branch",),
+                ("check_secrets.branch",),
+                "check: for a build of this branch",
+                metavar="NAME",
+            ),
+        ),
+        examples=(
+            ("rota secret", "names, rules, who set them when, and which jobs ask for them"),
+            ("rota secret set NPM_TOKEN", "asks for it, shows nothing"),
+            (
+                "rota secret set deploy-key --file id_ed25519 --jobs 'web/*' --branches main",
+                "",
+            ),
+            ("rota secret set NPM_TOKEN --branches 'main,release/*'", "its rules alone"),
+            ("rota secret check web/deploy --branch main", "what a build of it would be given"),
+            ("rota secret rotate", "after an agent was removed"),
         ),
         has_json=True,
     ),

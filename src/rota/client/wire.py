@@ -519,4 +519,48 @@ ROUTES: dict[str, Route] = {
             "hook": "the webhook's name",
         },
     ),
+    "secrets": Route(
+        "GET",
+        "/v1/secrets",
+        "list secrets: whom they are given to, and which jobs ask for them; no values",
+        {},
+    ),
+    "put_secret": Route(
+        "PUT",
+        "/v1/secrets/{secret}",
+        "set a secret's value or rules, in one commit that has the value encrypted",
+        {
+            "secret": "the secret's name",
+            "value": "its value, in base64; nobody is ever shown it",
+            "jobs": "globs of the jobs that get it; empty is all",
+            "branches": "globs of the branches whose builds get it; empty is all",
+            "description": "what it is for",
+        },
+    ),
+    "rm_secret": Route(
+        "DELETE",
+        "/v1/secrets/{secret}",
+        "remove a secret, in one commit",
+        {
+            "secret": "the secret's name",
+            "force": "also if jobs ask for it",
+        },
+    ),
+    "rotate_secrets": Route(
+        "POST",
+        "/v1/secrets/rotate",
+        "encrypt all secrets for a new key, so that who was removed reads none that is set from now on",
+        {
+            "drop_lost": "remove secrets that no member can read any more",
+        },
+    ),
+    "check_secrets": Route(
+        "GET",
+        "/v1/jobs/{job}/secrets",
+        "say which secrets a job would be given, and why not",
+        {
+            "job": "the job's name, its path under jobs/",
+            "branch": "for a build of this branch",
+        },
+    ),
 }

@@ -7,6 +7,8 @@
 ``hooks/NAME.toml``      a webhook that may be called
 ``watches/NAME.toml``    a repository whose own jobs are adopted
 ``adopted/NAME.json``    what was adopted of it; written by the leader
+``secrets/NAME.toml``      a secret, its value encrypted
+``secrets/recipients.txt`` the public key it is encrypted for
 ``settings.toml``        what concerns all jobs
 =======================  ===========================================================
 
@@ -36,6 +38,14 @@ from rota.core.job import Job
 from rota.core.needs import need_problems
 from rota.core.problem import Problem, nearest
 from rota.core.schedules import Misses
+from rota.core.secrets import (
+    RECIPIENTS,
+    SECRETS,
+    SecretFile,
+    parse_recipient,
+    parse_secret,
+    unknown_uses,
+)
 from rota.core.settings import Settings, parse_settings
 from rota.core.toml_document import Source, read_document
 from rota.core.triggers import Schedule
@@ -58,6 +68,7 @@ PAUSED = "paused/"
 CALENDARS = "calendars/"
 HOOKS = "hooks/"
 SETTINGS = "settings.toml"
+_FOLDERS = (JOBS, PAUSED, CALENDARS, HOOKS, WATCHES, ADOPTED, SECRETS)
 #: A definition travels through memory whole: what is larger belongs beside it, not into it.
 MAX_BYTES = 1 << 20
 
@@ -101,7 +112,18 @@ class Parsed(msgspec.Struct, frozen=True):
     """What one file came to: a value, or the problems that it has."""
 
     blob: str
-    value: Job | Paused | CalendarFile | HookFile | WatchFile | Adopted | Settings | None
+    value: (
+        Job
+        | Paused
+        | CalendarFile
+        | HookFile
+        | WatchFile
+        | Adopted
+        | Settings
+        | SecretFile
+        | str
+        | None
+    )
     problems: tuple[Problem, ...] = ()
     uses: tuple[Use, ...] = ()  # the calendars that it names
 
@@ -116,6 +138,8 @@ class Definitions(msgspec.Struct, frozen=True):
     hooks: Mapping[str, HookFile] = {}
     watches: Mapping[str, WatchFile] = {}
     adopted: Mapping[str, Adopted] = {}
+    secrets: Mapping[str, SecretFile] = {}
+    recipient: str = ""  # the public key that secrets are encrypted for; empty: there are none yet
 
 
 EMPTY = Definitions()
@@ -142,7 +166,7 @@ def folder_fault(added: Iterable[str], files: Collection[str]) -> str | None:
 
 def is_definition(path: str) -> bool:
     """Whether a file of that path means something to us."""
-    return path.startswith((JOBS, PAUSED, CALENDARS, HOOKS, WATCHES, ADOPTED)) or path == SETTINGS
+    return path.startswith(_FOLDERS) or path == SETTINGS
 
 
 def wanted(tree: Mapping[str, str], former: Definitions = EMPTY) -> frozenset[str]:
@@ -174,6 +198,7 @@ def check(
     problems += _misnamed(files, calendar_names(files))
     problems += _tangles(files)
     problems += _without_limits(files, _settings(files))
+    problems += _without_secrets(files, _named(files, SECRETS, ".toml", SecretFile))
     return _definitions(files, former), tuple(sorted(problems))
 
 
@@ -192,6 +217,7 @@ def check_changes(
     settings: bytes | None = None,
     needing: Mapping[str, bytes] = {},
     removed: Collection[str] = (),
+    secrets: Mapping[str, bytes] | None = None,
 ) -> tuple[Problem, ...]:
     """Return the problems of changed files alone; what was bad before is not looked at.
 
@@ -205,6 +231,7 @@ def check_changes(
             leaves that out.
         needing: Jobs that stay as they are and may need others: these may go, or lead back to them.
         removed: The paths of files that go.
+        secrets: The secrets after the change; ``None`` leaves out whether they are there.
     """
     new = {path: data for path, data in changes.items() if data is not None}
     files = {path: _parsed(path, "", data) for path, data in new.items() if is_definition(path)}
@@ -219,6 +246,9 @@ def check_changes(
     if settings is not None:
         known = {SETTINGS: _parsed(SETTINGS, "", settings)}
         problems += _without_limits(files | staying, _settings(known))
+    if secrets is not None:
+        among = {path: _parsed(path, "", data) for path, data in secrets.items()} | files
+        problems += _without_secrets(files | staying, _named(among, SECRETS, ".toml", SecretFile))
     waiting = {path: _parsed(path, "", data) for path, data in needing.items()} | files
     problems += need_problems(
         {it.value.name: it.value for it in waiting.values() if isinstance(it.value, Job)},
@@ -234,14 +264,17 @@ def check_file(
     data: bytes,
     calendars: Collection[str] | None = None,
     settings: Settings | None = None,
+    secrets: Mapping[str, SecretFile] | None = None,
 ) -> tuple[Problem, ...]:
     """Return the problems of one file that is a definition.
 
-    With ``calendars`` and ``settings`` also of what it names of them.
+    With ``calendars``, ``settings`` and ``secrets`` also of what it names of them.
     """
     parsed = _parsed(path, "", data)
     misnamed = _misnamed({path: parsed}, calendars) if calendars is not None else []
-    return tuple(sorted([*parsed.problems, *misnamed, *_without_limits({path: parsed}, settings)]))
+    unset = _without_secrets({path: parsed}, secrets) if secrets is not None else []
+    limits = _without_limits({path: parsed}, settings)
+    return tuple(sorted([*parsed.problems, *misnamed, *limits, *unset]))
 
 
 def calendar_names(paths: Iterable[str]) -> set[str]:
@@ -285,6 +318,18 @@ def _without_limits(files: Mapping[str, Parsed], settings: Settings | None) -> l
                 hint = f"take less, or raise it in {SETTINGS}"
                 found.append(Problem(path, line, column, text, hint))
     return found
+
+
+def _without_secrets(
+    files: Mapping[str, Parsed], secrets: Mapping[str, SecretFile]
+) -> list[Problem]:
+    """Return a problem for each secret that a job asks for and that is not there, or not for it."""
+    return [
+        problem
+        for path, parsed in files.items()
+        if isinstance(parsed.value, Job)
+        for problem in unknown_uses(path, parsed.value.spec.secrets, parsed.value.name, secrets)
+    ]
 
 
 def unknown_calendars(
@@ -369,6 +414,8 @@ def _definitions(files: Mapping[str, Parsed], former: Definitions) -> Definition
         _hooks(files),
         watches,
         adopted,
+        _named(files, SECRETS, ".toml", SecretFile),
+        _recipient(files),
     )
 
 
@@ -378,6 +425,11 @@ def _named(files: Mapping[str, Parsed], folder: str, suffix: str, kind: type[_T]
         for path, parsed in files.items()
         if path.startswith(folder) and isinstance(parsed.value, kind)
     }
+
+
+def _recipient(files: Mapping[str, Parsed]) -> str:
+    parsed = files.get(RECIPIENTS)
+    return parsed.value if parsed is not None and isinstance(parsed.value, str) else ""
 
 
 def _adopt(
@@ -443,6 +495,10 @@ def _parsed(path: str, blob: str, data: bytes) -> Parsed:
         found = parse_adopted(data)
         broken = Problem(path, 0, 0, "cannot be read", "the leader writes it; remove it")
         return Parsed(blob, found, () if found is not None else (broken,))
+    if path == RECIPIENTS:
+        return Parsed(blob, *parse_recipient(text, path))
+    if path.startswith(SECRETS):
+        return Parsed(blob, *parse_secret(text, path))
     if path.startswith(HOOKS):
         return _parsed_hook(path, blob, text)
     name = path.removeprefix(JOBS)

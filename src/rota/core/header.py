@@ -22,6 +22,7 @@ from rota.core.header_on import read_on
 from rota.core.header_people import PEOPLE, check_people
 from rota.core.header_reports import REPORTS
 from rota.core.header_resources import RESOURCES
+from rota.core.header_secrets import SECRETS, check_secrets
 from rota.core.header_workspace import WORKSPACE
 from rota.core.job import Job, Keep, Param, ParamValue, Reason, Retry, Spec
 from rota.core.labels import parse_labels, print_labels
@@ -41,7 +42,7 @@ MAX_DURATION_S = 30 * DAY_S
 
 #: What is of the job itself; all else travels with each build.
 _TOP = ("description", "params", "on", "needs", "matrix", "supersede_key")
-UNSUPPORTED = ("image", "secrets", "services")
+UNSUPPORTED = ("image", "services")
 
 
 def parse_header(text: str, *, name: str, path: str) -> tuple[Job | None, tuple[Problem, ...]]:
@@ -117,6 +118,7 @@ def _read_job(document: Document, name: str, problems: list[Problem]) -> Job:
     job = Job(name=name, **top, spec=Spec(**values), limit_places=places)
     _check_poll(job, spot)
     check_people(job, spot)
+    check_secrets(job, spot)
     check_caches(job, spot)
     return check_joins(check_limits(job, spot), spot)
 
@@ -333,4 +335,5 @@ _JOB = {
     **RESOURCES,
     **WORKSPACE,
     **REPORTS,
+    **SECRETS,
 }

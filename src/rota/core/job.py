@@ -10,6 +10,7 @@ import msgspec
 from rota.core.reports import CaseReports, CoverageReports
 from rota.core.resources import Isolation, Network, Resources
 from rota.core.scm import Scm
+from rota.core.secret_use import SecretUse
 from rota.core.triggers import On
 from rota.core.workspace import Workspace
 
@@ -206,6 +207,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     approve: Approve | None = None
     finaliser: Finaliser | None = None
     caches: tuple[Cache, ...] = ()
+    secrets: tuple[SecretUse, ...] = ()
     resources: Resources = Resources()
     tests: CaseReports | None = None
     coverage: CoverageReports | None = None

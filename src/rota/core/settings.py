@@ -18,6 +18,7 @@ from rota.core.kept import Limits
 from rota.core.labels import parse_labels, print_labels
 from rota.core.policy import AGEING, Policy, Throttle
 from rota.core.problem import Problem
+from rota.core.settings_secrets import SECRETS, SecretSettings
 from rota.core.toml_document import Source, read_document
 
 HOUR_S = 3600.0
@@ -111,6 +112,7 @@ class Settings(msgspec.Struct, frozen=True):
     share: dict[str, int] = {}  # weights of projects, the first parts of jobs' names; others have 1
     url: str = ""  # where people and forges reach the cluster, such as https://ci.example
     forge: dict[str, Forge] = {}
+    secrets: SecretSettings = SecretSettings()
     groups: dict[str, tuple[str, ...]] = {}  # who is meant by @NAME in `approve` and `rota ask`
 
 
@@ -312,4 +314,5 @@ _SETTINGS = {
     "groups": Field(
         "groups", fields.table_of(_group_fault, _members), '[groups] with release = ["ann", "bob"]'
     ),
+    **SECRETS,
 }

@@ -36,6 +36,13 @@ def add_peer_routes(
     async def known(request: web.Request) -> web.Response:
         return _json(gate.known())
 
+    async def identities(request: web.Request) -> web.Response:
+        return web.Response(text=gate.identities())
+
+    async def keep(request: web.Request) -> web.Response:
+        gate.keep_identities((await _body(request)).decode("ascii", "replace"))
+        return web.Response()
+
     async def state(request: web.Request) -> web.Response:
         return web.Response(body=await snapshot(), content_type="application/json")
 
@@ -43,6 +50,8 @@ def add_peer_routes(
     add.add_get("/peer/ca", _over_tls(ca))
     add.add_post("/peer/join", _over_tls(join))
     add.add_get("/peer/voters", _over_tls(_for_peers(known)))
+    add.add_get("/peer/secrets", _over_tls(_for_peers(identities)))
+    add.add_post("/peer/secrets", _over_tls(_for_peers(keep)))
     add.add_get("/peer/snapshot", _over_tls(_for_peers(state)))
 
 
@@ -65,15 +74,19 @@ def _for_peers(handler: Handler) -> Handler:
 
 
 async def _application(request: web.Request) -> Application:
+    try:
+        return msgspec.json.decode(await _body(request), type=Application)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise InputError(f"that is no application: {error}") from error
+
+
+async def _body(request: web.Request) -> bytes:
     body = await request.content.read(MAX_APPLICATION + 1)
     while len(body) <= MAX_APPLICATION and (more := await request.content.readany()):
         body += more
     if len(body) > MAX_APPLICATION:
         raise InputError(f"an application has at most {MAX_APPLICATION} bytes")
-    try:
-        return msgspec.json.decode(body, type=Application)
-    except (msgspec.MsgspecError, UnicodeError) as error:
-        raise InputError(f"that is no application: {error}") from error
+    return body
 
 
 def _json(value: object) -> web.Response:

@@ -14,6 +14,7 @@ from rota.core.events import AgentJoined
 from rota.core.ids import parse_agent_name
 from rota.errors import ConflictError, DeniedError, UnavailableError
 from rota.ports.keyring import Keyring
+from rota.ports.safe import Safe
 from rota.service import messages as m
 from rota.service.context import Service
 from rota.service.join_tokens import JoinTokens
@@ -37,6 +38,7 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     """What a new member gets: its certificate, the CA with its key (all PEM), and who is there.
 
     ``agent`` admitted it; ``remark`` says what a person may not expect, and is empty if nothing.
+    ``secrets`` are the identities that secrets are encrypted for.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     ca_key: str
     known: Known
     remark: str = ""
+    secrets: str = ""
 
 
 class Gate:
@@ -62,9 +65,10 @@ class Gate:
         reachable: Callable[[], Awaitable[Sequence[Address]]],
         *,
         bus: str = "",
+        safe: Safe | None = None,
     ) -> None:
         self._service, self._keyring, self._tokens = service, keyring, tokens
-        self._reachable, self._bus = reachable, bus
+        self._reachable, self._bus, self._safe = reachable, bus, safe
         self._limit = Limit(service.clock.monotonic)
 
     async def invite(self, by: str, expires_s: float, uses: int) -> m.JoinTokenView:
@@ -96,6 +100,19 @@ class Gate:
     def ca(self) -> bytes:
         """Return the CA's certificate (PEM): for everybody; the token says whether it is right."""
         return self._keyring.ca()
+
+    def identities(self) -> str:
+        """Return the identities that secrets are encrypted for: for members alone."""
+        return self._safe.identities() if self._safe is not None else ""
+
+    def keep_identities(self, text: str) -> None:
+        """Keep identities that another member hands over.
+
+        Raises:
+            InputError: the text holds none.
+        """
+        if self._safe is not None:
+            self._safe.keep(text)
 
     def known(self) -> Known:
         """Return what this agent knows of all members and voters."""
@@ -138,6 +155,7 @@ class Gate:
             ca_key=self._keyring.ca_key().decode(),
             known=self.known(),
             remark=remark,
+            secrets=self._safe.identities() if self._safe is not None else "",
         )
 
     def _remark(self, name: str, pin: str) -> str:

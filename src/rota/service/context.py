@@ -21,6 +21,7 @@ from rota.ports.journal import Journal
 from rota.ports.logs import Logs
 from rota.ports.peers import Peers
 from rota.ports.reports import Reports
+from rota.ports.secrets import Secrets
 from rota.ports.store import Author, Store
 from rota.service.messages import JoinTokenView
 from rota.service.search import Searches
@@ -180,6 +181,7 @@ class Service:
     reports: Reports | None = None
     peers: Peers | None = None
     door: Door | None = None
+    secrets: Secrets | None = None
     ca: str = ""  # the cluster's certificate authority, PEM
     ca_key: Callable[[], bytes] = no_key  # and its key, from which secrets of webhooks are made
     searches: Searches = dataclasses.field(default_factory=Searches)

@@ -16,6 +16,7 @@ from rota.service import (
     people,
     queueing,
     schedules,
+    secrets,
     steps,
     trees,
     watches,
@@ -75,4 +76,9 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "hook": hooks.hook,
     "put_hook": hooks.put,
     "rm_hook": hooks.rm,
+    "secrets": secrets.secrets,
+    "put_secret": secrets.put,
+    "rm_secret": secrets.rm,
+    "rotate_secrets": secrets.rotate,
+    "check_secrets": secrets.check,
 }

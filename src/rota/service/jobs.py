@@ -166,7 +166,9 @@ async def check(service: Service, request: m.CheckRequest, who: Principal) -> m.
     path = JOBS + parse_job_name(request.job)
     definitions = service.world.definitions
     data = request.script.encode()
-    problems = check_file(path, data, definitions.calendars, definitions.settings)
+    problems = check_file(
+        path, data, definitions.calendars, definitions.settings, definitions.secrets
+    )
     problems += _needs_of(service.world, request.job, None if problems else request.script)
     views = tuple(m.ProblemView(**msgspec.structs.asdict(problem)) for problem in problems)
     return m.Checked(ok=not views, problems=views)

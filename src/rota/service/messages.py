@@ -471,6 +471,88 @@ class HookView(msgspec.Struct, frozen=True, kw_only=True):
     changed: bool = False
 
 
+SecretArg = Annotated[str, Meta(description="the secret's name", min_length=1, max_length=100)]
+Globs = Annotated[list[Annotated[str, Meta(max_length=MAX_TEXT)]], Meta(max_length=50)]
+
+
+class PutSecretRequest(Request, frozen=True, kw_only=True):
+    """A secret's value and rules; what is left away stays as it is."""
+
+    secret: SecretArg
+    value: Annotated[
+        bytes | None, Meta(description="its value, in base64; nobody is ever shown it")
+    ] = None
+    jobs: Annotated[
+        Globs | None, Meta(description="globs of the jobs that get it; empty is all")
+    ] = None
+    branches: Annotated[
+        Globs | None,
+        Meta(description="globs of the branches whose builds get it; empty is all"),
+    ] = None
+    description: Annotated[
+        Annotated[str, Meta(max_length=MAX_TEXT)] | None, Meta(description="what it is for")
+    ] = None
+
+
+class RemoveSecretRequest(Request, frozen=True, kw_only=True):
+    """A secret to remove."""
+
+    secret: SecretArg
+    force: Annotated[bool, Meta(description="also if jobs ask for it")] = False
+
+
+class RotateSecretsRequest(Request, frozen=True, kw_only=True):
+    """A new key for all secrets."""
+
+    drop_lost: Annotated[
+        bool, Meta(description="remove secrets that no member can read any more")
+    ] = False
+
+
+class CheckSecretsRequest(Request, frozen=True, kw_only=True):
+    """A job, to see which secrets it would be given."""
+
+    job: JobArg
+    branch: Annotated[str, Meta(description="for a build of this branch", max_length=MAX_TEXT)] = ""
+
+
+class SecretView(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret without its value: whom it is given to, who set it when, and which jobs ask for it."""
+
+    name: str
+    description: str
+    jobs: tuple[str, ...]
+    branches: tuple[str, ...]
+    by: str
+    at: datetime | None
+    used_by: tuple[str, ...]
+    changed: bool = False
+
+
+class Rotated(msgspec.Struct, frozen=True, kw_only=True):
+    """Secrets after a change of the key.
+
+    ``told`` are the other members that have it; ``untold`` those that did not answer, and will ask
+    for it. ``lost`` were removed, since nobody could read them.
+    """
+
+    recipient: str
+    secrets: tuple[SecretView, ...]
+    lost: tuple[str, ...]
+    told: tuple[str, ...]
+    untold: tuple[str, ...]
+
+
+class GivenView(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret that a job asks for; ``why_not`` is empty if a build would be given it."""
+
+    name: str
+    env: str
+    file: str
+    optional: bool
+    why_not: str
+
+
 AgentArg = Annotated[str, Meta(description="the agent's name", min_length=1, max_length=100)]
 
 

@@ -21,11 +21,12 @@ from rota.core.definitions import (
     is_definition,
 )
 from rota.core.problem import Problem
+from rota.core.secrets import SECRETS
 
 MAIN = "refs/heads/main"
 #: So many problems help; more scroll away what matters.
 MAX_SHOWN = 50
-_FOLDERS = ("jobs", "paused", "calendars")
+_FOLDERS = ("jobs", "paused", "calendars", "secrets")
 _NONE = "0" * 40
 _KINDS = {"120000": "a symbolic link", "160000": "a submodule"}
 
@@ -61,6 +62,7 @@ def check_push(old: str, new: str, ref: str) -> list[str]:
         _settings(after, contents),
         _needing(after, changed.keys() | removed),
         removed,
+        _secrets(after),
     )
     return [str(problem) for problem in sorted(problems)]
 
@@ -71,6 +73,12 @@ def _settings(after: dict[str, tuple[str, str]], contents: dict[str, bytes | Non
     if found is None and (entry := after.get(SETTINGS)) is not None:
         found = _contents({SETTINGS: entry[1]})[SETTINGS]
     return found or b""
+
+
+def _secrets(after: dict[str, tuple[str, str]]) -> dict[str, bytes]:
+    """Return the secrets after the push, their values as they are: encrypted."""
+    blobs = {path: blob for path, (_, blob) in after.items() if path.startswith(SECRETS)}
+    return {path: data for path, data in _contents(blobs).items() if data is not None}
 
 
 def _needing(after: dict[str, tuple[str, str]], moved: Set[str]) -> dict[str, bytes]:
@@ -89,11 +97,11 @@ def _needing(after: dict[str, tuple[str, str]], moved: Set[str]) -> dict[str, by
 def _users(
     before: dict[str, tuple[str, str]], after: dict[str, tuple[str, str]]
 ) -> dict[str, bytes]:
-    """Return what may name a calendar or a limit, path -> bytes, if these change.
+    """Return what may name a calendar, a limit or a secret, path -> bytes, if these change.
 
     Only files that stay as they are.
     """
-    named = {it for it in before | after if it.startswith(CALENDARS) or it == SETTINGS}
+    named = {it for it in before | after if it.startswith((CALENDARS, SECRETS)) or it == SETTINGS}
     if all(before.get(it) == after.get(it) for it in named):
         return {}
     staying = {

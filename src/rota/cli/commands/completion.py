@@ -205,6 +205,8 @@ def _values(
         yield from _agents(place)
     elif arg.completes == "token":
         yield from _tokens(positionals, place)
+    elif arg.completes == "secret":
+        yield from _secrets(positionals, place)
     elif arg.completes == "param":
         yield from _params(positionals[0], last, place)
     elif arg.completes == "build" and positionals[:1] == ["put"]:
@@ -233,6 +235,22 @@ def _jobs(place: dict[str, str]) -> Iterator[tuple[str, str]]:
 def _agents(place: dict[str, str]) -> Iterator[tuple[str, str]]:
     for agent in _ask(place, "agents"):
         yield agent["name"], str(agent["state"])
+
+
+def _secrets(positionals: list[str], place: dict[str, str]) -> Iterator[tuple[str, str]]:
+    if not positionals:
+        yield from (
+            ("set", "its value, or its rules"),
+            ("list", "those there are"),
+            ("rm", "remove one"),
+            ("rotate", "encrypt all for a new key"),
+            ("check", "what a job would be given"),
+        )
+    elif positionals == ["check"]:
+        yield from _jobs(place)
+    elif positionals in (["set"], ["rm"]):
+        for one in _ask(place, "secrets"):
+            yield one["name"], _said(one["description"])
 
 
 def _tokens(positionals: list[str], place: dict[str, str]) -> Iterator[tuple[str, str]]:
