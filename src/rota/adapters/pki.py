@@ -98,7 +98,8 @@ class TlsKeyring:
             _refuse_misfits(ca, ca_key, cert, self._own_key())
             # The certificate last: with it, all is there.
             self._write(self._ca, ca)
-            self._write(self._ca_key, ca_key)
+            if ca_key:
+                self._write(self._ca_key, ca_key)
             self._write(self._cert, cert.rstrip() + b"\n" + ca)
         return self._complete()
 
@@ -370,8 +371,9 @@ def _refuse_misfits(ca: bytes, ca_key: bytes, cert: bytes, own: EllipticCurvePri
     try:
         issuer, leaf = x509.load_pem_x509_certificate(ca), x509.load_pem_x509_certificate(cert)
         leaf.verify_directly_issued_by(issuer)
-        key = serialization.load_pem_private_key(ca_key, password=None)
+        key = serialization.load_pem_private_key(ca_key, password=None) if ca_key else None
     except (ValueError, TypeError, InvalidSignature) as error:
         raise InputError("the certificate is not of the CA that came with it") from error
-    if key.public_key() != issuer.public_key() or leaf.public_key() != own.public_key():
+    is_its = key is None or key.public_key() == issuer.public_key()
+    if not is_its or leaf.public_key() != own.public_key():
         raise InputError("the certificate is for another key than this agent's")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rota.agent.adopter import Adopter
 from rota.agent.caching import Caching
+from rota.agent.clouds import Clouds
 from rota.agent.definitions import Follower
 from rota.agent.duties import Duty
 from rota.agent.group import ended_group
@@ -41,9 +42,11 @@ from rota.agent.workspaces import Workspaces
 from rota.core.events import (
     AgentStopped,
 )
+from rota.core.join_token import JoinToken
 from rota.core.polling import polls
 from rota.core.settings import kept_limits
 from rota.core.surroundings import Place
+from rota.core.user_data import cluster_tag
 from rota.errors import RotaError, UnavailableError
 from rota.ports.journal import Journal
 from rota.service.contact import Contact
@@ -184,6 +187,11 @@ async def run_agent(
         if statuses is not None:
             loop.on_change.append(statuses.folded)
             duties.append(statuses.run)
+        clouds = _clouds(service, ports)
+        if clouds is not None:
+            loop.on_change.append(clouds.folded)
+            follower.told.append(clouds.changed)
+            duties.append(clouds.run)
         if ports.checkout is not None:
             poller = Poller(
                 name=me.name,
@@ -212,6 +220,9 @@ async def run_agent(
         reactor.fence = lambda: members.leadership.fence
         if statuses is not None:
             statuses.fence = reactor.fence
+        if clouds is not None:
+            clouds.fence = reactor.fence
+            clouds.leads = lambda: members.leadership.leads
         follower.told += (
             members.limits.changed,
             members.policy.changed,
@@ -307,6 +318,27 @@ def _statuses(service: Service, ports: Ports) -> Statuses | None:
         clock=ports.clock,
         forges=ports.forges,
         base=lambda: service.world.definitions.settings.url or service.me.url,
+    )
+
+
+def _clouds(service: Service, ports: Ports) -> Clouds | None:
+    if ports.clouds is None:
+        return None
+
+    async def token(machine: str) -> JoinToken:
+        if service.door is None:
+            raise UnavailableError("this agent lets nobody join yet")
+        return await service.door.machine_token(machine)
+
+    return Clouds(
+        name=service.me.name,
+        world=service.world,
+        journal=ports.journal,
+        clock=ports.clock,
+        providers=ports.clouds,
+        cluster=lambda: cluster_tag(service.ca),
+        token=token,
+        version=service.me.version,
     )
 
 

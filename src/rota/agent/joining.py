@@ -70,6 +70,7 @@ async def join(
     stranger: Stranger,
     connect: Connect,
     safe: Safe | None = None,
+    ephemeral: bool = False,
 ) -> Joined:
     """Make ``data`` the folder of a member: its certificate, who is there, the state.
 
@@ -86,6 +87,7 @@ async def join(
         stranger: How to speak with members before being one.
         connect: How to speak with them then.
         safe: Takes the identities that secrets are encrypted for.
+        ephemeral: It is to be forgotten when it is gone, and has no part in leading.
 
     Raises:
         InputError: the token is none, or the name or a host is none.
@@ -100,7 +102,9 @@ async def join(
     peers, remark = known.peers(besides=name) if known is not None else [], ""
     if credentials is None or known is None or await _is_removed(connect(credentials), peers):
         hosts = list(dict.fromkeys([*hosts, own]))
-        admitted, address = await _admitted(wanted, name, hosts, keyring, stranger)
+        admitted, address = await _admitted(
+            wanted, name, hosts, keyring, stranger, ephemeral=ephemeral
+        )
         credentials = await asyncio.to_thread(
             keyring.install,
             ca=admitted.ca.encode(),
@@ -173,7 +177,13 @@ def _refuse_another_agents(data: Path, wanted: JoinToken, keyring: Keyring) -> N
 
 
 async def _admitted(
-    wanted: JoinToken, name: str, hosts: Sequence[str], keyring: Keyring, stranger: Stranger
+    wanted: JoinToken,
+    name: str,
+    hosts: Sequence[str],
+    keyring: Keyring,
+    stranger: Stranger,
+    *,
+    ephemeral: bool,
 ) -> tuple[Admitted, Address]:
     """Return what the first of the token's addresses gives that answers as the right cluster."""
     faults: list[RotaError] = []
@@ -184,7 +194,14 @@ async def _admitted(
             faults.append(error)
             continue
         with _forgotten_if_refused(keyring):
-            return await _apply(wanted, address, ca, name, hosts, keyring, stranger), address
+            application = Application(
+                secret=wanted.secret,
+                name=name,
+                request=(await asyncio.to_thread(keyring.request, name)).decode(),
+                hosts=list(hosts),
+                ephemeral=ephemeral,
+            )
+            return await _apply(address, ca, application, stranger), address
     worst = next((error for error in faults if isinstance(error, DeniedError)), faults[0])
     if len(faults) == 1 or isinstance(worst, DeniedError):
         raise worst
@@ -210,18 +227,8 @@ async def _right_ca(wanted: JoinToken, address: Address, stranger: Stranger) -> 
 
 
 async def _apply(
-    wanted: JoinToken,
-    address: Address,
-    ca: bytes,
-    name: str,
-    hosts: Sequence[str],
-    keyring: Keyring,
-    stranger: Stranger,
+    address: Address, ca: bytes, application: Application, stranger: Stranger
 ) -> Admitted:
-    request = await asyncio.to_thread(keyring.request, name)
-    application = Application(
-        secret=wanted.secret, name=name, request=request.decode(), hosts=list(hosts)
-    )
     answer = await stranger.post(address, ca, "/peer/join", msgspec.json.encode(application))
     try:
         admitted = msgspec.json.decode(answer, type=Admitted)

@@ -13,6 +13,7 @@ import logging
 import zlib
 from collections.abc import Callable
 
+from rota.core.agents import Agent
 from rota.core.decide import expected
 from rota.core.events import LeaderElected, LeaderResigned
 from rota.errors import StaleError, UnavailableError
@@ -33,6 +34,11 @@ SPREAD_S = 0.2
 #: So often a candidate looks, and stands again where the journal did not answer.
 LOOK_S = 0.1
 STAND_S = 2.0
+
+
+def _may_lead(agent: Agent) -> bool:
+    """Whether an agent may stand: one that comes and goes with its machine never leads."""
+    return agent.is_up and not agent.leaving and not agent.ephemeral
 
 
 class Leadership:
@@ -140,7 +146,7 @@ class Leadership:
         """Whether this agent may stand: nobody leads, or who does was silent for a lease."""
         picture = self._world.cluster.picture
         myself = picture.agents.get(self._name)
-        if self._is_over or myself is None or not myself.is_up or myself.leaving:
+        if self._is_over or myself is None or not _may_lead(myself):
             return False
         if not picture.leader or picture.leader == self._name or self._is_alone():
             return True

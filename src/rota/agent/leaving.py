@@ -28,9 +28,11 @@ class Leaving:
         clock: Clock,
         leadership: Leadership,
         stop: Callable[[], None],
+        is_claiming: Callable[[], bool],
     ) -> None:
         self._name, self._world, self._journal = name, world, journal
         self._clock, self._leadership, self._stop = clock, leadership, stop
+        self._is_claiming = is_claiming
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
@@ -57,5 +59,6 @@ class Leaving:
 
     def _is_done(self) -> bool:
         cluster = self._world.cluster
-        is_busy = bool(cluster.running.get(self._name))
+        # What it asked for before it was to leave may still become its own.
+        is_busy = bool(cluster.running.get(self._name)) or self._is_claiming()
         return self._is_leaving() and not is_busy and self._name not in cluster.picture.voters

@@ -113,6 +113,11 @@ class Loop:
         return self._losing
 
     @property
+    def is_claiming(self) -> bool:
+        """Whether this agent has asked for a build and does not know yet whether it has it."""
+        return bool(self._claiming)
+
+    @property
     def is_live(self) -> bool:
         """Whether all that was in the journal at the start is folded and acted upon."""
         return self._is_live

@@ -138,6 +138,7 @@ class Members:
             clock=ports.clock,
             leadership=self.leadership,
             stop=stop,
+            is_claiming=lambda: self._loop.is_claiming,
         )
         self._wakes.append(leaving.changed)
         group.create_task(leaving.run(), name="leaving")

@@ -11,6 +11,7 @@ from rota.ports.blobs import Blobs
 from rota.ports.caches import Caches
 from rota.ports.checkout import Checkout
 from rota.ports.clock import Clock
+from rota.ports.clouds import Providers
 from rota.ports.disk import Disk
 from rota.ports.ensemble import Ensemble
 from rota.ports.executor import Executor
@@ -53,6 +54,8 @@ class Ports:
     """Brings both branches of the store from another agent."""
     forges: Forges | None = None
     """Told of builds that came from them; ``None`` for an agent that speaks to nobody."""
+    clouds: Providers | None = None
+    """Launches machines; ``None`` for an agent that is alone for ever."""
     checkout: Checkout | None = None
     """Brings source code; ``None`` where no job asks for it."""
     caches: Caches | None = None

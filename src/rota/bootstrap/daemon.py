@@ -19,6 +19,7 @@ from msgspec.structs import replace
 import rota
 from rota.adapters.cache_files import CacheFiles
 from rota.adapters.clocks import SystemClock
+from rota.adapters.clouds import LibcloudProviders
 from rota.adapters.disk import SystemDisk
 from rota.adapters.forges import HttpForges
 from rota.adapters.git import GitCheckout, GitService, GitStore
@@ -83,6 +84,8 @@ logger = logging.getLogger("rota")
 MAX_SLOTS = 1000
 #: What is known of the machine's tools, so that a start asks none of them.
 TOOLS = "tools.json"
+#: What events begin with after which there may be other members than before.
+MEMBERSHIP = ("agent", "voter", "cloud")
 
 
 class Daemon:
@@ -257,6 +260,7 @@ class Daemon:
             presence=NatsPresence(client),
             voting=engine if isinstance(engine, Engine) else None,
             ensemble=ensemble,
+            clouds=LibcloudProviders(),
             forges=await stack.enter_async_context(HttpForges()),
         )
 
@@ -342,7 +346,7 @@ class Daemon:
 
     def _remember(self, entry: Entry) -> None:
         """Write down what the next start must know of the others, when that changes."""
-        if kind_of(entry.event).partition(".")[0] in ("agent", "voter") and self._is_among_others():
+        if kind_of(entry.event).partition(".")[0] in MEMBERSHIP and self._is_among_others():
             found = known(self._agent.service.world, self._folder.read("bus"))
             try:
                 write_known(self._options.data, found)

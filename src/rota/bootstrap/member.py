@@ -73,6 +73,7 @@ async def identify(options: AgentOptions, folder: DataFolder) -> Member:
             stranger=HttpsStranger(),
             connect=HttpsPeers,
             safe=safe,
+            ephemeral=options.ephemeral,
         )
         if joined.remark:
             logger.warning("%s", joined.remark)

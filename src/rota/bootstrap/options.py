@@ -16,6 +16,7 @@ class AgentOptions:
     labels: str = ""
     slots: int | None = None
     join: str | None = None
+    ephemeral: bool = False
     from_clone: Path | None = None
     bus: str | None = None
     ready_fd: int | None = None

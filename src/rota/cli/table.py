@@ -143,6 +143,12 @@ _AGENT_ARGS = (
     Arg(("--slots",), help="how many builds run at once; the CPUs by default", kind="int"),
 )
 
+_EPHEMERAL = Arg(
+    ("--ephemeral",),
+    help="this machine comes and goes: it never leads, and is forgotten when it is gone",
+    kind="flag",
+)
+
 COMMANDS: tuple[Command, ...] = (
     Command(
         name="agent",
@@ -159,6 +165,7 @@ COMMANDS: tuple[Command, ...] = (
                 help="join the cluster that gave this token; - reads it from standard input",
                 metavar="TOKEN",
             ),
+            _EPHEMERAL,
             Arg(
                 ("--from-clone",),
                 help="begin a new cluster from a clone of the store: its jobs, numbers and history",
@@ -273,6 +280,7 @@ COMMANDS: tuple[Command, ...] = (
                 metavar="TOKEN",
             ),
             *_AGENT_ARGS,
+            _EPHEMERAL,
             Arg(("--invite",), help="print how still others join", kind="flag"),
         ),
         examples=(

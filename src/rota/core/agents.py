@@ -33,7 +33,8 @@ class AgentState(enum.StrEnum):
 class Agent(msgspec.Struct, frozen=True, kw_only=True):
     """A daemon as the journal knows it. ``since`` is when it came to its state.
 
-    ``labels`` are what it carries now: what it started with (``given``), changed by ``edits``.
+    ``labels`` are what it carries now: what it started with (``given``), changed by ``edits``. One
+    that is ``ephemeral`` never leads or votes, and is forgotten when it is gone.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     token: str = ""
     given: dict[str, str] = {}
     edits: dict[str, str | None] = {}
+    ephemeral: bool = False
 
     @property
     def is_up(self) -> bool:
@@ -88,7 +90,13 @@ def change(agents: dict[str, Agent], event: AgentEvent) -> None:
     match event:
         case AgentJoined():
             fresh = agents.get(event.name) or Agent(name=event.name, since=event.at)
-            agents[event.name] = replace(fresh, pin=event.pin, leaving=False, draining=False)
+            agents[event.name] = replace(
+                fresh,
+                pin=event.pin,
+                leaving=False,
+                draining=False,
+                ephemeral=event.ephemeral,
+            )
         case AgentStarted():
             known = agents.get(event.agent)
             # Who left, or was removed, does not come back by saying that it is up.
@@ -132,6 +140,7 @@ def _started(known: Agent | None, event: AgentStarted) -> Agent:
         peer=event.peer,
         token=event.token,
         version=event.version,
+        ephemeral=known.ephemeral or event.ephemeral,
     )
 
 

@@ -270,6 +270,7 @@ class AgentJoined(Fact, frozen=True, kw_only=True, tag="agent.joined"):
 
     name: str
     pin: str
+    ephemeral: bool = False  # it never leads or votes, and is forgotten when it is gone
 
 
 class AgentStarted(Fact, frozen=True, kw_only=True, tag="agent.started"):
@@ -285,6 +286,7 @@ class AgentStarted(Fact, frozen=True, kw_only=True, tag="agent.started"):
     peer: str = ""
     token: str = ""
     version: str = ""
+    ephemeral: bool = False
 
 
 class AgentStopped(Fact, frozen=True, kw_only=True, tag="agent.stopped"):
@@ -333,6 +335,87 @@ class AgentLeft(Fact, frozen=True, kw_only=True, tag="agent.left"):
 
     name: str
     why: str = ""
+
+
+class CloudWanted(Fact, frozen=True, kw_only=True, tag="cloud.wanted"):
+    """A machine of ``cloud`` is to be launched: an intent, before the provider is called.
+
+    Written by the leader. ``machine`` is what it will be called as an agent, the token by which the
+    provider tells a repeated call, and a tag at the provider: whoever leads next finds it by that.
+    ``labels`` and ``slots`` are what it is asked to carry; ``why`` is the build it is for, or words.
+    """
+
+    cloud: str
+    machine: str
+    labels: dict[str, str] = {}
+    slots: Int = 1
+    why: str = ""
+
+
+class CloudLaunched(Fact, frozen=True, kw_only=True, tag="cloud.launched"):
+    """The provider has the machine: it calls it ``node``. Written by the leader."""
+
+    cloud: str
+    machine: str
+    node: str
+
+
+class CloudJoined(Fact, frozen=True, kw_only=True, tag="cloud.joined"):
+    """The machine's agent is up. Written by the leader."""
+
+    cloud: str
+    machine: str
+
+
+class CloudDraining(Fact, frozen=True, kw_only=True, tag="cloud.draining"):
+    """The machine takes no more builds and leaves when it has finished what it runs.
+
+    Written by the leader, or for a person. With ``now`` it is ended without waiting for that.
+    """
+
+    cloud: str
+    machine: str
+    why: str = ""
+    now: bool = False
+
+
+class CloudGone(Fact, frozen=True, kw_only=True, tag="cloud.gone"):
+    """The machine is ended, or has vanished; its agent is no member any more. Written by the leader.
+
+    Without a ``machine`` of ours ``node`` was an orphan: tagged as ours, and nobody knew it.
+    """
+
+    cloud: str
+    machine: str = ""
+    node: str = ""
+    why: str = ""
+
+
+class CloudFailed(Fact, frozen=True, kw_only=True, tag="cloud.failed"):
+    """Something that was asked of a cloud failed; it is left alone for a while. By the leader.
+
+    ``machine`` is what it was about, if anything. With ``over`` there is certainly no such machine,
+    or no longer any use for it, and it is given up.
+    """
+
+    cloud: str
+    what: Literal["launch", "join", "list", "end"]
+    error: str
+    machine: str = ""
+    over: bool = False
+
+
+class CloudAnswered(Fact, frozen=True, kw_only=True, tag="cloud.answered"):
+    """A cloud whose last word was a failure answers again. Written by the leader."""
+
+    cloud: str
+
+
+class CloudPaused(Fact, frozen=True, kw_only=True, tag="cloud.paused"):
+    """``by`` lets a cloud launch nothing more; or something again."""
+
+    cloud: str
+    paused: bool = True
 
 
 class LeaderElected(Fact, frozen=True, kw_only=True, tag="leader.elected"):
@@ -558,6 +641,14 @@ Known = (
     | AgentFound
     | AgentLabelled
     | AgentLeft
+    | CloudWanted
+    | CloudLaunched
+    | CloudJoined
+    | CloudDraining
+    | CloudGone
+    | CloudFailed
+    | CloudAnswered
+    | CloudPaused
     | LeaderElected
     | LeaderResigned
     | VoterAppointed
@@ -625,6 +716,17 @@ def key_of(event: Event) -> str:
             return f"agent.{event.agent}"
         case AgentJoined() | AgentLost() | AgentDrained() | AgentLabelled() | AgentLeft():
             return f"agent.{event.name}"
+        case (
+            CloudWanted()
+            | CloudLaunched()
+            | CloudJoined()
+            | CloudDraining()
+            | CloudGone()
+            | CloudFailed()
+            | CloudAnswered()
+            | CloudPaused()
+        ):
+            return f"cloud.{event.cloud}"
         case LeaderElected() | LeaderResigned():
             return LEADER
         case VoterAppointed() | VoterListening() | VoterDismissed():

@@ -48,6 +48,14 @@ from rota.core.events import (
     BuildsSwept,
     BuildStarted,
     BuildWaiting,
+    CloudAnswered,
+    CloudDraining,
+    CloudFailed,
+    CloudGone,
+    CloudJoined,
+    CloudLaunched,
+    CloudPaused,
+    CloudWanted,
     Emitted,
     Event,
     Fire,
@@ -74,6 +82,7 @@ from rota.core.instant import Instant
 from rota.core.job import Reason
 from rota.core.labels import satisfies
 from rota.core.links import Links
+from rota.core.machines import CloudRecord, Machine, change_machines, learn
 from rota.core.people import APPROVAL, Due, answered, approved, asked, due, rejected
 from rota.core.policy import Policy
 from rota.core.queue import Queue
@@ -148,6 +157,8 @@ class Picture(msgspec.Struct):
     shares: Shares = msgspec.field(default_factory=Shares)
     #: By job, until when its rate is used up, in seconds since 1970.
     rates: dict[str, float] = {}
+    machines: dict[str, Machine] = {}  # of clouds, by their agents' names
+    clouds: dict[str, CloudRecord] = {}
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -366,6 +377,19 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
         ):
             change(picture.agents, event)
             cluster.agent_changed(subject(event))
+            learn(picture.machines, picture.clouds, picture.agents.get(subject(event)))
+        case (
+            CloudWanted()
+            | CloudLaunched()
+            | CloudJoined()
+            | CloudDraining()
+            | CloudGone()
+            | CloudFailed()
+        ):
+            change_machines(picture.machines, picture.clouds, picture.agents, event)
+            cluster.agent_changed(event.machine)
+        case CloudAnswered() | CloudPaused():
+            change_machines(picture.machines, picture.clouds, picture.agents, event)
         case LeaderElected() | LeaderResigned():
             _led(picture, seq, event)
         case VoterAppointed() | VoterListening() | VoterDismissed():

@@ -18,6 +18,7 @@ from rota.core.kept import Limits
 from rota.core.labels import parse_labels, print_labels
 from rota.core.policy import AGEING, Policy, Throttle
 from rota.core.problem import Problem
+from rota.core.settings_clouds import Cloud, cloud_name_fault, read_cloud
 from rota.core.settings_secrets import SECRETS, SecretSettings
 from rota.core.toml_document import Source, read_document
 
@@ -113,6 +114,7 @@ class Settings(msgspec.Struct, frozen=True):
     url: str = ""  # where people and forges reach the cluster, such as https://ci.example
     forge: dict[str, Forge] = {}
     secrets: SecretSettings = SecretSettings()
+    cloud: dict[str, Cloud] = {}  # where machines are launched
     groups: dict[str, tuple[str, ...]] = {}  # who is meant by @NAME in `approve` and `rota ask`
 
 
@@ -310,6 +312,11 @@ _SETTINGS = {
         "forge",
         fields.table_of(_host_fault, fields.table(_FORGE, Forge)),
         '[forge."git.example"] with kind = "gitea"',
+    ),
+    "cloud": Field(
+        "cloud",
+        fields.table_of(cloud_name_fault, read_cloud),
+        '[cloud.aws] with provider = "ec2", image, size',
     ),
     "groups": Field(
         "groups", fields.table_of(_group_fault, _members), '[groups] with release = ["ann", "bob"]'

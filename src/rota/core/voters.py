@@ -124,7 +124,7 @@ def next_step(ranks: Ranks) -> Step | None:
 
 def wanted(ranks: Ranks) -> int:
     """Return how many voters there should be."""
-    members = sum(not agent.leaving for agent in ranks.agents.values())
+    members = sum(not it.leaving and not it.ephemeral for it in ranks.agents.values())
     return _odd(min(ranks.limit, max(members, 1)))
 
 
@@ -318,6 +318,7 @@ def _is_fit(ranks: Ranks, agent: str) -> bool:
         and bool(known.peer)
         and not known.draining
         and not known.leaving
+        and not known.ephemeral
         and _silence(ranks, agent) <= ranks.lost_after_s
     )
 

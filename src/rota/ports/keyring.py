@@ -44,6 +44,8 @@ class Keyring(Protocol):
     def install(self, *, ca: bytes, ca_key: bytes, cert: bytes) -> Credentials:
         """Take over a cluster's CA, and the certificate that a member signed for this agent's key.
 
+        Without the CA's key this agent admits nobody, and cannot renew its own certificate.
+
         Raises:
             InputError: they do not belong together; nothing was changed.
         """

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from rota.core.address import Address
+from rota.core.address import Address, parse_address
 from rota.core.certificate import certificates, read_certificate
 from rota.core.events import AgentJoined
 from rota.core.ids import parse_agent_name
+from rota.core.join_token import MAX_ADDRESSES as TOKEN_ADDRESSES
+from rota.core.join_token import JoinToken
+from rota.core.machines import Machine, MachineState
+from rota.core.user_data import machine_secret
 from rota.errors import ConflictError, DeniedError, UnavailableError
 from rota.ports.keyring import Keyring
 from rota.ports.safe import Safe
 from rota.service import messages as m
 from rota.service.context import Service
-from rota.service.join_tokens import JoinTokens
+from rota.service.join_tokens import JoinTokens, KeptToken
 from rota.service.members import Known, known, member_of
 
 #: So many wrong secrets an address may show within a second; then it has to wait for the next.
@@ -25,20 +30,24 @@ WRONG_SECRETS = 3
 MAX_ADDRESSES = 256
 
 
-class Application(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Application(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """What a machine shows: the token's secret, its name, a certificate request, its hosts."""
 
     secret: str
     name: str
     request: str
     hosts: list[str] = []
+    ephemeral: bool = False
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     """What a new member gets: its certificate, the CA with its key (all PEM), and who is there.
 
-    ``agent`` admitted it; ``remark`` says what a person may not expect, and is empty if nothing.
-    ``secrets`` are the identities that secrets are encrypted for.
+    One that is ephemeral does not get the key. ``agent`` admitted it; ``remark`` says what a person
+    may not expect, and is empty if nothing. ``secrets`` are the identities that secrets are
+    encrypted for.
     """
 
     name: str
@@ -49,6 +58,14 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     known: Known
     remark: str = ""
     secrets: str = ""
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """By what right a machine comes: ``by`` let it in, with a token that is kept, or its cloud's."""
+
+    by: str
+    ephemeral: bool
+    token: KeptToken | None = None
 
 
 class Gate:
@@ -76,14 +93,38 @@ class Gate:
 
         Raises:
             InputError: a number is beyond its limit.
+            ConflictError: this agent is ephemeral, and lets nobody in.
             UnavailableError: other machines cannot reach this agent, or the disk takes nothing.
         """
+        me = self._service.me.name
+        myself = self._service.world.cluster.picture.agents.get(me)
+        if myself is not None and myself.ephemeral:
+            raise ConflictError(
+                f"{me} comes and goes, and lets nobody join",
+                hint="make the token on another agent: rota --at URL token create",
+            )
         addresses = await self._reachable()
         ca = self._keyring.fingerprint()
         kept, token = self._tokens.create(
             by=by, ca=ca, addresses=addresses, valid_s=expires_s, uses=uses
         )
         return kept.view(str(token))
+
+    async def machine_token(self, machine: str) -> JoinToken:
+        """Return the token of a machine of a cloud. It is not kept: every member can make it.
+
+        Raises:
+            UnavailableError: other machines cannot reach this agent, or it has not the CA's key.
+        """
+        addresses = list(await self._reachable())
+        addresses += (
+            parse_address(agent.peer.partition("://")[2])
+            for agent in self._service.world.cluster.picture.agents.values()
+            if agent.is_up and agent.peer and not agent.ephemeral
+        )
+        secret = machine_secret(self._keyring.ca_key(), machine)
+        first = tuple(dict.fromkeys(addresses))[:TOKEN_ADDRESSES]
+        return JoinToken(self._keyring.fingerprint(), secret, first)
 
     async def invitations(self) -> list[m.JoinTokenView]:
         """Return the tokens that still admit somebody, without their secrets."""
@@ -131,7 +172,7 @@ class Gate:
         """
         self._limit.refuse_too_many(address)
         try:
-            self._tokens.check(application.secret)
+            admission = self._admission(application)
         except DeniedError:
             self._limit.count(address)
             raise
@@ -141,22 +182,53 @@ class Gate:
         )
         pin = read_certificate(certificates(cert)[0]).pin
         async with self._service.turn("admission"):
-            token = self._tokens.check(application.secret, pin)
+            admission = self._admission(application, pin)
             remark = self._remark(name, pin)
             if member_of(self._service.world, pin) is None:
                 # Before it is one: a crash between the two may cost a use, and never gives one.
-                self._tokens.used(token, pin)
-                await self._join(name, pin, token.by)
+                if admission.token is not None:
+                    self._tokens.used(admission.token, pin)
+                await self._join(name, pin, admission)
         return Admitted(
             name=name,
             agent=self._service.me.name,
             cert=cert.decode(),
             ca=self._keyring.ca().decode(),
-            ca_key=self._keyring.ca_key().decode(),
+            ca_key="" if admission.ephemeral else self._keyring.ca_key().decode(),
             known=self.known(),
             remark=remark,
             secrets=self._safe.identities() if self._safe is not None else "",
         )
+
+    def _admission(self, application: Application, pin: str | None = None) -> Admission:
+        """Return by what right a machine comes, with that key or any.
+
+        Raises:
+            DeniedError: it has none.
+        """
+        machine = self._machine(application)
+        if machine is None:
+            token = self._tokens.check(application.secret, pin)
+            return Admission(token.by, ephemeral=application.ephemeral, token=token)
+        fault, member = "", self._service.world.cluster.picture.agents.get(machine.name)
+        if machine.state is MachineState.DRAINING:
+            fault = "is of a machine that is to be ended"
+        elif member is not None and pin not in (None, member.pin):
+            fault = "has been used by another machine"
+        if fault:
+            raise DeniedError(
+                f"the join token {fault}", known=True, hint="see what became of it: rota clouds"
+            )
+        return Admission(f"cloud {machine.cloud}", ephemeral=True)
+
+    def _machine(self, application: Application) -> Machine | None:
+        """Return the machine of a cloud whose own token this is."""
+        machine = self._service.world.cluster.picture.machines.get(application.name)
+        if machine is None:
+            return None
+        secret = machine_secret(self._keyring.ca_key(), machine.name)
+        shown = application.secret.encode("utf-8", "surrogatepass")
+        return machine if hmac.compare_digest(secret.encode(), shown) else None
 
     def _remark(self, name: str, pin: str) -> str:
         """Say whom this machine replaces, if anybody.
@@ -184,10 +256,17 @@ class Gate:
             " its place, and the former one is no member any more"
         )
 
-    async def _join(self, name: str, pin: str, by: str) -> None:
+    async def _join(self, name: str, pin: str, admission: Admission) -> None:
         service, me = self._service, self._service.me.name
         await service.write(
-            AgentJoined(at=service.clock.now(), by=by, agent=me, name=name, pin=pin)
+            AgentJoined(
+                at=service.clock.now(),
+                by=admission.by,
+                agent=me,
+                name=name,
+                pin=pin,
+                ephemeral=admission.ephemeral,
+            )
         )
         if member_of(service.world, pin) != name:
             raise ConflictError(

@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 from rota.core.events import Event
+from rota.core.join_token import JoinToken
 from rota.core.kept import Kept
 from rota.errors import DeniedError, UnavailableError
 from rota.ports.blobs import Blobs
@@ -93,6 +94,14 @@ class Door(Protocol):
 
     async def invite(self, by: str, expires_s: float, uses: int) -> JoinTokenView:
         """Make a token; the agent is reachable by other machines once this returns.
+
+        Raises:
+            UnavailableError: this agent cannot be reached by others.
+        """
+        ...
+
+    async def machine_token(self, machine: str) -> JoinToken:
+        """Return the token by which that machine of a cloud joins, and no other; any agent takes it.
 
         Raises:
             UnavailableError: this agent cannot be reached by others.

@@ -43,6 +43,7 @@ def agent(args: Namespace, screen: Screen) -> int:
             labels=args.labels or "",
             slots=args.slots,
             join=join_token(args),
+            ephemeral=args.ephemeral,
             bus=args.bus,
             from_clone=Path(args.from_clone).absolute() if args.from_clone else None,
             ready_fd=args.ready_fd,

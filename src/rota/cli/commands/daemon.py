@@ -75,6 +75,8 @@ def agent_command(args: Namespace, data: Path) -> list[str]:
         value = getattr(args, name)
         if value is not None:
             command += [f"--{name}", str(value)]
+    if args.ephemeral:
+        command.append("--ephemeral")
     return command
 
 
@@ -85,6 +87,11 @@ def join_token(args: Namespace) -> str | None:
         InputError: there is none on standard input; or a clone is to begin another cluster.
     """
     if args.join is None:
+        if args.ephemeral:
+            raise InputError(
+                "--ephemeral needs --join",
+                hint="an agent that comes and goes is one of a cluster of others",
+            )
         return None
     if args.from_clone is not None:
         raise InputError(
