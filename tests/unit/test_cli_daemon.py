@@ -17,7 +17,7 @@ from rota.cli.screen import Screen
 
 NOTHING = {
     "data_folder": None, "name": None, "listen": None, "labels": None, "slots": None, "join": None,
-    "from_clone": None, "invite": False,
+    "from_clone": None, "invite": False, "ephemeral": False,
     "bus": None, "json": False, "install": None,
 }  # fmt: skip
 
