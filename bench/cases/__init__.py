@@ -2,6 +2,7 @@
 
 from bench.case import Case
 from bench.cases import (
+    artifacts,
     burst,
     cli,
     cluster,
@@ -27,6 +28,7 @@ CASES: dict[str, Case] = {
     "start": start.run,
     "cli": cli.run,
     "history": history.run,
+    "artifacts": artifacts.run,
     "schedules-steady": schedules.steady,
     "schedules-instant": schedules.instant,
     "schedules-many": schedules.many,

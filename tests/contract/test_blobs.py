@@ -56,6 +56,13 @@ async def test_a_blob_is_read_back_as_it_was_stored(blobs: Blobs, size: int) -> 
     assert await read(blobs) == data
 
 
+@pytest.mark.parametrize("offset", [1, 524_287, 524_288, 524_289, 1_200_000, 1_200_001, 9_999_999])
+async def test_a_blob_is_read_from_anywhere(blobs: Blobs, offset: int) -> None:
+    data = random.Random(1).randbytes(1_200_001)
+    _ = await blobs.put(NAME, stream(data))
+    assert b"".join([piece async for piece in blobs.get(NAME, offset)]) == data[offset:]
+
+
 async def test_a_name_nobody_stored_is_not_found(blobs: Blobs) -> None:
     with pytest.raises(NotFoundError) as caught:
         await anext(blobs.get("nothing"))

@@ -40,11 +40,29 @@ async def test_a_file_is_kept_listed_and_read_while_it_runs_and_afterwards(here:
         part = await here.ask(
             "GET", f"/v1/builds/{build}/artifacts/dist/web%20%C3%A4.tgz", Range="bytes=0-1"
         )
-        assert (part.status, part.headers["Accept-Ranges"]) == (200, "none")
+        assert (part.status, part.headers["Accept-Ranges"]) == (200, "bytes")
         head = await here.ask("HEAD", f"/v1/builds/{build}/artifacts/dist/web%20%C3%A4.tgz")
         assert (head.status, head.headers["Content-Length"]) == (200, str(3 << 20))
         (await here.running(build)).finish() if _ == 0 else None
         await here.finished(build)
+
+
+async def test_who_has_the_beginning_is_given_the_rest(here: Here) -> None:
+    build = await running(here)
+    data = random.Random(1).randbytes(1_200_001)
+    path = f"/v1/builds/{build}/artifacts/x"
+    assert (await here.ask("PUT", path, body=data)).status == 201
+    etag = (await here.ask("HEAD", path)).headers["ETag"]
+    for start in (1, 524_288, 600_000, 1_200_000):
+        got = await here.ask("GET", path, Range=f"bytes={start}-", **{"If-Range": etag})
+        assert got.status == 206
+        assert got.headers["Content-Range"] == f"bytes {start}-1200000/1200001"
+        assert got.body == data[start:]
+    for wrong in ("bytes=0-", "bytes=1200001-", "bytes=99999999999-", "bytes=-5", "bytes=1-2,4-"):
+        got = await here.ask("GET", path, Range=wrong)
+        assert (got.status, got.body) == (200, data), wrong
+    got = await here.ask("GET", path, Range="bytes=5-", **{"If-Range": '"another"'})
+    assert (got.status, got.body) == (200, data)
 
 
 async def test_an_empty_file_is_a_file(here: Here) -> None:

@@ -531,7 +531,7 @@ async def test_any_agents_commits_and_pushes_and_restarts_end_in_equal_hashes(
 class NoBlobs(MemoryBlobs):
     """Blobs that were lost."""
 
-    async def get(self, name: str) -> AsyncGenerator[bytes, None]:
+    async def get(self, name: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
         if name:
             raise NotFoundError(f"nothing is stored as {name!r}")
         yield b""

@@ -186,12 +186,12 @@ class MemoryBlobs:
         self._blobs[name] = whole
         return Blob(name, len(whole), hashlib.sha256(whole).hexdigest())
 
-    async def get(self, name: str) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes."""
+    async def get(self, name: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes from ``offset`` on."""
         if name not in self._blobs:
             raise NotFoundError(f"nothing is stored as {name!r}")
         whole = self._blobs[name]
-        for at in range(0, len(whole), MAX_CHUNK_BYTES):
+        for at in range(offset, len(whole), MAX_CHUNK_BYTES):
             yield whole[at : at + MAX_CHUNK_BYTES]
 
     async def find(self, name: str) -> Blob | None:

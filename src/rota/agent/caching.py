@@ -18,10 +18,10 @@ import msgspec
 from msgspec.structs import replace
 
 from rota.agent.homes import lay_home
-from rota.agent.promotion import matches
 from rota.agent.stages import Ending, Left, Underway
 from rota.core.build import Annotation, Build
 from rota.core.caches import Entry, KeyFaultError, best, fill_key, scope_of, scopes_of, shown
+from rota.core.globs import matches
 from rota.core.job import Cache
 from rota.core.settings import Settings
 from rota.errors import ExecutionError, NotFoundError, RotaError

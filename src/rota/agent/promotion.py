@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rota.agent.patience import DELAYS_S
 from rota.agent.stages import NOTHING, Ending, Left, Underway
 from rota.core.build import Artifact, Build, Edge
 from rota.core.gates import name
+from rota.core.globs import matches
 from rota.errors import ExecutionError, NotFoundError, UnavailableError
 from rota.ports.executor import Task
 from rota.service import artifacts
@@ -82,19 +82,6 @@ def _matching(world: World, edge: Edge, pattern: str) -> Iterator[tuple[Build, A
         for artifact in each.artifacts:
             if matches(artifact.path, pattern):
                 yield each, artifact
-
-
-def matches(path: str, pattern: str) -> bool:
-    """Whether a path fits a glob whose ``*`` stays within a folder, and whose ``**`` does not."""
-    return _fits(path.split("/"), pattern.split("/"))
-
-
-def _fits(parts: list[str], globs: list[str]) -> bool:
-    if not globs:
-        return not parts
-    if globs[0] == "**":
-        return any(_fits(parts[at:], globs[1:]) for at in range(len(parts) + 1))
-    return bool(parts) and fnmatchcase(parts[0], globs[0]) and _fits(parts[1:], globs[1:])
 
 
 async def _bring(service: Service, left: Build, artifact: Artifact, workspace: Path) -> None:

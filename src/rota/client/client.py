@@ -17,7 +17,7 @@ from rota.errors import RotaError
 
 if TYPE_CHECKING:
     # Not every command follows something: see the package's text.
-    from rota.client.follow import Event, Piece, Start
+    from rota.client.follow import Digest, Event, Piece, Start
 
 #: How long one question waits for a build's end; it is asked again until then.
 WAIT_S = 60.0
@@ -252,8 +252,17 @@ class Client(Rest):
         found = self.build(build) if isinstance(build, str) else dict(build)
         return follow_log(self, found, start or Start(), skip=skip, patience_s=patience_s)
 
-    def artifact(self, build: Mapping[str, Any] | str, path: str) -> Iterator[bytes]:
-        """Yield the bytes of a file that a build left.
+    def artifact(
+        self,
+        build: Mapping[str, Any] | str,
+        path: str,
+        *,
+        start: int = 0,
+        begun: Digest | None = None,
+    ) -> Iterator[bytes]:
+        """Yield the bytes of a file that a build left, those behind the first ``start`` of them.
+
+        Their SHA-256 goes on from ``begun``, that of the bytes the caller has already.
 
         Raises:
             NotFoundError: it left none of that name.
@@ -261,7 +270,7 @@ class Client(Rest):
         """
         from rota.client.follow import read_artifact
 
-        return read_artifact(self, _id(build), path)
+        return read_artifact(self, _id(build), path, start=start, begun=begun)
 
     # -- events ---------------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ CONNECT_S = 10.0
 ANSWER_S = 30.0
 #: After so long without a byte the agent is asked whether it is there, and has so long to say yes.
 SILENCE_S, PROBE_S = 3.0, 3.0
+#: So much of a file is read and sent at once.
+BLOCK = 1 << 18
 PIECE = 64 * 1024
 
 
@@ -38,7 +40,7 @@ class UnixConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
     def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
+        super().__init__("localhost", timeout=timeout, blocksize=BLOCK)
         self._path = path
         self._timeout = timeout
 
@@ -106,9 +108,9 @@ def connection_to(place: Place, timeout_s: float = CONNECT_S) -> http.client.HTT
     if place.tls:
         context = tls_context(place.ca if place.is_pinned else "")
         return http.client.HTTPSConnection(
-            place.host, place.port, timeout=timeout_s, context=context
+            place.host, place.port, timeout=timeout_s, context=context, blocksize=BLOCK
         )
-    return http.client.HTTPConnection(place.host, place.port, timeout=timeout_s)
+    return http.client.HTTPConnection(place.host, place.port, timeout=timeout_s, blocksize=BLOCK)
 
 
 @functools.lru_cache(maxsize=4)

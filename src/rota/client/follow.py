@@ -12,10 +12,10 @@ import re
 import time
 from collections.abc import Iterator
 from http.client import HTTPResponse
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from rota.client.answer import BrokenError, error_event
-from rota.client.connection import lines, pieces
+from rota.client.connection import BLOCK, lines, pieces
 from rota.client.moves import Patience
 from rota.client.rest import FOLLOW_PATIENCE_S, Rest
 from rota.errors import ConflictError, NotFoundError, UnavailableError
@@ -33,6 +33,18 @@ class Piece(NamedTuple):
 
     attempt: int
     data: bytes
+
+
+class Digest(Protocol):
+    """A hash under way, as :mod:`hashlib` makes them."""
+
+    def update(self, data: bytes, /) -> None:
+        """Add bytes."""
+        ...
+
+    def hexdigest(self) -> str:
+        """Return what it has come to."""
+        ...
 
 
 class Start(NamedTuple):
@@ -151,27 +163,39 @@ def follow_events(
         patience.bear(over)
 
 
-def read_artifact(rest: Rest, build: str, path: str) -> Iterator[bytes]:
+def read_artifact(
+    rest: Rest, build: str, path: str, *, start: int = 0, begun: Digest | None = None
+) -> Iterator[bytes]:
     """Yield a file that a build left; at the end it is whole, and what the build kept.
 
+    Args:
+        rest: Who is asked; where a connection breaks, the next one goes on behind what came.
+        build: A build's name.
+        path: The artifact's path.
+        start: How many bytes the caller has already.
+        begun: Their SHA-256, as :mod:`hashlib` has it; it goes on.
+
     Raises:
-        ConflictError: it was kept anew while it was read.
+        ConflictError: it was kept anew while it was read, or what the caller has is not its beginning.
         UnavailableError: no agent was there, or all stayed away for long.
     """
     import hashlib
 
-    patience, digest = rest.patience(), hashlib.sha256()
-    done, etag = 0, ""
+    patience, digest = rest.patience(), begun or hashlib.sha256()
+    done, etag = start, ""
     while True:
+        headers = {"Range": f"bytes={done}-"} if done else {}
         try:
-            with rest.opened("artifact", build=build, path=path) as response:
+            with rest.opened("artifact", headers=headers, build=build, path=path) as response:
                 now = response.headers.get("ETag") or ""
-                if done and now != etag:
+                if etag and now != etag:
                     raise ConflictError(
                         f"{path} was kept anew while it was read", hint="fetch it again"
                     )
                 etag = now
-                for piece in _behind(pieces(response), done):
+                # An agent of an older version knows no ranges, and there may be nothing behind.
+                skip = 0 if response.status == 206 else done
+                for piece in _behind(pieces(response, BLOCK), skip):
                     patience.reset()
                     digest.update(piece)
                     yield piece

@@ -281,19 +281,39 @@ async def _array(entries: AsyncGenerator[Entry]) -> AsyncGenerator[bytes]:
 async def _artifact(
     service: Service, request: web.Request, wanted: m.ArtifactRequest, who: Principal
 ) -> web.StreamResponse:
-    kept, pieces = await artifacts.artifact(service, wanted, who)
+    start = _range_start(header_text(request, "Range") or "")
+    kept, pieces = await artifacts.artifact(service, wanted, who, offset=start)
+    if start and (start >= kept.size or not _is_same(request, kept.sha256)):
+        # Nothing, or something else, lies there: the caller is given all, and sees that by the status.
+        await pieces.aclose()
+        start = 0
+        kept, pieces = await artifacts.artifact(service, wanted, who)
     response = web.StreamResponse(
+        status=206 if start else 200,
         headers={
             "Content-Type": "application/octet-stream",
             # What a build left is never shown as a page of ours.
             "Content-Disposition": "attachment",
             "X-Content-Type-Options": "nosniff",
-            "Accept-Ranges": "none",
+            "Accept-Ranges": "bytes",
             "ETag": f'"{kept.sha256}"',
-        }
+        },
     )
-    response.content_length = kept.size
+    if start:
+        response.headers["Content-Range"] = f"bytes {start}-{kept.size - 1}/{kept.size}"
+    response.content_length = kept.size - start
     return await sse.send(request, response, pieces)
+
+
+def _range_start(text: str) -> int:
+    """Return where a range begins that goes to the end; 0 for any other, which is passed over."""
+    found = re.fullmatch(r"bytes=([0-9]{1,15})-", text.strip())
+    return int(found[1]) if found else 0
+
+
+def _is_same(request: web.Request, sha256: str) -> bool:
+    known = header_text(request, "If-Range")
+    return not known or is_among(sha256, known, weak=False)
 
 
 async def _keep(

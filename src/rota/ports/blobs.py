@@ -28,8 +28,8 @@ class Blobs(Protocol):
         """
         ...
 
-    def get(self, name: str) -> AsyncGenerator[bytes]:
-        """Yield the bytes.
+    def get(self, name: str, offset: int = 0) -> AsyncGenerator[bytes]:
+        """Yield the bytes, from the one at ``offset`` on.
 
         Raises:
             NotFoundError: nothing of that name (at the first step).

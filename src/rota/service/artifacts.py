@@ -58,34 +58,46 @@ def _removal(service: Service, build: Build) -> str:
 
 
 async def artifact(
-    service: Service, request: m.ArtifactRequest, who: Principal
+    service: Service, request: m.ArtifactRequest, who: Principal, *, offset: int = 0
 ) -> tuple[Artifact, AsyncGenerator[bytes]]:
-    """Return one artifact and its bytes."""
+    """Return one artifact and its bytes from ``offset`` on.
+
+    Read as a whole its hash is looked at; who reads a part has to do that with what came before.
+    """
     found = find_build(service.world, request.build)
     for kept in found.artifacts:
         if kept.path == request.path:
-            if await service.blobs.find(blob_name(found.id, kept.path)) is None:
+            name = blob_name(found.id, kept.path)
+            blob = await service.blobs.find(name)
+            if blob is None:
                 raise NotFoundError(f"{kept.path!r} of {found.ref} was {_removal(service, found)}")
-            return kept, _whole(kept, service.blobs.get(blob_name(found.id, kept.path)))
+            if offset and blob.sha256 == kept.sha256:
+                return kept, service.blobs.get(name, offset)
+            return kept, _whole(kept, service.blobs.get(name), offset)
     raise NotFoundError(
         f"{found.ref} left no {request.path!r}",
         hint=f"see what it left: rota artifacts {found.ref!r}",
     )
 
 
-async def _whole(kept: Artifact, pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+async def _whole(
+    kept: Artifact, pieces: AsyncGenerator[bytes], offset: int = 0
+) -> AsyncGenerator[bytes]:
     """Yield the bytes of ``kept`` and of no other upload of that path."""
     digest, size = hashlib.sha256(), 0
     async with contextlib.aclosing(pieces):
         async for piece in pieces:
-            digest.update(piece)
+            await asyncio.to_thread(digest.update, piece)
             size += len(piece)
+            part = piece[max(0, offset - size + len(piece)) :] if offset else piece
             if size < kept.size:
-                yield piece
+                if part:
+                    yield part
                 continue
             # The last piece goes out once all is known to be right; what is longer is not.
             if size == kept.size and digest.hexdigest() == kept.sha256:
-                yield piece
+                if part:
+                    yield part
                 return
             break
     if size or kept.size:

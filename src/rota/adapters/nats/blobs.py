@@ -5,10 +5,13 @@ The label is written last and replaces the former one: an upload that broke off 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import secrets
-from typing import TYPE_CHECKING
+from collections import deque
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -17,7 +20,7 @@ from rota.errors import NotFoundError, UnavailableError
 from rota.ports.blobs import Blob
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
     from datetime import datetime
 
     from rota.adapters.nats.client import Client
@@ -26,6 +29,14 @@ log = logging.getLogger(__name__)
 
 DAY_NS = 86_400 * 10**9
 PIECE_BYTES = 512 << 10
+#: So many pieces are on their way to the engine at once: what bounds an upload's memory.
+WINDOW = 8
+
+
+#: So many pieces are asked for before they are wanted.
+AHEAD = 4
+
+T = TypeVar("T")
 
 
 class _Label(msgspec.Struct):
@@ -79,29 +90,45 @@ class NatsBlobs:
     async def _upload(
         self, name: str, stem: str, upload: str, data: AsyncIterator[bytes]
     ) -> _Label:
-        size, pieces, digest = 0, 0, hashlib.sha256()
-        async for piece in _pieces(data):
-            subject, msg_id = f"{stem}.{pieces}", f"{upload}-{pieces}"
-            await self._stream.publish(subject, piece, msg_id, 0)
-            digest.update(piece)
-            size += len(piece)
-            pieces += 1
-        return _Label(Blob(name, size, digest.hexdigest()), upload, pieces)
+        size, count, digest = 0, 0, hashlib.sha256()
+        loop, pieces = asyncio.get_running_loop(), _pieces(data)
+        under_way: deque[asyncio.Task[int]] = deque()
+        try:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    if len(under_way) == WINDOW:
+                        _ = await under_way[0]
+                        _ = under_way.popleft()
+                    put = self._stream.publish(f"{stem}.{count}", piece, f"{upload}-{count}", 0)
+                    under_way.append(loop.create_task(put))
+                    # The lock is free meanwhile, so that hashing costs other callers nothing.
+                    await asyncio.to_thread(digest.update, piece)
+                    size += len(piece)
+                    count += 1
+            while under_way:
+                _ = await under_way[0]
+                _ = under_way.popleft()
+        finally:
+            # What is sent is stored, whether anybody waits or not: purged too soon it would stay.
+            _ = await asyncio.gather(*under_way, return_exceptions=True)
+        return _Label(Blob(name, size, digest.hexdigest()), upload, count)
 
-    async def get(self, name: str) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes; see the port."""
+    async def get(self, name: str, offset: int = 0) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes, some pieces of which are fetched ahead; see the port."""
         label = await self._label(name)
         if label is None:
             raise NotFoundError(f"nothing is stored as {name!r}")
-        pattern = f"{_stem(name)}.{label.upload}.*"
-        seq, left = 1, label.pieces
-        while left:
-            batch = await self._stream.batch(pattern, seq, limit=left)
-            if not batch:
-                raise UnavailableError(f"{name!r} was replaced or dropped while it was read")
-            for each in batch:
-                yield each.data
-            seq, left = batch[-1].seq + 1, left - len(batch)
+        stem, (first, skip) = f"{_stem(name)}.{label.upload}", divmod(offset, PIECE_BYTES)
+        async with ahead(self._piece, (f"{stem}.{n}" for n in range(first, label.pieces))) as found:
+            async for piece in found:
+                if piece is None:
+                    raise UnavailableError(f"{name!r} was replaced or dropped while it was read")
+                yield piece[skip:] if skip else piece
+                skip = 0
+
+    async def _piece(self, subject: str) -> bytes | None:
+        found = await self._stream.last(subject)
+        return None if found is None else found.data
 
     async def find(self, name: str) -> Blob | None:
         """Return what is stored under ``name``; one round trip."""
@@ -156,13 +183,54 @@ def _stem(name: str) -> str:
     return f"rota.blob.{hashlib.sha256(name.encode()).hexdigest()[:40]}"
 
 
+@asynccontextmanager
+async def ahead(
+    fetch: Callable[[str], Awaitable[T]], names: Iterator[str]
+) -> AsyncGenerator[AsyncGenerator[T, None], None]:
+    """Yield what ``fetch`` returns for each name, in their order; ``AHEAD`` are under way at once.
+
+    Leaving the context ends those.
+    """
+    loop = asyncio.get_running_loop()
+    waiting: deque[asyncio.Task[T]] = deque()
+
+    async def one(name: str) -> T:
+        return await fetch(name)
+
+    async def each() -> AsyncGenerator[T, None]:
+        for name in names:
+            waiting.append(loop.create_task(one(name)))
+            if len(waiting) == AHEAD:
+                yield await waiting[0]
+                _ = waiting.popleft()
+        while waiting:
+            yield await waiting[0]
+            _ = waiting.popleft()
+
+    found = each()
+    try:
+        yield found
+    finally:
+        await found.aclose()
+        for task in waiting:
+            _ = task.cancel()
+        _ = await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def _pieces(data: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Yield the same bytes in pieces of the size that suits the engine."""
-    held = bytearray()
+    """Yield the same bytes in pieces of the size that suits the engine; each is copied once."""
+    held: list[bytes] = []
+    size = 0
     async for part in data:
-        held += part
-        while len(held) >= PIECE_BYTES:
-            yield bytes(held[:PIECE_BYTES])
-            del held[:PIECE_BYTES]
+        held.append(part)
+        size += len(part)
+        while size >= PIECE_BYTES:
+            over = size - PIECE_BYTES
+            last = held[-1]
+            if over:
+                held[-1] = last[: len(last) - over]
+            yield held[0] if len(held) == 1 else b"".join(held)
+            held = [last[len(last) - over :]] if over else []
+            size = over
     if held:
-        yield bytes(held)
+        yield b"".join(held)
