@@ -31,6 +31,7 @@ from rota.adapters.programs import SystemPrograms
 from rota.adapters.reports import ReportReader
 from rota.adapters.scripted import Plan, ScriptedAttempt, ScriptedExecutor
 from rota.adapters.tmpfs import TmpfsFiles
+from rota.adapters.sqlite_cases import SqliteCases
 from rota.agent.agent import Agent, run_agent
 from rota.agent.ports import Ports
 from rota.errors import NotFoundError
@@ -171,6 +172,8 @@ async def _serve(here: Here, begun: asyncio.Event, over: asyncio.Event) -> None:
     async with contextlib.AsyncExitStack() as stack:
         watcher = InotifyWatcher()
         stack.callback(watcher.close)
+        case_index = SqliteCases(here.data / "tests.db")
+        stack.callback(case_index.close)
         ports = Ports(
             journal=here.journal,
             logs=here.logs,
@@ -180,6 +183,7 @@ async def _serve(here: Here, begun: asyncio.Event, over: asyncio.Event) -> None:
             executor=here.executor,
             watcher=watcher,
             reports=ReportReader(),
+            case_index=case_index,
             clock=SystemClock(),
             disk=SystemDisk(),
             safe=MemorySafe(),

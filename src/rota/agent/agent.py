@@ -163,6 +163,7 @@ async def run_agent(
             waits=Waits(me.name, world, ports.journal, ports.clock),
             ensemble=ports.ensemble,
             reports=ports.reports,
+            case_index=ports.case_index,
         )
         service.secrets = ports.secrets
         if ports.safe is not None and ports.programs is not None:

@@ -9,6 +9,7 @@ from rota.agent.mover import FetchFrom, nobody_to_fetch_from
 from rota.core.settings import Settings
 from rota.ports.blobs import Blobs
 from rota.ports.caches import Caches
+from rota.ports.case_index import CaseIndex
 from rota.ports.checkout import Checkout
 from rota.ports.clock import Clock
 from rota.ports.clouds import Providers
@@ -69,6 +70,8 @@ class Ports:
     """Where secrets are read from instead; ``None`` for an agent that reads those of its cluster."""
     private_files: PrivateFiles | None = None
     """Where secrets lie that a script wants as files; ``None`` where no job asks for them."""
+    case_index: CaseIndex | None = None
+    """Answers what tests did in former builds; ``None`` for an agent that has no past."""
     lease: Lease | None = None
     presence: Presence | None = None
     voting: Voting | None = None

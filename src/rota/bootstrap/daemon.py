@@ -35,6 +35,7 @@ from rota.adapters.peers import HttpsPeers, own_address, server_context
 from rota.adapters.process import ProcessExecutor
 from rota.adapters.programs import SystemPrograms
 from rota.adapters.reports import ReportReader
+from rota.adapters.sqlite_cases import SqliteCases
 from rota.adapters.sqlite_index import SqliteIndex
 from rota.adapters.tmpfs import TmpfsFiles
 from rota.adapters.tools import known_tools, watch_tools
@@ -225,6 +226,8 @@ class Daemon:
             ensemble = NatsEnsemble(client, system, lambda: engine.voters)
         index = SqliteIndex(data / "index.db")
         stack.callback(index.close)
+        case_index = SqliteCases(data / "tests.db")
+        stack.callback(case_index.close)
         checkout = GitCheckout(data / "mirrors")
         stack.callback(checkout.close)
         await stack.enter_async_context(background(checkout.run_housekeeping()))
@@ -249,6 +252,7 @@ class Daemon:
             executor=ProcessExecutor(),
             checkout=checkout,
             reports=ReportReader(),
+            case_index=case_index,
             watcher=watcher,
             clock=SystemClock(),
             caches=CacheFiles(data / "caches", SystemClock()),

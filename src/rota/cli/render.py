@@ -254,8 +254,16 @@ def builds_table(
 
 
 def _remark(look: Look, build: dict[str, Any]) -> str:
+    if not look.is_terminal:
+        return ""
     waits = asks(build)
-    return f", {waits}" if waits and look.is_terminal else ""
+    tally = build.get("tests")
+    told = ""
+    if tally:
+        bad = tally.get("failed", 0) + tally.get("errored", 0)
+        total = bad + tally.get("passed", 0) + tally.get("skipped", 0)
+        told = f"{bad} of {total} tests" if bad else f"{total} test{'' if total == 1 else 's'}"
+    return "".join(f", {text}" for text in (waits, told) if text)
 
 
 def jobs_table(jobs: Sequence[dict[str, Any]], look: Look) -> list[str]:
@@ -288,6 +296,24 @@ def result_line(build: dict[str, Any], look: Look) -> str:
     elif build.get("reason") not in (None, "script", "cancelled"):
         line += f" ({build['reason']})"
     return line + (f": {clean(build['message'])}" if build.get("message") else "")
+
+
+def tally_text(tally: dict[str, Any], look: Look) -> str:
+    """Return the counts of a tally in words, what is bad in red."""
+    bad = tally.get("failed", 0) + tally.get("errored", 0)
+    total = bad + tally.get("passed", 0) + tally.get("skipped", 0)
+    words = [f"{total} test{'' if total == 1 else 's'}"]
+    if bad:
+        words.append(paint(look, "red", f"{bad} failed"))
+    words += [
+        paint(look, "yellow", f"{tally[key]} {key}")
+        for key in ("skipped", "flaky")
+        if tally.get(key)
+    ]
+    text = ", ".join(words)
+    if tally.get("duration_s"):
+        text += f", in {duration(tally['duration_s'])}"
+    return text + (", and more that could not be read" if tally.get("partial") else "")
 
 
 def _wrapped(text: str, width: int) -> list[str]:

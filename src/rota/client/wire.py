@@ -400,6 +400,40 @@ ROUTES: dict[str, Route] = {
         "limits and throttles: how much there is, who has it, who waits",
         {},
     ),
+    "tests": Route(
+        "GET",
+        "/v1/builds/{build}/tests",
+        "tests of a build: what failed, what is new, what was slow",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "attempt": "of this attempt; of the last one by default",
+            "match": "only tests whose name contains this",
+            "bad": "only tests that failed or are flaky",
+            "limit": "at most so many",
+        },
+    ),
+    "test_history": Route(
+        "GET",
+        "/v1/jobs/{job}/tests",
+        "tests of a job over its last builds: failing, flaky, slow",
+        {
+            "job": "the job's name, its path under jobs/",
+            "case": "only this test: its name, or what only its name contains",
+            "builds": "look at so many of the last builds",
+            "limit": "at most so many tests of each kind",
+        },
+    ),
+    "metrics": Route(
+        "GET",
+        "/v1/jobs/{job}/metrics",
+        "numbers of a job's builds, such as coverage, over time",
+        {
+            "job": "the job's name, its path under jobs/",
+            "name": "only this one, or those that match this glob",
+            "builds": "look at so many of the last builds",
+            "branch": "only builds of this branch",
+        },
+    ),
     "artifacts": Route(
         "GET",
         "/v1/builds/{build}/artifacts",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from rota.core.case_history import Read
 from rota.core.cases import Case, Tally
 from rota.core.reports import CaseReports, CoverageReports, Covered
 
@@ -63,17 +65,27 @@ class Reports(Protocol):
         ...
 
     async def cases(
-        self, packed: Path, *, match: str = "", bad: bool = False, limit: int = 1000
+        self, packed: bytes, *, match: str = "", bad: bool = False, limit: int = 1000
     ) -> Reading:
         """Return what :meth:`read` wrote.
 
         Args:
-            packed: The file.
+            packed: The file's bytes.
             match: Only cases whose title contains this, whatever the letters' case.
             bad: Only those that failed or are flaky.
             limit: At most so many.
 
         Raises:
             UnavailableError: it is none of those files, or cannot be read.
+        """
+        ...
+
+    async def runs(self, packed: Sequence[bytes]) -> Sequence[Read | None]:
+        """Return how the tests ended of what :meth:`read` wrote; ``None`` for what is none of these.
+
+        Cost: a process, and about 3 ms of its CPU for a thousand tests.
+
+        Raises:
+            UnavailableError: they cannot be read now.
         """
         ...

@@ -16,6 +16,7 @@ from rota.core.join_token import JoinToken
 from rota.core.kept import Kept
 from rota.errors import DeniedError, UnavailableError
 from rota.ports.blobs import Blobs
+from rota.ports.case_index import CaseIndex
 from rota.ports.clock import Clock
 from rota.ports.ensemble import Ensemble
 from rota.ports.journal import Journal
@@ -188,6 +189,7 @@ class Service:
     waits: Waits
     ensemble: Ensemble | None = None
     reports: Reports | None = None
+    case_index: CaseIndex | None = None
     peers: Peers | None = None
     door: Door | None = None
     secrets: Secrets | None = None

@@ -14,6 +14,7 @@ from rota.core.build import Artifact, Build
 from rota.core.questions import Question
 from rota.core.steps import Step
 from rota.service import messages as m
+from rota.service import report_messages as r
 
 
 class Role(enum.IntEnum):
@@ -407,6 +408,30 @@ VERBS: tuple[Verb, ...] = (
         path="/v1/limits",
         request=m.Nothing,
         reply=list[m.LimitView],
+    ),
+    Verb(
+        name="tests",
+        summary="tests of a build: what failed, what is new, what was slow",
+        method="GET",
+        path="/v1/builds/{build}/tests",
+        request=r.CasesRequest,
+        reply=r.CasesView,
+    ),
+    Verb(
+        name="test_history",
+        summary="tests of a job over its last builds: failing, flaky, slow",
+        method="GET",
+        path="/v1/jobs/{job}/tests",
+        request=r.CaseHistoryRequest,
+        reply=r.CaseHistoryView,
+    ),
+    Verb(
+        name="metrics",
+        summary="numbers of a job's builds, such as coverage, over time",
+        method="GET",
+        path="/v1/jobs/{job}/metrics",
+        request=r.MetricsRequest,
+        reply=list[r.MetricView],
     ),
     Verb(
         name="artifacts",

@@ -7,6 +7,7 @@ need not read the others.
 from __future__ import annotations
 
 import heapq
+import io
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import BinaryIO, Self
 
 import msgspec
 
+from rota.core.case_history import Read, level_of
 from rota.core.cases import Case
 
 if sys.version_info >= (3, 14):
@@ -30,6 +32,8 @@ MAX_CASES = 1_000_000
 #: Bytes of messages and details, before packing.
 MAX_TEXT = 64 * 1024 * 1024
 MAX_SLOWEST = 50
+#: Tests of one attempt that are followed from build to build; those that failed come first.
+MAX_RUN = 20_000
 #: What is read back of one line; a longer one is none of ours.
 _MAX_LINE = 256 * 1024
 _PIECE = 256 * 1024
@@ -129,14 +133,14 @@ class CaseFile:
 
 
 def read_cases(
-    path: Path, wanted: Callable[[Case], bool], *, bad: bool, limit: int
+    packed: bytes, wanted: Callable[[Case], bool], *, bad: bool, limit: int
 ) -> tuple[Head, list[Case], int]:
     """Return the head, up to ``limit`` cases that are wanted, and how many of these there are.
 
     Raises:
         ValueError: it is no such file.
     """
-    lines = _lines(path)
+    lines = _lines(packed)
     decoder = msgspec.json.Decoder(Case)
     try:
         head = msgspec.json.decode(next(lines, b""), type=Head)
@@ -157,9 +161,35 @@ def read_cases(
     return head, found, total
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def read_run(packed: bytes) -> Read:
+    """Return how the tests ended; one of several times the same title as the worst of them.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    letters: dict[str, str] = {}
+    spans: dict[str, float] = {}
+
+    def take(case: Case) -> bool:
+        title = case.title
+        if title not in letters and len(letters) >= MAX_RUN:
+            return False
+        letter = "F" if case.flaky and not case.outcome.is_bad else case.outcome[0]
+        # Of a failed one and a passed one the failed one counts: `e`, `f`, then the others.
+        worst = min(letters.get(title, letter), letter, key="efFps".index)
+        letters[title] = worst
+        spans[title] = spans.get(title, 0.0) + case.duration_s
+        return False
+
+    read_cases(packed, take, bad=False, limit=0)
+    return Read(
+        list(letters), "".join(letters.values()), bytes(level_of(it) for it in spans.values())
+    )
+
+
+def _lines(packed: bytes) -> Iterator[bytes]:
     rest = b""
-    with zstd.open(path, "rb") as file:
+    with zstd.open(io.BytesIO(packed), "rb") as file:
         while piece := file.read(_PIECE):
             *lines, rest = (rest + piece).split(b"\n")
             yield from lines

@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from rota.core.case_history import Read
 from rota.errors import ExecutionError, UnavailableError
 from rota.ports.reports import Reading, ReportsFound, ReportsWanted
 
@@ -40,17 +42,23 @@ class ReportReader:
             ) from None
 
     async def cases(
-        self, packed: Path, *, match: str = "", bad: bool = False, limit: int = 1000
+        self, packed: bytes, *, match: str = "", bad: bool = False, limit: int = 1000
     ) -> Reading:
         """Return what was written; see the port."""
-        words = ["cases", str(packed), str(limit), "bad" if bad else "all", match]
-        answer, status = await self._ask(words, b"", MAX_CASES_S)
+        words = ["cases", str(limit), "bad" if bad else "all", match]
+        answer, status = await self._ask(words, packed, MAX_CASES_S)
         try:
             return msgspec.json.decode(answer, type=Reading)
         except (msgspec.MsgspecError, UnicodeError):
-            raise UnavailableError(
-                f"the tests of this build cannot be read back: {_why(status)}"
-            ) from None
+            raise _unreadable(status) from None
+
+    async def runs(self, packed: Sequence[bytes]) -> Sequence[Read | None]:
+        """Return how the tests ended; see the port."""
+        answer, status = await self._ask(["runs"], msgspec.msgpack.encode(packed), MAX_CASES_S)
+        try:
+            return msgspec.msgpack.decode(answer, type=list[Read | None])
+        except (msgspec.MsgspecError, UnicodeError):
+            raise _unreadable(status) from None
 
     async def _ask(self, words: list[str], data: bytes, limit_s: float) -> tuple[bytes, int | None]:
         # Isolated from the environment and the current folder, which a build may have filled.
@@ -74,6 +82,10 @@ class ReportReader:
                     with contextlib.suppress(ProcessLookupError):
                         worker.kill()
                     await asyncio.shield(worker.wait())
+
+
+def _unreadable(status: int | None) -> UnavailableError:
+    return UnavailableError(f"these tests cannot be read back: {_why(status)}")
 
 
 def _why(status: int | None) -> str:

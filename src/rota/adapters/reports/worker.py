@@ -1,7 +1,8 @@
 """The program that reads reports: a process of its own, bounded in memory and time.
 
 ``read FILE`` takes what is wanted as JSON from standard input, writes all cases to FILE and says what
-it found, as JSON. ``cases FILE LIMIT all|bad MATCH`` gives cases back.
+it found, as JSON. ``cases LIMIT all|bad MATCH`` gives
+cases back from such a file's bytes, ``runs`` says of several how their tests ended, for comparing them.
 
 It stops by itself when its time is over, and then says what it has. Exit status 3 is that there was
 not enough memory.
@@ -22,8 +23,9 @@ from typing import Protocol
 
 import msgspec
 
-from rota.adapters.reports.casefile import MAX_CASES, CaseFile, read_cases
+from rota.adapters.reports.casefile import MAX_CASES, CaseFile, read_cases, read_run
 from rota.adapters.reports.files import Files
+from rota.core.case_history import Read
 from rota.core.cases import Case, Tally, Tallying, failure_of, polished
 from rota.core.coverage import format_of, parser_of
 from rota.core.junit import JunitParser
@@ -371,7 +373,7 @@ def masks_for(wanted: ReportsWanted, log: Log) -> Masks:
     return masks
 
 
-def cases(packed: Path, limit: int, match: str, *, bad: bool) -> Reading:
+def cases(packed: bytes, limit: int, match: str, *, bad: bool) -> Reading:
     """Give cases back."""
     needle = match.casefold()
     head, found, total = read_cases(
@@ -383,6 +385,17 @@ def cases(packed: Path, limit: int, match: str, *, bad: bool) -> Reading:
     return Reading(cases=found, total=total, slowest=head.slowest)
 
 
+def runs(packed: list[bytes]) -> list[Read | None]:
+    """Say how the tests ended, of each."""
+    found: list[Read | None] = []
+    for data in packed:
+        try:
+            found.append(read_run(data))
+        except ValueError:
+            found.append(None)
+    return found
+
+
 def _stop(*_: object) -> None:
     raise TooLongError
 
@@ -392,18 +405,22 @@ def main(words: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (TIME_S * 2, TIME_S * 2))
-    answer: msgspec.Struct
+    answer: object
     try:
         if words[0] == "read":
             wanted = msgspec.json.decode(sys.stdin.buffer.read(), type=ReportsWanted)
             answer = read(wanted, Path(words[1]))
+        elif words[0] == "runs":
+            answer = runs(msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[bytes]))
         else:
-            answer = cases(Path(words[1]), int(words[2]), words[4], bad=words[3] == "bad")
+            data = sys.stdin.buffer.read()
+            answer = cases(data, int(words[1]), words[3], bad=words[2] == "bad")
     except MemoryError:
         return 3
     except ValueError:
         return 4
-    sys.stdout.buffer.write(msgspec.json.encode(answer))
+    encode = msgspec.msgpack.encode if words[0] == "runs" else msgspec.json.encode
+    sys.stdout.buffer.write(encode(answer))
     return 0
 
 

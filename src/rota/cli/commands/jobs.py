@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rota.cli.commands.connected import connected
-from rota.cli.render import Look, ago, cell_text, clean, facts, jobs_table, paint, size
+from rota.cli.render import Look, ago, cell_text, clean, facts, jobs_table, paint, ref, size
 from rota.cli.screen import Screen
 from rota.cli.tree import edge_text, tree_lines
 from rota.client.answer import Answer
@@ -183,6 +183,7 @@ def build_lines(build: dict[str, Any], look: Look) -> list[str]:
         ),
         *source_facts(build.get("source")),
         ("log", size(build["log_bytes"]) if build.get("started_at") else ""),
+        *_report_facts(build, look),
         *((clean(note["level"]), _annotation(note)) for note in build.get("annotations") or ()),
         *(
             ("artifact", f"{clean(it['path'])}, {size(it['size'])}")
@@ -190,6 +191,27 @@ def build_lines(build: dict[str, Any], look: Look) -> list[str]:
         ),
     ]
     return facts(rows, look)
+
+
+def _report_facts(build: dict[str, Any], look: Look) -> list[tuple[str, str]]:
+    """Return what its tests came to, the first that failed, and its metrics."""
+    from rota.cli.commands.metrics import value_text
+    from rota.cli.render import tally_text
+
+    tally = build.get("tests") or {}
+    rows = [("tests", tally_text(tally, look) if tally else "")]
+    failures = tally.get("failures") or ()
+    for failure in failures[:5]:
+        place = ":".join(str(it) for it in (failure.get("file"), failure.get("line")) if it)
+        message = failure.get("message", "").partition("\n")[0]
+        said = ": ".join(part for part in (message, place) if part)
+        rows.append(("failed", clean(f"{failure['test']}{f': {said}' if said else ''}")))
+    if len(failures) > 5:
+        rows.append(("", f"all of them: rota tests {ref(build)!r}"))
+    for it in build.get("metrics") or ():
+        text = value_text(it["value"], it.get("unit", ""), look)
+        rows.append(("metric", clean(f"{it['name']} {text}")))
+    return rows
 
 
 def _people_facts(build: dict[str, Any], look: Look) -> list[tuple[str, str]]:

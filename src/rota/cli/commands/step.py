@@ -18,16 +18,16 @@ from rota.errors import InputError, NotFoundError
 
 def step(args: Namespace, screen: Screen) -> int:
     """Begin a step; with a command, run it as one, and return its exit status."""
-    name = _escaped(args.name)
+    name = escaped(args.name)
     if not name.strip():
         raise InputError("a step needs a name", hint="rota step build -- make")
     if not args.command:
-        _print_line(f"::step::{name}")
+        print_line(f"::step::{name}")
         return 0
     number = os.urandom(4).hex()
-    _print_line(f"::step id={number}::{name}")
+    print_line(f"::step id={number}::{name}")
     status = _run(args.command)
-    _print_line(f"::endstep id={number},status={status}::")
+    print_line(f"::endstep id={number},status={status}::")
     return status
 
 
@@ -102,7 +102,7 @@ def _run(command: list[str]) -> int:
     return 128 - done.returncode if done.returncode < 0 else done.returncode
 
 
-def _print_line(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line of its own: what was printed before may have left one unfinished."""
     sys.stdout.flush()
     start = "" if _is_at_start() else "\n"
@@ -121,5 +121,7 @@ def _is_at_start() -> bool:
         return True
 
 
-def _escaped(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+def escaped(text: str, *, inside: bool = False) -> str:
+    """Return a text as it stands in a workflow command; ``inside`` of one of its properties."""
+    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return text.replace(":", "%3A").replace(",", "%2C") if inside else text
