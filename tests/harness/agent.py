@@ -30,8 +30,8 @@ from rota.adapters.memory_store import MemoryIndex, MemoryStore
 from rota.adapters.programs import SystemPrograms
 from rota.adapters.reports import ReportReader
 from rota.adapters.scripted import Plan, ScriptedAttempt, ScriptedExecutor
-from rota.adapters.tmpfs import TmpfsFiles
 from rota.adapters.sqlite_cases import SqliteCases
+from rota.adapters.tmpfs import TmpfsFiles
 from rota.agent.agent import Agent, run_agent
 from rota.agent.ports import Ports
 from rota.errors import NotFoundError

@@ -55,6 +55,7 @@ requests = st.sampled_from([verb for verb in VERBS if verb.name != "stop"]).flat
 PLACES = tuple(sorted({name for verb in VERBS for name in re.findall(r"{(\w+)}", verb.path)}))
 #: What needs a schedule, a gate or a repository: their own tests have them.
 ELSEWHERE = {
+    "tests",
     "why_not",
     "backfill",
     "approve",
@@ -174,7 +175,7 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
     order = [
         "status", "agents", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
         "build", "why", "steps", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "retry", "check_secrets", "put", "rm",
-        "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "watches", "workspaces",
+        "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "test_history", "metrics", "watches", "workspaces",
         "put_secret", "secrets", "rotate_secrets", "rm_secret",
         "rm_workspace", "drain", "stop",
     ]  # fmt: skip
