@@ -40,11 +40,20 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an attempt used: CPU seconds, and its largest process's memory in bytes (0: unknown)."""
+    """What an attempt used: CPU seconds, and its largest process's memory in bytes (0: unknown).
+
+    The rest is known of one that was limited: the most memory that all of it held at once, how many of
+    its processes the kernel ended for want of memory, how many forks it refused, and for how many
+    seconds it was kept from a processor.
+    """
 
     user_s: float = 0.0
     system_s: float = 0.0
     max_rss_bytes: Int = 0
+    memory_bytes: Int = 0
+    oom_kills: Int = 0
+    refused_forks: Int = 0
+    throttled_s: float = 0.0
 
 
 class Annotation(msgspec.Struct, frozen=True, omit_defaults=True):

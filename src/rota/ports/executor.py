@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from rota.core.build import Usage
+from rota.core.confinement import Confinement
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +37,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     stdin: bool = False  # keep a standard input open that `send` writes to; otherwise /dev/null
     lease_until: float | None = None  # a moment; then all of it is killed, whoever lives: see renew
     mounts: tuple[Mount, ...] = ()  # for a container; a plain script finds things where they are
+    confinement: Confinement | None = None  # what a plain script is kept to
     marker: str = ""  # "ROTA_…=…" as it stands in env: by it, processes that escaped are found
 
 
@@ -64,6 +66,9 @@ class Running(Protocol):
 
     async def wait(self) -> Exit:
         """Return once the script has ended and its outcome is known.
+
+        Raises:
+            ExecutionError: it could not be confined as it should, so that its script never began.
 
         Cancelling leaves the attempt alone. What the script left running in its group, its session
         or elsewhere is not waited for; :meth:`terminate` ends it.

@@ -15,8 +15,11 @@ import signal
 from collections.abc import Callable
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from rota.adapters.process import proc
 from rota.adapters.process.census import Census
+from rota.adapters.process.cgroup import NO_CGROUP, Cgroup
 from rota.adapters.process.ending import Ending
 from rota.adapters.process.home import Home
 from rota.adapters.process.kin import Marks, members, window
@@ -25,7 +28,7 @@ from rota.adapters.process.oom import OomCounter
 from rota.adapters.process.proc import Identity
 from rota.adapters.process.stdin import ScriptInput
 from rota.core.build import Usage
-from rota.errors import ConflictError, UnavailableError
+from rota.errors import ConflictError, ExecutionError, UnavailableError
 from rota.ports.executor import Exit, Task
 
 _UNTOLD = {signal.SIGINT, signal.SIGPIPE, signal.SIGTERM}
@@ -54,6 +57,7 @@ class Attempt:
             number may be somebody else's by now, and is not gone by.
         is_child: Whether the supervisor is a child of this process, and so its to reap.
         is_new: Whether it was started just now.
+        cgroup: Its control group; an empty one if it has none.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Attempt:
         is_ours: bool,
         is_child: bool = False,
         is_new: bool = False,
+        cgroup: Cgroup = NO_CGROUP,
     ) -> None:
         self._host = host
         self._task = task
@@ -73,6 +78,7 @@ class Attempt:
         self._supervisor = supervisor
         self._oom_kills = oom_kills
         self._is_ours = is_ours
+        self._cgroup = cgroup
         self._is_child = is_child
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time() if is_new else None
@@ -151,6 +157,8 @@ class Attempt:
         self._is_clean = self._ended.done()
         if self._is_clean:
             self._lease.release()
+            if self._cgroup:
+                await asyncio.to_thread(self._cgroup.remove)
 
     def _nothing_is_left(self) -> bool:
         """Say whether a cheap look proves that the ended attempt left nothing."""
@@ -170,6 +178,7 @@ class Attempt:
             session=self._session(),
             marker=os.fsencode(self._task.marker),
             log=os.path.realpath(self._home.log),
+            cgroup=self._cgroup,
         )
 
     def _session(self) -> int:
@@ -210,6 +219,10 @@ class Attempt:
     def _supervisor_ended(self) -> None:
         self._unwatch()
         status, usage = self._reap()
+        refusal = self._home.refusal() if self._task.confinement is not None else ""
+        if refusal and not self._ended.done():
+            self._ended.set_exception(ExecutionError(f"cannot confine the script: {refusal}"))
+            return
         outcome = self._outcome(status, usage)
         if outcome is not None:
             self._settle(outcome)
@@ -257,20 +270,42 @@ class Attempt:
         # Of one that ended in another way before the guard killed it, the outcome is its own.
         is_killed = code == 128 + signal.SIGKILL
         expired = is_killed and self._lease.has_expired
+        usage = self._all_used(usage)
         return Exit(
             code=code,
             signal=death_signal(code, is_told=is_told or not self._host.tells_signals),
             usage=usage,
-            oom_killed=is_killed
-            and not expired
+            oom_killed=not expired
             and not self._ending.has_killed
-            and self._host.oom.count() > self._oom_kills,
+            and self._is_for_memory(code, usage, is_killed=is_killed),
             expired=expired,
+        )
+
+    def _is_for_memory(self, code: int, usage: Usage, *, is_killed: bool) -> bool:
+        """Say whether it failed for want of memory: its group tells, else the machine's count may."""
+        if self._cgroup:
+            return code != 0 and usage.oom_kills > 0
+        return is_killed and self._host.oom.count() > self._oom_kills
+
+    def _all_used(self, usage: Usage) -> Usage:
+        """Return what all of it used, by its control group if it has one."""
+        if not self._cgroup:
+            return usage
+        used = self._cgroup.used()
+        return replace(
+            usage,
+            user_s=used.user_s or usage.user_s,
+            system_s=used.system_s or usage.system_s,
+            memory_bytes=used.memory_bytes,
+            oom_kills=used.oom_kills,
+            refused_forks=used.refused,
+            throttled_s=used.throttled_s,
         )
 
     def _unknown(self, usage: Usage | None) -> Exit:
         expired = self._lease.has_expired
-        return Exit(code=None, signal=None, usage=usage or Usage(), known=False, expired=expired)
+        used = self._all_used(usage or Usage())
+        return Exit(code=None, signal=None, usage=used, known=False, expired=expired)
 
     def _explain(self, complaint: str) -> None:
         """Put into the log why sh could not start the script; the script itself wrote nothing."""

@@ -5,7 +5,7 @@
 A process of its own, since a lease is for the case that the daemon is dead, stopped or hung. And
 one that needs nothing once it stands: it forks and starts nothing, opens no file but of ``/proc``,
 and writes nothing to a disk, so that neither a fork bomb nor a full disk nor an upgrade half done
-keeps it from its work. It costs 20 ms, then 11 MB and a look twice a second.
+keeps it from its work. (Where there is a control group, it writes to the kernel's files of that.) It costs 20 ms, then 11 MB and a look twice a second.
 
 It reads lines from the FIFO ``HOME/lease``: a moment until when the lease is good from now on, or
 "end". Moments are of ``CLOCK_BOOTTIME``, which goes on while the machine sleeps. On expiry it first
@@ -51,6 +51,7 @@ class Guard:
         # For reading and writing: so there is no end of file when a daemon closes its end.
         self._fifo = os.open(self._home.lease, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._torn = b""
+        self._cgroup = self._home.group()
 
     def run(self) -> None:
         """Return when there is nothing to guard any more, or when all of it is killed."""
@@ -116,6 +117,7 @@ class Guard:
             session=self._session(who),
             marker=self._marker,
             log=os.path.realpath(self._home.log),
+            cgroup=self._cgroup,
         )
 
     def _session(self, who: Beginning | None) -> int:

@@ -11,6 +11,8 @@ stdin     the daemon a FIFO the script reads; gone once the end of input was ask
 stdin.eof the daemon a FIFO; a line in it ends the input
 lease     the daemon a FIFO; a line in it is a moment until when the attempt may run, or "end"
 expired   the guard  the same FIFO after that moment has passed
+cgroup    the daemon the folders of the attempt's control group, a line each
+confined  the script what could not be confined as it should; "ok" is the last line if all could
 ========= ========== ===============================================================================
 
 Both records end in a mark that a torn write lacks; a torn record is as none.
@@ -22,6 +24,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from rota.adapters.process.cgroup import Cgroup
 from rota.adapters.process.proc import Identity, parse_stat, read
 
 _TIMES = r"(\d+)m(\d+[.,]\d+)s (\d+)m(\d+[.,]\d+)s\n"
@@ -75,6 +78,25 @@ class Home(NamedTuple):
     def expired(self) -> Path:
         """What :attr:`lease` is called once the lease has run out."""
         return self.path / "expired"
+
+    @property
+    def cgroup(self) -> Path:
+        """Which control group the attempt is in; there only if it has one."""
+        return self.path / "cgroup"
+
+    @property
+    def confined(self) -> Path:
+        """How confining it went; there only if it was to be confined."""
+        return self.path / "confined"
+
+    def group(self) -> Cgroup:
+        """Return the control group that the attempt was put into; an empty one if into none."""
+        return Cgroup(tuple(self._read("cgroup").split("\n")[:-1]))
+
+    def refusal(self) -> str:
+        """Return why the attempt could not be confined; empty if it was, or was not to be."""
+        told = self._read("confined").strip()
+        return "" if told.endswith("ok") else told
 
     def beginning(self) -> Beginning | None:
         """Return what the supervisor wrote before the script began."""

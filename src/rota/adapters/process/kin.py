@@ -1,12 +1,12 @@
 """Finds the processes of an attempt, wherever they went.
 
 A process belongs to an attempt if it is in the script's session, carries the attempt's marker in
-its environment, writes its output to the attempt's log, is a child of the attempt's supervisor, or
-descends from one that belongs. The supervisor and this process never belong.
+its environment, writes its output to the attempt's log, is a child of the attempt's supervisor, is in its
+control group, or descends from one that belongs. The supervisor and this process never belong.
 
 What gets away: a process that left the session, *and* whose parents have ended, *and* whose
 environment was emptied, *and* whose output was redirected. And what another service was asked to
-run (docker, systemd-run, at). Only a cgroup would hold those.
+run (docker, systemd-run, at). From a control group the former do not get away.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Set
 from typing import NamedTuple
 
 from rota.adapters.process import proc
+from rota.adapters.process.cgroup import NO_CGROUP, Cgroup
 from rota.adapters.process.proc import Process
 
 _WINDOW = 256  # pids; looking at as many that do not exist costs less than a millisecond
@@ -32,6 +33,7 @@ class Marks(NamedTuple):
     session: int = 0
     marker: bytes = b""
     log: str = ""
+    cgroup: Cgroup = NO_CGROUP
 
 
 def members(
@@ -52,7 +54,9 @@ def members(
         for process in processes
         if process.pid not in spared and not (within and process.ppid == os.getpid())
     ]
-    found = {process.pid: process for process in candidates if _belongs(marks, process)}
+    # After the look at the processes: a pid that is in the group now is no stranger's then.
+    held = marks.cgroup.pids()
+    found = {p.pid: p for p in candidates if p.pid in held or _belongs(marks, p)}
     before = -1
     while len(found) != before:
         before = len(found)
@@ -88,6 +92,7 @@ def window(after: int, age_s: float) -> range | None:
 
 def kill(marks: Marks) -> list[Process]:
     """Send SIGKILL to all processes of the attempt, stopped before, and return them."""
+    marks.cgroup.kill()
     found = _freeze(marks)
     for process in found:
         proc.send(process.identity, signal.SIGKILL)

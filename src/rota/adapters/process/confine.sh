@@ -1,0 +1,83 @@
+# Confines what it then becomes: an attempt's script, whose process this is already.
+#
+#   sh confine.sh STEP...
+#
+# Steps, each a word and what belongs to it. One that fails ends the attempt before its script begins.
+#
+#   begin FILE          from here on, what goes wrong is told in FILE; descriptor 3 is the log
+#   tools MOUNT UMOUNT MKDIR IP
+#   join FOLDER         into the control group FOLDER, with all that is started from here
+#   tmpfs TO MODE       an empty folder in memory at TO, which is made
+#   bind FROM TO        what is at FROM is at TO as well; TO is made
+#   place FROM TO       the same, with all that is mounted below FROM, and instead of what is there
+#   unplace FROM
+#   loopback            the one network device that is left
+#   cd FOLDER
+#   then PROGRAM...     become PROGRAM, which becomes this again
+#   run UNSET PROGRAM...      become the script: without the variables that sh added
+#   read UNSET PROGRAM...     the same, with its environment from descriptor 4: nothing that ran before, with
+#                             other rights, has seen it
+#
+# No variable is set here but rota_*: one of the same name in the script's environment would change.
+
+while :; do
+  case $1 in
+    begin)
+      exec 3>&2 2>>"$2"
+      shift 2
+      ;;
+    tools)
+      rota_mount=$2 rota_umount=$3 rota_mkdir=$4 rota_ip=$5
+      shift 5
+      ;;
+    join)
+      echo 0 >"$2/cgroup.procs" || exit 126
+      shift 2
+      ;;
+    tmpfs)
+      "$rota_mkdir" -p -- "$2" && "$rota_mount" -t tmpfs -o "nosuid,nodev,mode=$3" rota "$2" || exit 126
+      shift 3
+      ;;
+    bind)
+      "$rota_mkdir" -p -- "$3" && "$rota_mount" --bind -- "$2" "$3" || exit 126
+      shift 3
+      ;;
+    place)
+      "$rota_mount" --rbind -- "$2" "$3" || exit 126
+      shift 3
+      ;;
+    unplace)
+      "$rota_umount" -l -- "$2" || exit 126
+      shift 2
+      ;;
+    loopback)
+      "$rota_ip" link set lo up || exit 126
+      shift
+      ;;
+    cd)
+      cd -- "$2" || exit 126
+      shift 2
+      ;;
+    then)
+      shift
+      exec "$@"
+      ;;
+    run)
+      echo ok >&2
+      unset rota_mount rota_umount rota_mkdir rota_ip $2
+      shift 2
+      exec "$@" 2>&3 3>&-
+      ;;
+    read)
+      unset rota_mount rota_umount rota_mkdir rota_ip $2
+      . /dev/fd/4 || exit 126
+      echo ok >&2
+      shift 2
+      exec "$@" 2>&3 3>&- 4<&-
+      ;;
+    *)
+      echo "confine.sh does not know the step '$1'" >&2
+      exit 126
+      ;;
+  esac
+done
