@@ -17,6 +17,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from rota.agent.confining import at_home, check_bounds
 from rota.agent.exclusive import Leases
 from rota.agent.finaliser import Finaliser
 from rota.agent.moments import Moments
@@ -28,6 +29,7 @@ from rota.agent.stages import Ending, Left, Stage, Stages, Underway
 from rota.agent.workplace import Workplace, work
 from rota.agent.workspaces import Workspaces
 from rota.core.build import Annotation, Build
+from rota.core.confinement import confinement_of
 from rota.core.events import BuildCheckedOut, BuildFinished
 from rota.core.job import Reason
 from rota.core.metrics import merged
@@ -149,6 +151,10 @@ class Runner:
                 self._terminate(active.running, grace_s), name="terminate"
             )
 
+    def builds(self) -> Iterator[Build]:
+        """Yield the builds that run here."""
+        yield from (active.build for active in self.active.values())
+
     async def send(self, build: str, data: bytes, *, eof: bool) -> None:
         """Write to the standard input of a build that runs here."""
         active = self.active.get(build)
@@ -186,6 +192,8 @@ class Runner:
     async def _outcome(self, active: Active, *, adopt: bool) -> BuildFinished:
         until: float | None = None
         try:
+            if not adopt:
+                check_bounds(active.build.spec, self.world.definitions.settings.isolation)
             task = self._task(active, await self._prepare(active, adopt=adopt))
             if adopt:
                 task = await active.stages.resume(
@@ -532,12 +540,14 @@ def task_for(
         pipeline=build.root,
         needs=tuple(needs),
     )
+    confinement = confinement_of(build.spec, settings.isolation)
     return Task(
         home=home,
         argv=(str(script),),
         cwd=work(home),
+        confinement=confinement,
         env=environment(
-            place,
+            at_home(place, confinement),
             identity,
             path=settings.path,
             settings_env=settings.env,

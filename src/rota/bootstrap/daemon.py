@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -34,6 +34,7 @@ from rota.adapters.nats.presence import NatsPresence
 from rota.adapters.peers import HttpsPeers, own_address, server_context
 from rota.adapters.process import ProcessExecutor
 from rota.adapters.programs import SystemPrograms
+from rota.adapters.process.confiner import Confiner, confiner_of
 from rota.adapters.reports import ReportReader
 from rota.adapters.sqlite_cases import SqliteCases
 from rota.adapters.sqlite_index import SqliteIndex
@@ -41,6 +42,7 @@ from rota.adapters.tmpfs import TmpfsFiles
 from rota.adapters.tools import known_tools, watch_tools
 from rota.agent.agent import Agent
 from rota.agent.agent import run_agent as run_the_agent
+from rota.agent.confining import uids
 from rota.agent.group import background
 from rota.agent.health import run_health
 from rota.agent.joining import SNAPSHOT, fetch_snapshot, write_known
@@ -50,6 +52,7 @@ from rota.bootstrap.machine import labels_of, log_bytes
 from rota.bootstrap.member import Member
 from rota.bootstrap.options import AgentOptions
 from rota.core.address import Address
+from rota.core.confinement import BUILDS_DOOR
 from rota.core.events import kind_of
 from rota.core.fold import Picture, decode_picture
 from rota.core.settings import Settings
@@ -107,6 +110,8 @@ class Daemon:
         self._tls: ssl.SSLContext | None = None
         self._opening = asyncio.Lock()
         self._tools: dict[str, str] = {}
+        self._abilities: dict[str, str] = {}
+        self._confiner: Confiner
         self._agent: Agent
         self._runner: web.AppRunner
 
@@ -122,6 +127,7 @@ class Daemon:
         if self._is_open():
             self._peer = stack.enter_context(peer_socket(self._member.host, folder))
         self._tools = await asyncio.to_thread(known_tools, Settings().path, data / TOOLS)
+        self._abilities = await asyncio.to_thread(self._confiner.labels)
         me = self._myself(f"http://{address(tcp)}")
         path = data / "rota.sock"
         agent = self._agent = await stack.enter_async_context(
@@ -171,7 +177,7 @@ class Daemon:
         agent, cache, again = self._agent, self._options.data / TOOLS, asyncio.Event()
 
         async def changed(found: dict[str, str]) -> None:
-            await agent.members.found(labels_of(self._member.name, self._options.labels, found))
+            await agent.members.found(self._labels(found))
 
         def path() -> Sequence[str]:
             return agent.service.world.definitions.settings.path
@@ -179,6 +185,10 @@ class Daemon:
         agent.follower.told.append(again.set)
         watching = watch_tools(path, cache, changed, known=self._tools, again=again)
         await self._stack.enter_async_context(background(watching))
+
+    def _labels(self, tools: Mapping[str, str]) -> dict[str, str]:
+        found = {**self._abilities, **tools}
+        return labels_of(self._member.name, self._options.labels, found)
 
     def _is_open(self) -> bool:
         """Whether other agents reach this one: it joined, has made a token, or uses a bus."""
@@ -195,7 +205,7 @@ class Daemon:
             version=rota.__version__,
             pid=os.getpid(),
             data=options.data,
-            labels=labels_of(self._member.name, options.labels, self._tools),
+            labels=self._labels(self._tools),
             slots=slots,
             url=url,
             peer=f"https://{address(self._peer)}" if self._peer is not None else "",
@@ -206,6 +216,8 @@ class Daemon:
 
     async def _ports(self, store: GitStore) -> Ports:
         stack, engine, data = self._stack, self._engine, self._options.data
+        self._confiner = await asyncio.to_thread(confiner_of, data)
+        await asyncio.to_thread(self._confiner.sweep)
         client = await stack.enter_async_context(engine.connect("rota"))
         journal, lease = NatsJournal(client), NatsLease(client)
         logs = NatsLogs(client, max_bytes=log_bytes(Settings(), data))
@@ -249,7 +261,7 @@ class Daemon:
             blobs=blobs,
             store=store,
             index=index,
-            executor=ProcessExecutor(),
+            executor=ProcessExecutor(confiner=self._confiner),
             checkout=checkout,
             reports=ReportReader(),
             case_index=case_index,
@@ -309,14 +321,19 @@ class Daemon:
             self._folder.token(),
             tokens=lambda: tokens(world),
             member_of=lambda pin: member_of(world, pin),
+            uids=lambda: uids(self._agent.runner.builds(), world.definitions.settings.isolation),
         )
         app = make_app(service, access.principal, git)
         add_peer_routes(app, gate, self._agent.historian.state)
         runner = self._runner = make_runner(app)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
+        door = data / BUILDS_DOOR
+        door.mkdir(mode=0o711, exist_ok=True)
         unix = stack.enter_context(unix_socket(path))
-        for opened in (unix, tcp):
+        # Nobody else can come as far as this folder, but a build that is shown it.
+        builds = stack.enter_context(unix_socket(door / path.name, mode=0o666))
+        for opened in (unix, builds, tcp):
             await web.SockSite(runner, opened, backlog=512).start()
         if self._peer is not None:
             await self._listen_to_peers(self._peer)

@@ -23,6 +23,7 @@ from rota.adapters.memory import MemoryJournal
 from rota.adapters.memory_secrets import MemorySecrets
 from rota.adapters.memory_store import MemoryIndex, MemoryStore
 from rota.adapters.process import ProcessExecutor
+from rota.adapters.process.confiner import confiner_of
 from rota.adapters.reports import ReportReader
 from rota.adapters.shown import MeasuredBlobs, ShownLogs
 from rota.adapters.tmpfs import TmpfsFiles
@@ -62,14 +63,14 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, interrupted.set)
-    watcher = InotifyWatcher()
+    watcher, confiner = InotifyWatcher(), confiner_of(data)
     ports = Ports(
         journal=MemoryJournal(),
         logs=ShownLogs(_write_out),
         blobs=MeasuredBlobs(),
         store=MemoryStore(),
         index=MemoryIndex(),
-        executor=ProcessExecutor(),
+        executor=ProcessExecutor(confiner=confiner),
         checkout=GitCheckout(data / "mirrors"),
         reports=ReportReader(),
         watcher=watcher,
@@ -84,7 +85,7 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
         version=rota.__version__,
         pid=os.getpid(),
         data=data,
-        labels=labels_of(host, "", {}),
+        labels=labels_of(host, "", confiner.labels()),
         slots=1,
     )
     fault: InputError | None = None

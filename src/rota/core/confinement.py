@@ -35,8 +35,15 @@ class Confinement(msgspec.Struct, frozen=True):
     no_new_privs: bool = False
     private_tmp: bool = False
 
+    @property
+    def has_view(self) -> bool:
+        """Whether it sees other files than the agent does, and of the agent's only its own."""
+        return bool(self.user) or self.private_tmp
+
 
 NOTHING = Confinement()
+#: In the agent's data folder, where it listens for builds that see nothing else of that.
+BUILDS_DOOR = "run"
 
 
 def confinement_of(spec: Spec, bounds: Bounds) -> Confinement | None:

@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
+from msgspec.structs import replace
+
 from rota.core import fields
 from rota.core.calendar_file import Use, calendar_uses
+from rota.core.confinement import abilities_for
 from rota.core.environment import param_fault, variable, variable_fault
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.header_block import decode_script, find_block
@@ -115,12 +118,22 @@ def _read_job(document: Document, name: str, problems: list[Problem]) -> Job:
     takes = values.pop("limits", ())
     values["limits"] = tuple(placed.take for placed in takes)
     places = tuple((placed.line, placed.column) for placed in takes)
-    job = Job(name=name, **top, spec=Spec(**values), limit_places=places)
+    job = Job(name=name, **top, spec=_with_abilities(Spec(**values)), limit_places=places)
     _check_poll(job, spot)
     check_people(job, spot)
     check_secrets(job, spot)
     check_caches(job, spot)
     return check_joins(check_limits(job, spot), spot)
+
+
+def _with_abilities(spec: Spec) -> Spec:
+    """Ask of an agent that it can do to a build what its header says."""
+    abilities = abilities_for(spec)
+    if not abilities:
+        return spec
+    text = " && ".join([*([f"({spec.labels})"] if spec.labels else []), *abilities])
+    expr, faults = parse_labels(text)
+    return replace(spec, labels=text if faults else print_labels(expr))
 
 
 def _check_poll(job: Job, spot: Spot) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 
 from rota.core import fields
+from rota.core.confinement import Bounds
 from rota.core.environment import variable, variable_fault
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.header import DAY_S, MAX_DURATION_S, MAX_HEADER_CHARACTERS
 from rota.core.header_limits import MAX_TAKE, limit_name_fault
 from rota.core.header_people import principal
+from rota.core.header_resources import ISOLATION, resources, user
 from rota.core.ids import job_name_fault
 from rota.core.kept import Limits
 from rota.core.labels import parse_labels, print_labels
@@ -115,6 +117,7 @@ class Settings(msgspec.Struct, frozen=True):
     forge: dict[str, Forge] = {}
     secrets: SecretSettings = SecretSettings()
     cloud: dict[str, Cloud] = {}  # where machines are launched
+    isolation: Bounds = Bounds()
     groups: dict[str, tuple[str, ...]] = {}  # who is meant by @NAME in `approve` and `rota ask`
 
 
@@ -278,6 +281,16 @@ _THROTTLE = {
     "per_agent": Field("per_agent", fields.integer(1, MAX_TAKE), "per_agent = 1"),
 }
 
+_BOUNDS = {
+    "user": Field("user", user, 'user = "build"'),
+    "users": Field("users", fields.list_of(user), 'users = ["deploy"]'),
+    "network": Field("network", fields.one_of(("host", "none")), 'network = "none"'),
+    "resources": Field(
+        "resources", resources, 'resources = { cpus = 4, memory = "8G", pids = 2000 }'
+    ),
+    **ISOLATION,
+}
+
 _SETTINGS = {
     "path": Field("path", fields.list_of(_folder), 'path = ["/usr/bin", "/bin"]'),
     "env": Field("env", fields.table_of(variable_fault, variable), 'env = { LANG = "C" }'),
@@ -317,6 +330,9 @@ _SETTINGS = {
         "cloud",
         fields.table_of(cloud_name_fault, read_cloud),
         '[cloud.aws] with provider = "ec2", image, size',
+    ),
+    "isolation": Field(
+        "isolation", fields.table(_BOUNDS, Bounds), '[isolation] with user = "build"'
     ),
     "groups": Field(
         "groups", fields.table_of(_group_fault, _members), '[groups] with release = ["ann", "bob"]'

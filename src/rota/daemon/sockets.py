@@ -94,15 +94,15 @@ def reachable_host(listen: str | None) -> str:
 
 
 @contextlib.contextmanager
-def unix_socket(path: Path) -> Iterator[socket.socket]:
-    """Listen on a Unix socket for this user; it is removed at the end."""
+def unix_socket(path: Path, *, mode: int = 0o600) -> Iterator[socket.socket]:
+    """Listen on a Unix socket, by its ``mode`` for this user alone; it is removed at the end."""
     path.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX)
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         short = f"/proc/self/fd/{folder}/{path.name}"
         listening.bind(str(path) if len(os.fsencode(path)) <= MAX_SOCKET_PATH else short)
-        path.chmod(0o600)
+        path.chmod(mode)
     finally:
         os.close(folder)
     try:

@@ -10,7 +10,7 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -30,6 +30,10 @@ def _nobody(pin: str) -> str | None:
     return None
 
 
+def _no_builds() -> frozenset[int]:
+    return frozenset()
+
+
 class Access:
     """Says who a request is by.
 
@@ -37,6 +41,8 @@ class Access:
         token: What TCP callers show to this agent.
         tokens: The SHA-256, in hex, of what they show to any agent: as good as ours.
         member_of: The name of the member whose key has this pin, or ``None``.
+        uids: The users of this machine as whom builds run here now, besides our own. They may ask for
+            what a build may: less than who could change what builds may.
     """
 
     def __init__(
@@ -45,9 +51,10 @@ class Access:
         *,
         tokens: Callable[[], Iterable[str]] = tuple,
         member_of: Callable[[str], str | None] = _nobody,
+        uids: Callable[[], Container[int]] = _no_builds,
     ) -> None:
         self._token = hashlib.sha256(token.encode()).hexdigest()
-        self._tokens, self._member_of = tokens, member_of
+        self._tokens, self._member_of, self._uids = tokens, member_of, uids
 
     def principal(self, request: web.Request) -> Principal:
         """Return who is asking.
@@ -62,6 +69,8 @@ class Access:
         if shown is not None:
             return self._peer(shown, request.headers.get(PRINCIPAL, ""), build)
         uid = _caller(request)
+        if uid is not None and uid not in (os.geteuid(), 0) and uid in self._uids():
+            return Principal(name=_user(uid), role=Role.BUILDER, build=build)
         name = self._local(uid) if uid is not None else self._by_token(request)
         return Principal(name=name, role=Role.ADMIN, build=build)
 

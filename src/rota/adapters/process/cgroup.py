@@ -126,10 +126,15 @@ def group_name(owner: str, attempt: str) -> str:
     return f"{_PREFIX}{owner}-{attempt}"
 
 
-def groups_of(base: str, owner: str) -> Iterator[str]:
-    """Yield the names of the groups below the folder ``base`` that are of this ``owner``."""
+def groups_of(base: str, owner: str) -> Iterator[tuple[str, str]]:
+    """Yield the attempts that have a group of this ``owner`` below the folder ``base``, and its folder."""
+    prefix = group_name(owner, "")
     with contextlib.suppress(OSError), os.scandir(base) as entries:
-        yield from (entry.name for entry in entries if entry.name.startswith(f"{_PREFIX}{owner}-"))
+        yield from (
+            (entry.name.removeprefix(prefix), entry.path)
+            for entry in entries
+            if entry.name.startswith(prefix)
+        )
 
 
 def _all_of(folder: str) -> list[str]:

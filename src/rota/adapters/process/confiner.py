@@ -7,6 +7,7 @@ before that has none of the build's environment, by which a build could have had
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from rota.adapters.process.hierarchy import Hierarchy, find_hierarchy, unlimited
 from rota.adapters.process.home import Home
 from rota.adapters.process.toolbox import Toolbox, able, back_again, find_toolbox, namespaces
 from rota.adapters.process.view import View, steps, view_of
-from rota.core.confinement import Confinement
+from rota.core.confinement import BUILDS_DOOR, Confinement
 from rota.errors import ExecutionError
 from rota.ports.executor import Task
 
@@ -28,7 +29,7 @@ _CONFINE = str(Path(__file__).with_name("confine.sh"))
 #: What the tools are given, who have no business with the build's environment.
 _OWN_ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 #: Beneath the data folder, what every build may need: `rota`, and the agent's socket for builds.
-_SHARED = ("bin", "run")
+_SHARED = ("bin", BUILDS_DOOR)
 
 
 class Launch(NamedTuple):
@@ -45,14 +46,12 @@ class Confiner:
 
     Args:
         data: The agent's data folder.
-        owner: A name for it that no other agent of this machine has.
         tools: What there is to do it with.
         hierarchy: Where control groups are made; ``None`` where they cannot be.
     """
 
-    def __init__(self, data: Path, owner: str, tools: Toolbox, hierarchy: Hierarchy | None) -> None:
-        self._data, self._owner = data, owner
-        self._tools, self._hierarchy = tools, hierarchy
+    def __init__(self, data: Path, tools: Toolbox, hierarchy: Hierarchy | None) -> None:
+        self._data, self._tools, self._hierarchy = data, tools, hierarchy
 
     def labels(self) -> dict[str, str]:
         """Return what this agent can do, as labels. Starts a few processes; not for the event loop."""
@@ -99,10 +98,17 @@ class Confiner:
         env = {**_OWN_ENV, **({marker: value} if marker else {})}
         return Launch(words, env, _sourced(task.env), cgroup)
 
-    def left(self) -> Iterator[tuple[str, Cgroup]]:
-        """Yield the groups of this agent that exist, by their names."""
-        if self._hierarchy is not None:
-            yield from self._hierarchy.left()
+    def sweep(self) -> None:
+        """End what is left in groups of attempts that have no folder any more. Not for the event loop.
+
+        What still has one is ended when that is looked at.
+        """
+        if self._hierarchy is None:
+            return
+        for name, cgroup in self._hierarchy.left():
+            if not self._data.joinpath("builds", *name.split(".")).is_dir():
+                cgroup.kill()
+                cgroup.remove()
 
     def _account(self, words: str) -> Account | None:
         """Return as whom it is to run; ``None`` as this process does."""
@@ -138,16 +144,13 @@ class Confiner:
             limits = asked.resources
             wanted = {"cpus": limits.cpus, "memory": limits.memory_bytes, "pids": limits.pids}
             raise unlimited(name for name, value in wanted.items() if value)
-        # .../builds/ID/ATTEMPT, and the folder of a finaliser below it
-        parts = task.home.parts
-        at = len(self._data.parts) + 1
-        name = ".".join(parts[at:] if task.home.is_relative_to(self._data) else parts[-1:])
+        name = ".".join(task.home.relative_to(self._data / "builds").parts)
         return self._hierarchy.make(name, asked.resources)
 
     def _view(self, task: Task, asked: Confinement, who: Account | None) -> View | None:
         if who is None and not asked.private_tmp:
             return None
-        home = task.home if (task.home / "work").is_dir() else task.home.parent
+        home = _top(task.home)
         shown = [home, task.cwd, *(self._data / name for name in _SHARED)]
         shown = [path for path in shown if path.is_dir()]
         program = Path(task.argv[0])
@@ -213,13 +216,19 @@ class Confiner:
         return [*words, "--"]
 
 
-def confiner_of(data: Path, owner: str) -> Confiner:
+def confiner_of(data: Path) -> Confiner:
     """Return what confines the attempts of the agent whose data folder is ``data``."""
-    return Confiner(data, owner, find_toolbox(), find_hierarchy(owner))
+    owner = hashlib.sha256(os.fsencode(os.path.realpath(data))).hexdigest()[:10]
+    return Confiner(data, find_toolbox(), find_hierarchy(owner))
+
+
+def _top(home: Path) -> Path:
+    """Return the attempt's own folder, also where ``home`` is that of its finaliser."""
+    return home if (home / "work").is_dir() else home.parent
 
 
 def _hand_over(task: Task, who: Account) -> None:
-    """Give a user what of an attempt is its own: the workspace, temporary files, and the log."""
+    """Give a user what of an attempt is its own: the log, and all folders that are not the agent's."""
     home = Home(task.home)
     log = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
@@ -227,10 +236,9 @@ def _hand_over(task: Task, who: Account) -> None:
     finally:
         os.close(log)
     task.home.chmod(0o711)
-    top = task.home if (task.home / "work").is_dir() else task.home.parent
-    for folder in {task.cwd, top / "tmp"}:
-        if folder.is_dir():
-            _own(folder, who)
+    for entry in _top(task.home).iterdir():
+        if entry != task.home and entry.is_dir() and not entry.is_symlink():
+            _own(entry, who)
 
 
 def _own(folder: Path, who: Account) -> None:

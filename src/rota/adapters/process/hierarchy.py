@@ -47,7 +47,7 @@ class Hierarchy(Protocol):
         ...
 
     def left(self) -> Iterator[tuple[str, Cgroup]]:
-        """Yield all groups of this owner that exist, by their names."""
+        """Yield all attempts that have a group of this owner, and that."""
         ...
 
 
@@ -146,11 +146,11 @@ class HierarchyV1:
         return cgroup
 
     def left(self) -> Iterator[tuple[str, Cgroup]]:
-        """Yield all groups of this owner."""
+        """Yield all attempts that have a group."""
         found: dict[str, list[str]] = {}
         for base in dict.fromkeys(self._folders.values()):
-            for name in groups_of(base, self._owner):
-                found.setdefault(name, []).append(f"{base}/{name}")
+            for name, folder in groups_of(base, self._owner):
+                found.setdefault(name, []).append(folder)
         for name, folders in found.items():
             yield name, Cgroup(tuple(folders))
 
@@ -218,11 +218,11 @@ class HierarchyV2:
         return cgroup
 
     def left(self) -> Iterator[tuple[str, Cgroup]]:
-        """Yield all groups of this owner, where the place is held or was never needed."""
+        """Yield all attempts that have a group."""
         base = self._base or (self._lender.lent() if self._lender is not None else self._own)
         if base is not None:
-            for name in groups_of(str(base), self._owner):
-                yield name, Cgroup((str(base / name),))
+            for name, folder in groups_of(str(base), self._owner):
+                yield name, Cgroup((folder,))
 
     def _place(self) -> Path:
         """Return the folder in which groups are made: it holds no process, and passes limits on."""
