@@ -33,8 +33,8 @@ from rota.adapters.nats.logs import NatsLogs
 from rota.adapters.nats.presence import NatsPresence
 from rota.adapters.peers import HttpsPeers, own_address, server_context
 from rota.adapters.process import ProcessExecutor
-from rota.adapters.programs import SystemPrograms
 from rota.adapters.process.confiner import Confiner, confiner_of
+from rota.adapters.programs import SystemPrograms
 from rota.adapters.reports import ReportReader
 from rota.adapters.sqlite_cases import SqliteCases
 from rota.adapters.sqlite_index import SqliteIndex
