@@ -3,7 +3,8 @@
 # Debian system, install what is missing; elsewhere say so: those tests then skip with the reason.
 set -eu
 missing=
-for pair in git:git curl:curl perl:perl ruby:ruby node:nodejs tmux:tmux ip:iproute2 nsenter:util-linux flock:util-linux iptables:iptables git-lfs:git-lfs; do
+for pair in git:git curl:curl perl:perl ruby:ruby node:nodejs tmux:tmux ip:iproute2 nsenter:util-linux flock:util-linux iptables:iptables git-lfs:git-lfs \
+    mvn:maven gradle:gradle go:golang-go npm:npm make:make gcc:gcc cmake:cmake bundle:ruby-bundler rspec:ruby-rspec rsync:rsync /usr/sbin/sshd:openssh-server; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 # for tests in containers, where images are made from these packages too
@@ -11,6 +12,9 @@ for pair in dockerd:docker.io podman:podman runc:runc conmon:conmon busybox:busy
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 [ -x /usr/lib/podman/netavark ] || [ -x /usr/libexec/podman/netavark ] || missing="$missing netavark aardvark-dns"
+# What Maven and Gradle would otherwise fetch from a repository of libraries.
+[ -e /usr/share/maven-repo/junit/junit ] && [ -e /usr/share/maven-repo/org/apache/maven/plugins/maven-surefire-plugin ] \
+    || missing="$missing junit4 libsurefire-java libmaven-resources-plugin-java libmaven-compiler-plugin-java libmaven-jar-plugin-java"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing for the tests:$missing"

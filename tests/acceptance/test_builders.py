@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,8 @@ SETTINGS = """<settings><mirrors><mirror><id>here</id><mirrorOf>*</mirrorOf>
 <url>file:///usr/share/maven-repo</url></mirror></mirrors></settings>
 """
 FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+#: Where this machine has packages from, and whom it believes.
+PASSED = ("SSL_CERT_FILE", "PIP_CERT", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "NODE_EXTRA_CA_CERTS")
 OURS = str(Path(sys.executable).parent)
 
 
@@ -33,7 +34,11 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         (folder / "settings.xml").write_text(SETTINGS)
         clone = folder / "definitions"
         running.ok("clone", str(clone))
-        settings = f"path = {json.dumps([*FOLDERS, OURS])}\n"
+        env = {name: value for name, value in os.environ.items() if name in PASSED}
+        settings = f"path = {json.dumps([*FOLDERS, OURS])}\n[env]\n" + "".join(
+            f"{name} = {json.dumps(value)}\n"
+            for name, value in {**env, "UV_SYSTEM_CERTS": "1"}.items()
+        )
         commit(clone, {"settings.toml": settings}, "where programs are")
         yield running
 
@@ -78,7 +83,11 @@ def test_a_project_is_built_and_a_broken_one_is_not(
     skip_without(kind, small)
     folder = cloned(tmp_path / kind, small.files)
     job = f"{kind}/build"
-    here.add(job, new(folder, kind))
+    script = new(folder, kind)
+    for old, by in small.edits:
+        assert old in script
+        script = script.replace(old, by)
+    here.add(job, script)
 
     build, log = built(here, job, small)
     assert build["result"] == "passed", log
@@ -86,9 +95,14 @@ def test_a_project_is_built_and_a_broken_one_is_not(
     left = {it["path"] for it in here.json("artifacts", build["id"])}
     assert left >= set(small.leaves)
 
+    if not small.broken:
+        return
     commit(folder, small.broken, "one test fails")
     build, log = built(here, job, small)
     assert (build["result"], build["reason"]) == ("failed", "script"), log
+    if small.counts:
+        tests = here.build(build["id"])["tests"]
+        assert (tests["passed"] + tests["failed"], tests["failed"]) == small.counts, tests
 
 
 def test_the_templates_without_a_tool_here_are_these() -> None:

@@ -460,7 +460,7 @@ def test_whatever_a_file_says_it_is_a_good_job(kind: str, text: str) -> None:
 def without_what_is_not_known_yet(text: str) -> str:
     from rota.core.header import _JOB
 
-    unknown = {"tests", "coverage", "image"} - _JOB.keys()
+    unknown = {"image"} - _JOB.keys()
     lines = text.splitlines(keepends=True)
     return "".join(it for it in lines if not any(it.startswith(f"# {key} =") for key in unknown))
 

@@ -32,5 +32,5 @@ cmake --build build --parallel "$(nproc)"
 cd build
 # ctest writes JUnit since 3.21.
 report=()
-if ctest --help | grep -q -e --output-junit; then report=(--output-junit junit.xml); fi
+if [[ $(ctest --help) == *--output-junit* ]]; then report=(--output-junit junit.xml); fi
 ctest --output-on-failure "${report[@]}"

@@ -14,7 +14,7 @@
 # caches = [ { key = "nuget-{hash:@in@**/*.*proj}", restore = ["nuget-"], paths = ["~/.nuget/packages"] } ]  #: !lock
 # tests = ["@in@**/TestResults/*.junit.xml"]  #: junit
 # coverage = ["@in@**/TestResults/*/coverage.cobertura.xml"]  #: coverage
-# artifacts = ["@in@**/bin/Release/**/*.nupkg"]
+# artifacts = ["@in@**/bin/Release/*.nupkg"]  #: pack
 #
 # [tool.rota.params]
 # args = { default = "", description = "further arguments of dotnet build, such as -p:Version=1.2" }

@@ -14,11 +14,11 @@
 # image = "eclipse-temurin:@java_image@"  #: container !matrix wrapper
 # image = "eclipse-temurin:{java}"  #: container matrix wrapper
 # timeout = "45m"
-# caches = [ { key = "gradle-{hash:@in@**/*.gradle*}-{hash:@in@**/gradle-wrapper.properties}", restore = ["gradle-"], paths = ["~/.gradle/caches", "~/.gradle/wrapper"] } ]  #: wrapper
+# caches = [ { key = "gradle-{hash:@in@**/*.gradle* @in@**/gradle-wrapper.properties}", restore = ["gradle-"], paths = ["~/.gradle/caches", "~/.gradle/wrapper"] } ]  #: wrapper
 # caches = [ { key = "gradle-{hash:@in@**/*.gradle*}", restore = ["gradle-"], paths = ["~/.gradle/caches"] } ]  #: !wrapper
 # tests = ["@in@**/build/test-results/**/TEST-*.xml"]
 # coverage = ["@in@**/build/reports/jacoco/**/*.xml"]  #: jacoco
-# artifacts = ["@in@**/build/libs/*.jar", "@in@**/build/libs/*.war"]
+# artifacts = ["@in@**/build/libs/*.[jwe]ar"]
 #
 # [tool.rota.params]
 # tasks = { default = "build", description = "what Gradle is to do" }

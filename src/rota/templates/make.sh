@@ -10,7 +10,7 @@
 # image = "gcc:14"  #: container !matrix
 # image = "debian:12"  #: container matrix
 # timeout = "30m"
-# artifacts = ["@in@config.log", "@in@**/test-suite.log"]  #: autotools
+# artifacts = ["@in@config.log"]  #: autotools
 #
 # [tool.rota.params]
 # args = { default = "", description = "further arguments of make, such as V=1" }

@@ -13,9 +13,10 @@
 # image = "maven:3-eclipse-temurin-{java}"  #: container matrix
 # timeout = "45m"
 # caches = [ { key = "maven-{hash:@in@**/pom.xml}", restore = ["maven-"], paths = ["~/.m2/repository"] } ]
-# tests = ["@in@**/target/surefire-reports/TEST-*.xml", "@in@**/target/failsafe-reports/TEST-*.xml"]
+# tests = ["@in@**/target/surefire-reports/TEST-*.xml"]  #: !failsafe
+# tests = ["@in@**/target/surefire-reports/TEST-*.xml", "@in@**/target/failsafe-reports/TEST-*.xml"]  #: failsafe
 # coverage = ["@in@**/target/site/jacoco*/jacoco.xml"]  #: jacoco
-# artifacts = ["@in@**/target/*.jar", "@in@**/target/*.war"]
+# artifacts = ["@in@**/target/*.[jwe]ar"]
 #
 # [tool.rota.params]
 # args = { default = "", description = "further arguments, such as -Pfast or -DskipTests" }

@@ -18,7 +18,7 @@
 # tests = ["@in@junit.xml"]  #: vitest|jest|node_test
 # tests = ["@in@tests.tap"]  #: tap
 # coverage = ["@in@coverage/lcov.info"]  #: coverage
-# artifacts = ["@in@dist/**", "@in@build/**"]  #: build
+# artifacts = ["@in@@output@/**/*"]  #: build
 #
 # [tool.rota.matrix]  #: matrix
 # node = ["@node_axis@"]  #: matrix

@@ -10,8 +10,8 @@
 # image = "python:@python@"  #: container !matrix
 # image = "python:{python}"  #: container matrix
 # timeout = "30m"
-# caches = [ { key = "pip-{hash:@in@requirements*.txt}-{hash:@in@pyproject.toml}", restore = ["pip-"], paths = ["~/.cache/pip"] } ]  #: requirements
-# caches = [ { key = "pip-{hash:@in@pyproject.toml}-{hash:@in@setup.*}", restore = ["pip-"], paths = ["~/.cache/pip"] } ]  #: !requirements
+# caches = [ { key = "pip-{hash:@in@requirements*.txt @in@pyproject.toml}", restore = ["pip-"], paths = ["~/.cache/pip"] } ]  #: requirements
+# caches = [ { key = "pip-{hash:@in@pyproject.toml @in@setup.*}", restore = ["pip-"], paths = ["~/.cache/pip"] } ]  #: !requirements
 # tests = ["@in@junit.xml"]  #: pytest
 # coverage = ["@in@coverage.xml"]  #: coverage
 # artifacts = ["@in@dist/*"]  #: package

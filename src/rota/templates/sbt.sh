@@ -9,7 +9,7 @@
 # # sbt itself is fetched in the version that project/build.properties asks for.  #: container
 # image = "sbtscala/scala-sbt:eclipse-temurin-17.0.4_1.7.1_3.2.0"  #: container
 # timeout = "1h"
-# caches = [ { key = "sbt-{hash:@in@**/*.sbt}-{hash:@in@project/build.properties}", restore = ["sbt-"], paths = ["~/.cache/coursier", "~/.ivy2/cache", "~/.sbt/boot"] } ]
+# caches = [ { key = "sbt-{hash:@in@**/*.sbt @in@project/build.properties}", restore = ["sbt-"], paths = ["~/.cache/coursier", "~/.ivy2/cache", "~/.sbt/boot"] } ]
 # tests = ["@in@**/target/**/test-reports/*.xml"]
 # coverage = ["@in@**/target/**/coverage-report/cobertura.xml"]  #: scoverage
 # artifacts = ["@in@**/target/scala-*/*.jar"]

@@ -10,7 +10,7 @@
 # image = "python:@python@"  #: container !matrix
 # image = "python:{python}"  #: container matrix
 # timeout = "45m"
-# caches = [ { key = "tox-{hash:@in@tox.ini}-{hash:@in@pyproject.toml}", restore = ["tox-"], paths = ["~/.cache/pip"] } ]
+# caches = [ { key = "tox-{hash:@in@tox.ini @in@pyproject.toml}", restore = ["tox-"], paths = ["~/.cache/pip"] } ]
 # tests = ["@in@reports/*.xml"]  #: pytest
 # coverage = ["@in@coverage.xml"]  #: coverage
 #

@@ -55,5 +55,6 @@ def dotnet(folder: Folder) -> Finding | None:
     found.values |= {"dotnet": version, "dotnet_axis": ",".join(ordered or ["8", "9"])}
     found.word("lock", any(each.has("packages.lock.json") for each in folder.walk(2)))
     found.word("junit", any("JunitXml.TestLogger" in text for text in texts))
+    found.word("pack", any("GeneratePackageOnBuild>true" in text for text in texts))
     found.word("coverage", any("coverlet.collector" in text for text in texts))
     return found.made()

@@ -67,6 +67,7 @@ def maven(folder: Folder) -> Finding | None:
     ]
     _java(found, folder, _pom_version(texts))
     _wrapper(found, folder, "mvnw")
+    found.word("failsafe", any("maven-failsafe-plugin" in text for text in texts))
     found.word("jacoco", any("jacoco-maven-plugin" in text for text in texts))
     return found.made()
 

@@ -18,6 +18,7 @@ _NO_TEST = "no test specified"
 _TAP = ("mocha", "ava", "tape")
 #: The last command of a test script is the one that arguments reach.
 _LAST = re.compile(r"(?:^|&&|;|\|\|)\s*([^&;|]*)$")
+_OUT = re.compile(r'"outDir"\s*:\s*"(?!/|[^"]*\.\.)([^"*?\[\]{}]+)"')
 _PREFIXES = re.compile(r"^(?:cross-env\s+|[A-Z_]+=\S*\s+|npx\s+|c8\s+|nyc\s+(?:--\S+\s+)*)*")
 
 
@@ -33,6 +34,7 @@ def npm(folder: Folder) -> Finding | None:
     scripts = _texts(package.get("scripts"))
     for name in ("lint", "build"):
         found.word(name, name in scripts)
+    found.values["output"] = _output(folder, scripts.get("build", ""))
     test = scripts.get("test", "")
     if not test or _NO_TEST in test:
         found.notes.append("package.json says no way to test: the job only builds")
@@ -54,6 +56,16 @@ def _texts(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
         return {}
     return {str(key): text for key, text in value.items() if isinstance(text, str)}
+
+
+def _output(folder: Folder, build: str) -> str:
+    """Return the folder in which a build most likely leaves what it makes."""
+    match = _OUT.search(folder.text("tsconfig.json"))
+    if "react-scripts" in build:
+        return "build"
+    if match and build.split()[:1] == ["tsc"]:
+        return match[1].removeprefix("./").strip("/") or "dist"
+    return "dist"
 
 
 def _workspaces(package: dict[str, Any], folder: Folder) -> str:

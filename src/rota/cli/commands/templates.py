@@ -265,7 +265,7 @@ def _script(finding: Finding, wish: Wish, here: Here) -> Script:
     path = known()[finding.template]
     text = path.read_text(encoding="utf-8")
     script = script_of(text, finding, here.origin, here.called, wish)
-    if unknown := {"tests", "coverage", "image"} - _JOB.keys():  # until they are
+    if unknown := {"image"} - _JOB.keys():  # until they are
         lines = script.text.splitlines(keepends=True)
         kept = (it for it in lines if not any(it.startswith(f"# {key} = ") for key in unknown))
         script = replace(script, text="".join(kept))
