@@ -1,7 +1,7 @@
 """What every executor promises: real processes and their in-memory twin."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,10 @@ import pytest
 from msgspec.structs import replace
 
 from rota.adapters.process import ProcessExecutor
+from rota.adapters.process.confiner import confiner_of
 from rota.adapters.scripted import Plan, ScriptedExecutor
+from rota.core.confinement import ABILITIES, Confinement
+from rota.core.resources import Resources
 from rota.errors import ConflictError, ExecutionError
 from rota.ports.executor import Executor, Task
 
@@ -39,13 +42,20 @@ class Bench:
 
     def __init__(self, kind: str, root: Path) -> None:
         self._root = root
+        self._confinement: Confinement | None = None
         self._behaviours: dict[Path, Behaviour] = {}
         self._tasks: list[Task] = []
-        self.executor: Executor = (
-            ProcessExecutor(sweep_interval_s=0.02)
-            if kind == "process"
-            else ScriptedExecutor(lambda task: self._behaviours[task.home].plan)
-        )
+        self.executor: Executor
+        if kind == "scripted":
+            self.executor = ScriptedExecutor(lambda task: self._behaviours[task.home].plan)
+            return
+        confiner = None
+        if kind == "confined":
+            self._root = root / "builds"
+            self._root.mkdir()
+            confiner = confiner_of(root)
+            self._confinement = all_that_is_possible(confiner.labels().keys())
+        self.executor = ProcessExecutor(sweep_interval_s=0.02, confiner=confiner)
 
     def task(self, behaviour: Behaviour, *, stdin: bool = False) -> Task:
         home = self._root / str(len(self._tasks))
@@ -56,7 +66,15 @@ class Bench:
         self._behaviours[home] = behaviour
         marker = f"ROTA_BUILD={home}"
         env = {"PATH": "/usr/bin:/bin", "ROTA_BUILD": str(home)}
-        task = Task(home=home, argv=(str(script),), cwd=home, env=env, stdin=stdin, marker=marker)
+        task = Task(
+            home=home,
+            argv=(str(script),),
+            cwd=home,
+            env=env,
+            stdin=stdin,
+            marker=marker,
+            confinement=self._confinement,
+        )
         self._tasks.append(task)
         return task
 
@@ -74,7 +92,22 @@ class Bench:
             self.executor.close()
 
 
-@pytest.fixture(params=["process", "scripted"])
+def all_that_is_possible(labels: Collection[str]) -> Confinement:
+    """Return as much confinement as this machine allows, but for the user."""
+    can = {name for name, label in ABILITIES.items() if label in labels}
+    return Confinement(
+        resources=Resources(
+            cpus=8.0 * ("cpus" in can),
+            memory_bytes=(1 << 30) * ("memory" in can),
+            pids=500 * ("pids" in can),
+        ),
+        network="none" if "network" in can else "host",
+        no_new_privs="no_new_privs" in can,
+        private_tmp="private_tmp" in can,
+    )
+
+
+@pytest.fixture(params=["process", "scripted", "confined"])
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     bench = Bench(request.param, tmp_path)
     yield bench

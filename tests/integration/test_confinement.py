@@ -19,7 +19,7 @@ from rota.adapters.process.toolbox import Toolbox
 from rota.core.confinement import ABILITIES, Confinement
 from rota.core.resources import Resources
 from rota.errors import ExecutionError
-from rota.ports.executor import Exit, Task
+from rota.ports.executor import Exit, Mount, Task
 
 MIB = 1 << 20
 NOBODY = "nobody"
@@ -296,12 +296,47 @@ async def test_all_of_it_together_and_a_signal_is_the_scripts_own(attempts: Conf
     assert (ended.code, b"bye" in attempts.log(task)) == (7, True)
 
 
+async def test_secret_files_are_seen_where_others_memory_is_not(attempts: Confined) -> None:
+    needs(attempts, "private_tmp")
+    folder = Path(tempfile.mkdtemp(prefix="rota-test-", dir="/dev/shm"))
+    try:
+        (folder / "key").write_text("the key")
+        (folder.parent / f"{folder.name}-other").touch()
+        mount = Mount(source=folder, target=str(folder), writable=False)
+        task = attempts.confined(
+            f"cat {folder}/key; ls {folder.parent}", Confinement(private_tmp=True)
+        )
+        running = await attempts.executor.start(replace(task, mounts=(mount,)))
+        ended = await attempts.outcome(running)
+        await running.terminate(0)
+    finally:
+        (folder.parent / f"{folder.name}-other").unlink()
+        shutil.rmtree(folder)
+    assert (ended.code, attempts.log(task).decode()) == (0, f"the key{folder.name}\n")
+
+
+async def test_a_lease_that_runs_out_ends_what_escaped_as_well(attempts: Confined) -> None:
+    needs(attempts, "pids")
+    daemon = "env -i setsid -f sh -c 'echo $$ >pid; exec sleep 600' >/dev/null 2>&1 </dev/null"
+    script = f"{daemon}; until test -s pid; do :; done; cat pid; exec sleep 600"
+    task = attempts.confined(script, Confinement(resources=Resources(pids=30)))
+    lent = replace(task, lease_until=attempts.executor.moment() + 60)
+    running = await attempts.executor.start(lent)
+    await until(lambda: attempts.log(task).endswith(b"\n"))
+    escaped = int(attempts.log(task))
+    assert running.renew(attempts.executor.moment() - 1)
+    ended = await attempts.outcome(running)
+    assert ended.expired
+    await until(lambda: not is_running(escaped))
+
+
 # -- what cannot be -----------------------------------------------------------------------------
 
 
 def test_an_ordinary_users_agent_and_root_both_say_what_they_can(data: Path) -> None:
     labels = confiner_of(data).labels()
-    assert labels.keys() <= {"cgroup", *ABILITIES.values()}
+    programs = {"bwrap", "setpriv", "unshare", "systemd-run"}
+    assert labels.keys() <= {"cgroup", *programs, *ABILITIES.values()}
     assert (ABILITIES["user"] in labels) <= ROOT
 
 

@@ -104,8 +104,8 @@ def _owner(user: str) -> tuple[int, int] | None:
     if not user or os.geteuid() != 0:
         return None
     try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
+        entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
+    except (KeyError, OverflowError):
         raise ExecutionError(f"no user is called {user!r} on this machine") from None
     return entry.pw_uid, entry.pw_gid
 

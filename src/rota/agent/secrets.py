@@ -21,7 +21,7 @@ from rota.agent.stages import NOTHING, Ending, Left, Underway
 from rota.core.build import Build
 from rota.core.secret_use import SecretUse
 from rota.errors import DeniedError, ExecutionError, NotFoundError, RotaError
-from rota.ports.executor import Task
+from rota.ports.executor import Mount, Task
 from rota.ports.private_files import PrivateFiles
 from rota.ports.safe import Safe
 from rota.ports.secrets import Secrets
@@ -117,8 +117,11 @@ class SecretStage:
         env = {it.env: _text(it) for it in given if not it.file}
         files = {it.file: it.value for it in given if it.file}
         if files:
-            folder = self._files.write(key_of(under.build), files, user=under.build.spec.user)
+            folder = self._files.write(key_of(under.build), files, user=_reader(under.build, task))
             env |= {it.env: str(folder / it.file) for it in given if it.file}
+            # Also for a build that sees other folders than the agent does.
+            mount = Mount(source=folder, target=str(folder), writable=False)
+            task = replace(task, mounts=(*task.mounts, mount))
         return replace(task, env={**task.env, **env})
 
     def _note(self, under: Underway, given: list[Given]) -> None:
@@ -138,6 +141,12 @@ class SecretStage:
             raise ExecutionError("this agent noted down no secrets")
         text = (under.home / NOTE).read_text(encoding="ascii", errors="replace")
         return msgspec.json.decode(self._safe.decrypt(text), type=list[Given])
+
+
+def _reader(build: Build, task: Task) -> str:
+    """Return the user of the machine that an attempt's files are for; empty for the agent's own."""
+    words = task.confinement.user if task.confinement is not None else build.spec.user
+    return words.partition(":")[0]
 
 
 def key_of(build: Build) -> str:

@@ -218,6 +218,7 @@ class Daemon:
         stack, engine, data = self._stack, self._engine, self._options.data
         self._confiner = await asyncio.to_thread(confiner_of, data)
         await asyncio.to_thread(self._confiner.sweep)
+        stack.callback(self._confiner.close)
         client = await stack.enter_async_context(engine.connect("rota"))
         journal, lease = NatsJournal(client), NatsLease(client)
         logs = NatsLogs(client, max_bytes=log_bytes(Settings(), data))

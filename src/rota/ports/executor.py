@@ -36,7 +36,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     env: Mapping[str, str]  # all of it: nothing is inherited
     stdin: bool = False  # keep a standard input open that `send` writes to; otherwise /dev/null
     lease_until: float | None = None  # a moment; then all of it is killed, whoever lives: see renew
-    mounts: tuple[Mount, ...] = ()  # for a container; a plain script finds things where they are
+    mounts: tuple[Mount, ...] = ()  # a plain script finds things where they are, and sees these
     confinement: Confinement | None = None  # what a plain script is kept to
     marker: str = ""  # "ROTA_…=…" as it stands in env: by it, processes that escaped are found
 

@@ -19,7 +19,14 @@ from rota.adapters.process.accounts import Account, account, own_account
 from rota.adapters.process.cgroup import Cgroup
 from rota.adapters.process.hierarchy import Hierarchy, find_hierarchy, unlimited
 from rota.adapters.process.home import Home
-from rota.adapters.process.toolbox import Toolbox, able, back_again, find_toolbox, namespaces
+from rota.adapters.process.toolbox import (
+    Toolbox,
+    able,
+    back_again,
+    confining_programs,
+    find_toolbox,
+    namespaces,
+)
 from rota.adapters.process.view import View, steps, view_of
 from rota.core.confinement import BUILDS_DOOR, Confinement
 from rota.errors import ExecutionError
@@ -56,7 +63,7 @@ class Confiner:
     def labels(self) -> dict[str, str]:
         """Return what this agent can do, as labels. Starts a few processes; not for the event loop."""
         limits = self._hierarchy.limits if self._hierarchy is not None else frozenset()
-        found = dict.fromkeys(able(self._tools, limits), "")
+        found = dict.fromkeys([*able(self._tools, limits), *confining_programs()], "")
         if self._hierarchy is not None:
             found["cgroup"] = self._hierarchy.version
         return found
@@ -110,6 +117,11 @@ class Confiner:
                 cgroup.kill()
                 cgroup.remove()
 
+    def close(self) -> None:
+        """Let go of what nothing runs in."""
+        if self._hierarchy is not None:
+            self._hierarchy.close()
+
     def _account(self, words: str) -> Account | None:
         """Return as whom it is to run; ``None`` as this process does."""
         if not words:
@@ -152,6 +164,7 @@ class Confiner:
             return None
         home = _top(task.home)
         shown = [home, task.cwd, *(self._data / name for name in _SHARED)]
+        shown += [mount.source for mount in task.mounts if mount.target == str(mount.source)]
         shown = [path for path in shown if path.is_dir()]
         program = Path(task.argv[0])
         if program.is_absolute():
@@ -224,7 +237,7 @@ def confiner_of(data: Path) -> Confiner:
 
 def _top(home: Path) -> Path:
     """Return the attempt's own folder, also where ``home`` is that of its finaliser."""
-    return home if (home / "work").is_dir() else home.parent
+    return home.parent if (home.parent / "work").is_dir() else home
 
 
 def _hand_over(task: Task, who: Account) -> None:

@@ -50,6 +50,10 @@ class Hierarchy(Protocol):
         """Yield all attempts that have a group of this owner, and that."""
         ...
 
+    def close(self) -> None:
+        """Let go of what was taken hold of, unless a group is in it."""
+        ...
+
 
 class Mount(NamedTuple):
     """A line of ``/proc/self/mountinfo`` that is about control groups."""
@@ -96,8 +100,9 @@ def parse_own(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for line in text.splitlines():
         _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        found |= dict.fromkeys(controllers.split(","), path)
+        controllers, colon, path = rest.partition(":")
+        if colon:
+            found |= dict.fromkeys(controllers.split(","), path)
     return found
 
 
@@ -153,6 +158,9 @@ class HierarchyV1:
                 found.setdefault(name, []).append(folder)
         for name, folders in found.items():
             yield name, Cgroup(tuple(folders))
+
+    def close(self) -> None:
+        """Do nothing: nothing is held."""
 
     def _limit_memory(self, folder: str, limit: int) -> None:
         _set(f"{folder}/memory.limit_in_bytes", limit)
@@ -223,6 +231,11 @@ class HierarchyV2:
         if base is not None:
             for name, folder in groups_of(str(base), self._owner):
                 yield name, Cgroup((folder,))
+
+    def close(self) -> None:
+        """Give back what was lent."""
+        if self._lender is not None and self._base is not None:
+            self._lender.give_back()
 
     def _place(self) -> Path:
         """Return the folder in which groups are made: it holds no process, and passes limits on."""

@@ -18,7 +18,8 @@ from rota.errors import ExecutionError
 
 _LEND_S = 20.0  # it takes 50 ms; longer only where systemd is as good as hung
 _LOOK_S = 0.01
-_BOOTED = Path("/run/systemd/system")
+#: There where systemd is the first process.
+BOOTED = Path("/run/systemd/system")
 
 
 class Lender:
@@ -83,7 +84,7 @@ LEAF = "rota-agent"
 def find_lender(owner: str, root: Path) -> Lender | None:
     """Return who lends groups below ``root``; ``None`` where systemd does not look after them."""
     command, uid = shutil.which("systemd-run"), os.geteuid()
-    if command is None or not _BOOTED.is_dir():
+    if command is None or not BOOTED.is_dir():
         return None
     return Lender(owner, root, command=command, uid=uid)
 

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from rota.adapters.process.lender import BOOTED
 from rota.core.confinement import ABILITIES
 
 _NAMES = ("setpriv", "unshare", "mount", "umount", "mkdir", "ip")
@@ -79,6 +80,13 @@ def able(tools: Toolbox, limits: frozenset[str]) -> Iterator[str]:
         trial = [*namespaces(tools, "net"), tools.ip, "link", "set", "lo", "up"]
         if _succeeds(trial):
             yield ABILITIES["network"]
+
+
+def confining_programs() -> Iterator[str]:
+    """Yield the labels of programs by which a job may confine what it starts itself."""
+    yield from (name for name in ("bwrap", "setpriv", "unshare") if shutil.which(name, path=_PATH))
+    if BOOTED.is_dir() and shutil.which("systemd-run", path=_PATH):
+        yield "systemd-run"
 
 
 def _succeeds(words: Sequence[str]) -> bool:

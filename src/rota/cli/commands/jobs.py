@@ -162,6 +162,7 @@ def build_lines(build: dict[str, Any], look: Look) -> list[str]:
     """Return what a build is, as a paragraph of facts."""
     from rota.cli.commands.source import source_facts
     from rota.cli.render import asker, result_line
+    from rota.cli.usage_view import usage_text
 
     params = " ".join(f"{name}={value}" for name, value in build["params"].items())
     rows = [
@@ -183,6 +184,7 @@ def build_lines(build: dict[str, Any], look: Look) -> list[str]:
         ),
         *source_facts(build.get("source")),
         ("log", size(build["log_bytes"]) if build.get("started_at") else ""),
+        ("used", usage_text(build)),
         *_report_facts(build, look),
         *((clean(note["level"]), _annotation(note)) for note in build.get("annotations") or ()),
         *(
@@ -254,6 +256,7 @@ _AGES = {"logs": "logs_s", "artifacts": "artifacts_s"}
 
 def _spec_facts(spec: dict[str, Any]) -> list[tuple[str, str]]:
     from rota.cli.render import duration
+    from rota.cli.usage_view import confinement_text
 
     def span(name: str) -> str:
         return duration(spec[name]) if spec.get(name) else ""
@@ -273,6 +276,7 @@ def _spec_facts(spec: dict[str, Any]) -> list[tuple[str, str]]:
         ("keep", _kept(spec.get("keep") or {})),
         ("source", clean(_scm(spec.get("scm") or {}))),
         ("exclusive", "yes" if spec.get("exclusive") else ""),
+        ("confined to", confinement_text(spec)),
     ]
 
 
