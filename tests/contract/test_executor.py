@@ -1,4 +1,4 @@
-"""What every executor promises: real processes and their in-memory twin."""
+"""What every executor promises: real processes, containers of a real engine, and their in-memory twin."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -7,14 +7,17 @@ from typing import NamedTuple
 
 import pytest
 from msgspec.structs import replace
+from tests.harness import engines
 
+from rota.adapters.docker.engine import Engine
+from rota.adapters.docker.executor import ContainerExecutor
 from rota.adapters.process import ProcessExecutor
 from rota.adapters.process.confiner import confiner_of
 from rota.adapters.scripted import Plan, ScriptedExecutor
 from rota.core.confinement import ABILITIES, Confinement
 from rota.core.resources import Resources
 from rota.errors import ConflictError, ExecutionError
-from rota.ports.executor import Executor, Task
+from rota.ports.executor import Container, Executor, Task
 
 
 class Behaviour(NamedTuple):
@@ -40,22 +43,29 @@ REFUSED = Behaviour("true", Plan(refusal="the script is not executable"), mode=0
 class Bench:
     """Starts behaviours on one executor, and ends what is left of them."""
 
-    def __init__(self, kind: str, root: Path) -> None:
+    def __init__(self, kind: str, root: Path, container: Container | None, engine: Engine) -> None:
         self._root = root
+        self._container = container
+        self._engine = engine
+        #: A lease in which a script surely begins.
+        self.short_s = 0.2 if container is None else 5.0
         self._confinement: Confinement | None = None
         self._behaviours: dict[Path, Behaviour] = {}
         self._tasks: list[Task] = []
-        self.executor: Executor
+        self.executor = self._made(kind)
+
+    def _made(self, kind: str) -> Executor:
         if kind == "scripted":
-            self.executor = ScriptedExecutor(lambda task: self._behaviours[task.home].plan)
-            return
-        confiner = None
-        if kind == "confined":
-            self._root = root / "builds"
-            self._root.mkdir()
-            confiner = confiner_of(root)
-            self._confinement = all_that_is_possible(confiner.labels().keys())
-        self.executor = ProcessExecutor(sweep_interval_s=0.02, confiner=confiner)
+            return ScriptedExecutor(lambda task: self._behaviours[task.home].plan)
+        if kind == "docker":
+            return ContainerExecutor(self._engine, self._root / "carried")
+        if kind == "process":
+            return ProcessExecutor(sweep_interval_s=0.02)
+        confiner = confiner_of(self._root)
+        self._root = self._root / "builds"
+        self._root.mkdir()
+        self._confinement = all_that_is_possible(confiner.labels().keys())
+        return ProcessExecutor(sweep_interval_s=0.02, confiner=confiner)
 
     def task(self, behaviour: Behaviour, *, stdin: bool = False) -> Task:
         home = self._root / str(len(self._tasks))
@@ -74,6 +84,7 @@ class Bench:
             stdin=stdin,
             marker=marker,
             confinement=self._confinement,
+            container=self._container,
         )
         self._tasks.append(task)
         return task
@@ -88,8 +99,9 @@ class Bench:
             running = await self.executor.adopt(task)
             await running.terminate(0)
             await asyncio.wait_for(running.wait(), 20)
-        if isinstance(self.executor, ProcessExecutor):
+        if isinstance(self.executor, ProcessExecutor | ContainerExecutor):
             self.executor.close()
+        await self._engine.close()
 
 
 def all_that_is_possible(labels: Collection[str]) -> Confinement:
@@ -107,9 +119,14 @@ def all_that_is_possible(labels: Collection[str]) -> Confinement:
     )
 
 
-@pytest.fixture(params=["process", "scripted", "confined"])
+@pytest.fixture(params=["process", "scripted", "confined", "docker"])
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
-    bench = Bench(request.param, tmp_path)
+    container, engine = None, Engine({})
+    if request.param == "docker":
+        docker: engines.Engine = request.getfixturevalue("docker_engine")
+        container = Container(image=docker.busybox(), called="busybox")
+        engine = Engine({"DOCKER_HOST": docker.url})
+    bench = Bench(request.param, tmp_path, container, engine)
     yield bench
     await bench.close()
 
@@ -245,7 +262,7 @@ def lent(bench: Bench, behaviour: Behaviour, for_s: float) -> Task:
 
 
 async def test_a_lease_that_runs_out_ends_the_attempt_and_that_is_told(bench: Bench) -> None:
-    running = await bench.executor.start(lent(bench, STUBBORN, 0.2))
+    running = await bench.executor.start(lent(bench, STUBBORN, bench.short_s))
     ended = await asyncio.wait_for(running.wait(), 20)
     assert (ended.code, ended.signal, ended.expired) == (137, 9, True)
     assert not running.renew(FOREVER)

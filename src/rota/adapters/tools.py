@@ -161,6 +161,7 @@ async def watch_tools(
     known: Mapping[str, str],
     again: asyncio.Event,
     look_s: float = LOOK_S,
+    besides: Callable[[], Mapping[str, str]] = dict,
 ) -> None:
     """Call ``changed`` with all tools whenever they are others than before, for ever.
 
@@ -174,11 +175,12 @@ async def watch_tools(
         known: The labels that were told already.
         again: Set to look again now; cleared here.
         look_s: Seconds between two looks.
+        besides: Returns labels that are found in another way; called in a thread.
     """
     told = dict(known)
     while True:
         again.clear()
-        found = await find_tools(path(), cache)
+        found = {**await find_tools(path(), cache), **await asyncio.to_thread(besides)}
         if found != told:
             await changed(found)
             told = found

@@ -15,6 +15,7 @@ from pathlib import Path
 from rota.agent.adopter import Adopter
 from rota.agent.caching import Caching
 from rota.agent.clouds import Clouds
+from rota.agent.contained import Contained
 from rota.agent.definitions import Follower
 from rota.agent.duties import Duty
 from rota.agent.group import ended_group
@@ -282,6 +283,7 @@ def _stages(service: Service, ports: Ports, giving: SecretStage | None) -> tuple
         *_caching(service, ports),
         Leftovers(service),
         *reporting,
+        *_contained(service, ports),
     )
 
 
@@ -289,6 +291,13 @@ def _giving(service: Service, ports: Ports) -> SecretStage | None:
     if service.secrets is None or ports.private_files is None:
         return None
     return SecretStage(service.secrets, ports.safe, ports.private_files)
+
+
+def _contained(service: Service, ports: Ports) -> tuple[Stage, ...]:
+    if ports.containers is None:
+        return ()
+    world, secrets = service.world, service.secrets
+    return (Contained(ports.containers, lambda: world.definitions.settings, secrets=secrets),)
 
 
 def _caching(service: Service, ports: Ports) -> tuple[Stage, ...]:

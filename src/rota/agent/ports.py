@@ -13,6 +13,7 @@ from rota.ports.case_index import CaseIndex
 from rota.ports.checkout import Checkout
 from rota.ports.clock import Clock
 from rota.ports.clouds import Providers
+from rota.ports.containers import Containers
 from rota.ports.disk import Disk
 from rota.ports.ensemble import Ensemble
 from rota.ports.executor import Executor
@@ -72,6 +73,8 @@ class Ports:
     """Where secrets lie that a script wants as files; ``None`` where no job asks for them."""
     case_index: CaseIndex | None = None
     """Answers what tests did in former builds; ``None`` for an agent that has no past."""
+    containers: Containers | None = None
+    """The container engine of this machine; ``None`` for an agent that uses none."""
     lease: Lease | None = None
     presence: Presence | None = None
     voting: Voting | None = None

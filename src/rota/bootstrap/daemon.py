@@ -21,6 +21,10 @@ from rota.adapters.cache_files import CacheFiles
 from rota.adapters.clocks import SystemClock
 from rota.adapters.clouds import LibcloudProviders
 from rota.adapters.disk import SystemDisk
+from rota.adapters.docker.containers import EngineContainers
+from rota.adapters.docker.engine import Engine as ContainerEngine
+from rota.adapters.docker.executor import ContainerExecutor
+from rota.adapters.docker.found import found_engine
 from rota.adapters.forges import HttpForges
 from rota.adapters.git import GitCheckout, GitService, GitStore
 from rota.adapters.inotify import InotifyWatcher
@@ -48,6 +52,7 @@ from rota.agent.health import run_health
 from rota.agent.joining import SNAPSHOT, fetch_snapshot, write_known
 from rota.agent.ports import Ports
 from rota.agent.timeline import SURE_S, has_parted
+from rota.bootstrap.executors import Executors
 from rota.bootstrap.machine import labels_of, log_bytes
 from rota.bootstrap.member import Member
 from rota.bootstrap.options import AgentOptions
@@ -126,8 +131,8 @@ class Daemon:
         tcp = stack.enter_context(tcp_socket(options.listen, folder))
         if self._is_open():
             self._peer = stack.enter_context(peer_socket(self._member.host, folder))
-        self._tools = await asyncio.to_thread(known_tools, Settings().path, data / TOOLS)
         self._abilities = await asyncio.to_thread(self._confiner.labels)
+        self._tools = await asyncio.to_thread(_tools, data)
         me = self._myself(f"http://{address(tcp)}")
         path = data / "rota.sock"
         agent = self._agent = await stack.enter_async_context(
@@ -183,7 +188,9 @@ class Daemon:
             return agent.service.world.definitions.settings.path
 
         agent.follower.told.append(again.set)
-        watching = watch_tools(path, cache, changed, known=self._tools, again=again)
+        watching = watch_tools(
+            path, cache, changed, known=self._tools, again=again, besides=found_engine
+        )
         await self._stack.enter_async_context(background(watching))
 
     def _labels(self, tools: Mapping[str, str]) -> dict[str, str]:
@@ -247,6 +254,11 @@ class Daemon:
         watcher = InotifyWatcher()
         stack.callback(watcher.close)
 
+        containers = ContainerEngine()
+        stack.push_async_callback(containers.close)
+        contained = ContainerExecutor(containers, data / "containers")
+        stack.callback(contained.close)
+
         async def keep_logs(settings: Settings) -> None:
             limit = log_bytes(settings, data)
             await logs.limit(max_bytes=limit, max_age_s=settings.logs.max_age_s)
@@ -262,7 +274,8 @@ class Daemon:
             blobs=blobs,
             store=store,
             index=index,
-            executor=ProcessExecutor(confiner=self._confiner),
+            executor=Executors(ProcessExecutor(confiner=self._confiner), contained),
+            containers=EngineContainers(containers, data / "containers", data),
             checkout=checkout,
             reports=ReportReader(),
             case_index=case_index,
@@ -385,3 +398,8 @@ async def _is_parted(journal: Journal, picture: Picture) -> bool:
         return False
     await asyncio.sleep(SURE_S)
     return bool(await has_parted(journal, picture))
+
+
+def _tools(data: Path) -> dict[str, str]:
+    """Return what is known of this machine's tools without starting any."""
+    return {**known_tools(Settings().path, data / TOOLS), **found_engine()}

@@ -17,6 +17,10 @@ import uvloop
 import rota
 from rota.adapters.clocks import SystemClock
 from rota.adapters.disk import SystemDisk
+from rota.adapters.docker.containers import EngineContainers
+from rota.adapters.docker.engine import Engine
+from rota.adapters.docker.executor import ContainerExecutor
+from rota.adapters.docker.found import found_engine
 from rota.adapters.git import GitCheckout
 from rota.adapters.inotify import InotifyWatcher
 from rota.adapters.memory import MemoryJournal
@@ -30,6 +34,7 @@ from rota.adapters.tmpfs import TmpfsFiles
 from rota.agent.agent import run_agent as run_the_agent
 from rota.agent.ports import Ports
 from rota.agent.solo import run_solo
+from rota.bootstrap.executors import Executors
 from rota.bootstrap.machine import labels_of
 from rota.core.build import Build
 from rota.core.header import decode_script
@@ -64,13 +69,16 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, interrupted.set)
     watcher, confiner = InotifyWatcher(), confiner_of(data)
+    engine = Engine()
+    contained = ContainerExecutor(engine, data / "containers")
     ports = Ports(
         journal=MemoryJournal(),
         logs=ShownLogs(_write_out),
         blobs=MeasuredBlobs(),
         store=MemoryStore(),
         index=MemoryIndex(),
-        executor=ProcessExecutor(confiner=confiner),
+        executor=Executors(ProcessExecutor(confiner=confiner), contained),
+        containers=EngineContainers(engine, data / "containers", data),
         checkout=GitCheckout(data / "mirrors"),
         reports=ReportReader(),
         watcher=watcher,
@@ -85,7 +93,7 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
         version=rota.__version__,
         pid=os.getpid(),
         data=data,
-        labels=labels_of(host, "", confiner.labels()),
+        labels=labels_of(host, "", {**confiner.labels(), **found_engine()}),
         slots=1,
     )
     fault: InputError | None = None
@@ -102,6 +110,8 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
     except* InputError as faults:
         fault = _first(faults)
     finally:
+        contained.close()
+        await engine.close()
         watcher.close()
     assert fault is not None
     raise fault

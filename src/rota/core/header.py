@@ -19,6 +19,7 @@ from rota.core.environment import param_fault, variable, variable_fault
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.header_block import decode_script, find_block
 from rota.core.header_caches import CACHES, check_caches
+from rota.core.header_container import CONTAINER, check_container
 from rota.core.header_joins import JOINS, check_joins
 from rota.core.header_limits import LIMITS, check_limits
 from rota.core.header_on import read_on
@@ -45,7 +46,8 @@ MAX_DURATION_S = 30 * DAY_S
 
 #: What is of the job itself; all else travels with each build.
 _TOP = ("description", "params", "on", "needs", "matrix", "supersede_key")
-UNSUPPORTED = ("image", "services")
+#: What other versions know.
+UNSUPPORTED: tuple[str, ...] = ()
 
 
 def parse_header(text: str, *, name: str, path: str) -> tuple[Job | None, tuple[Problem, ...]]:
@@ -123,7 +125,7 @@ def _read_job(document: Document, name: str, problems: list[Problem]) -> Job:
     check_people(job, spot)
     check_secrets(job, spot)
     check_caches(job, spot)
-    return check_joins(check_limits(job, spot), spot)
+    return check_joins(check_limits(check_container(job, spot), spot), spot)
 
 
 def _with_abilities(spec: Spec) -> Spec:
@@ -346,6 +348,7 @@ _JOB = {
     **PEOPLE,
     **CACHES,
     **RESOURCES,
+    **CONTAINER,
     **WORKSPACE,
     **REPORTS,
     **SECRETS,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from rota.core.container import Image, Service
 from rota.core.reports import CaseReports, CoverageReports
 from rota.core.resources import Isolation, Network, Resources
 from rota.core.scm import Scm
@@ -214,6 +215,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     user: str = ""
     network: Network = ""
     isolation: Isolation = Isolation()
+    container: Image | None = None
+    services: tuple[Service, ...] = ()
     workspace: Workspace = Workspace()
 
 

@@ -12,6 +12,7 @@ from rota.core.confinement import Bounds
 from rota.core.environment import variable, variable_fault
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.header import DAY_S, MAX_DURATION_S, MAX_HEADER_CHARACTERS
+from rota.core.header_container import absolute, capability
 from rota.core.header_limits import MAX_TAKE, limit_name_fault
 from rota.core.header_people import principal
 from rota.core.header_resources import ISOLATION, resources, user
@@ -48,6 +49,18 @@ class Caches(msgspec.Struct, frozen=True):
     """How much caches may take: ``[caches]``."""
 
     max_bytes: int = 10 * 1024**3  # max_bytes: on each agent; those used longest ago go first
+
+
+class Containers(msgspec.Struct, frozen=True):
+    """What jobs may ask of container engines: ``[containers]``."""
+
+    privileged: bool = (
+        False  # privileged: whether a container may do all that the machine's root may
+    )
+    mounts: tuple[
+        str, ...
+    ] = ()  # mounts: folders of agents that may be mounted, with all below them
+    capabilities: tuple[str, ...] = ()  # capabilities: rights that may be added, such as SYS_PTRACE
 
 
 class Agents(msgspec.Struct, frozen=True):
@@ -109,6 +122,7 @@ class Settings(msgspec.Struct, frozen=True):
     builds: Builds = Builds()
     workspaces: Workspaces = Workspaces()
     agents: Agents = Agents()
+    containers: Containers = Containers()
     queue: Queue = Queue()
     limits: dict[str, int] = {}  # how much of each there is, for headers' `limits`
     throttle: tuple[Throttle, ...] = ()  # how many builds run at once that ask for labels
@@ -273,6 +287,14 @@ _AGENTS = {
     "replace_after": Field("replace_after_s", fields.duration(2, DAY_S), 'replace_after = "1m"'),
 }
 
+_CONTAINERS = {
+    "privileged": Field("privileged", fields.boolean, "privileged = true"),
+    "mounts": Field("mounts", fields.list_of(absolute), 'mounts = ["/srv/data"]'),
+    "capabilities": Field(
+        "capabilities", fields.list_of(capability), 'capabilities = ["SYS_PTRACE"]'
+    ),
+}
+
 _QUEUE = {"ageing": Field("ageing", fields.integer(0, 1_000_000), "ageing = 50")}
 
 _THROTTLE = {
@@ -308,6 +330,11 @@ _SETTINGS = {
         "workspaces", fields.table(_WORKSPACES, Workspaces), '[workspaces] with max_age = "7d"'
     ),
     "agents": Field("agents", fields.table(_AGENTS, Agents), '[agents] with lost_after = "8s"'),
+    "containers": Field(
+        "containers",
+        fields.table(_CONTAINERS, Containers),
+        '[containers] with mounts = ["/srv/data"]',
+    ),
     "queue": Field("queue", fields.table(_QUEUE, Queue), "[queue] with ageing = 50"),
     "limits": Field(
         "limits",

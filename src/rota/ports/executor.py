@@ -10,6 +10,7 @@ import msgspec
 
 from rota.core.build import Usage
 from rota.core.confinement import Confinement
+from rota.core.resources import Resources
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +22,30 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     source: Path
     target: str
     writable: bool = True
+
+
+class Container(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt runs in.
+
+    ``image`` is there already, under that name or id; ``called`` is how people call it. ``network`` is
+    ``none``, ``host``, ``bridge``, or the name of one. ``labels`` are what it is found by. The task's
+    variables stand above the image's own. Its home is seen at its own path.
+    """
+
+    image: str
+    called: str
+    labels: Mapping[str, str] = {}
+    network: str = "bridge"
+    aliases: tuple[str, ...] = ()
+    user: str = ""  # of the image; empty is the image's default
+    resources: Resources = Resources()
+    mounts: tuple[Mount, ...] = ()  # besides the task's
+    tmpfs: tuple[str, ...] = ()
+    shm_bytes: int = 0
+    entrypoint: tuple[str, ...] = ()  # what starts the script
+    capabilities: tuple[str, ...] = ()
+    no_new_privs: bool = True
+    privileged: bool = False
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,13 +64,15 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     mounts: tuple[Mount, ...] = ()  # a plain script finds things where they are, and sees these
     confinement: Confinement | None = None  # what a plain script is kept to
     marker: str = ""  # "ROTA_…=…" as it stands in env: by it, processes that escaped are found
+    container: Container | None = None  # where it is not to run as processes of the machine
 
 
 class Exit(msgspec.Struct, frozen=True):
     """How the script ended: ``code`` as a shell would say it; ``signal`` if one ended it.
 
     ``known`` is False when supervisor and script vanished without a trace of the outcome.
-    ``expired`` is True when it was killed because its lease ran out.
+    ``expired`` is True when it was killed because its lease ran out. ``note`` says what more is
+    known of an end that was not the script's own doing.
     """
 
     code: int | None
@@ -54,6 +81,7 @@ class Exit(msgspec.Struct, frozen=True):
     oom_killed: bool = False
     known: bool = True
     expired: bool = False
+    note: str = ""
 
 
 class Running(Protocol):

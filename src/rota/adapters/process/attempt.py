@@ -26,9 +26,9 @@ from rota.adapters.process.kin import Marks, members, window
 from rota.adapters.process.lease import Lease
 from rota.adapters.process.oom import OomCounter
 from rota.adapters.process.proc import Identity
-from rota.adapters.process.stdin import ScriptInput
 from rota.core.build import Usage
 from rota.errors import ConflictError, ExecutionError, UnavailableError
+from rota.homes.stdin import ScriptInput
 from rota.ports.executor import Exit, Task
 
 _UNTOLD = {signal.SIGINT, signal.SIGPIPE, signal.SIGTERM}

@@ -22,9 +22,9 @@ from rota.adapters.process.home import Home, start_line
 from rota.adapters.process.lease import Lease, moment
 from rota.adapters.process.oom import OomCounter
 from rota.adapters.process.proc import Identity
-from rota.adapters.process.stdin import ScriptInput
 from rota.core.confinement import Confinement
 from rota.errors import ExecutionError, UnavailableError
+from rota.homes.stdin import ScriptInput
 from rota.ports.executor import Task
 
 _SUPERVISE = str(Path(__file__).with_name("supervise.sh"))

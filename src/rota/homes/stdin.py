@@ -5,13 +5,32 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
 
-from rota.adapters.process.home import Home
 from rota.errors import ConflictError, UnavailableError
 
 _OPENING_S = (
     0.005  # between two looks whether sh has come to open it, which takes about a millisecond
 )
+
+
+class InputFiles(Protocol):
+    """Where the input of an attempt is."""
+
+    @property
+    def stdin(self) -> Path:
+        """The FIFO that the script reads."""
+        ...
+
+    @property
+    def stdin_eof(self) -> Path:
+        """The FIFO in which a line ends the input."""
+        ...
+
+    def has_begun(self) -> bool:
+        """Say whether the supervisor came as far as the script: then both are held open."""
+        ...
 
 
 class ScriptInput:
@@ -23,14 +42,16 @@ class ScriptInput:
         timeout_s: How long a script may go without reading before ``send`` gives up.
     """
 
-    def __init__(self, home: Home, *, has_ended: Callable[[], bool], timeout_s: float) -> None:
+    def __init__(
+        self, home: InputFiles, *, has_ended: Callable[[], bool], timeout_s: float
+    ) -> None:
         self._home = home
         self._has_ended = has_ended
         self._timeout_s = timeout_s
         self._turn = asyncio.Lock()
 
     @staticmethod
-    def create(home: Home) -> None:
+    def create(home: InputFiles) -> None:
         """Make the FIFOs, before the supervisor starts.
 
         Raises:

@@ -1,0 +1,166 @@
+"""Starts attempts in containers, and adopts them from their homes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import weakref
+from pathlib import Path
+
+from rota.adapters.docker.attempt import AWAY_S, ContainerAttempt, remove
+from rota.adapters.docker.body import container_body
+from rota.adapters.docker.engine import Engine
+from rota.adapters.docker.home import FOLDER, Home, Record
+from rota.adapters.docker.interpreter import check
+from rota.adapters.docker.lease import Lease, moment
+from rota.adapters.docker.owner import give
+from rota.adapters.docker.shell import Shell, bring
+from rota.errors import ConflictError, ExecutionError, NotFoundError, RotaError
+from rota.homes.stdin import ScriptInput
+from rota.ports.executor import Container, Task
+
+_LOOK_S = 0.002  # until sh has come to begin the script, which takes about 5 ms
+
+
+class ContainerExecutor:
+    """Implements :class:`rota.ports.executor.Executor` for tasks that have a container.
+
+    Args:
+        engine: Which runs them.
+        folder: Where copies of what is mounted into containers are kept; its own.
+        send_timeout_s: How long a script may go without reading its standard input.
+        away_s: How long the engine may be away until its containers are given up.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        folder: Path,
+        *,
+        send_timeout_s: float = 5.0,
+        away_s: float = AWAY_S,
+    ) -> None:
+        self._engine = engine
+        self._folder = folder
+        self._send_timeout_s = send_timeout_s
+        self._away_s = away_s
+        self._shell: Shell | None = None
+        self._attempts: weakref.WeakSet[ContainerAttempt] = weakref.WeakSet()
+
+    def moment(self) -> float:
+        """Return the seconds since boot; they go on while the machine sleeps."""
+        return moment()
+
+    def close(self) -> None:
+        """Stop watching all attempts and leave them alone; who waits for one is cancelled."""
+        for attempt in list(self._attempts):
+            attempt.forget()
+
+    @staticmethod
+    def has(home: Path) -> bool:
+        """Say whether the attempt of ``home`` was started here."""
+        return (home / FOLDER).is_dir()
+
+    async def start(self, task: Task) -> ContainerAttempt:
+        """Start ``task`` in a container.
+
+        Raises:
+            ExecutionError: home, script, image or engine is not as it must be. Nothing of it runs.
+        """
+        assert task.container is not None
+        check(task)
+        home, container = Home(task.home), task.container
+        record = Record(name=_name(task.home), called=container.called)
+        shell = await self._brought()
+        try:
+            home.run.mkdir(mode=0o700)
+            if task.stdin:
+                ScriptInput.create(home)
+            home.log.touch(mode=0o600)
+            home.write("record", record)
+        except OSError as error:
+            raise ExecutionError(f"cannot start {task.argv[0]}: {error.strerror}") from error
+        try:
+            await self._begin(task, container, shell, record)
+        except (RotaError, asyncio.CancelledError):
+            await self._drop(record)
+            raise
+        attempt = self._attempt(task, record, shell)
+        try:
+            await self._until_begun(attempt, home, record)
+        except BaseException:
+            attempt.forget()
+            await self._drop(record)
+            raise
+        return attempt
+
+    async def adopt(self, task: Task) -> ContainerAttempt:
+        """Take over an attempt from its home, whether its container runs or ended meanwhile."""
+        return self._attempt(task, Home(task.home).record(), await self._brought())
+
+    async def _begin(self, task: Task, container: Container, shell: Shell, record: Record) -> None:
+        body = await asyncio.to_thread(container_body, task, container, shell)
+        lease = Lease(Home(task.home))
+        try:
+            made = await self._engine.ask(
+                "POST", "containers/create", params={"name": record.name}, body=body
+            )
+        except NotFoundError as error:
+            raise ExecutionError(
+                f"the image {container.called} is not there any more: {error.message}"
+            ) from error
+        await give(self._engine, str(made["Id"]), container.user, task)
+        if task.lease_until is not None:
+            try:
+                await lease.begin(record.name, self._engine.socket, task.lease_until)
+            except OSError as error:
+                raise ExecutionError(f"cannot guard the attempt: {error.strerror}") from error
+        try:
+            await self._engine.ask("POST", f"containers/{made['Id']}/start")
+        except (NotFoundError, ConflictError):
+            if not lease.has_expired:
+                raise
+
+    async def _until_begun(self, attempt: ContainerAttempt, home: Home, record: Record) -> None:
+        """Wait until the script runs, which is a matter of milliseconds."""
+        while not home.has_begun() and not attempt.has_ended:  # noqa: ASYNC110 - a file appears
+            await asyncio.sleep(_LOOK_S)
+        lacking = home.refused()
+        if lacking:
+            await attempt.wait()
+            raise ExecutionError(
+                f"the image {record.called} has no {lacking}, which runs the script",
+                hint="take an image that has it, or change the script's first line",
+            )
+
+    async def _drop(self, record: Record) -> None:
+        """Remove a container that did not come to begin; what cannot be is found at the next start."""
+        with contextlib.suppress(RotaError):
+            await asyncio.shield(remove(self._engine, record.name))
+
+    def _attempt(self, task: Task, record: Record | None, shell: Shell) -> ContainerAttempt:
+        attempt = ContainerAttempt(
+            self._engine,
+            Home(task.home),
+            record,
+            shell,
+            stdin=task.stdin,
+            send_timeout_s=self._send_timeout_s,
+            away_s=self._away_s,
+        )
+        attempt.watch()
+        self._attempts.add(attempt)
+        return attempt
+
+    async def _brought(self) -> Shell:
+        if self._shell is None or not self._shell.folder.exists():
+            self._shell = await asyncio.to_thread(bring, self._folder)
+        return self._shell
+
+
+def _name(home: Path) -> str:
+    """Return a name that no other attempt's container has, of this agent or another's."""
+    told = hashlib.sha256(os.fsencode(home.absolute())).hexdigest()
+    return f"rota-{told[:20]}"
