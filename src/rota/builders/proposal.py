@@ -73,6 +73,7 @@ def script_of(text: str, finding: Finding, origin: Origin, called: str, wish: Wi
     Raises:
         InputError: the template has no such variant, or asks for no such value.
     """
+    called = wish.values.get("project") or called
     words = set(finding.words)
     known = words_of(text)
     holes = names_of(text)

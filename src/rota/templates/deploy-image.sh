@@ -7,7 +7,9 @@
 # labels = "docker"
 # concurrency = 1
 # timeout = "45m"
-# env = { IMAGE = "@image@" }
+# env = { IMAGE = "@image@", REGISTRY_USER = "rota" }
+# # Agents that are logged in (docker login) need none: rota secret set REGISTRY_PASSWORD
+# secrets = [ { name = "REGISTRY_PASSWORD", optional = true } ]
 # finally = 'docker image rm --force "$IMAGE:$version" >/dev/null'
 #
 # [tool.rota.params]
@@ -18,7 +20,11 @@
 set -euo pipefail
 cd @path@  #: path
 
-# Agents that are logged in (docker login) need no more.
+if [ -n "${REGISTRY_PASSWORD:-}" ]; then
+  # Not in the agent's own configuration: it goes with this build.
+  export DOCKER_CONFIG=$TMPDIR/docker
+  docker login --username "$REGISTRY_USER" --password-stdin "${IMAGE%%/*}" <<<"$REGISTRY_PASSWORD"
+fi
 
 docker build --pull --file @dockerfile@ --tag "$IMAGE:$version" \
   --label "org.opencontainers.image.version=$version" \

@@ -7,6 +7,8 @@
 # # Two at once would leave a mixture.
 # concurrency = 1
 # timeout = "15m"
+# # The key of who deploys, if the agents' own will not do: rota secret set DEPLOY_KEY --file id_ed25519
+# secrets = [ { name = "DEPLOY_KEY", file = true, optional = true } ]
 # # Nobody deploys alone: rota approve
 # # approve = { text = "Deploy to {host}?" }
 #
@@ -19,7 +21,7 @@
 set -euo pipefail
 
 # Nobody is there to type a password, or to look at a new host's key: put it into known_hosts.
-ssh=(ssh -o BatchMode=yes -o ConnectTimeout=15)
+ssh=(ssh -o BatchMode=yes -o ConnectTimeout=15 ${DEPLOY_KEY:+-i "$DEPLOY_KEY"})
 
 # Files change names at the end of it all, so that a transfer that breaks off changes nothing there.
 rsync --archive --compress --delete-after --delay-updates --stats --rsh="${ssh[*]}" \

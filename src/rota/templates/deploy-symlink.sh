@@ -7,6 +7,8 @@
 # # Two at once would undo each other.
 # concurrency = 1
 # timeout = "15m"
+# # The key of who deploys, if the agents' own will not do: rota secret set DEPLOY_KEY --file id_ed25519
+# secrets = [ { name = "DEPLOY_KEY", file = true, optional = true } ]
 # # Nobody deploys alone: rota approve
 # # approve = { text = "{action} on {host}?" }
 #
@@ -14,16 +16,19 @@
 # action = { default = "deploy", choices = ["deploy", "rollback"] }
 # host = { default = "@host@", description = "where to, as user@host; nothing is this machine" }
 # folder = { default = "@folder@", description = "the folder there: releases/, and current, which is what is served" }
-# check = { default = "true", description = "a command, run there, that says whether what is served is well" }
+# check = { default = "true", description = "a command, run in that folder, that says whether what is served is well" }
 # keep = { default = 5, description = "how many releases stay" }
 # ///
 # shellcheck disable=SC2154  # parameters are variables
 set -euo pipefail
 
+# Nobody is there to type a password, or to look at a new host's key: put it into known_hosts.
+ssh=(ssh -o BatchMode=yes -o ConnectTimeout=15 ${DEPLOY_KEY:+-i "$DEPLOY_KEY"})
+
 # Runs a script, from standard input, with arguments, where the releases are.
 there() {
   if [ -n "$host" ]; then
-    ssh -o BatchMode=yes -o ConnectTimeout=15 -- "$host" "bash -s -- $(printf '%q ' "$@")"
+    "${ssh[@]}" -- "$host" "bash -s -- $(printf '%q ' "$@")"
   else
     bash -s -- "$@"
   fi
@@ -34,7 +39,7 @@ if [ "$action" = deploy ]; then
   there "$folder" "$release" <<'MAKE'
     mkdir -p "$1/releases/$2"
 MAKE
-  rsync --archive --compress --delete --rsh="ssh -o BatchMode=yes -o ConnectTimeout=15" \
+  rsync --archive --compress --delete --rsh="${ssh[*]}" \
     -- @source@/ "${host:+$host:}$folder/releases/$release/"
 else
   release=

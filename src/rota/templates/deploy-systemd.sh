@@ -7,6 +7,8 @@
 # # Two at once would undo each other.
 # concurrency = 1
 # timeout = "15m"
+# # The key of who deploys, if the agents' own will not do: rota secret set DEPLOY_KEY --file id_ed25519
+# secrets = [ { name = "DEPLOY_KEY", file = true, optional = true } ]
 # # Nobody deploys alone: rota approve
 # # approve = { text = "Restart {unit} on {host}?" }
 #
@@ -19,16 +21,19 @@
 # shellcheck disable=SC2154  # parameters are variables
 set -euo pipefail
 
+# Nobody is there to type a password, or to look at a new host's key: put it into known_hosts.
+ssh=(ssh -o BatchMode=yes -o ConnectTimeout=15 ${DEPLOY_KEY:+-i "$DEPLOY_KEY"})
+
 # Runs a script, from standard input, with arguments, where the unit is.
 there() {
   if [ -n "$host" ]; then
-    ssh -o BatchMode=yes -o ConnectTimeout=15 -- "$host" "bash -s -- $(printf '%q ' "$@")"
+    "${ssh[@]}" -- "$host" "bash -s -- $(printf '%q ' "$@")"
   else
     bash -s -- "$@"
   fi
 }
 
-rsync --compress --chmod=755 --rsh="ssh -o BatchMode=yes -o ConnectTimeout=15" \
+rsync --compress --chmod=755 --rsh="${ssh[*]}" \
   -- @program@ "${host:+$host:}$target.new"
 
 # The former program stays beside the new one until that has been up for a while.

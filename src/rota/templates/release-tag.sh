@@ -30,6 +30,7 @@ if [ -n "$there" ] && [ "$there" != "$(git rev-parse HEAD)" ]; then
   exit 1
 fi
 
+git fetch --quiet --tags origin
 former=$(git describe --tags --abbrev=0 --match "${prefix}[0-9]*" --exclude "$tag" 2>/dev/null || true)
 {
   echo "# $version"
