@@ -65,6 +65,8 @@ ELSEWHERE = {
     "answer",
     "watch",
     "unwatch",
+    "pause_cloud",  # tests/integration/test_clouds.py
+    "end_machine",
 }
 HERE = {"job": "a", "build": "a", "agent": "here"}
 #: What needs other machines; tests/integration/test_peers.py and tests/fault/ have them.
@@ -173,7 +175,7 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
         "keep": b"bytes",
     }
     order = [
-        "status", "agents", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
+        "status", "agents", "clouds", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
         "build", "why", "steps", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "retry", "check_secrets", "put", "rm",
         "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "test_history", "metrics", "watches", "workspaces",
         "put_secret", "secrets", "rotate_secrets", "rm_secret",

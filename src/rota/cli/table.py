@@ -235,6 +235,43 @@ COMMANDS: tuple[Command, ...] = (
         has_json=True,
     ),
     Command(
+        name="clouds",
+        group=_AGENT,
+        call="clouds:clouds",
+        verbs=("clouds", "pause_cloud", "end_machine"),
+        more="Each cloud with its state, what it last failed with, and its machines: state, since when,\n"
+        "builds, age, and what it was launched for or is ended for.",
+        args=(
+            Arg(("--pause",), ("pause_cloud.cloud",), "launch nothing more there", metavar="CLOUD"),
+            Arg(
+                ("--resume",),
+                ("pause_cloud.off",),
+                "launch machines there again",
+                metavar="CLOUD",
+            ),
+            Arg(
+                ("--drain",),
+                ("end_machine.machine",),
+                "end a machine when it has finished what it runs",
+                metavar="MACHINE",
+                completes="agent",
+            ),
+            Arg(
+                ("--terminate",),
+                ("end_machine.now",),
+                "end a machine now; what it runs is lost",
+                metavar="MACHINE",
+                completes="agent",
+            ),
+        ),
+        examples=(
+            ("rota clouds", "what is there, for how long, and what it is for"),
+            ("rota clouds --pause aws", "until --resume aws"),
+            ("rota clouds --terminate aws-3f9c01aa2b", ""),
+        ),
+        has_json=True,
+    ),
+    Command(
         name="token",
         group=_AGENT,
         call="cluster:token",

@@ -77,6 +77,32 @@ ROUTES: dict[str, Route] = {
             "agent": "the agent's name",
         },
     ),
+    "clouds": Route(
+        "GET",
+        "/v1/clouds",
+        "the clouds that machines are launched in, and these machines",
+        {},
+    ),
+    "pause_cloud": Route(
+        "POST",
+        "/v1/clouds/{cloud}/pause",
+        "let a cloud launch no more machines; or let it launch them again",
+        {
+            "cloud": "the cloud's name",
+            "off": "launch machines again",
+        },
+        repeats=True,
+    ),
+    "end_machine": Route(
+        "POST",
+        "/v1/machines/{machine}/end",
+        "end a machine of a cloud, when it has finished what it runs or at once",
+        {
+            "machine": "the agent's name",
+            "now": "end it without waiting for the builds that it runs",
+        },
+        repeats=True,
+    ),
     "invite": Route(
         "POST",
         "/v1/tokens",

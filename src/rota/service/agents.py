@@ -194,4 +194,5 @@ def view(cluster: Cluster, agent: Agent) -> m.AgentView:
         leaving=agent.leaving,
         is_leader=agent.name == picture.leader,
         is_voter=agent.name in picture.voters,
+        ephemeral=agent.ephemeral,
     )

@@ -20,7 +20,7 @@ def explain(world: World, build: Build, now: datetime) -> Why:
     """Return what ``build`` waits for, or how it ended."""
     groups = world.definitions.settings.groups
     if build.state is State.QUEUED:
-        return queued(world.cluster, build, now, world.troubles)
+        return queued(world.cluster, build, now, world.troubles, world.definitions.settings.cloud)
     if build.state is State.HELD:
         awaited = awaited_by(world, build)
         text, kind = held_text(world, build, awaited), "build" if awaited else "release"

@@ -554,6 +554,7 @@ class GivenView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 AgentArg = Annotated[str, Meta(description="the agent's name", min_length=1, max_length=100)]
+CloudArg = Annotated[str, Meta(description="the cloud's name", min_length=1, max_length=100)]
 
 
 class AgentRequest(Request, frozen=True, kw_only=True):
@@ -621,6 +622,73 @@ class AgentView(msgspec.Struct, frozen=True, kw_only=True):
     leaving: bool
     is_leader: bool
     is_voter: bool
+    ephemeral: bool = False  # it comes and goes with its machine
+
+
+class CloudRequest(Request, frozen=True, kw_only=True):
+    """A cloud that is to launch nothing more, or something again."""
+
+    cloud: CloudArg
+    off: Annotated[bool, Meta(description="launch machines again")] = False
+
+
+class MachineRequest(Request, frozen=True, kw_only=True):
+    """A machine of a cloud that is to go."""
+
+    machine: AgentArg
+    now: Annotated[bool, Meta(description="end it without waiting for the builds that it runs")] = (
+        False
+    )
+
+
+class MachineView(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine of a cloud: it costs money, or may.
+
+    ``state`` is ``wanted``, ``launched``, ``joined`` or ``draining``, ``since`` when it came to it;
+    ``why`` what it was launched for, or is ended for.
+    """
+
+    name: str
+    cloud: str
+    state: str
+    since: datetime
+    wanted_at: datetime
+    launched_at: datetime | None
+    joined_at: datetime | None
+    node: str
+    slots: int
+    running: int
+    why: str
+    agent_state: str  # empty while it is no member
+    age_s: float  # since it was wanted
+
+
+class CloudView(msgspec.Struct, frozen=True, kw_only=True):
+    """A cloud of the settings, and its machines.
+
+    ``state`` is ``ready``, ``full``, ``paused``, ``failing`` (then ``error`` says why, and
+    ``next_try_at`` when it is asked again), or ``unknown``: it has machines and is in no settings.
+    ``machine_s`` is how long all its machines have been there, together.
+    """
+
+    name: str
+    state: str
+    provider: str
+    size: str
+    image: str
+    region: str
+    labels: dict[str, str]
+    spot: bool
+    slots: int
+    min: int
+    max: int
+    machines: tuple[MachineView, ...]
+    launched: int
+    failed: int
+    machine_s: float
+    error: str
+    failed_at: datetime | None
+    next_try_at: datetime | None
 
 
 class Ring(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,23 +10,34 @@ import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 
+from msgspec.structs import replace
+
 from rota.core.agents import Agent
 from rota.core.build import Build
 from rota.core.demands import ALL, LIMIT, Demand, Pool, project_of, wish_of
 from rota.core.durations import format_duration
 from rota.core.fold import Cluster
 from rota.core.labels import Expr, first_refusal, read_labels, satisfies
+from rota.core.settings_clouds import Cloud
 from rota.core.shares import QueueItem
 from rota.service import messages as m
+from rota.service.clouds import prospect
 from rota.service.context import Principal, Service
 
 MAX_HOLDERS = 100
 MAX_LINE = 10
+NO_CLOUDS: Mapping[str, Cloud] = {}
 #: In a sentence; the details have them all.
 MAX_NAMED = 3
 
 
-def queued(cluster: Cluster, build: Build, now: datetime, troubles: Mapping[str, str]) -> m.Why:
+def queued(
+    cluster: Cluster,
+    build: Build,
+    now: datetime,
+    troubles: Mapping[str, str],
+    clouds: Mapping[str, Cloud] = NO_CLOUDS,
+) -> m.Why:
     """Return what a queued build waits for."""
     cluster.look(now)
     if build.not_before is not None and build.not_before > now:
@@ -46,7 +57,9 @@ def queued(cluster: Cluster, build: Build, now: datetime, troubles: Mapping[str,
         kind = "limit" if limits else "rate"
         until = opens if is_late else None
         return _why(build, "; ".join(texts), kind, place=place, until=until, limits=limits)
-    return _for_an_agent(cluster, build, troubles)
+    why = _for_an_agent(cluster, build, troubles)
+    help_ = prospect(cluster, clouds, build, now) if why.waits_for != "throttle" else ""
+    return replace(why, text=f"{why.text}; {help_}") if help_ else why
 
 
 def _why(

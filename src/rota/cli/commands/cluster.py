@@ -158,7 +158,7 @@ def _row(one: dict[str, Any], look: Look) -> tuple[Cell, ...]:
         Cell(one["name"], "bold"),
         Cell(state, _COLOURS.get(state, "dim")),
         Cell("leader" if one["is_leader"] else "", "cyan"),
-        Cell("voter" if one["is_voter"] else "", "dim"),
+        Cell("ephemeral" if one.get("ephemeral") else "voter" if one["is_voter"] else "", "dim"),
         Cell(slots, right=True),
         Cell(labels_text(one["labels"])),
         Cell(one["url"], "dim"),
