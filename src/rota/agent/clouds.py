@@ -13,6 +13,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from rota.agent.patience import persist
@@ -285,7 +286,7 @@ class Clouds:
                 self._fresh.add(name)
             case Launch():
                 self._fresh.discard(step.machine)
-                self._begin(group, self._launch(step), step.machine)
+                self._begin(group, partial(self._launch, step), step.machine)
             case Found():
                 await self._record(
                     CloudLaunched(**self._by(step.cloud), machine=step.machine, node=step.node)
@@ -293,7 +294,7 @@ class Clouds:
             case Joined():
                 await self._record(CloudJoined(**self._by(step.cloud), machine=step.machine))
             case Late():
-                self._begin(group, self._give_up(step), step.machine)
+                self._begin(group, partial(self._give_up, step), step.machine)
             case Drain():
                 await self._record(
                     CloudDraining(**self._by(step.cloud), machine=step.machine, why=step.why)
@@ -301,15 +302,19 @@ class Clouds:
             case Gone():
                 await self._record(self._gone(step))
             case End():
-                self._begin(group, self._end(step), *filter(None, (step.machine, step.node)))
+                self._begin(
+                    group, partial(self._end, step), *filter(None, (step.machine, step.node))
+                )
 
-    def _begin(self, group: asyncio.TaskGroup, work: Awaitable[None], *about: str) -> None:
+    def _begin(
+        self, group: asyncio.TaskGroup, work: Callable[[], Awaitable[None]], *about: str
+    ) -> None:
         """Run a call beside the others; nothing else is done about the same meanwhile."""
         self._busy.update(about)
 
         async def run() -> None:
             try:
-                await work
+                await work()
             finally:
                 self._busy.difference_update(about)
                 self._woken.set()
