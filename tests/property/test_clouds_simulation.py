@@ -36,6 +36,12 @@ def test_calls_that_time_out_after_they_were_carried_out_launch_nothing_twice() 
     assert story.sky.calls == len(story.sky.instances) <= 20
 
 
+def test_what_a_provider_hides_for_longer_than_anybody_waits_is_ended_as_an_orphan() -> None:
+    ways = dataclasses.replace(CALM, timeout=0.7, lag_s=250.0)
+    story = tell(2, 20, ways, kill_at=[30, 60, 90])
+    assert story.orphans > 0
+
+
 def test_without_any_trouble_machines_are_called_for_at_once_and_many_together() -> None:
     story = tell(5, 40, CALM)
     assert story.sky.first_call_s is not None
