@@ -35,6 +35,7 @@ from rota.core.events import (
     BuildFinished,
     BuildRequested,
     BuildStarted,
+    CloudGone,
     CloudWanted,
     Event,
     LeaderElected,
