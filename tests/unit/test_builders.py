@@ -123,7 +123,6 @@ def test_every_template_is_a_good_job_in_every_variant() -> None:
     scripts = every_script()
     assert len(scripts) > 100
     for name, text in scripts.items():
-        text = without_what_is_not_known_yet(text)
         job, problems = parse_header(text, name="job", path=name)
         assert not problems, (name, problems)
         assert job is not None
@@ -451,18 +450,8 @@ def test_whatever_a_file_says_it_is_a_good_job(kind: str, text: str) -> None:
     for container, matrix in ((False, False), (True, True)):
         wish = Wish(container and "container" in words_of(template), matrix and kind != "docker")
         script = script_of(template, project, GIT, "shop", wish)
-        _, problems = parse_header(
-            without_what_is_not_known_yet(script.text), name="job", path="job"
-        )
+        _, problems = parse_header(script.text, name="job", path="job")
         assert not problems
-
-
-def without_what_is_not_known_yet(text: str) -> str:
-    from rota.core.header import _JOB
-
-    unknown = {"image"} - _JOB.keys()
-    lines = text.splitlines(keepends=True)
-    return "".join(it for it in lines if not any(it.startswith(f"# {key} =") for key in unknown))
 
 
 # -- the commands -------------------------------------------------------------------------------

@@ -260,15 +260,11 @@ def _put(
 
 def _script(finding: Finding, wish: Wish, here: Here) -> Script:
     """Return the script of a finding, which is a good one."""
-    from rota.core.header import _JOB, parse_header
+    from rota.core.header import parse_header
 
     path = known()[finding.template]
     text = path.read_text(encoding="utf-8")
     script = script_of(text, finding, here.origin, here.called, wish)
-    if unknown := {"image"} - _JOB.keys():  # until they are
-        lines = script.text.splitlines(keepends=True)
-        kept = (it for it in lines if not any(it.startswith(f"# {key} = ") for key in unknown))
-        script = replace(script, text="".join(kept))
     _, problems = parse_header(script.text, name="job", path=path.name)
     if problems:
         raise InputError("that is no good job: " + "; ".join(it.message for it in problems))
