@@ -126,7 +126,7 @@ class SqliteCases:
                 if needle in title.casefold()
             }
         ends = [test for test, title in found.items() if _is_end(title.casefold(), needle)]
-        chosen = ends if len(ends) == 1 else list(found)[:limit]
+        chosen = ends if len(ends) == 1 else sorted(found, key=found.__getitem__)[:limit]
         return {test: found[test] for test in chosen}
 
     def close(self) -> None:

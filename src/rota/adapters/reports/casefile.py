@@ -156,7 +156,7 @@ def read_cases(
                 total += 1
                 if len(found) < limit:
                     found.append(case)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, zstd.ZstdError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError, EOFError, zstd.ZstdError) as error:
         raise ValueError(str(error)) from error
     return head, found, total
 
