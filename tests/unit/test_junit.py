@@ -173,6 +173,13 @@ def test_bytes_that_should_not_be_there_lose_no_report(data: bytes, name: str) -
     assert [case.name for case in parsed(data)] == [name]
 
 
+def test_what_would_take_for_ever_is_refused() -> None:
+    with pytest.raises(ReportError, match="has elements in elements, more than 500 deep"):
+        parsed(b"<testsuite>" + b"<a>" * 1000)
+    with pytest.raises(ReportError, match="has a tag or a comment of more than 8 MiB"):
+        parsed(b"<testsuite><testcase name='" + b"x" * (9 << 20))
+
+
 def test_colours_are_left_out_of_messages() -> None:
     (case,) = parsed(
         suite('<testcase name="a"><failure>\x1b[31mred\x1b[0m and\nmore</failure></testcase>')

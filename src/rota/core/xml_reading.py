@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable
 from xml.parsers import expat
 
+MAX_DEPTH = 500
+MAX_TAG = 8 * 1024 * 1024
 _HEAD = 200
 _DECLARED = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 #: Among Python's codecs are some that make something else than text of bytes.
@@ -38,11 +40,14 @@ class XmlReader:
     ) -> None:
         self._parser = parser = expat.ParserCreate("UTF-8")
         parser.buffer_text = True
-        parser.StartElementHandler = start
-        parser.EndElementHandler = end
+        self._begin_element, self._end_element = start, end
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
         parser.EntityDeclHandler = _refuse_entities
         self._decoder: codecs.IncrementalDecoder | None = None
         self._head = b""
+        self._depth = 0
+        self._fed = 0
         self._held = b""  # what may be the beginning of a reference to a character
 
     def listen(self, text: Callable[[str], None] | None) -> None:
@@ -71,6 +76,16 @@ class XmlReader:
         data = self._begin() if self._decoder is None else b""
         self._parse(data, final=True)
 
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ReportError(f"has elements in elements, more than {MAX_DEPTH} deep")
+        self._begin_element(name, attributes)
+
+    def _end(self, name: str) -> None:
+        self._depth -= 1
+        self._end_element(name)
+
     def _begin(self) -> bytes:
         head, self._head = self._head, b""
         if not head.strip():
@@ -96,6 +111,10 @@ class XmlReader:
             raise ReportError(
                 f"is broken in line {error.lineno}, column {error.offset + 1}: {what}"
             ) from None
+        # What has no end yet is looked at again with each piece: without a limit, for ever.
+        self._fed += len(data)
+        if self._fed - self._parser.CurrentByteIndex > MAX_TAG and not final:
+            raise ReportError(f"has a tag or a comment of more than {MAX_TAG >> 20} MiB")
 
 
 def local(name: str) -> str:
