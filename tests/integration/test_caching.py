@@ -16,9 +16,9 @@ from rota.agent.caching import Caching, digest
 from rota.agent.stages import Ending, Left, Underway
 from rota.core.build import Build, Trigger, Usage
 from rota.core.job import Cache, Reason, Spec
+from rota.core.masks import Masks
 from rota.core.settings import Caches, Settings
 from rota.core.states import State
-from rota.core.workflow import Masks
 from rota.ports.executor import Exit, Task
 
 PASSED = Ending(exit=Exit(code=0, signal=None, usage=Usage()), reason=Reason.SCRIPT, passed=True)

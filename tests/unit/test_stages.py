@@ -11,8 +11,8 @@ from tests.harness.facts import moment
 from rota.agent.stages import NOTHING, Ending, Left, Stages, Underway
 from rota.core.build import Annotation, Build
 from rota.core.job import Reason
+from rota.core.masks import Masks
 from rota.core.states import State
-from rota.core.workflow import Masks
 from rota.errors import ExecutionError, UnavailableError
 from rota.ports.executor import Task
 

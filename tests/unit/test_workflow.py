@@ -5,18 +5,17 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from rota.core import workflow
+from rota.core import mask_net
 from rota.core.build import Annotation
+from rota.core.mask_net import REACH
+from rota.core.masks import MAX_MASKS, MAX_MASKS_BYTES, Masks
 from rota.core.workflow import (
     HIDDEN,
     MAX_ANNOTATIONS,
     MAX_COMMAND,
     MAX_MASK,
-    MAX_MASKS,
-    MAX_MASKS_BYTES,
     MAX_MESSAGE,
     Command,
-    Masks,
     Scanner,
     parse_command,
 )
@@ -193,7 +192,7 @@ def test_annotations_are_shown_masked_also_where_they_are_cut() -> None:
         b"::add-mask::" + b"s" * MAX_MASK + b"\n",
         b"::add-mask::" + b"s" * MAX_MASK,
         b"".join(b"::add-mask::value%d\n" % number for number in range(MAX_MASKS + 1)),
-        b"".join(b"::add-mask::%02d" % n + b"s" * 15_000 + b"\n" for n in range(18)),
+        b"".join(b"::add-mask::%02d" % n + b"s" * 15_000 + b"\n" for n in range(72)),
     ],
 )
 def test_more_than_can_be_masked_hides_the_whole_log_and_says_so(log: bytes) -> None:
@@ -224,7 +223,7 @@ def test_what_is_remembered_does_not_grow_with_the_log(begin: bytes, fill: bytes
     for _ in range(20):
         scanner.feed(piece)
         assert len(scanner._line or b"") <= MAX_MASK + 1
-        assert len(scanner._recent) <= scanner.masks.longest
+        assert len(scanner._recent) <= REACH
         assert scanner.masks._size <= MAX_MASKS_BYTES + MAX_MASK
         assert scanner.end - scanner.safe_end <= MAX_MASK + 1
     assert scanner.end == len(begin) + 20 * len(piece)
@@ -248,5 +247,5 @@ def test_the_period_of_a_value_is_the_least_shift_that_agrees() -> None:
         (b"abaabaab", 3),
         (b"abcabd", 6),
     ):
-        assert workflow._period(value) == period
+        assert mask_net._period_of(value) == period
         assert value.startswith(value[period:])

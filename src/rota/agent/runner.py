@@ -32,6 +32,7 @@ from rota.core.build import Annotation, Build
 from rota.core.confinement import confinement_of
 from rota.core.events import BuildCheckedOut, BuildFinished
 from rota.core.job import Reason
+from rota.core.masks import Masks
 from rota.core.metrics import merged
 from rota.core.people import open_questions
 from rota.core.scm import Source
@@ -39,7 +40,6 @@ from rota.core.settings import Settings
 from rota.core.states import Result, State, result_of
 from rota.core.steps import Step
 from rota.core.surroundings import Identity, Place, environment, marker_of
-from rota.core.workflow import Masks
 from rota.errors import ConflictError, ExecutionError, RotaError, StaleError
 from rota.ports.clock import Clock
 from rota.ports.executor import Executor, Exit, Running, Task

@@ -20,8 +20,8 @@ from rota.agent.workplace import work
 from rota.core.build import Annotation, Build, Metric
 from rota.core.cases import Tally
 from rota.core.job import Reason
+from rota.core.masks import Masks
 from rota.core.scm import Source
-from rota.core.workflow import Masks
 from rota.errors import RotaError
 from rota.ports.executor import Exit, Task
 

@@ -3,21 +3,20 @@
 The syntax is the one that build tools already print for GitHub Actions (Workflow commands, GitHub
 Docs). A :class:`Scanner` reads a log once, piece by piece, in constant memory whatever the lines'
 lengths, and says how far the log may be shown: never past something that may turn out a secret.
-
-A masked value is replaced by asterisks of the same length, so that byte offsets stay true. What
-cannot be masked for its size hides the whole log: a secret is never shown for want of room.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
 from msgspec.structs import replace
 
 from rota.core.build import Annotation, Metric
+from rota.core.mask_net import REACH
+from rota.core.masks import Masks
 from rota.core.metrics import MAX_METRICS, MetricError, metric_of
 from rota.core.steps import COMMANDS, Step, Steps
 
@@ -26,12 +25,8 @@ MAX_ANNOTATIONS = 50
 MAX_COMMAND = 8192
 MAX_MESSAGE = 1000
 MAX_PLACE = 200
-#: Shorter values would mask every second word and hide nothing.
-MIN_MASK = 3
-#: Bytes of one value, as its command has it; values; bytes of all values.
+#: Bytes of one value, as its command has it.
 MAX_MASK = 16 * 1024
-MAX_MASKS = 500
-MAX_MASKS_BYTES = 256 * 1024
 LEVELS = ("error", "warning", "notice")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HIDDEN = "the log is hidden: there is more to mask than can be kept in mind"
@@ -49,7 +44,6 @@ _NEXT = {
     (False, False): re.compile(rb"\n::(?i:add-mask|metric)"),
 }
 _MASK_HEAD = b"::add-mask"
-_ALL_HIDDEN = bytes(byte if byte in b"\r\n" else ord("*") for byte in range(256))
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -86,89 +80,6 @@ def _unescape(raw: bytes, *, inside: bool) -> str:
 
 def _unescape_data(raw: bytes) -> bytes:
     return raw.replace(b"%0D", b"\r").replace(b"%0A", b"\n").replace(b"%25", b"%")
-
-
-class Masks:
-    """Values that must not be shown."""
-
-    def __init__(self) -> None:
-        self._periods: dict[bytes, int] = {}
-        self._size = 0
-        self.longest = 0
-        self.hides_all = False
-
-    def __bool__(self) -> bool:
-        return self.hides_all or bool(self._periods)
-
-    @property
-    def values(self) -> tuple[bytes, ...]:
-        """What is masked: who masks somewhere else adds these there."""
-        return tuple(self._periods)
-
-    def add(self, value: bytes) -> None:
-        """Mask ``value`` from now on; each line of it, if it has several."""
-        for line in map(bytes.strip, value.splitlines()):
-            if len(line) < MIN_MASK or line in self._periods:
-                continue
-            self._size += len(line)
-            if len(self._periods) >= MAX_MASKS or self._size > MAX_MASKS_BYTES:
-                self.hides_all = True
-                return
-            self._periods[line] = _period(line)
-            self.longest = max(self.longest, len(line))
-
-    def apply(self, data: bytes) -> bytes:
-        """Return ``data`` with every byte hidden that belongs to a value; length kept.
-
-        Whether a byte is hidden depends on nothing but the values around it, so a log may be cut
-        anywhere, as long as each piece is looked at together with ``longest`` bytes on both sides.
-        """
-        if self.hides_all:
-            return data.translate(_ALL_HIDDEN)
-        hidden: bytearray | None = None
-        for value, period in self._periods.items():
-            for start, stop in _spans(data, value, period):
-                hidden = hidden or bytearray(data)
-                hidden[start:stop] = b"*" * (stop - start)
-        return data if hidden is None else bytes(hidden)
-
-    def open_tail(self, data: bytes) -> int:
-        """Return how many bytes at the end of ``data`` may be the beginning of a value."""
-        line = data[max(data.rfind(b"\n"), data.rfind(b"\r")) + 1 :]  # no value has a line's end
-        return max((_open_tail(line, value) for value in self._periods), default=0) if line else 0
-
-
-def _spans(data: bytes, value: bytes, period: int) -> Iterator[tuple[int, int]]:
-    """Yield where ``value`` is in ``data``, overlapping repetitions as one. Cost: linear."""
-    repetition = value[-period:]
-    start = data.find(value)
-    while start >= 0:
-        stop = start + len(value)
-        while data.startswith(repetition, stop):
-            stop += period
-        yield start, stop
-        start = data.find(value, stop - len(value) + 1)
-
-
-def _period(value: bytes) -> int:
-    """Return by how many bytes ``value`` must be shifted, at least, to agree with itself."""
-    borders = [0] * len(value)  # of each prefix: its longest proper prefix that also ends it
-    border = 0
-    for index in range(1, len(value)):
-        while border and value[index] != value[border]:
-            border = borders[border - 1]
-        border += value[index] == value[border]
-        borders[index] = border
-    return len(value) - border
-
-
-def _open_tail(line: bytes, value: bytes) -> int:
-    start = max(0, len(line) - len(value) + 1)
-    while (start := line.find(value[:1], start)) >= 0:
-        if value.startswith(line[start:]):
-            return len(line) - start
-        start += 1
-    return 0
 
 
 class Scanner:
@@ -230,7 +141,7 @@ class Scanner:
         return (*shown, Annotation(level="warning", message=HIDDEN, offset=self._hidden_at))
 
     def _masked(self, text: str) -> str:
-        return self.masks.apply(text.encode()).decode("utf-8", "replace")
+        return self.masks.text(text)
 
     def _end_line(self, data: bytes, start: int) -> int | None:
         """Finish the line that was begun before; return where the next begins, if it does."""
@@ -291,9 +202,9 @@ class Scanner:
         self.safe_end = self.end
         if self._line and _may_be_mask(self._line):
             self.safe_end -= len(self._line)
-        reach = self.masks.longest
-        if reach:
-            self._recent = (self._recent + data[-reach:])[-reach:]
+        # Kept also while there is nothing to mask: what is held back must not depend on the cuts.
+        self._recent = (self._recent + data[-REACH:])[-REACH:]
+        if self.masks:
             self.safe_end = min(self.safe_end, self.end - self.masks.open_tail(self._recent))
 
     def _command(self, line: bytes, offset: int) -> None:

@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
 from pathlib import Path
 
-from rota.core.workflow import EPOCH, Masks, Scanner
+from rota.core.masks import Masks
+from rota.core.workflow import EPOCH, Scanner
 
 #: What each reader holds of a log: times three for what is on its way, times all readers.
 PIECE = 64 * 1024

@@ -29,9 +29,10 @@ from rota.core.case_history import Read
 from rota.core.cases import Case, Tally, Tallying, failure_of, polished
 from rota.core.coverage import format_of, parser_of
 from rota.core.junit import JunitParser
+from rota.core.masks import Masks
 from rota.core.reports import CaseFormat, CaseReports, CoverageReports, Covered
 from rota.core.tap import TapParser
-from rota.core.workflow import Masks, parse_command
+from rota.core.workflow import parse_command
 from rota.core.xml_reading import ReportError
 from rota.ports.reports import Reading, ReportsFound, ReportsWanted
 

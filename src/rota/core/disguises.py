@@ -1,0 +1,201 @@
+"""Disguises: in what other forms a value that must not be shown may be printed.
+
+Programs print what they are given in forms of their own: percent signs in URLs, backslashes in
+JSON, base64 and hex in headers and dumps, colours and line ends in the middle. Each form comes to a
+text of letters and digits alone, its canon: whatever stands between these is looked over when it is
+searched for, whatever else may stand for one of them is taken for it (:mod:`rota.core.mask_net`).
+
+A value too short for that, or with too few letters and digits, is only looked for as it is written,
+each character also encoded.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+#: Shorter canons stand in ordinary text by chance. Of digits alone more are needed: times are digits.
+MIN_CANON, MIN_DIGITS = 8, 12
+#: Shorter values are not searched for at all.
+MIN_EXACT = 3
+#: A long canon is searched for in pieces, so that none reaches far.
+PIECE, LONG_PIECE = 64, 512
+#: From this size on, only the forms that programs give to whole files: base64, hex, line by line.
+LONG = 512
+#: Lines of a value of several that are no part of a secret: PEM's armour.
+_ARMOUR = re.compile(rb"-----(BEGIN|END) [A-Z0-9 ]{1,40}-----|[\s{}\[\](),;:'\"]*")
+
+
+class Form(msgspec.Struct, frozen=True):
+    """One form, or a piece of it.
+
+    ``canon`` are its letters and digits, small. ``exact`` is how it is written where nothing is
+    encoded. ``kind`` says what may stand in it; ``before`` and ``after`` are what is
+    of it on each side and does not count; in ``border`` are those that tell something of it and depend on what is
+    beside it.
+    """
+
+    canon: str
+    exact: bytes
+    kind: str  # text: encoded in any way; plain: with anything between; dump: with offsets between
+    before: bytes = b""
+    after: bytes = b""
+    border: bool = False
+
+
+def lines_of(value: bytes) -> Iterator[bytes]:
+    """Yield the lines of a value that are secret on their own, without what surrounds them."""
+    lines = [line.strip() for line in value.splitlines()]
+    if len(lines) == 1:
+        yield lines[0]
+        return
+    for line in lines:
+        if not _ARMOUR.fullmatch(line):
+            yield line
+
+
+def canonical(text: str) -> list[tuple[str, int]]:
+    """Return the characters of a text that count, small, with the places where they stand."""
+    return [
+        (_small(ch), at)
+        for at, ch in enumerate(text)
+        if (ch.isascii() and ch.isalnum()) or ch > "\x7f"
+    ]
+
+
+def is_canonical(value: bytes) -> bool:
+    """Whether a value has letters and digits enough to be searched for by these alone."""
+    canon = "".join(ch for ch, _ in canonical(_text(value)))
+    least = MIN_DIGITS if canon.isdigit() else MIN_CANON
+    return len(canon) >= least and len(set(canon)) > 2
+
+
+def forms(value: bytes) -> Iterator[Form]:
+    """Yield all forms in which a value is searched for by its canon."""
+    for line in lines_of(value):
+        if is_canonical(line):
+            yield from _pieces(line, "text")
+            if len(line) <= LONG:
+                yield from _pieces(_reversed(line), "plain")
+                for text in _otherwise_encoded(line):
+                    yield from _pieces(text, "plain")
+    bare = value.strip(b"\r\n")
+    is_short = len(bare) <= LONG
+    for text in _base64s(bare):
+        yield from _pieces(text, "text" if is_short else "plain", border=True)
+    yield from _pieces(bare.hex().encode(), "dump")
+    # Where a dump's line ends within the first bytes, the others are found without them.
+    yield from _pieces(bare[2:].hex().encode(), "dump")
+    if not is_short:
+        return
+    for text in _base64s(bare):
+        for twice in _base64s(text):
+            yield from _pieces(twice, "plain", border=True)
+    for text in _base32s(bare):
+        yield from _pieces(text, "plain", border=True)
+    for swapped in _swapped(bare):
+        yield from _pieces(swapped, "dump")
+    yield from _pieces("".join(map(str, bare)).encode(), "dump")
+    yield from _pieces("".join(f"{byte:03o}" for byte in bare).encode(), "dump")
+
+
+def exacts(value: bytes) -> Iterator[bytes]:
+    """Yield what is searched for as it is written: lines of a value that have too short a canon."""
+    for line in lines_of(value):
+        if not is_canonical(line):
+            yield line
+            for text in (*_base64s(line), line.hex().encode(), line.hex().upper().encode()):
+                if len(text) >= 5 and not is_canonical(text):
+                    yield text
+
+
+def _pieces(text: bytes, kind: str, *, border: bool = False) -> Iterator[Form]:
+    written = _text(text)
+    found = canonical(written)
+    canon = "".join(ch for ch, _ in found)
+    least = MIN_DIGITS if canon.isdigit() else MIN_CANON
+    if len(canon) < least:
+        return
+    size = PIECE if len(text) <= 2 * LONG else LONG_PIECE
+    count = max(1, len(found) // size)
+    for index in range(count):
+        first = index * size
+        last = len(found) if index == count - 1 else first + size
+        begin, end = found[first][1], found[last - 1][1] + 1
+        before = written[found[first - 1][1] + 1 if first else 0 : begin]
+        until = found[last][1] if last < len(found) else len(written)
+        yield Form(
+            canon=canon[first:last],
+            exact=_bytes(written[begin:end]),
+            kind=kind,
+            before=_bytes(before),
+            after=_bytes(written[end:until]),
+            border=border,
+        )
+
+
+def _base64s(value: bytes) -> Iterator[bytes]:
+    """Yield the parts of base64 that are the value's alone, for each of its three alignments."""
+    yield from _encoded(value, base64.b64encode, 3, 6)
+
+
+def _base32s(value: bytes) -> Iterator[bytes]:
+    yield from _encoded(value, base64.b32encode, 5, 5)
+
+
+def _encoded(value: bytes, encode: object, block: int, bits: int) -> Iterator[bytes]:
+    assert callable(encode)
+    for shift in range(block):
+        text: bytes = encode(bytes(shift) + value)
+        first = -(-shift * 8 // bits)
+        yield text[first : (shift + len(value)) * 8 // bits]
+
+
+def _swapped(value: bytes) -> Iterator[bytes]:
+    """Yield how dumps of words show it, two bytes turned round, for both alignments."""
+    for start in (0, 1):
+        rest = value[start : len(value) - (len(value) - start) % 2]
+        pairs = (rest[i : i + 2][::-1].hex() for i in range(0, len(rest), 2))
+        yield "".join(pairs).encode()
+
+
+def _otherwise_encoded(value: bytes) -> Iterator[bytes]:
+    """Yield a text that is not ASCII alone in encodings in which it is other bytes."""
+    text = _text(value)
+    if text.isascii():
+        return
+    for encoding in ("latin-1", "utf-16-le", "utf-16-be"):
+        with contextlib.suppress(UnicodeError):
+            yield text.encode(encoding)
+
+
+def _reversed(value: bytes) -> bytes:
+    return _bytes(_text(value)[::-1])
+
+
+def _small(ch: str) -> str:
+    small = ch.lower()
+    return small if len(small) == 1 else ch
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def all_forms(values: Iterable[bytes]) -> list[Form]:
+    """Return the forms of all values, each once."""
+    return list(dict.fromkeys(form for value in values for form in forms(value)))
+
+
+def all_exacts(values: Iterable[bytes]) -> list[bytes]:
+    """Return what is searched for as it is written of all values, each once."""
+    found = dict.fromkeys(text for value in values for text in exacts(value))
+    return [text for text in found if len(text) >= MIN_EXACT]
