@@ -5,4 +5,9 @@ from hypothesis import settings
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-pytest_plugins = ["tests.harness.agent", "tests.harness.engine", "tests.harness.engines"]
+pytest_plugins = [
+    "tests.harness.agent",
+    "tests.harness.bucket",
+    "tests.harness.engine",
+    "tests.harness.engines",
+]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import random
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.harness.bucket import Buckets
 from tests.harness.engine import forget_stream
 
+from rota.adapters.blob_bucket import BucketBlobs, Keys, Place
+from rota.adapters.blob_files import FileBlobs
 from rota.adapters.memory import MemoryBlobs
 from rota.adapters.nats import NatsBlobs
 from rota.errors import NotFoundError
@@ -24,10 +28,20 @@ if TYPE_CHECKING:
 NAME = "0123456789abcdef/dist/rota 1.0 (ä).tar.gz"
 
 
-@pytest.fixture(params=["memory", pytest.param("nats", marks=pytest.mark.nats)])
-async def blobs(request: pytest.FixtureRequest, client: Client) -> Blobs:
+async def keys() -> Keys:
+    return Keys(id="key-id", secret="the-key")
+
+
+@pytest.fixture(params=["memory", "files", "bucket", pytest.param("nats", marks=pytest.mark.nats)])
+async def blobs(
+    request: pytest.FixtureRequest, client: Client, buckets: Buckets, tmp_path: Path
+) -> Blobs:
     if request.param == "memory":
         return MemoryBlobs()
+    if request.param == "files":
+        return FileBlobs(tmp_path / "blobs")
+    if request.param == "bucket":
+        return BucketBlobs(Place(bucket=buckets.make(), endpoint=buckets.endpoint), keys)
     await forget_stream(client, "BLOB")
     nats = NatsBlobs(client)
     await nats.open()

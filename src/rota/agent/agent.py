@@ -54,6 +54,7 @@ from rota.service.contact import Contact
 from rota.service.context import Myself, Service
 from rota.service.reactions import events_for
 from rota.service.secrets import StoreSecrets
+from rota.service.stores import Stores
 from rota.service.waiting import Waits
 from rota.service.world import World
 
@@ -149,12 +150,20 @@ async def run_agent(
         )
         loop.on_entry.append(mover.folded)
         loop.before_trim.append(mover.forget)
+        stores = Stores(
+            ports.blobs,
+            ports.own_blobs,
+            ports.blob_stores,
+            settings=lambda: world.definitions.settings,
+            is_alone=lambda: len(world.cluster.picture.agents) <= 1,
+            read_secret=lambda name: _secret(service, name),
+        )
         service = Service(
             me=me,
             world=world,
             journal=ports.journal,
             logs=ports.logs,
-            blobs=ports.blobs,
+            blobs=stores,
             store=ports.store,
             clock=ports.clock,
             attempts=runner,
@@ -232,6 +241,7 @@ async def run_agent(
         )
         runner.leases = members.leases
         group.create_task(historian.run(), name="historian")
+        group.create_task(stores.run(), name="stores")
         group.create_task(workspaces.run(), name="workspaces")
         group.create_task(service.waits.run(), name="waits")
         await follower.follow(await ports.store.head())
@@ -271,6 +281,12 @@ async def run_agent(
         finally:
             members.is_over = True
             await _leave(me, ports, historian, members.leadership)
+
+
+async def _secret(service: Service, name: str) -> bytes:
+    if service.secrets is None:
+        raise UnavailableError("this agent reads no secrets")
+    return await service.secrets.read(name)
 
 
 def _stages(service: Service, ports: Ports, giving: SecretStage | None) -> tuple[Stage, ...]:

@@ -78,7 +78,7 @@ class Members:
             world=world,
             index=ports.index,
             logs=ports.logs,
-            blobs=ports.blobs,
+            blobs=service.blobs,
             clock=ports.clock,
             record=self._record_swept,
         )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from rota.agent.mover import FetchFrom, nobody_to_fetch_from
 from rota.core.settings import Settings
-from rota.ports.blobs import Blobs
+from rota.ports.blobs import Blobs, Make, Named
 from rota.ports.caches import Caches
 from rota.ports.case_index import CaseIndex
 from rota.ports.checkout import Checkout
@@ -54,6 +54,10 @@ class Ports:
     """Gives the engine the limits that the settings say; called by the leader."""
     fetch: FetchFrom = nobody_to_fetch_from
     """Brings both branches of the store from another agent."""
+    own_blobs: Named | None = None
+    """Files in this agent's folder, for artifacts while it is alone; ``None``: the engine's."""
+    blob_stores: Mapping[str, Make] = dataclasses.field(default_factory=dict)
+    """What else the settings may choose for artifacts, by the name they choose it by."""
     forges: Forges | None = None
     """Told of builds that came from them; ``None`` for an agent that speaks to nobody."""
     clouds: Providers | None = None

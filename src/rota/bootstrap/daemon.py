@@ -17,6 +17,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 import rota
+from rota.adapters.blob_files import FileBlobs
 from rota.adapters.cache_files import CacheFiles
 from rota.adapters.clocks import SystemClock
 from rota.adapters.clouds import LibcloudProviders
@@ -52,6 +53,7 @@ from rota.agent.health import run_health
 from rota.agent.joining import SNAPSHOT, fetch_snapshot, write_known
 from rota.agent.ports import Ports
 from rota.agent.timeline import SURE_S, has_parted
+from rota.bootstrap.blobs import BLOB_STORES
 from rota.bootstrap.executors import Executors
 from rota.bootstrap.machine import labels_of, log_bytes
 from rota.bootstrap.member import Member
@@ -272,6 +274,9 @@ class Daemon:
             configure=keep_logs,
             fetch=fetch,
             blobs=blobs,
+            # On a bus the engine's disks are other machines'.
+            own_blobs=FileBlobs(data / "artifacts") if isinstance(engine, Engine) else None,
+            blob_stores=BLOB_STORES,
             store=store,
             index=index,
             executor=Executors(ProcessExecutor(confiner=self._confiner), contained),

@@ -43,6 +43,22 @@ class Artifacts(msgspec.Struct, frozen=True):
 
     max_age_s: float = 90 * DAY_S  # max_age: what a build left is removed so long after its end
     max_bytes: int = 50 * 1024**3  # max_bytes: beyond this what the oldest builds left is
+    store: str = ""  # store: engine, files or bucket; else the engine, and while there is one agent its files
+    path: str = ""  # path: of files, a folder that all agents share
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """A bucket of S3, or of what speaks its protocol: ``[bucket]``.
+
+    Without ``key`` and ``secret`` an agent's environment is asked, then its machine's role.
+    """
+
+    name: str = ""
+    endpoint: str = ""  # endpoint: where it is; Amazon if empty
+    region: str = ""
+    prefix: str = "rota/"  # prefix: what the names of all our objects begin with
+    key: str = ""  # key: the id of the access key
+    secret: str = ""  # secret: the name of the secret that holds the key itself
 
 
 class Caches(msgspec.Struct, frozen=True):
@@ -118,6 +134,7 @@ class Settings(msgspec.Struct, frozen=True):
     voters: int = 3  # how many agents run one of the engine's servers, if there are so many
     logs: Logs = Logs()
     artifacts: Artifacts = Artifacts()
+    bucket: Bucket = Bucket()
     caches: Caches = Caches()
     builds: Builds = Builds()
     workspaces: Workspaces = Workspaces()
@@ -146,9 +163,27 @@ def parse_settings(text: str, path: str = "settings.toml") -> tuple[Settings, tu
     source = Source(path, tuple(line.removesuffix("\r") for line in text.split("\n")))
     document, faults = read_document(source)
     problems = list(faults)
-    values = fields.read_table(document.table, Spot(document, problems), _SETTINGS)
+    spot = Spot(document, problems)
+    values = fields.read_table(document.table, spot, _SETTINGS)
+    _check_store(Settings(**values), spot)
     ordered = sorted(problems, key=lambda it: (it.line, it.column, it.message))
     return Settings(**values), tuple(ordered)
+
+
+def _check_store(settings: Settings, spot: Spot) -> None:
+    """Report a store of artifacts without what it needs."""
+    here = spot.at("artifacts").at("store")
+    if settings.artifacts.store == "files" and not settings.artifacts.path:
+        here.fault(
+            "artifacts.store is files, and not where", 'path = "/mnt/shared": all agents see it'
+        )
+    if settings.artifacts.store == "bucket" and not settings.bucket.name:
+        here.fault("artifacts.store is bucket, and not which", '[bucket] with name = "…"')
+    if bool(settings.bucket.key) != bool(settings.bucket.secret):
+        what = "key" if settings.bucket.key else "secret"
+        spot.at("bucket").at(what).fault(
+            f"bucket.{what} says nothing alone", "key is the id, secret the name of a secret"
+        )
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -241,6 +276,15 @@ def _file(value: Any, spot: Spot) -> str:
     return path
 
 
+def _bucket_name(value: Any, spot: Spot) -> str:
+    name = fields.text(value, spot)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", name):
+        raise FieldError(
+            f"is no bucket's name: {fields.printed_value(name)}", "such as ci-artifacts"
+        )
+    return name
+
+
 def _host_fault(host: str) -> str | None:
     return None if re.fullmatch(r"[a-z0-9.:\[\]-]+", host) else "is no host, such as git.example"
 
@@ -253,6 +297,8 @@ _FORGE = {
     "statuses": Field("statuses", fields.boolean, "statuses = false"),
 }
 
+STORES = ("engine", "files", "bucket")
+
 _LOGS = {
     "max_age": Field("max_age_s", fields.duration(1, 3650 * DAY_S), 'max_age = "30d"'),
     "max_bytes": Field("max_bytes", fields.size(1 << 20, 1 << 60), 'max_bytes = "20G"'),
@@ -261,6 +307,17 @@ _LOGS = {
 _ARTIFACTS = {
     "max_age": Field("max_age_s", fields.duration(1, 3650 * DAY_S), 'max_age = "90d"'),
     "max_bytes": Field("max_bytes", fields.size(1 << 20, 1 << 60), 'max_bytes = "50G"'),
+    "store": Field("store", fields.one_of(STORES), 'store = "bucket"'),
+    "path": Field("path", _file, 'path = "/mnt/shared/artifacts"'),
+}
+
+_BUCKET = {
+    "name": Field("name", _bucket_name, 'name = "ci-artifacts"'),
+    "endpoint": Field("endpoint", _base, 'endpoint = "https://minio.example:9000"'),
+    "region": Field("region", fields.text, 'region = "eu-central-1"'),
+    "prefix": Field("prefix", fields.text, 'prefix = "rota/"'),
+    "key": Field("key", fields.text, 'key = "AKIA…"'),
+    "secret": Field("secret", fields.text, 'secret = "bucket-key", the name of a secret'),
 }
 
 _CACHES = {
@@ -322,6 +379,7 @@ _SETTINGS = {
     "artifacts": Field(
         "artifacts", fields.table(_ARTIFACTS, Artifacts), '[artifacts] with max_age = "90d"'
     ),
+    "bucket": Field("bucket", fields.table(_BUCKET, Bucket), '[bucket] with name = "artifacts"'),
     "caches": Field("caches", fields.table(_CACHES, Caches), '[caches] with max_bytes = "10G"'),
     "builds": Field(
         "builds", fields.table(_BUILDS, Builds), "[builds] with keep_failed_workspaces = 5"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Protocol
 
 import msgspec
+
+from rota.core.settings import Settings
 
 
 class Blob(msgspec.Struct, frozen=True):
@@ -59,3 +61,17 @@ class Blobs(Protocol):
             UnavailableError: the engine does not answer; some may have been forgotten.
         """
         ...
+
+
+class Named(Blobs, Protocol):
+    """Blobs that can be listed."""
+
+    async def names(self) -> list[str]:
+        """Return the names of all that is stored."""
+        ...
+
+
+ReadSecret = Callable[[str], Awaitable[bytes]]
+"""Returns the value of a secret of the cluster; see :meth:`rota.ports.secrets.Secrets.read`."""
+Make = Callable[[Settings, ReadSecret], Blobs | None]
+"""Returns the store that the settings describe; ``None`` if they describe none."""
