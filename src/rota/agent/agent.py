@@ -15,7 +15,7 @@ from pathlib import Path
 from rota.agent.adopter import Adopter
 from rota.agent.caching import Caching
 from rota.agent.clouds import Clouds
-from rota.agent.contained import Contained
+from rota.agent.contained import Contained, swept
 from rota.agent.definitions import Follower
 from rota.agent.duties import Duty
 from rota.agent.group import ended_group
@@ -255,6 +255,9 @@ async def run_agent(
             await reactor.begin()
             await announce(me, world, ports)
             loop.go_live()
+            if ports.containers is not None:
+                sweep = swept(ports.containers, lambda: runner.active.values())
+                group.create_task(sweep, name="sweep containers")
             if giving is not None:
                 giving.sweep(
                     [it.build for it in runner.active.values()],
@@ -313,7 +316,13 @@ def _contained(service: Service, ports: Ports) -> tuple[Stage, ...]:
     if ports.containers is None:
         return ()
     world, secrets = service.world, service.secrets
-    return (Contained(ports.containers, lambda: world.definitions.settings, secrets=secrets),)
+    contained = Contained(
+        ports.containers,
+        lambda: world.definitions.settings,
+        data=service.me.data,
+        secrets=secrets,
+    )
+    return (contained,)
 
 
 def _caching(service: Service, ports: Ports) -> tuple[Stage, ...]:

@@ -24,13 +24,13 @@ from rota.errors import ExecutionError
 
 
 def check_bounds(spec: Spec, bounds: Bounds) -> None:
-    """Refuse a plain build what the settings do not allow.
+    """Refuse a build what the settings do not allow.
 
     Raises:
         ExecutionError: it names all of it.
     """
     faults = [*trespasses(spec, bounds)]
-    if (fault := plain_fault(spec.network)) is not None:
+    if (fault := plain_fault(spec)) is not None:
         faults.append(fault)
     if faults:
         raise ExecutionError(

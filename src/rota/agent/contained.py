@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
 
+import rota
 from rota.agent.stages import Ending, Left, Underway
 from rota.core.build import Annotation, Build
+from rota.core.confinement import BUILDS_DOOR
 from rota.core.container import Image
 from rota.core.settings import Settings
 from rota.core.template import TemplateError, fill
@@ -20,6 +23,13 @@ from rota.errors import ExecutionError, RotaError
 from rota.ports.containers import Containers, Login, Prepared
 from rota.ports.executor import Container, Mount, Task
 from rota.ports.secrets import Secrets
+
+
+class Active(Protocol):
+    """An attempt that runs here."""
+
+    build: Build
+
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +41,14 @@ AFTER_S = 120.0
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Of the agent's user, which means nothing in an image.
 _OF_THE_AGENT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL")
+_COMMAND = """#!/usr/bin/env python3
+import sys
+
+sys.path.insert(0, {source!r})
+from rota.__main__ import main
+
+sys.exit(main())
+"""
 _ROOT = ("", "0", "root")
 
 
@@ -41,7 +59,7 @@ class Contained:
         containers: The engine of this machine.
         settings: Returns what the cluster allows.
         secrets: Have registries' logins; ``None`` where there are no secrets.
-        reach: What of the agent a container sees, so that a script can call it.
+        data: The agent's data folder.
     """
 
     def __init__(
@@ -50,12 +68,12 @@ class Contained:
         settings: Callable[[], Settings],
         *,
         secrets: Secrets | None = None,
-        reach: tuple[Mount, ...] = (),
+        data: Path,
     ) -> None:
         self._containers = containers
         self._settings = settings
         self._secrets = secrets
-        self._reach = reach
+        self._reach = Reach(data)
 
     def concerns(self, build: Build) -> bool:
         """Whether its header names an image."""
@@ -77,11 +95,20 @@ class Contained:
                 if (found := await self._login(service.auth, under.build)) is not None
             }
             await self._containers.serve(
-                attempt, under.build.spec.services, logins=logins, say=under.say
+                attempt,
+                under.build.spec.services,
+                logins=logins,
+                say=under.say,
+                internal=self._settings().isolation.network == "none",
             )
-        note = under.home / NOTE
-        await asyncio.to_thread(note.write_bytes, msgspec.json.encode(prepared))
+        await asyncio.to_thread(self._note, under.home, prepared)
         return self._contained(under.build, task, prepared)
+
+    def _note(self, home: Path, prepared: Prepared) -> None:
+        (home / NOTE).write_bytes(msgspec.json.encode(prepared))
+        if prepared.user:
+            (home / "home").mkdir(exist_ok=True)
+        self._reach.lay()
 
     async def resume(self, under: Underway, task: Task) -> Task:
         """Return the task as it runs: what comes after the script runs in the same image."""
@@ -113,9 +140,11 @@ class Contained:
 
     def _contained(self, build: Build, task: Task, prepared: Prepared) -> Task:
         wanted, spec = filled(build), build.spec
+        bounds = self._settings().isolation
         user = spec.user or prepared.user
         attempt = _attempt(build)
-        network = {"": "bridge", "private": "bridge"}.get(spec.network, spec.network)
+        asked = spec.network or ("none" if bounds.network == "none" else "private")
+        network = "bridge" if asked == "private" else asked
         container = Container(
             image=prepared.id,
             called=prepared.called,
@@ -123,8 +152,8 @@ class Contained:
             network=self._containers.network(attempt) if spec.services else network,
             aliases=("build",),
             user=user,
-            resources=spec.resources,
-            mounts=(*self._reach, *(_mount(it) for it in wanted.mounts)),
+            resources=spec.resources.under(bounds.resources),
+            mounts=(*self._reach.mounts(task), *(_mount(it) for it in wanted.mounts)),
             tmpfs=wanted.tmpfs,
             shm_bytes=wanted.shm_bytes,
             entrypoint=prepared.entrypoint if wanted.entrypoint else (),
@@ -132,7 +161,8 @@ class Contained:
             no_new_privs=spec.isolation.no_new_privs is not False and not wanted.privileged,
             privileged=wanted.privileged,
         )
-        return replace(task, container=container, env=environment(build, task, prepared, user))
+        env = environment(build, task, prepared, user)
+        return replace(task, container=container, env=self._reach.told(env))
 
     async def _login(self, name: str, build: Build) -> Login | None:
         if not name:
@@ -140,6 +170,47 @@ class Contained:
         if self._secrets is None:
             raise ExecutionError(f"the secret {name} cannot be read here: there are no secrets")
         return parse_login(name, await self._secrets.read(name, build=build))
+
+
+class Reach:
+    """How a script in a container calls the agent: `rota`, and where the agent listens.
+
+    The command line needs Python and nothing else: where an image has it, `rota` works.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self._bin = data / "containers" / "bin"
+        self._door = data / BUILDS_DOOR
+        self._package = Path(rota.__file__).parent
+
+    def lay(self) -> None:
+        """Write the command, unless it is there.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        path = self._bin / "rota"
+        text = _COMMAND.format(source=str(self._package.parent))
+        if not path.exists() or path.read_text() != text:
+            self._bin.mkdir(parents=True, exist_ok=True)
+            aside = path.with_name("rota.new")
+            aside.write_text(text)
+            aside.chmod(0o755)
+            aside.rename(path)
+
+    def mounts(self, task: Task) -> tuple[Mount, ...]:
+        """Return what a container sees of the agent; the folder of its door survives its restarts."""
+        if not task.env.get("ROTA_SOCKET"):
+            return ()
+        seen = (self._bin, self._package, self._door)
+        return tuple(Mount(source=it, target=str(it), writable=False) for it in seen)
+
+    def told(self, env: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables by which both are found."""
+        if not env.get("ROTA_SOCKET"):
+            return dict(env)
+        told = {**env, "ROTA_SOCKET": str(self._door / Path(env["ROTA_SOCKET"]).name)}
+        return {**told, "PATH": f"{self._bin}:{env['PATH']}"}
 
 
 def _attempt(build: Build) -> str:
@@ -165,8 +236,7 @@ def environment(build: Build, task: Task, prepared: Prepared, user: str) -> Mapp
     env = {name: value for name, value in task.env.items() if name not in _OF_THE_AGENT}
     if "LANG" in prepared.env and "LANG" not in build.spec.env:
         env.pop("LANG", None)
-    own = task.env.get("PATH", "").partition(":")[0]
-    env["PATH"] = ":".join(filter(None, [own, prepared.env.get("PATH", PATH)]))
+    env["PATH"] = prepared.env.get("PATH", PATH)
     if any(mount.target.startswith("~/") for mount in task.mounts):
         at_root = "/root" if user.partition(":")[0] in _ROOT else str(task.home / "home")
         env["HOME"] = prepared.env.get("HOME") or at_root
@@ -224,3 +294,18 @@ def _mount(text: str) -> Mount:
     if target in ("ro", "rw") and not mode:
         target, mode = "", target
     return Mount(source=Path(source), target=target or source, writable=mode != "ro")
+
+
+async def swept(containers: Containers, running: Callable[[], Iterable[Active]]) -> None:
+    """Remove what former attempts left at the engine, but for those that are ``running``; never raises."""
+
+    def is_alive(attempt: str) -> bool:
+        return attempt in {_attempt(each.build) for each in running()}
+
+    try:
+        count = await containers.sweep(is_alive)
+    except RotaError as error:
+        logger.warning("containers of former builds could not be looked for: %s", error.message)
+        return
+    if count:
+        logger.warning("removed %d containers and networks that former builds left", count)

@@ -145,6 +145,8 @@ class SecretStage:
 
 def _reader(build: Build, task: Task) -> str:
     """Return the user of the machine that an attempt's files are for; empty for the agent's own."""
+    if build.spec.container is not None:
+        return ""  # its user is none of the machine's
     words = task.confinement.user if task.confinement is not None else build.spec.user
     return words.partition(":")[0]
 

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from rota.core.job import Spec
-from rota.core.resources import Network, Resources
+from rota.core.resources import Resources
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -47,10 +47,12 @@ BUILDS_DOOR = "run"
 
 
 def confinement_of(spec: Spec, bounds: Bounds) -> Confinement | None:
-    """Return what a plain build is kept to; ``None`` if to nothing.
+    """Return what a plain build is kept to; ``None`` if to nothing, or if it runs in a container.
 
     What the settings do not allow is not looked at: see :func:`trespasses`.
     """
+    if spec.container is not None:
+        return None
     asked = spec.isolation
     found = Confinement(
         resources=spec.resources.under(bounds.resources),
@@ -63,7 +65,10 @@ def confinement_of(spec: Spec, bounds: Bounds) -> Confinement | None:
 
 
 def trespasses(spec: Spec, bounds: Bounds) -> Iterator[str]:
-    """Yield what a plain build asks for and may not have, in words."""
+    """Yield what a build asks for and may not have, in words.
+
+    Who it is in a container is no user of the machine.
+    """
     most, asked = bounds.resources, spec.resources
     if most.cpus and asked.cpus > most.cpus:
         yield f"it asks for {asked.cpus:g} cpus, and may have {most.cpus:g}"
@@ -71,7 +76,7 @@ def trespasses(spec: Spec, bounds: Bounds) -> Iterator[str]:
         yield f"it asks for {asked.memory_bytes} bytes of memory, and may have {most.memory_bytes}"
     if most.pids and asked.pids > most.pids:
         yield f"it asks for {asked.pids} pids, and may have {most.pids}"
-    if bounds.user and spec.user not in ("", bounds.user, *bounds.users):
+    if bounds.user and spec.container is None and spec.user not in ("", bounds.user, *bounds.users):
         yield f"it may not run as {spec.user!r}: only as {', '.join([bounds.user, *bounds.users])}"
     if bounds.network == "none" and spec.network not in ("", "none"):
         yield f"it asks for the network {spec.network!r}, and may have none"
@@ -80,9 +85,9 @@ def trespasses(spec: Spec, bounds: Bounds) -> Iterator[str]:
             yield f"{name} is for all builds, it cannot be turned off"
 
 
-def plain_fault(network: Network) -> str | None:
-    """Say why a plain build cannot have such a network; ``None`` if it can."""
-    if network == "private":
+def plain_fault(spec: Spec) -> str | None:
+    """Say why a plain build cannot have the network it asks for; ``None`` if it can."""
+    if spec.network == "private" and spec.container is None:
         return "only a container has a private network: a plain build has the host's, or none"
     return None
 
@@ -100,7 +105,12 @@ ABILITIES = {
 
 
 def abilities_for(spec: Spec) -> tuple[str, ...]:
-    """Return the labels of agents that can do what a plain build's own header asks for."""
+    """Return the labels of agents that can do what a plain build's own header asks for.
+
+    In a container the engine does all of it.
+    """
+    if spec.container is not None:
+        return ()
     asked = {
         "cpus": bool(spec.resources.cpus),
         "memory": bool(spec.resources.memory_bytes),

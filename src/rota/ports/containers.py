@@ -57,8 +57,11 @@ class Containers(Protocol):
         *,
         logins: Mapping[str, Login],
         say: Say,
+        internal: bool,
     ) -> str:
         """Start services on a network of their own, wait until all are ready, and return its name.
+
+        From one that is ``internal`` the rest of the world is not reached.
 
         What an attempt of that name had before is removed first.
 

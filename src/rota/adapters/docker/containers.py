@@ -51,13 +51,14 @@ class EngineContainers:
         *,
         logins: Mapping[str, Login],
         say: Say,
+        internal: bool,
     ) -> str:
         """See :meth:`rota.ports.containers.Containers.serve`."""
         shell = await asyncio.to_thread(bring, self._folder)
         await self.clear(attempt)
         network = self.network(attempt)
         labels = self.labels(attempt)
-        body = {"Name": network, "Driver": "bridge", "Labels": labels, "CheckDuplicate": True}
+        body = {"Name": network, "Driver": "bridge", "Labels": labels, "Internal": internal}
         await self._engine.ask("POST", "networks/create", body=body)
         try:
             await self._services.start(
