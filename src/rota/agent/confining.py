@@ -15,7 +15,6 @@ from rota.core.confinement import (
     Bounds,
     Confinement,
     confinement_of,
-    plain_fault,
     trespasses,
 )
 from rota.core.job import Spec
@@ -29,13 +28,9 @@ def check_bounds(spec: Spec, bounds: Bounds) -> None:
     Raises:
         ExecutionError: it names all of it.
     """
-    faults = [*trespasses(spec, bounds)]
-    if (fault := plain_fault(spec)) is not None:
-        faults.append(fault)
+    faults = "; ".join(trespasses(spec, bounds))
     if faults:
-        raise ExecutionError(
-            "; ".join(faults), hint="[isolation] in settings.toml says what may be"
-        )
+        raise ExecutionError(faults, hint="[isolation] in settings.toml says what may be")
 
 
 def at_home(place: Place, confinement: Confinement | None) -> Place:

@@ -16,7 +16,7 @@ from rota.core.resources import Resources
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """What every plain build is kept to: ``[isolation]``."""
+    """What every plain build is kept to, and a container by resources and network: ``[isolation]``."""
 
     user: str = ""  # user: as whom builds run that name none; empty is the agent's own
     users: tuple[str, ...] = ()  # users: whom else a job may name, where `user` is given
@@ -67,7 +67,8 @@ def confinement_of(spec: Spec, bounds: Bounds) -> Confinement | None:
 def trespasses(spec: Spec, bounds: Bounds) -> Iterator[str]:
     """Yield what a build asks for and may not have, in words.
 
-    Who it is in a container is no user of the machine.
+    A container is bounded as well, but for who runs in it, and for its temporary folders: these are
+    none of the machine's.
     """
     most, asked = bounds.resources, spec.resources
     if most.cpus and asked.cpus > most.cpus:
@@ -76,20 +77,20 @@ def trespasses(spec: Spec, bounds: Bounds) -> Iterator[str]:
         yield f"it asks for {asked.memory_bytes} bytes of memory, and may have {most.memory_bytes}"
     if most.pids and asked.pids > most.pids:
         yield f"it asks for {asked.pids} pids, and may have {most.pids}"
-    if bounds.user and spec.container is None and spec.user not in ("", bounds.user, *bounds.users):
-        yield f"it may not run as {spec.user!r}: only as {', '.join([bounds.user, *bounds.users])}"
     if bounds.network == "none" and spec.network not in ("", "none"):
         yield f"it asks for the network {spec.network!r}, and may have none"
-    for name in ("no_new_privs", "private_tmp"):
-        if getattr(bounds, name) and getattr(spec.isolation, name) is False:
-            yield f"{name} is for all builds, it cannot be turned off"
-
-
-def plain_fault(spec: Spec) -> str | None:
-    """Say why a plain build cannot have the network it asks for; ``None`` if it can."""
-    if spec.network == "private" and spec.container is None:
-        return "only a container has a private network: a plain build has the host's, or none"
-    return None
+    if bounds.network == "none" and spec.services:
+        yield "it has services, and may have no network to reach them by"
+    if bounds.no_new_privs and spec.isolation.no_new_privs is False:
+        yield "no_new_privs is for all builds, it cannot be turned off"
+    if spec.container is not None:
+        return
+    if spec.network == "private":
+        yield "only a container has a private network: a plain build has the host's, or none"
+    if bounds.user and spec.user not in ("", bounds.user, *bounds.users):
+        yield f"it may not run as {spec.user!r}: only as {', '.join([bounds.user, *bounds.users])}"
+    if bounds.private_tmp and spec.isolation.private_tmp is False:
+        yield "private_tmp is for all builds, it cannot be turned off"
 
 
 #: By what an agent says that it can do so; a job that asks for it asks for them by itself.
