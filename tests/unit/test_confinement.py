@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pwd
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.test_header import good, script
 
+from rota.agent.confining import at_home, check_bounds
 from rota.core.confinement import (
     ABILITIES,
     Bounds,
@@ -16,9 +19,12 @@ from rota.core.confinement import (
     trespasses,
 )
 from rota.core.container import Image, Service
+from rota.core.definitions import check_changes, check_tree
 from rota.core.job import Spec
 from rota.core.resources import Isolation, Resources
 from rota.core.settings import parse_settings
+from rota.core.surroundings import Place
+from rota.errors import ExecutionError
 
 GIB = 1 << 30
 FREE = Bounds()
@@ -105,6 +111,29 @@ def test_a_container_is_none_of_it() -> None:
     assert confinement_of(spec, TIGHT) is None
     assert abilities_for(spec) == ()
     assert list(trespasses(spec, TIGHT)) == []
+
+
+def test_a_build_that_was_asked_for_before_is_refused_as_it_begins() -> None:
+    check_bounds(Spec(user="deploy"), TIGHT)
+    with pytest.raises(ExecutionError) as caught:
+        check_bounds(Spec(user="root", resources=Resources(pids=501)), TIGHT)
+    assert str(caught.value) == (
+        "it asks for 501 pids, and may have 500; it may not run as 'root': only as build, deploy"
+    )
+    assert caught.value.hint == "[isolation] in settings.toml says what may be"
+
+
+def test_a_build_of_another_user_has_that_users_home_and_the_door_for_builds() -> None:
+    place = Place(
+        workspace="/d/w", tmp="/d/t", bin="/d/bin", user="me", home="/me", agent="a", socket="/d/s"
+    )
+    nobody = pwd.getpwnam("nobody")
+    there = at_home(place, Confinement(user="nobody"))
+    assert (there.user, there.home, there.socket) == ("nobody", nobody.pw_dir, "/d/run/s")
+    assert at_home(place, Confinement(private_tmp=True)).socket == "/d/run/s"
+    assert at_home(place, Confinement(user="no-such-user")).user == "me"
+    assert at_home(place, Confinement(network="none")) == place
+    assert at_home(place, None) == place
 
 
 LIMITS = st.builds(
@@ -205,3 +234,21 @@ resources = { cpus = 4, memory = "1G", pids = 500 }
 def test_bounds_that_are_none_are_told(line: str, fault: str) -> None:
     _, problems = parse_settings(f"[isolation]\n{line}\n")
     assert str(problems[0]).startswith(fault)
+
+
+def test_a_job_that_goes_too_far_is_refused_where_it_is_written() -> None:
+    tree = {
+        "settings.toml": b"[isolation]\nresources = { pids = 50 }\n",
+        "jobs/wide": script("resources = { pids = 51 }").encode(),
+        "jobs/fits": script("resources = { pids = 50 }").encode(),
+    }
+    _, problems = check_tree(tree)
+    assert [str(it) for it in problems] == [
+        "jobs/wide: it asks for 51 pids, and may have 50 ([isolation] in settings.toml says what may be)"
+    ]
+    changed = check_changes(
+        {"settings.toml": tree["settings.toml"]},
+        others={"jobs/wide": tree["jobs/wide"]},
+        settings=tree["settings.toml"],
+    )
+    assert changed == problems

@@ -30,6 +30,7 @@ from rota.core import fields
 from rota.core.calendar_check import ics_problems
 from rota.core.calendar_file import NAME, Use, parse_calendar
 from rota.core.calendars import Calendar, CalendarFile, resolve, tangle
+from rota.core.confinement import trespasses
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.header import calendars_of, decode_script, parse_header
 from rota.core.hook import HookFile, hook_name_fault, parse_hook
@@ -197,7 +198,7 @@ def check(
     problems += clashes(files, files)
     problems += _misnamed(files, calendar_names(files))
     problems += _tangles(files)
-    problems += _without_limits(files, _settings(files))
+    problems += _not_allowed(files, _settings(files))
     problems += _without_secrets(files, _named(files, SECRETS, ".toml", SecretFile))
     return _definitions(files, former), tuple(sorted(problems))
 
@@ -245,7 +246,7 @@ def check_changes(
     problems += _tangles(files | staying)
     if settings is not None:
         known = {SETTINGS: _parsed(SETTINGS, "", settings)}
-        problems += _without_limits(files | staying, _settings(known))
+        problems += _not_allowed(files | staying, _settings(known))
     if secrets is not None:
         among = {path: _parsed(path, "", data) for path, data in secrets.items()} | files
         problems += _without_secrets(files | staying, _named(among, SECRETS, ".toml", SecretFile))
@@ -273,7 +274,7 @@ def check_file(
     parsed = _parsed(path, "", data)
     misnamed = _misnamed({path: parsed}, calendars) if calendars is not None else []
     unset = _without_secrets({path: parsed}, secrets) if secrets is not None else []
-    limits = _without_limits({path: parsed}, settings)
+    limits = _not_allowed({path: parsed}, settings)
     return tuple(sorted([*parsed.problems, *misnamed, *limits, *unset]))
 
 
@@ -296,6 +297,19 @@ def _settings(files: Mapping[str, Parsed]) -> Settings | None:
         return Settings()
     is_good = not parsed.problems and isinstance(parsed.value, Settings)
     return parsed.value if is_good else None  # type: ignore[return-value]  # it is, if it is good
+
+
+def _not_allowed(files: Mapping[str, Parsed], settings: Settings | None) -> list[Problem]:
+    """Return a problem for each thing that a job asks for and the settings do not allow."""
+    found = _without_limits(files, settings)
+    if settings is None:
+        return found
+    for path, parsed in files.items():
+        if isinstance(parsed.value, Job):
+            hint = f"[isolation] in {SETTINGS} says what may be"
+            texts = trespasses(parsed.value.spec, settings.isolation)
+            found += [Problem(path, 0, 0, text, hint) for text in texts]
+    return found
 
 
 def _without_limits(files: Mapping[str, Parsed], settings: Settings | None) -> list[Problem]:
