@@ -123,7 +123,7 @@ def test_what_the_settings_say_is_as_far_as_a_job_may_go(agent: Daemon, tmp_path
     refused = agent.run("add", "looser", "-", stdin=script('user = "root"'))
     assert refused.returncode == 2
     assert "it may not run as 'root': only as nobody" in refused.stderr
-    assert "hint: [isolation] in settings.toml says what may be" in refused.stderr
+    assert "([isolation] in settings.toml says what may be)" in refused.stderr
 
 
 def set_to(agent: Daemon, folder: Path, bounds: str) -> None:
