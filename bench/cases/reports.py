@@ -19,7 +19,7 @@ from xml.parsers import expat
 
 from bench.case import Result, Setting
 from bench.figure import Figure
-from rota.adapters.reports import ReportReader
+from rota.adapters.reports.reader import ReportReader
 from rota.adapters.sqlite_cases import SqliteCases
 from rota.adapters.sqlite_index import SqliteIndex
 from rota.core.build import Build

@@ -28,7 +28,7 @@ from rota.adapters.memory import MemoryBlobs, MemoryJournal, MemoryLogs
 from rota.adapters.memory_secrets import MemorySafe
 from rota.adapters.memory_store import MemoryIndex, MemoryStore
 from rota.adapters.programs import SystemPrograms
-from rota.adapters.reports import ReportReader
+from rota.adapters.reports.reader import ReportReader
 from rota.adapters.scripted import Plan, ScriptedAttempt, ScriptedExecutor
 from rota.adapters.sqlite_cases import SqliteCases
 from rota.adapters.tmpfs import TmpfsFiles

@@ -40,7 +40,7 @@ from rota.adapters.peers import HttpsPeers, own_address, server_context
 from rota.adapters.process import ProcessExecutor
 from rota.adapters.process.confiner import Confiner, confiner_of
 from rota.adapters.programs import SystemPrograms
-from rota.adapters.reports import ReportReader
+from rota.adapters.reports.reader import ReportReader
 from rota.adapters.sqlite_cases import SqliteCases
 from rota.adapters.sqlite_index import SqliteIndex
 from rota.adapters.tmpfs import TmpfsFiles

@@ -28,7 +28,7 @@ from rota.adapters.memory_secrets import MemorySecrets
 from rota.adapters.memory_store import MemoryIndex, MemoryStore
 from rota.adapters.process import ProcessExecutor
 from rota.adapters.process.confiner import confiner_of
-from rota.adapters.reports import ReportReader
+from rota.adapters.reports.reader import ReportReader
 from rota.adapters.shown import MeasuredBlobs, ShownLogs
 from rota.adapters.tmpfs import TmpfsFiles
 from rota.agent.agent import run_agent as run_the_agent

@@ -95,7 +95,7 @@ class Cases:
     def settle(self) -> None:
         """Write what has come so far."""
         batch, self._batch = self._batch, []
-        masked = self._masked if self._is_to_mask(batch) else _as_it_is
+        masked = self._masks.text if self._is_to_mask(batch) else _as_it_is
         batch = [
             case if _is_plain(case) and masked is _as_it_is else polished(case, masked)
             for case in batch
@@ -111,9 +111,6 @@ class Cases:
         texts = (f"{it.suite}\0{it.name}\0{it.message}\0{it.details}\0{it.file}" for it in batch)
         data = "\0".join(texts).encode("utf-8", "replace")
         return self._masks.apply(data) != data
-
-    def _masked(self, text: str) -> str:
-        return masked_by(self._masks, text)
 
 
 def _is_plain(case: Case) -> bool:
@@ -132,11 +129,6 @@ def _is_plain(case: Case) -> bool:
 
 def _as_it_is(text: str) -> str:
     return text
-
-
-def masked_by(masks: Masks, text: str) -> str:
-    """Return a text as it may be shown."""
-    return masks.apply(text.encode("utf-8", "replace")).decode("utf-8", "replace") if text else text
 
 
 def read(wanted: ReportsWanted, out: Path) -> ReportsFound:
@@ -161,7 +153,7 @@ def read(wanted: ReportsWanted, out: Path) -> ReportsFound:
         return ReportsFound(
             tally=tally,
             coverage=covered,
-            remarks=remarks.shown(lambda text: masked_by(masks, text)),
+            remarks=remarks.shown(masks.text),
             missing=tuple(missing),
         )
 
