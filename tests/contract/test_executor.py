@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from msgspec.structs import replace
@@ -17,7 +17,8 @@ from rota.adapters.scripted import Plan, ScriptedExecutor
 from rota.core.confinement import ABILITIES, Confinement
 from rota.core.resources import Resources
 from rota.errors import ConflictError, ExecutionError
-from rota.ports.executor import Container, Executor, Task
+from rota.ports.executor import Container, Task
+from rota.ports.session import Session, Tty
 
 
 class Behaviour(NamedTuple):
@@ -54,7 +55,7 @@ class Bench:
         self._tasks: list[Task] = []
         self.executor = self._made(kind)
 
-    def _made(self, kind: str) -> Executor:
+    def _made(self, kind: str) -> Any:
         if kind == "scripted":
             return ScriptedExecutor(lambda task: self._behaviours[task.home].plan)
         if kind == "docker":
@@ -320,3 +321,54 @@ async def test_an_adopted_attempt_keeps_its_lease(bench: Bench) -> None:
     adopted = await bench.executor.adopt(task)
     assert adopted.renew(bench.executor.moment() + 0.1)
     assert (await asyncio.wait_for(adopted.wait(), 20)).expired
+
+
+# -- sessions -----------------------------------------------------------------------------------------
+
+
+def _skip_containers(bench: Bench) -> None:
+    if isinstance(bench.executor, ContainerExecutor):
+        pytest.skip("builds in containers cannot be entered yet")
+
+
+async def _all(session: Session) -> bytes:
+    said = b""
+    async with asyncio.timeout(20):
+        while (piece := await session.read()) is not None:
+            said += piece[1]
+    return said
+
+
+@pytest.mark.parametrize("tty", [None, Tty(30, 100, "xterm")])
+async def test_a_session_prints_and_ends_with_its_code(bench: Bench, tty: Tty | None) -> None:
+    _skip_containers(bench)
+    task = bench.task(FAILING)
+    session = await bench.executor.enter(task, ["sh", "-c", "printf 'oh\\n'; exit 42"], tty)
+    assert (await _all(session)).replace(b"\r", b"") == b"oh\n"
+    assert session.code == 42
+    assert await session.read() is None
+    await session.end()
+    await session.end()
+    assert session.code == 42
+
+
+async def test_a_session_is_given_input_until_there_is_no_more(bench: Bench) -> None:
+    _skip_containers(bench)
+    session = await bench.executor.enter(bench.task(READING), ["sh", "-c", "cat; exit 3"], None)
+    await session.write(b"one ")
+    await session.write(b"two")
+    await session.close_input()
+    await session.close_input()
+    assert await _all(session) == b"one two"
+    assert session.code == 3
+    await session.end()
+
+
+async def test_a_session_that_hangs_is_hung_up(bench: Bench) -> None:
+    _skip_containers(bench)
+    session = await bench.executor.enter(bench.task(READING), ["sleep", "600"], None)
+    session.resize(10, 10)
+    assert session.code is None
+    await session.end()
+    assert await session.read() is None
+    assert session.code == 129

@@ -20,6 +20,7 @@ from rota.core.confinement import ABILITIES, Confinement
 from rota.core.resources import Resources
 from rota.errors import ExecutionError
 from rota.ports.executor import Exit, Mount, Task
+from rota.ports.session import Session, Tty
 
 MIB = 1 << 20
 NOBODY = "nobody"
@@ -404,3 +405,81 @@ async def test_ones_own_user_needs_no_rights(attempts: Confined) -> None:
     own = pwd.getpwuid(os.geteuid()).pw_name
     ended, log = await attempts.ran("id -un", Confinement(user=own))
     assert (ended.code, log) == (0, f"{own}\n")
+
+
+# -- shells ----------------------------------------------------------------------------------------
+
+
+ALL = Confinement(
+    resources=Resources(pids=20),
+    user=NOBODY,
+    network="none",
+    no_new_privs=True,
+    private_tmp=True,
+)
+LOOK = (
+    "id -un; pwd; cat /proc/self/status | grep NoNewPrivs; ls /sys/class/net /proc/self/net/dev"
+    " | head -1; cat /tmp/shared file; echo written >/tmp/back; ls / >/dev/null; echo $WORD"
+)
+
+
+async def _said(session: Session) -> str:
+    said = b""
+    while (piece := await session.read()) is not None:
+        said += piece[1]
+    await session.end()
+    return said.decode().replace("\r", "")
+
+
+@pytest.mark.parametrize("tty", [None, Tty()])
+async def test_a_shell_is_confined_as_its_attempt_is(attempts: Confined, tty: Tty | None) -> None:
+    if not ROOT:
+        pytest.skip("another user is for an agent of root")
+    needs(attempts, "pids", "user", "network", "no_new_privs", "private_tmp")
+    script = "echo tmp >/tmp/shared; echo work >file; printf up; sleep 600"
+    task = attempts.confined(script, ALL, WORD="of the build")
+    running = await attempts.executor.start(task)
+    await until(lambda: b"up" in attempts.log(task))
+    look = f"{LOOK}; cat /proc/self/cgroup; cat {attempts.data}/token; wc -l </proc/net/dev"
+    session = await attempts.executor.enter(task, ["sh", "-c", look], tty)
+    said = await _said(session)
+    assert said.startswith(f"nobody\n{task.cwd}\nNoNewPrivs:\t1\n")
+    assert "tmp\nwork\n" in said
+    assert "of the build\n" in said
+    assert f"cat: {attempts.data}/token: No such file" in said
+    assert said.splitlines()[-1].strip() == "3"  # two lines of head, and the loopback
+    assert (task.home / "tmp" / "back").read_text() == "written\n"
+    (name,) = attempts.groups()
+    assert name in said  # it counts against what the attempt may have
+    assert not list(task.home.glob("shell-*"))
+    # What ends the attempt ends it, too.
+    session = await attempts.executor.enter(task, ["sleep", "601"], tty)
+    await running.terminate(0)
+    assert await _said(session) == ""
+    assert session.code in (129, 137)
+    # And afterwards, where it is kept, it is confined all the same.
+    session = await attempts.executor.enter(
+        task, ["sh", "-c", f"{LOOK}; cat /proc/self/cgroup"], tty
+    )
+    assert len(attempts.groups()) == 1
+    said = await _said(session)
+    assert said.startswith(f"nobody\n{task.cwd}\n")
+    assert ".shell-" in said
+    assert attempts.groups() == []
+
+
+async def test_a_shell_that_cannot_be_confined_says_so_and_nothing_runs(
+    attempts: Confined,
+) -> None:
+    if not ROOT:
+        pytest.skip("another user is for an agent of root")
+    needs(attempts, "user")
+    task = attempts.confined("true", Confinement(user=NOBODY))
+    (attempts.data / "bin").rmdir()  # a folder that is to be shown
+    bad = replace(task, env={**task.env, "A-B": "no name of a variable"})
+    session = await attempts.executor.enter(bad, ["touch", "ran"], None)
+    assert "rota: it could not be confined: " in await _said(session)
+    assert session.code == 126 or session.code == 2
+    assert not (task.cwd / "ran").exists()
+    with pytest.raises(ExecutionError, match="this agent cannot confine builds"):
+        await ProcessExecutor().enter(task, ["true"], None)

@@ -69,7 +69,9 @@ def test_each_example_is_a_good_command_line() -> None:
             for part in example.replace('"$(', "").replace(')"', "").split("|"):
                 words = shlex.split(part.partition(">")[0].partition("<")[0].removeprefix("eval "))
                 found = next(it for it in COMMANDS if it.name == words[1])
-                command_parser(found).parse_intermixed_args(words[2:])
+                parser = command_parser(found)
+                parse = parser.parse_args if found.has_rest else parser.parse_intermixed_args
+                parse(words[2:])
 
 
 def test_the_whole_parser_knows_all_commands_but_the_hidden() -> None:

@@ -29,12 +29,15 @@ from rota.errors import (
     StaleError,
     UnavailableError,
 )
+from rota.ports.channel import MAX_MESSAGE
 from rota.ports.credentials import Credentials
 from rota.ports.peers import MAX_ANSWER_BYTES, Peer
 
 #: One context each: 50 KB or so; more peers than these are asked rarely.
 MAX_CONTEXTS = 64
 MAX_ERROR_BYTES = 64 << 10
+#: How long a peer may take to answer that a channel is closed.
+CLOSE_S = 2.0
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -106,6 +109,33 @@ class HttpsPeers:
             ) as response:
                 return await _answer(response, who)
 
+    async def open(
+        self, peer: Peer, path: str, *, headers: Mapping[str, str] = {}, within_s: float = 10.0
+    ) -> PeerChannel:
+        """Return a channel to a peer."""
+        if not peer.url or not peer.pin:
+            raise UnavailableError(f"agent {peer.name} has no address and key for other agents")
+        who = f"agent {peer.name} at {peer.url}"
+        session = _session()  # its own: a channel is held for hours, and requests have a limit
+        try:
+            with _translated(who, within_s, UnavailableError):
+                async with asyncio.timeout(within_s):
+                    socket = await session.ws_connect(
+                        URL(peer.url.rstrip("/") + path, encoded=True),
+                        headers=headers,
+                        ssl=self._context(peer.pin),
+                        max_msg_size=MAX_MESSAGE,
+                        timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
+                    )
+                return PeerChannel(session, socket)
+        except BaseException as error:
+            await session.close()
+            if not isinstance(error.__cause__, aiohttp.WSServerHandshakeError):
+                raise
+        # An answer that is no upgrade comes without its body: asked again it says what is wrong.
+        await self.request(peer, "GET", path, headers=headers, within_s=within_s)
+        raise UnavailableError(f"{who} opens no channel")
+
     def _context(self, pin: str) -> ssl.SSLContext:
         """Return the TLS settings towards a peer; new ones once our certificate was renewed."""
         try:
@@ -122,6 +152,33 @@ class HttpsPeers:
                 del self._contexts[next(iter(self._contexts))]
         self._contexts[key] = context
         return context
+
+
+class PeerChannel:
+    """See :class:`rota.ports.channel.Channel`."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse
+    ) -> None:
+        self._session, self._socket = session, socket
+
+    async def receive(self) -> bytes | str | None:
+        """Return the next message; ``None`` once it is closed."""
+        message = await self._socket.receive()
+        is_data = message.type in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT)
+        return message.data if is_data else None
+
+    async def send(self, message: bytes | str) -> None:
+        """Send a message."""
+        if isinstance(message, bytes):
+            await self._socket.send_bytes(message)
+        else:
+            await self._socket.send_str(message)
+
+    async def close(self) -> None:
+        """Close it."""
+        await self._socket.close()
+        await self._session.close()
 
 
 class HttpsStranger:

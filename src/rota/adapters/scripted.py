@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from rota.core.build import Usage
 from rota.errors import ConflictError, ExecutionError
 from rota.ports.executor import Exit, Task
+from rota.ports.session import STDOUT, Tty
 
 _FOREVER_S = 1e6
 
@@ -133,6 +134,56 @@ class ScriptedAttempt:
         return Exit(128 + signum, signum, self._plan.usage)
 
 
+class ScriptedSession:
+    """Implements :class:`rota.ports.session.Session`: like ``cat`` if it ``echoes``."""
+
+    def __init__(self, output: bytes, code: int, tty: Tty | None, *, echoes: bool) -> None:
+        self.tty = tty
+        self._waiting: asyncio.Queue[bytes] = asyncio.Queue()
+        self._exit = code
+        self._code: int | None = None
+        self.has_ended = False
+        if output:
+            self._waiting.put_nowait(output)
+        if not echoes:
+            self._waiting.put_nowait(b"")
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, once all was read."""
+        return self._code
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """Return what was printed next."""
+        if self._code is not None:
+            return None
+        data = await self._waiting.get()
+        if data:
+            return STDOUT, data
+        if self._code is None:
+            self._code = self._exit
+        return None
+
+    async def write(self, data: bytes) -> None:
+        """Print it."""
+        self._waiting.put_nowait(data)
+
+    async def close_input(self) -> None:
+        """End it."""
+        self._waiting.put_nowait(b"")
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Keep the size for who asks."""
+        if self.tty is not None:
+            self.tty = Tty(rows, columns, self.tty.term)
+
+    async def end(self) -> None:
+        """End it, as a hang-up does."""
+        self.has_ended = True
+        if self._code is None:
+            self._code = 129
+
+
 class ScriptedExecutor:
     """Implements :class:`rota.ports.executor.Executor` in memory.
 
@@ -143,6 +194,7 @@ class ScriptedExecutor:
     def __init__(self, plan: Callable[[Task], Plan] = lambda _: Plan()) -> None:
         self._plan = plan
         self._attempts: dict[Path, ScriptedAttempt] = {}
+        self.entered: list[tuple[Task, tuple[str, ...], ScriptedSession]] = []
 
     @property
     def attempts(self) -> dict[Path, ScriptedAttempt]:
@@ -181,3 +233,16 @@ class ScriptedExecutor:
             attempt = ScriptedAttempt(task, Plan(), pid=0)
             attempt.lose()
         return attempt
+
+    async def enter(self, task: Task, argv: Sequence[str], tty: Tty | None) -> ScriptedSession:
+        """Begin what the task's plan says, as a session: one that hangs says back what it hears.
+
+        Raises:
+            ExecutionError: the plan says so.
+        """
+        plan = self._plan(task)
+        if plan.refusal:
+            raise ExecutionError(plan.refusal)
+        session = ScriptedSession(plan.output, plan.code, tty, echoes=plan.hangs)
+        self.entered.append((task, tuple(argv), session))
+        return session

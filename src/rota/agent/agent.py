@@ -18,6 +18,7 @@ from rota.agent.clouds import Clouds
 from rota.agent.contained import Contained, swept
 from rota.agent.definitions import Follower
 from rota.agent.duties import Duty
+from rota.agent.entrance import Entrance
 from rota.agent.group import ended_group
 from rota.agent.historian import Historian
 from rota.agent.identities import Identities
@@ -123,6 +124,9 @@ async def run_agent(
             clock=ports.clock,
             sources=Sources(world, ports.checkout),
         )
+        entrance = Entrance(
+            runner=runner, workspaces=workspaces, executor=ports.executor, data=me.data
+        )
         loop = Loop(
             group=group,
             name=me.name,
@@ -168,6 +172,7 @@ async def run_agent(
             clock=ports.clock,
             attempts=runner,
             workspaces=workspaces,
+            entrance=entrance,
             main=mover,
             stop=stop,
             waits=Waits(me.name, world, ports.journal, ports.clock),
@@ -243,6 +248,7 @@ async def run_agent(
         group.create_task(historian.run(), name="historian")
         group.create_task(stores.run(), name="stores")
         group.create_task(workspaces.run(), name="workspaces")
+        group.create_task(entrance.end_left(), name="end shells")
         group.create_task(service.waits.run(), name="waits")
         await follower.follow(await ports.store.head())
 

@@ -74,7 +74,8 @@ class Active:
     stopped_for: Reason | None = None
     last_growth: float = 0.0
     ending: asyncio.Task[None] | None = None  # what ends it, since it was told to stop
-    is_finalising: bool = False  # its script has ended
+    is_script_over: bool = False
+    is_finalising: bool = False  # what comes after its script is under way
     reason: Reason | None = None  # once the script has ended, and what comes after it
     remarks: tuple[Annotation, ...] = ()
     late_steps: tuple[Step, ...] = ()
@@ -264,6 +265,13 @@ class Runner:
             needs=tuple(self._refs(active.build)),
         )
 
+    def task_of(self, build: Build, home: Path) -> Task:
+        """Return the task of an attempt that has ended, as far as stages have no part in it."""
+        script = Path(build.job.rpartition("/")[2])
+        settings, needs = self.world.definitions.settings, tuple(self._refs(build))
+        task = task_for(build, home, script, self.place(home), settings, needs=needs)
+        return _with_source(task, build, build.source)
+
     async def _get_ready(self, active: Active, task: Task) -> Task | BuildFinished:
         """Bring the source code and what the stages bring; return the task, or how it ended."""
         build = active.build
@@ -339,6 +347,7 @@ class Runner:
             self._set_limits(active, adopt=adopt)
             with self._kept(active, running):
                 ended = await running.wait()
+            active.is_script_over = True
             if not active.is_finalising:
                 await running.terminate(0)
                 if active.ending is not None:

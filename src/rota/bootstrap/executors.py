@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rota.adapters.docker.executor import ContainerExecutor
+from rota.errors import ExecutionError
 from rota.ports.executor import Executor, Running, Task
+from rota.ports.session import Session, Tty
 
 
 class Executors:
@@ -33,3 +37,9 @@ class Executors:
         if self._contained.has(task.home):
             return await self._contained.adopt(task)
         return await self._plain.adopt(task)
+
+    async def enter(self, task: Task, argv: Sequence[str], tty: Tty | None) -> Session:
+        """See :meth:`rota.ports.executor.Executor.enter`."""
+        if self._contained.has(task.home):
+            raise ExecutionError("builds in containers cannot be entered yet")
+        return await self._plain.enter(task, argv, tty)

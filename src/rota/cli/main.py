@@ -113,7 +113,9 @@ def _dispatch(command: Command, words: list[str], given: dict[str, str]) -> int:
 
     parser = command_parser(command)
     try:
-        args = parser.parse_intermixed_args(words)
+        # What is another program's command is not looked into for options of ours.
+        parse = parser.parse_args if command.has_rest else parser.parse_intermixed_args
+        args = parse(words)
     except SystemExit as over:  # --help was given
         return int(over.code or 0)
     for name, value in (("at", "at"), ("data_folder", "data"), ("color", "color")):

@@ -26,7 +26,7 @@ class Arg(NamedTuple):
     fields: tuple[str, ...] = ()
     help: str = ""
     kind: str = "text"  # or int, float, flag
-    many: str = ""  # ?, * or +
+    many: str = ""  # ?, *, +, or ... for all that is left
     metavar: str = ""
     choices: tuple[str, ...] = ()
     const: str | None = None  # an option's value where it is given without one
@@ -66,6 +66,11 @@ class Command(NamedTuple):
     def summary(self) -> str:
         """What it does, in one line: its own words, or its verb's."""
         return self.help or ROUTES[self.verbs[0]].summary
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether its last argument is all the words that are left, options or not."""
+        return any(arg.many == "..." for arg in self.args)
 
     @property
     def is_hidden(self) -> bool:
@@ -1178,6 +1183,35 @@ COMMANDS: tuple[Command, ...] = (
         sets=("build.wait",),
         examples=(("rota changes web/test", "of its latest build"), ("rota changes 'web#7'", "")),
         has_json=True,
+    ),
+    Command(
+        name="shell",
+        group=_BUILDS,
+        call="shell:shell",
+        verbs=("shell",),
+        help="a shell, or a program, in the workspace of a build that runs or whose workspace is kept",
+        args=(
+            _build("shell.build"),
+            Arg(
+                ("command",),
+                help="a program and its arguments, all of them as they are; a shell by default",
+                many="...",
+                metavar="COMMAND",
+            ),
+            Arg(("--attempt",), ("shell.attempt",), kind="int", metavar="N"),
+            Arg(("--tty",), help="a terminal, though this is none", kind="flag"),
+            Arg(("--no-tty",), help="pipes, though this is a terminal", kind="flag"),
+        ),
+        more="Options stand before BUILD: what comes after it is the command. It has the script's folder\n"
+        "and environment, without its secrets. Its exit status is the command's; 3 where the\n"
+        "connection broke, and the shell with it. Enter ~ . leaves a shell that hangs.\n\n"
+        "A shell in a build that runs ends with its script. To have the workspace afterwards:\n"
+        "rota run JOB --keep-on-failure.",
+        examples=(
+            ("rota shell web/test", "a shell in the latest build"),
+            ("rota shell web/test#7 git status", ""),
+            ("rota shell web/test#7 tar c . >work.tar", "into a file or pipe there is no terminal"),
+        ),
     ),
     Command(
         name="workspaces",

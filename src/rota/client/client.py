@@ -13,6 +13,7 @@ from rota.client.connection import ANSWER_S
 from rota.client.moves import Whereabouts
 from rota.client.place import Place, find_place
 from rota.client.rest import BUILD_PATIENCE_S, FOLLOW_PATIENCE_S, PATIENCE_S, Rest
+from rota.client.shell import Shell
 from rota.errors import RotaError
 
 if TYPE_CHECKING:
@@ -158,6 +159,16 @@ class Client(Rest):
             repeat=True,
         )
         return Build(answer)
+
+    def shell(self, build: str, *, attempt: int | None = None) -> Shell:
+        """Return a connection to a build's workspace, in which nothing runs yet. Close it.
+
+        Raises:
+            NotFoundError: there is no such build, or its workspace is not kept.
+            ConflictError: it has not begun.
+            UnavailableError: no agent, or not the one that has it, could be reached.
+        """
+        return Shell(self.upgraded("shell", build=build, attempt=attempt))
 
     def build(self, name: str) -> Build:
         """Return a build by ``job#number``, a job's name (its latest build), or an id's prefix.

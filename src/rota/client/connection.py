@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from rota.client.answer import BrokenError, Headers, RefusedError, error_of
 from rota.client.place import Place
+from rota.client.websocket import Handshake
 from rota.errors import UnavailableError
 
 Body = bytes | Callable[[], Any] | None
@@ -81,6 +82,42 @@ def exchange(
                 raw = b"".join(pieces(response))
                 raise error_of(place.url, response.status, response.reason, response.headers, raw)
             yield response
+    finally:
+        connection.close()
+
+
+def upgraded(
+    place: Place,
+    target: str,
+    *,
+    headers: Mapping[str, str],
+    heard: Callable[[int, Headers], None],
+    connect_s: float = CONNECT_S,
+) -> socket.socket:
+    """Return the socket of a connection that became a WebSocket; nothing has passed on it yet.
+
+    Raises:
+        RotaError: the agent's own error; or that it was not reached, or the connection broke.
+    """
+    handshake = Handshake()
+    connection = connected(place, connect_s)
+    try:
+        with translated(place):
+            connection.sock.settimeout(ANSWER_S)
+            connection.request(
+                "GET", place.prefix + target, headers={**headers, **handshake.headers}
+            )
+            response = connection.getresponse()
+        heard(response.status, response.headers)
+        if response.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            with translated(place):
+                raw = response.read()
+            raise error_of(place.url, response.status, response.reason, response.headers, raw)
+        handshake.check(response.headers.get("Sec-WebSocket-Accept"))
+        response.close()
+        sock, connection.sock = connection.sock, None
+        assert sock is not None
+        return sock
     finally:
         connection.close()
 

@@ -8,6 +8,7 @@ any other says that it cannot know. Each request has its own connection.
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPResponse
@@ -15,7 +16,7 @@ from typing import TypeVar
 from urllib.parse import quote, urlencode
 
 from rota.client.answer import Answer, RefusedError
-from rota.client.connection import ANSWER_S, Body, exchange, pieces
+from rota.client.connection import ANSWER_S, Body, exchange, pieces, upgraded
 from rota.client.moves import Patience, Whereabouts
 from rota.client.place import Place
 from rota.client.wire import ROUTES
@@ -110,6 +111,26 @@ class Rest:
         method, target, body = written(verb, fields)
         with self._response(method, target, body, headers or {}, None) as response:
             yield response
+
+    def upgraded(self, verb: str, **fields: object) -> socket.socket:
+        """Return the socket of a WebSocket at a verb, at the first agent that opens one.
+
+        Raises:
+            RotaError: the agent's own error, or one that says that none was reached.
+        """
+        _, target, _ = written(verb, fields)
+
+        def once() -> socket.socket:
+            with _strangers(self.where):
+                return upgraded(
+                    self.where.place,
+                    target,
+                    headers=self._headers({}),
+                    heard=self.where.heard,
+                    connect_s=min(self.where.connect_s, self._answer_s),
+                )
+
+        return self.patiently(once, repeat=True)
 
     @property
     def inside(self) -> str:

@@ -493,6 +493,15 @@ ROUTES: dict[str, Route] = {
         "list the workspaces that agents keep: which, how large, until when",
         {},
     ),
+    "shell": Route(
+        "GET",
+        "/v1/builds/{build}/shell",
+        "run a program, or a shell, in a build's workspace: a WebSocket, see docs/workspaces.md",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "attempt": "which attempt's; the last by default",
+        },
+    ),
     "rm_workspace": Route(
         "DELETE",
         "/v1/builds/{build}/workspace",

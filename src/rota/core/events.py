@@ -245,6 +245,18 @@ class BuildAnswered(Fact, frozen=True, kw_only=True, tag="build.answered"):
     timed_out: bool = False
 
 
+class BuildEntered(Fact, frozen=True, kw_only=True, tag="build.entered"):
+    """``by`` opens a shell in the workspace of an attempt. Written by its agent, before it begins.
+
+    ``program`` is the first word of what they run, empty for a shell; the rest may hold anything.
+    """
+
+    build: str
+    attempt: Int
+    program: str = ""
+    tty: bool = False
+
+
 class ArtifactKept(Fact, frozen=True, kw_only=True, tag="build.artifact"):
     """A file of a build was stored, and its bytes are on disk."""
 
@@ -631,6 +643,7 @@ Known = (
     | BuildRejected
     | BuildAsked
     | BuildAnswered
+    | BuildEntered
     | ArtifactKept
     | BuildsSwept
     | AgentJoined
@@ -741,6 +754,8 @@ def key_of(event: Event) -> str:
             return "limits"
         case Emitted():
             return "custom"
+        case BuildEntered():
+            return "entered"  # what happens to the build does not depend on it
         case ScmSeen():
             return f"scm.{event.id}"
         case ScmChanged():

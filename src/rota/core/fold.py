@@ -39,6 +39,7 @@ from rota.core.events import (
     BuildAsked,
     BuildCancelled,
     BuildCheckedOut,
+    BuildEntered,
     BuildEvent,
     BuildFinished,
     BuildRejected,
@@ -408,7 +409,7 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
             keep_failure(picture.failures, seq, event)
         case StatusPosted():
             note_posted(picture.statuses, event)
-        case BuildsSwept() | Emitted() | HookCalled() | Unknown():
+        case BuildsSwept() | Emitted() | HookCalled() | BuildEntered() | Unknown():
             pass
     return NOTHING
 

@@ -99,6 +99,7 @@ class Workspaces(msgspec.Struct, frozen=True):
     max_age_s: float = Limits().age_s  # max_age: where a job's header says nothing else
     max_bytes: int = Limits().bytes  # max_bytes: beyond this the oldest go
     max_count: int = Limits().count  # max_count: beyond this the oldest go
+    shell_idle_s: float = HOUR_S  # shell_idle: a shell in which nothing stirs ends after so long
 
 
 class Queue(msgspec.Struct, frozen=True):
@@ -334,6 +335,7 @@ _WORKSPACES = {
     "max_age": Field("max_age_s", fields.duration(1, 365 * DAY_S), 'max_age = "7d"'),
     "max_bytes": Field("max_bytes", fields.size(1 << 20, 1 << 60), 'max_bytes = "20G"'),
     "max_count": Field("max_count", fields.integer(0, 1000), "max_count = 20"),
+    "shell_idle": Field("shell_idle_s", fields.duration(1, DAY_S), 'shell_idle = "1h"'),
 }
 
 _SILENCE = fields.duration(2, HOUR_S)

@@ -16,13 +16,13 @@ from aiohttp.http_exceptions import HttpProcessingError
 from msgspec.structs import replace
 
 from rota.errors import ExecutionError, InputError, InvariantError, RotaError
-from rota.http import openapi, problems, sse
+from rota.http import openapi, problems, sockets, sse
 from rota.http.access import Authenticate
 from rota.http.arguments import MAX_BODY, arguments, header_text, refuse_encoded
 from rota.http.company import Company
 from rota.ports.git_http import GitHttp
 from rota.ports.journal import Entry
-from rota.service import artifacts, builds, events, grep, hooks, jobs, logs
+from rota.service import artifacts, builds, events, grep, hooks, jobs, logs, shell
 from rota.service import messages as m
 from rota.service.context import Principal, Service
 from rota.service.etags import is_among
@@ -322,6 +322,13 @@ async def _keep(
     return _json(await artifacts.keep(service, wanted, who, _chunks(request)), 201)
 
 
+async def _shell(
+    service: Service, request: web.Request, wanted: m.ShellRequest, who: Principal
+) -> web.StreamResponse:
+    talk = await shell.shell(service, wanted, who)
+    return await sockets.talk(request, talk)
+
+
 #: Verbs whose answer has headers of its own, or is no JSON, or is not one value.
 _ANSWERS: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
     "job": _job,
@@ -332,6 +339,7 @@ _ANSWERS: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
     "events": _events,
     "artifact": _artifact,
     "keep": _keep,
+    "shell": _shell,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import msgspec
 from rota.core.build import Usage
 from rota.core.confinement import Confinement
 from rota.core.resources import Resources
+from rota.ports.session import Session, Tty
 
 
 class Mount(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,5 +155,20 @@ class Executor(Protocol):
         """Take over an attempt from its ``home``, whether it still runs or ended meanwhile.
 
         If it never started, or all trace is lost, ``wait`` returns at once with ``known=False``.
+        """
+        ...
+
+    async def enter(self, task: Task, argv: Sequence[str], tty: Tty | None) -> Session:
+        """Start a program where ``task`` runs, or where it ran: its folder, user and environment.
+
+        It is found by the task's marker, so that what ends the attempt ends it too.
+
+        Args:
+            task: Of an attempt that runs, or that has ended and whose home is still there.
+            argv: The program, looked for by the task's PATH, and its arguments.
+            tty: The terminal it is to have; ``None`` for pipes.
+
+        Raises:
+            ExecutionError: it could not be started; nothing of it runs.
         """
         ...

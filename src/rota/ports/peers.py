@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from rota.core.address import Address
+from rota.ports.channel import Channel
 
 #: What an answer may have at most: a picture with a hundred thousand live builds.
 MAX_ANSWER_BYTES = 256 << 20
@@ -47,6 +48,17 @@ class Peers(Protocol):
             body: Sent as JSON.
             headers: More headers.
             within_s: Seconds for all of it.
+
+        Raises:
+            RotaError: the same error, with message and hint, that the peer answered with.
+            UnavailableError: it cannot be reached, does not answer in time, or has another key.
+        """
+        ...
+
+    async def open(
+        self, peer: Peer, path: str, *, headers: Mapping[str, str] = {}, within_s: float = 10.0
+    ) -> Channel:
+        """Return a channel to a peer: a WebSocket at ``path``. Close it.
 
         Raises:
             RotaError: the same error, with message and hint, that the peer answered with.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from rota.core.build import Build
 from rota.core.events import Event
 from rota.core.join_token import JoinToken
 from rota.core.kept import Kept
@@ -24,6 +26,7 @@ from rota.ports.logs import Logs
 from rota.ports.peers import Peers
 from rota.ports.reports import Reports
 from rota.ports.secrets import Secrets
+from rota.ports.session import Session, Tty
 from rota.ports.store import Author, Store
 from rota.service.messages import JoinTokenView
 from rota.service.search import Searches
@@ -86,6 +89,47 @@ class Workspaces(Protocol):
 
         Raises:
             ConflictError: somebody is in it.
+        """
+        ...
+
+
+class Place(Protocol):
+    """A workspace that can be entered: of an attempt that runs here, or that is kept."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its attempt runs."""
+        ...
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its attempt has ended meanwhile, and with it all that ran in it."""
+        ...
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What the script's environment had, and that of a shell has not."""
+        ...
+
+    def inside(
+        self, argv: tuple[str, ...], tty: Tty | None
+    ) -> contextlib.AbstractAsyncContextManager[Session]:
+        """Run a program there for as long as the context is open.
+
+        Raises:
+            ExecutionError: it could not be started.
+        """
+        ...
+
+
+class Entrance(Protocol):
+    """The workspaces on this agent."""
+
+    def place(self, build: Build, attempt: int) -> Place | None:
+        """Return the workspace of an attempt; ``None`` if there is none here.
+
+        Raises:
+            ConflictError: it is being made ready.
         """
         ...
 
@@ -184,6 +228,7 @@ class Service:
     clock: Clock
     attempts: Attempts
     workspaces: Workspaces
+    entrance: Entrance
     main: Main
     stop: Callable[[], None]
     waits: Waits

@@ -1022,6 +1022,15 @@ class WorkspaceRequest(Request, frozen=True, kw_only=True):
     build: BuildArg
 
 
+class ShellRequest(Request, frozen=True, kw_only=True):
+    """A build whose workspace is to be entered."""
+
+    build: BuildArg
+    attempt: Annotated[
+        int, Meta(description="which attempt's; the last by default", ge=0, le=MAX_NUMBER)
+    ] = 0
+
+
 class WorkspaceView(msgspec.Struct, frozen=True, kw_only=True):
     """A workspace that an agent keeps. ``bytes`` is ``None`` until they were counted."""
 

@@ -498,6 +498,16 @@ VERBS: tuple[Verb, ...] = (
         reply=m.WorkspacesView,
     ),
     Verb(
+        name="shell",
+        summary="run a program, or a shell, in a build's workspace: a WebSocket, see docs/workspaces.md",
+        method="GET",
+        path="/v1/builds/{build}/shell",
+        request=m.ShellRequest,
+        reply=bytes,
+        role=Role.BUILDER,
+        stream=True,
+    ),
+    Verb(
         name="rm_workspace",
         summary="remove what is kept of a build's workspaces",
         method="DELETE",

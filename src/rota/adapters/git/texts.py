@@ -84,6 +84,7 @@ SETTINGS = """\
 # max_age = "7d"                 # a workspace that is kept goes after so long
 # max_bytes = "20G"              # on each agent; beyond this, the oldest go
 # max_count = 20                 # the same by their number
+# shell_idle = "1h"              # a shell in which nothing stirs ends after so long
 
 # [agents]
 # lost_after = "8s"              # an agent silent for so long is lost, and what it ran with it

@@ -7,12 +7,13 @@ before that has none of the build's environment, by which a build could have had
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import rota
 from rota.adapters.process.accounts import Account, account, own_account
@@ -92,7 +93,7 @@ class Confiner:
                 _hand_over(task, who)
                 self._open_ways(task)
             view = self._view(task, asked, who)
-            words = tuple(self._words(task, asked, who, view, cgroup, added))
+            words = tuple(self._words(task, asked, who, view, cgroup, added, home.confined))
         except BaseException as error:
             cgroup.remove()
             if isinstance(error, OSError):
@@ -104,6 +105,43 @@ class Confiner:
         marker, _, value = task.marker.partition("=")
         env = {**_OWN_ENV, **({marker: value} if marker else {})}
         return Launch(words, env, _sourced(task.env), cgroup)
+
+    def enter(
+        self, task: Task, asked: Confinement, added: str, *, told: Path, marks: Mapping[str, str]
+    ) -> Launch:
+        """Make what a program needs that is to run where a confined attempt runs, or ran.
+
+        Of a running one it shares the control group. Namespaces are new ones, made in the same way: the
+        temporary folder is the attempt's; where the network is cut, it has a loopback of its own.
+        Not for the event loop.
+
+        Args:
+            task: The attempt, with the program's words and environment.
+            asked: How the attempt is confined.
+            added: The variables that sh adds, and the task does not have.
+            told: A file for what goes wrong; "ok" is its last line if nothing did.
+            marks: Variables by which the program is known before it has its own.
+
+        Raises:
+            ExecutionError: it cannot be confined so; nothing is left of it.
+        """
+        who = self._account(asked.user)
+        self._check(asked, who)
+        shared = Home(task.home).group()
+        lives = bool(shared.folders) and all(map(os.path.isdir, shared.folders))
+        own = (
+            self._group(task, asked, f".{told.name}") if asked.resources and not lives else Cgroup()
+        )
+        try:
+            view = self._view(task, asked, who)
+            joined = shared if lives else own
+            words = tuple(self._words(task, asked, who, view, joined, added, told))
+        except BaseException:
+            own.remove()
+            raise
+        if who is None:
+            return Launch(words, task.env, None, own)
+        return Launch(words, {**_OWN_ENV, **marks}, _sourced(task.env), own)
 
     def sweep(self) -> None:
         """End what is left in groups of attempts that have no folder any more. Not for the event loop.
@@ -151,13 +189,13 @@ class Confiner:
                 hint="install util-linux and iproute2",
             )
 
-    def _group(self, task: Task, asked: Confinement) -> Cgroup:
+    def _group(self, task: Task, asked: Confinement, suffix: str = "") -> Cgroup:
         if self._hierarchy is None:
             limits = asked.resources
             wanted = {"cpus": limits.cpus, "memory": limits.memory_bytes, "pids": limits.pids}
             raise unlimited(name for name, value in wanted.items() if value)
         name = ".".join(task.home.relative_to(self._data / "builds").parts)
-        return self._hierarchy.make(name, asked.resources)
+        return self._hierarchy.make(name + suffix, asked.resources)
 
     def _view(self, task: Task, asked: Confinement, who: Account | None) -> View | None:
         if who is None and not asked.private_tmp:
@@ -193,9 +231,10 @@ class Confiner:
         view: View | None,
         cgroup: Cgroup,
         added: str,
+        told: Path,
     ) -> Iterator[str]:
         tools, again = self._tools, ("/bin/sh", _CONFINE)
-        yield from (*again, "begin", str(Home(task.home).confined))
+        yield from (*again, "begin", str(told))
         for folder in cgroup.folders:
             yield from ("join", folder)
         kinds = ["mount"] * (view is not None) + ["net"] * (asked.network == "none")
@@ -265,6 +304,23 @@ def _own(folder: Path, who: Account) -> None:
             status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
             if status.st_nlink == 1:
                 os.chown(name, who.uid, who.gid, dir_fd=descriptor, follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def handed(secret: bytes | None) -> Iterator[list[tuple[Any, ...]]]:
+    """Give a process something to read from descriptor 4, which is no file on any disk."""
+    if secret is None:
+        yield []
+        return
+    descriptor = os.memfd_create("environment")
+    try:
+        os.fchmod(descriptor, 0o444)
+        view = memoryview(secret)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        yield [(os.POSIX_SPAWN_DUP2, descriptor, 4)]
+    finally:
+        os.close(descriptor)
 
 
 #: Of these sh has its own, and some it does not let go.

@@ -9,23 +9,28 @@ import shutil
 import signal
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from msgspec.structs import replace
 
 from rota.adapters.process import proc
 from rota.adapters.process.attempt import Attempt, Host
 from rota.adapters.process.census import Census
 from rota.adapters.process.cgroup import NO_CGROUP
 from rota.adapters.process.command import check
-from rota.adapters.process.confiner import Confiner, Launch
+from rota.adapters.process.confiner import Confiner, Launch, handed
 from rota.adapters.process.home import Home, start_line
 from rota.adapters.process.lease import Lease, moment
 from rota.adapters.process.oom import OomCounter
 from rota.adapters.process.proc import Identity
+from rota.adapters.process.session import ProcessSession, new_marker
 from rota.core.confinement import Confinement
 from rota.errors import ExecutionError, UnavailableError
 from rota.homes.stdin import ScriptInput
 from rota.ports.executor import Task
+from rota.ports.session import Tty
 
 _SUPERVISE = str(Path(__file__).with_name("supervise.sh"))
 _TELLING = {"dash", "ash", "bash", "busybox"}
@@ -145,6 +150,28 @@ class ProcessExecutor:
         )
         return self._watch(attempt)
 
+    async def enter(self, task: Task, argv: Sequence[str], tty: Tty | None) -> ProcessSession:
+        """Start a program in the task's folder, with its environment.
+
+        Raises:
+            ExecutionError: the folder is gone, or there is no room for it. Nothing of it runs.
+        """
+        if not task.cwd.is_dir():
+            raise ExecutionError(f"the workspace {task.cwd} is not a folder, or does not exist")
+        name, _, value = (marker := new_marker()).partition("=")
+        env = {**task.env, name: value, **({"TERM": tty.term} if tty is not None else {})}
+        entering = replace(task, argv=tuple(argv), env=env)
+        launch, told = Launch(tuple(argv), env, None, NO_CGROUP), None
+        if task.confinement is not None:
+            if self._confiner is None:
+                raise ExecutionError("this agent cannot confine builds")
+            told = task.home / f"shell-{value}"
+            begin = partial(self._confiner.enter, entering, task.confinement, _added(env))
+            launch = await asyncio.to_thread(begin, told=told, marks={name: value})
+        return ProcessSession.start(
+            self._host.census, launch, cwd=task.cwd.absolute(), marker=marker, tty=tty, told=told
+        )
+
     def _watch(self, attempt: Attempt) -> Attempt:
         try:
             attempt.watch()
@@ -179,7 +206,7 @@ class ProcessExecutor:
         home, cwd = task.home.absolute(), task.cwd.absolute()
         start = start_line(self._host.boot, oom_kills)
         words = [str(home), str(cwd), self._setsid, _added(launch.env), start, *launch.words]
-        with _given(launch.secret_env) as given:
+        with handed(launch.secret_env) as given:
             return self._start(home, words, launch.env, given)
 
     def _start(
@@ -210,23 +237,6 @@ class ProcessExecutor:
 def _added(env: Mapping[str, str]) -> str:
     """Return the variables that sh adds to an environment."""
     return " ".join(name for name in _ADDED if name not in env)
-
-
-@contextlib.contextmanager
-def _given(secret: bytes | None) -> Iterator[list[_Action]]:
-    """Give a process something to read from descriptor 4, which is no file on any disk."""
-    if secret is None:
-        yield []
-        return
-    descriptor = os.memfd_create("environment")
-    try:
-        os.fchmod(descriptor, 0o444)
-        view = memoryview(secret)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        yield [(os.POSIX_SPAWN_DUP2, descriptor, 4)]
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
