@@ -103,6 +103,7 @@ def test_a_project_is_built_and_a_broken_one_is_not(
     if small.counts:
         tests = here.build(build["id"])["tests"]
         assert (tests["passed"] + tests["failed"], tests["failed"]) == small.counts, tests
+        assert small.names in json.dumps(tests["failures"]), tests
 
 
 def test_the_templates_without_a_tool_here_are_these() -> None:

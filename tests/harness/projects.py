@@ -16,6 +16,7 @@ class Small(NamedTuple):
     leaves: tuple[str, ...] = ()  # artifacts of a good build
     says: str = ""  # stands in the log of a good build
     counts: tuple[int, int] | tuple[()] = ()  # tests of the broken one: all, and those that fail
+    names: str = ""  # stands in the name of the test that fails
     edits: tuple[tuple[str, str], ...] = ()  # what a person who has no network changes in the job
     args: str = ""  # what is given as the parameter args
     needs: tuple[str, ...] = ()  # programs
@@ -135,6 +136,7 @@ CARGO = Small(
     },
     {"core/src/lib.rs": _RUST % 3},
     says="test adds ... ok",
+    names="core_::adds",
     counts=(4, 1),
     needs=("cargo",),
 )
@@ -154,6 +156,7 @@ GO = Small(
     },
     {"core/sum_test.go": _GO % ("core", 3)},
     says="--- PASS: TestAdds",
+    names="example.org/shop/core.TestAdds",
     counts=(6, 1),
     needs=("go",),
 )

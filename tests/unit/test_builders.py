@@ -391,7 +391,12 @@ def test_dotnet_ruby_and_images(tmp_path: Path) -> None:
     )
     lay(
         tmp_path,
-        {"a.sln": "", "src/a/a.csproj": project, "Dockerfile": "FROM debian AS b\nFROM x:1\n"},
+        {
+            "a.sln": "a.csproj",
+            "b.sln": "b.vcxproj",
+            "src/a/a.csproj": project,
+            "Dockerfile": "FROM debian AS b\nFROM x:1\n",
+        },
     )
     projects = found(tmp_path)
     assert list(projects) == ["dotnet", "docker"]
@@ -441,7 +446,15 @@ def test_whatever_a_file_says_it_is_a_good_job(kind: str, text: str) -> None:
 
     names = {
         *("pom.xml", "build.gradle", "build.sbt", "package.json", "Cargo.toml", "go.mod"),
-        *("uv.lock", "tox.ini", "pyproject.toml", "a.sln", "Gemfile", "CMakeLists.txt", "Makefile"),
+        *(
+            "uv.lock",
+            "tox.ini",
+            "pyproject.toml",
+            "a.csproj",
+            "Gemfile",
+            "CMakeLists.txt",
+            "Makefile",
+        ),
         *("Dockerfile", ".nvmrc", ".java-version", "rust-toolchain", "setup.py", ".ruby-version"),
     }
     project = KINDS[kind](Imagined(dict.fromkeys(names, text), "web"))

@@ -51,7 +51,7 @@ _IMAGINED: Mapping[str, Mapping[str, str]] = {
     "uv": {"uv.lock": "", "pyproject.toml": "[build-system]"},
     "tox": {"tox.ini": ""},
     "pip": {"pyproject.toml": "[build-system]", "conftest.py": ""},
-    "dotnet": {"a.sln": ""},
+    "dotnet": {"a.sln": "a.csproj"},
     "ruby": {"Gemfile": "", "Gemfile.lock": "", "Rakefile": ""},
     "cmake": {"CMakeLists.txt": ""},
     "make": {"Makefile": "check:"},

@@ -27,7 +27,7 @@ MADE = frozenset(
         *("node_modules", "bower_components", "vendor", "third_party", "target", "build", "out"),
         *("dist", "bin", "obj", "venv", "env", "site-packages", "__pycache__", "deps", "_build"),
         *("testdata", "fixtures", "examples", "example", "samples", "templates", "docs", "doc"),
-        *("test", "tests", "spec", "src", "e2e", "jobs"),
+        *("test", "tests", "spec", "src", "e2e", "jobs", "contrib"),
     }
 )
 _PASSWORD = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/@]*:[^/@]*@")

@@ -41,10 +41,17 @@ cargo nextest run --workspace --no-fail-fast --profile @profile@ --locked $args 
 cargo nextest run --workspace --no-fail-fast --profile @profile@ $args  #: nextest !lock
 # nextest runs no examples in comments.  #: nextest
 cargo test --workspace --doc $args  #: nextest library
-# cargo's own runner writes no file that others read; its lines are easily put into TAP.  #: !nextest
-tap='s/^test (.*) \.\.\. ok$/ok - \1/p; s/^test (.*) \.\.\. FAILED$/not ok - \1/p; s/^test (.*) \.\.\. ignored.*$/ok - \1 # SKIP/p'  #: !nextest
 cargo test --workspace --no-fail-fast --locked $args 2>&1 | tee tests.out || failed=$?  #: !nextest lock
 cargo test --workspace --no-fail-fast $args 2>&1 | tee tests.out || failed=$?  #: !nextest !lock
-sed -nE "$tap" tests.out >tests.tap  #: !nextest
-echo "1..$(wc -l <tests.tap)" >>tests.tap  #: !nextest
+#  #: !nextest
+# cargo's own runner writes no file that others read: its lines as TAP, each test under its crate.  #: !nextest
+awk '$1 == "Running" { crate = $NF; sub(/.*\//, "", crate); sub(/-[0-9a-f]+\)?$/, "", crate) }  #: !nextest
+  $1 == "Doc-tests" { crate = $2 }  #: !nextest
+  /^test .* \.\.\. (ok|FAILED|ignored)/ {  #: !nextest
+    word = $0; sub(/.* \.\.\. /, "", word)  #: !nextest
+    name = $0; sub(/^test /, "", name); sub(/ \.\.\. .*/, "", name)  #: !nextest
+    print (word ~ /^FAILED/ ? "not ok - " : "ok - ") crate "::" name (word ~ /^ignored/ ? " # SKIP" : "")  #: !nextest
+    n++  #: !nextest
+  }  #: !nextest
+  END { print "1.." n + 0 }' tests.out >tests.tap  #: !nextest
 exit "${failed:-0}"  #: !nextest

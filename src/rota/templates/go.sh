@@ -37,10 +37,15 @@ go vet "${packages[@]}"  #: workspace
 go build ./...  #: !workspace
 go vet ./...  #: !workspace
 
-# go test writes no file that others read; its lines are easily put into TAP.
-tap='s/^ *--- PASS: ([^ ]+).*/ok - \1/p; s/^ *--- FAIL: ([^ ]+).*/not ok - \1/p; s/^ *--- SKIP: ([^ ]+).*/ok - \1 # SKIP/p'
 go test -v -coverprofile=coverage.out $args "${packages[@]}" 2>&1 | tee tests.out || failed=$?  #: workspace
 go test -v -coverprofile=coverage.out $args ./... 2>&1 | tee tests.out || failed=$?  #: !workspace
-sed -nE "$tap" tests.out >tests.tap
-echo "1..$(wc -l <tests.tap)" >>tests.tap
+
+# go test writes no file that others read: its lines as TAP, each test under its package.
+awk '/^ *--- (PASS|FAIL|SKIP): / { word[++n] = $2; name[n] = $3; time[n] = substr($4, 2, length($4) - 2) }
+  /^(ok|FAIL)[ \t]+[^ \t]/ {
+    for (i = 1; i <= n; i++)
+      print (word[i] == "FAIL:" ? "not ok - " : "ok - ") $2 "." name[i] (word[i] == "SKIP:" ? " # SKIP" : " # time=" time[i])
+    all += n; n = 0
+  }
+  END { print "1.." all + 0 }' tests.out >tests.tap
 exit "${failed:-0}"

@@ -43,9 +43,6 @@ pnpm install --frozen-lockfile  #: pnpm
 npm install --no-audit --no-fund --prefix "$TMPDIR/reporter" jest-junit@16  #: jest !jest_junit
 echo "::endgroup::"
 
-npm run lint  #: lint npm
-yarn run lint  #: lint yarn|berry
-pnpm run lint  #: lint pnpm
 npm run build  #: build npm
 yarn run build  #: build yarn|berry
 pnpm run build  #: build pnpm
@@ -74,3 +71,8 @@ pnpm test | tee tests.tap  #: tape pnpm
 npm test  #: test npm
 yarn test  #: test yarn|berry
 pnpm test  #: test pnpm
+#  #: lint
+# Last, so that it keeps no test from being run.  #: lint
+npm run lint  #: lint npm
+yarn run lint  #: lint yarn|berry
+pnpm run lint  #: lint pnpm

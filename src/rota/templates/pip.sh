@@ -14,7 +14,7 @@
 # caches = [ { key = "pip-{hash:@in@pyproject.toml @in@setup.*}", restore = ["pip-"], paths = ["~/.cache/pip"] } ]  #: !requirements
 # tests = ["@in@junit.xml"]  #: pytest
 # coverage = ["@in@coverage.xml"]  #: coverage
-# artifacts = ["@in@dist/*"]  #: package
+# artifacts = ["@in@dist/*.whl"]  #: package
 #
 # [tool.rota.params]
 # args = { default = "", description = "further arguments of the tests, such as -k name" }

@@ -12,7 +12,7 @@
 # caches = [ { key = "uv-{hash:@in@pyproject.toml}", restore = ["uv-"], paths = ["~/.cache/uv"] } ]  #: !lock
 # tests = ["@in@junit.xml"]  #: pytest
 # coverage = ["@in@coverage.xml"]  #: coverage
-# artifacts = ["@in@dist/*"]  #: package
+# artifacts = ["@in@dist/*.whl", "@in@dist/*.tar.gz"]  #: package
 #
 # [tool.rota.params]
 # args = { default = "", description = "further arguments of the tests, such as -k name" }

@@ -10,13 +10,15 @@ from rota.builders.versions import number, order
 
 DEFAULT = "8"
 _PROJECTS = ("*.csproj", "*.fsproj", "*.vbproj")
+_NAMED = re.compile(r"\.(?:cs|fs|vb)proj\b")
 _FRAMEWORK = re.compile(r"<TargetFrameworks?>([^<]+)<")
 _NET = re.compile(r"\bnet(?:coreapp)?([0-9]+)\.[0-9]+")
 
 
 def dotnet(folder: Folder) -> Finding | None:
     """Find a solution, or the projects of a folder without one."""
-    solutions = folder.matching("*.sln", "*.slnx")
+    # Visual Studio writes solutions of C++ as well.
+    solutions = [it for it in folder.matching("*.sln", "*.slnx") if _NAMED.search(folder.text(it))]
     projects = folder.matching(*_PROJECTS)
     if not solutions and not projects:
         return None
