@@ -187,6 +187,50 @@ def test_colours_are_left_out_of_messages() -> None:
     assert case.message == "red and"
 
 
+def test_what_node_writes_in_suites_of_one_class_name() -> None:
+    (case,) = parsed(
+        b"<testsuites><testsuite name='cart'><testcase name='later' classname='test'>"
+        b"<skipped type='skipped' message='true'/></testcase></testsuite></testsuites>"
+    )
+    assert (case.title, case.outcome, case.message) == ("cart.later", Outcome.SKIPPED, "")
+
+
+@pytest.mark.parametrize(
+    ("suite_name", "name", "title"),
+    [
+        ("Cart", "Cart adds", "Cart adds"),
+        ("Cart", "Cart", "Cart"),
+        ("test_x", "test_xf", "test_x.test_xf"),
+        ("test", "test_adds", "test.test_adds"),
+        ("a cart", "adds", "a cart > adds"),
+        ("", "adds", "adds"),
+    ],
+)
+def test_titles(suite_name: str, name: str, title: str) -> None:
+    assert Case(name=name, suite=suite_name).title == title
+
+
+@pytest.mark.parametrize(
+    ("details", "place"),
+    [
+        ('  File "tests/a.py", line 3, in f', ("tests/a.py", 3)),
+        ("tests/a.py:12: AssertionError", ("tests/a.py", 12)),
+        ("  at t/a.t line 7.", ("t/a.t", 7)),
+        ("Error\n    at f (file:///w/x/a.test.js:3:14)", ("x/a.test.js", 3)),
+        ("    cart_test.go:17: got 1", ("cart_test.go", 17)),
+        ("thread 'x' panicked at src/lib.rs:9:5:", ("src/lib.rs", 9)),
+        ("nothing at 12:30", ("", 0)),
+        ("see http://localhost:8080/x", ("", 0)),
+    ],
+)
+def test_the_place_of_a_failure_is_read_from_its_details(
+    details: str, place: tuple[str, int]
+) -> None:
+    case = Case(name="n", outcome=Outcome.FAILED, message="m", details=details)
+    kept = polished(case, lambda text: text, "/w")
+    assert (kept.file, kept.line) == place
+
+
 def test_long_texts_are_cut() -> None:
     long = "x" * 100_000
     (case,) = parsed(

@@ -158,7 +158,11 @@ class Tallying:
 
 def title_of(suite: str, name: str) -> str:
     """Return what people call a test: its suite and its name, unless the name says it all."""
-    if not suite or name.startswith(suite):
+    if not suite:
+        return name
+    # `Cart adds` of `Cart` says it all; `test_adds` of `test` does not, nor `test_xf` of `test_x`.
+    after = name[len(suite) : len(suite) + 1]
+    if name.startswith(suite) and not after.isalnum() and after not in ("_", "-"):
         return name
     return f"{suite} > {name}" if " " in suite else f"{suite}.{name}"
 
@@ -174,8 +178,11 @@ def failure_of(case: Case) -> Failure:
     )
 
 
-def polished(case: Case, masked: Callable[[str], str]) -> Case:
-    """Return a case as it may be kept: masked, then cut, with the place of its failure."""
+def polished(case: Case, masked: Callable[[str], str], root: str = "") -> Case:
+    """Return a case as it may be kept: masked, then cut, with the place of its failure.
+
+    Files below the folder ``root`` are named as seen from there.
+    """
     is_bad = case.outcome.is_bad
     message = _ANSI.sub("", masked(case.message)).strip()
     details = _ANSI.sub("", masked(case.details)).strip() if is_bad else ""
@@ -190,14 +197,15 @@ def polished(case: Case, masked: Callable[[str], str]) -> Case:
         suite=_one_line(masked(case.suite)),
         message=message[:MAX_MESSAGE],
         details="" if details == message else details[:MAX_DETAILS],
-        file=_one_line(masked(file)),
+        file=_one_line(masked(_below(root, file.removeprefix("file://")))),
         line=line,
     )
 
 
-#: `File "a.py", line 3`, `a/b_test.go:17`, `at f (file:///x/a.js:3:14)`, `at com.A.f(A.java:7)`.
+#: `File "a.py", line 3`, `at t/a.t line 3`, `a/b_test.go:17`, `at f (file:///x/a.js:3:14)`, `at com.A.f(A.java:7)`.
 _PLACES = (
     re.compile(r'File "([^"\n]{1,300})", line (\d{1,8})'),
+    re.compile(r"\bat ([^\s()]{1,300}) line (\d{1,8})\b"),
     re.compile(r"\(([^()\s]{1,200}\.(?:java|kt|scala|groovy)):(\d{1,8})\)"),
     re.compile(r"(?:file://)?((?:[\w.@+-]|/){1,300}\.[A-Za-z]{1,5}):(\d{1,8})\b"),
 )
@@ -211,6 +219,10 @@ def _place(suite: str, details: str) -> tuple[str, int] | None:
         if found:
             return next((it for it in found if own and own in it[0]), found[0])
     return None
+
+
+def _below(root: str, file: str) -> str:
+    return file.removeprefix(f"{root}/") if root else file
 
 
 def _one_line(text: str) -> str:

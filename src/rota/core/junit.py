@@ -19,6 +19,8 @@ _OUTCOMES = {
     "disabled": Outcome.SKIPPED,
 }
 _AGAIN = ("flakyFailure", "flakyError")
+#: Class names that say nothing; Node writes `test` for all.
+_NO_CLASSES = ("", "test")
 _ROOTS = ("testsuites", "testsuite")
 _NUMBER = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{0,15})?(?:[eE][+-]?[0-9]{1,2})?)")
 #: Deeper nested suites have the name of the last one.
@@ -81,7 +83,8 @@ class JunitParser:
             return  # the first one says why
         else:
             self._outcome = outcome
-        self._message = attributes.get("message", "")[:MAX_RAW]
+        message = attributes.get("message", "")[:MAX_RAW]
+        self._message = "" if message == "true" else message
         self._type = attributes.get("type", "")
         self._text, self._room = [], MAX_RAW
         self._reader.listen(self._take_text)
@@ -110,14 +113,16 @@ class JunitParser:
         self.details = "".join(self._text or ())
         self._text = None
         self._reader.listen(None)
-        if not self._message and not self.details.strip():
+        if not self._message and not self.details.strip() and self._outcome.is_bad:
             self._message = self._type
         if self._case is None:
             self._flaky = False
             self._emit(self._made({"name": "(the suite)"}))
 
     def _made(self, raw: dict[str, str]) -> Case:
-        suite = raw.get("classname") or (self._suites[-1] if self._suites else "")
+        suite = raw.get("classname", "")
+        if suite in _NO_CLASSES and self._suites:
+            suite = self._suites[-1] or suite
         if self._outcome is Outcome.PASSED and not self._flaky:
             # Most are such: what is not needed costs.
             return Case(

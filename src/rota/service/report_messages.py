@@ -8,9 +8,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from rota.core.cases import Case, Outcome, Tally
+from rota.core.cases import Outcome, Tally
 from rota.core.instant import Instant
-from rota.core.job import ParamValue
+from rota.core.job import Int, ParamValue
 from rota.service.messages import MAX_TEXT, BuildArg, JobArg, Request
 
 MAX_CASES = 10_000
@@ -30,6 +30,26 @@ class CasesRequest(Request, frozen=True, kw_only=True):
     ] = ""
     bad: Annotated[bool, Meta(description="only tests that failed or are flaky")] = False
     limit: Annotated[int, Meta(description="at most so many", ge=0, le=MAX_CASES)] = 1000
+
+
+class CaseView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One test and how it ended; ``test`` is what it is called, made of its suite and its name.
+
+    ``file`` and ``line`` are where it failed, or where it stands; ``offset`` is where in the log it is
+    named. ``flaky`` if it passed only when it was tried again.
+    """
+
+    test: str
+    suite: str
+    name: str
+    outcome: Outcome
+    duration_s: float
+    message: str = ""
+    details: str = ""
+    file: str = ""
+    line: Int = 0
+    offset: Int | None = None
+    flaky: bool = False
 
 
 class CellTests(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,9 +72,9 @@ class CasesView(msgspec.Struct, frozen=True, kw_only=True):
     build: str
     attempt: int
     tests: Tally | None
-    cases: list[Case]
+    cases: list[CaseView]
     total: int
-    slowest: list[Case]
+    slowest: list[CaseView]
     former: str
     new: Sequence[str]
     fixed: Sequence[str]

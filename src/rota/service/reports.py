@@ -8,8 +8,6 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import NamedTuple
 
-from msgspec.structs import replace
-
 from rota.core.build import Build
 from rota.core.case_history import Read, Run, bits, flaky, slowest, standing
 from rota.core.cases import Case, Tally
@@ -59,9 +57,9 @@ async def tests(service: Service, request: r.CasesRequest, who: Principal) -> r.
         build=build.ref,
         attempt=attempt,
         tests=tally,
-        cases=_placed(reading.cases, tally),
+        cases=_views(reading.cases, tally),
         total=reading.total,
-        slowest=reading.slowest,
+        slowest=_views(reading.slowest, tally),
         former=compared.former,
         new=compared.new,
         fixed=compared.fixed,
@@ -200,15 +198,23 @@ async def _cases(
     )
 
 
-def _placed(cases: Sequence[Case], tally: Tally) -> list[Case]:
+def _views(cases: Iterable[Case], tally: Tally) -> list[r.CaseView]:
     """Return cases with their places in the log, of those that it is known of."""
-    offsets = {it.test: it.offset for it in tally.failures if it.offset is not None}
-    if not offsets:
-        return list(cases)
+    offsets = {it.test: it.offset for it in tally.failures}
     return [
-        replace(case, offset=offsets[case.title])
-        if case.outcome.is_bad and case.title in offsets
-        else case
+        r.CaseView(
+            test=case.title,
+            suite=case.suite,
+            name=case.name,
+            outcome=case.outcome,
+            duration_s=case.duration_s,
+            message=case.message,
+            details=case.details,
+            file=case.file,
+            line=case.line,
+            offset=offsets.get(case.title) if case.outcome.is_bad else None,
+            flaky=case.flaky,
+        )
         for case in cases
     ]
 

@@ -17,7 +17,7 @@ class Files:
     """Finds files, and says what is wrong with others: each in a sentence, given to ``remark``."""
 
     def __init__(self, workspace: Path, since: float, remark: Callable[[str], None]) -> None:
-        self._root = workspace.resolve()
+        self.root = workspace.resolve()
         self._since = since - CLOCK_S
         self._remark = remark
 
@@ -50,7 +50,7 @@ class Files:
     def name(self, path: Path) -> str:
         """Return how to call a file: its path below the workspace."""
         try:
-            return str(path.relative_to(self._root))
+            return str(path.relative_to(self.root))
         except ValueError:
             return str(path.name)
 
@@ -68,7 +68,7 @@ class Files:
 
     def _matching(self, pattern: str) -> list[Path]:
         try:
-            return sorted(self._root.glob(pattern))
+            return sorted(self.root.glob(pattern))
         except (OSError, ValueError, NotImplementedError) as error:
             self._remark(f"the pattern {pattern!r} cannot be looked for: {error}")
             return []
@@ -77,7 +77,7 @@ class Files:
         """Return what is wrong with a file, and whether it is from before the attempt."""
         try:
             real = path.resolve(strict=True)
-            if not real.is_relative_to(self._root):
+            if not real.is_relative_to(self.root):
                 return "is a link that leads out of the workspace: it is not read", False
             found = real.stat()
         except (OSError, RuntimeError) as error:

@@ -81,8 +81,8 @@ class Remarks:
 class Cases:
     """Takes cases as parsers give them: counts, masks, writes."""
 
-    def __init__(self, file: CaseFile, masks: Masks) -> None:
-        self._file, self._masks = file, masks
+    def __init__(self, file: CaseFile, masks: Masks, root: str) -> None:
+        self._file, self._masks, self._root = file, masks, root
         self.counts = Tallying()
         self._batch: list[Case] = []
 
@@ -97,7 +97,7 @@ class Cases:
         batch, self._batch = self._batch, []
         masked = self._masks.text if self._is_to_mask(batch) else _as_it_is
         batch = [
-            case if _is_plain(case) and masked is _as_it_is else polished(case, masked)
+            case if _is_plain(case) and masked is _as_it_is else polished(case, masked, self._root)
             for case in batch
         ]
         for case in batch:
@@ -166,7 +166,7 @@ def read_tests(
     # TAP has no suites; tests of several files are told apart by those.
     is_alone = len(spec.files) == 1 and not _GLOB.search(spec.files[0])
     with CaseFile(out) as case_file:
-        cases = Cases(case_file, masks)
+        cases = Cases(case_file, masks, str(files.root))
         try:
             for path in files.find("tests", spec.files, stale=spec.stale):
                 before = cases.counts.total

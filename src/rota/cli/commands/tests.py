@@ -110,23 +110,14 @@ def build_lines(view: dict[str, Any], look: Look, *, every: bool) -> Iterator[st
     if slow and not every:
         yield ""
         yield "slowest:"
-        rows = [(Cell(duration(it["duration_s"]), right=True), Cell(_title(it))) for it in slow]
+        rows = [(Cell(duration(it["duration_s"]), right=True), Cell(it["test"])) for it in slow]
         yield from (f"  {line}" for line in table(rows, look._replace(width=_less(look, 2)), (1,)))
 
 
-def _title(case: dict[str, Any]) -> str:
-    if "test" in case:
-        return str(case["test"])
-    suite, name = case.get("suite", ""), case["name"]
-    if not suite or name.startswith(suite):
-        return str(name)
-    return f"{suite} > {name}" if " " in suite else f"{suite}.{name}"
-
-
 def _case_lines(case: dict[str, Any], look: Look, known: dict[str, set[str]]) -> Iterator[str]:
-    outcome = case.get("outcome", "failed" if "test" in case else "passed")
+    outcome = case.get("outcome", "failed")
     sign, plain, colour = SIGNS[outcome]
-    title = _title(case)
+    title = case["test"]
     notes = [note for note, titles in known.items() if title in titles]
     if case.get("flaky") and "flaky" not in notes:
         notes.append("flaky")
@@ -155,9 +146,9 @@ def _where(case: dict[str, Any]) -> str:
 
 def _case_row(case: dict[str, Any]) -> tuple[Cell, ...]:
     return (
-        Cell(case.get("outcome", "passed")),
+        Cell(case["outcome"]),
         Cell(f"{case.get('duration_s', 0):g}"),
-        Cell(_title(case)),
+        Cell(case["test"]),
         Cell(f"{case['file']}:{case.get('line', 0)}" if case.get("file") else ""),
         Cell(case.get("message", "")),
     )
