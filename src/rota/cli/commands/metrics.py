@@ -84,7 +84,8 @@ def value_text(value: float, unit: str, look: Look) -> str:
         return ("-" if value < 0 else "") + duration(abs(value))
     if unit == "B" and value == int(value):
         return ("-" if value < 0 else "") + size(abs(int(value)))
-    return f"{value:,.6g} {unit}".rstrip()
+    digits = "," if value == int(value) and abs(value) < 1e15 else ",.6g"
+    return f"{int(value) if digits == ',' else value:{digits}} {unit}".rstrip()
 
 
 def _change(change: float | None, unit: str, look: Look) -> str:
