@@ -370,3 +370,20 @@ def test_the_index_of_tests_is_not_there_until_it_is_asked_for(tmp_path: Path) -
     assert index.runs("t", ["x"]) == []
     assert (tmp_path / "tests.db").exists()
     index.close()
+
+
+async def test_a_glob_for_all_artifacts_does_not_mean_the_tests_of_two_builds(here: Here) -> None:
+    await here.put("one", script('tests = "a.xml"', 'artifacts = ["a.txt"]'))
+    await here.put("two", script('tests = "a.xml"', 'artifacts = ["b.txt"]'))
+    needs = [f'{{ job = "{job}", artifacts = ["**"] }}' for job in ("one", "two")]
+    await here.put("t", script(f"needs = [{', '.join(needs)}]"))
+    for job in ("one", "two", "t"):
+        here.plans[job] = Plan(hangs=True)
+    asked = await here.run("t")
+    one, two = (edge["build"] for edge in asked["needs"])
+    await end(here, one, {"a.xml": junit("x"), "a.txt": "a"})
+    await end(here, two, {"a.xml": junit("y"), "b.txt": "b"})
+    attempt = await here.running(asked["id"])
+    assert sorted(path.name for path in attempt._task.cwd.iterdir()) == ["a.txt", "b.txt"]
+    attempt.finish()
+    await here.finished(asked["id"])

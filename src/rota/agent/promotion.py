@@ -10,6 +10,7 @@ from pathlib import Path
 from rota.agent.patience import DELAYS_S
 from rota.agent.stages import NOTHING, Ending, Left, Underway
 from rota.core.build import Artifact, Build, Edge
+from rota.core.cases import OWN
 from rota.core.gates import name
 from rota.core.globs import matches
 from rota.errors import ExecutionError, NotFoundError, UnavailableError
@@ -80,8 +81,13 @@ def _matching(world: World, edge: Edge, pattern: str) -> Iterator[tuple[Build, A
     cells = found.group.cells if found.group is not None else ()
     for each in [found, *(it for cell in cells if (it := world.find(cell.build)) is not None)]:
         for artifact in each.artifacts:
-            if matches(artifact.path, pattern):
+            if _is_meant(artifact.path, pattern):
                 yield each, artifact
+
+
+def _is_meant(path: str, pattern: str) -> bool:
+    """Whether a glob means an artifact: `**` means what the build left, not what rota keeps of it."""
+    return matches(path, pattern) and (not path.startswith(OWN) or pattern.startswith(OWN))
 
 
 async def _bring(service: Service, left: Build, artifact: Artifact, workspace: Path) -> None:

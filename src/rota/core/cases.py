@@ -15,8 +15,10 @@ from msgspec.structs import replace
 
 from rota.core.job import Int
 
-#: Where among a build's artifacts the cases of its attempts lie.
-CASES = ".rota/tests-{attempt}.jsonl.zst"
+#: Below this, among a build's artifacts, is what rota itself keeps: a glob means it only by its name.
+OWN = ".rota/"
+#: Where the cases of its attempts lie.
+CASES = OWN + "tests-{attempt}.jsonl.zst"
 #: Characters that are kept. Parsers may pass on more, so that masks see whole values.
 MAX_NAME = 300
 MAX_MESSAGE = 1000

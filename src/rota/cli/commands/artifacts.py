@@ -60,6 +60,8 @@ def _get(client: Client, build: str, path: str, args: Namespace, screen: Screen)
     if not re.search(r"[*?\[]", path):
         return _get_one(client, build, path, args, screen)
     left = [it["path"] for it in client.call("artifacts", build=build).json()]
+    if not path.startswith("."):
+        left = [it for it in left if not it.startswith(".rota/")]  # what rota itself keeps there
     found = [it for it in left if fnmatch.fnmatchcase(it, path)]
     if not found:
         raise NotFoundError(
