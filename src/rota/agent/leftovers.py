@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rota.agent.stages import NOTHING, Ending, Left, Underway
 from rota.core.build import Build
+from rota.core.masks import Masks
 from rota.errors import RotaError
 from rota.ports.executor import Task
 from rota.service import artifacts
@@ -40,10 +41,14 @@ class Leftovers:
         """Store them, if there was a script that could leave some."""
         if ending.exit is None:
             return NOTHING
-        return Left(faults=tuple(await keep_artifacts(self._service, under.build, under.work)))
+        return Left(
+            faults=tuple(await keep_artifacts(self._service, under.build, under.work, under.masks))
+        )
 
 
-async def keep_artifacts(service: Service, build: Build, workspace: Path) -> list[str]:
+async def keep_artifacts(
+    service: Service, build: Build, workspace: Path, masks: Masks
+) -> list[str]:
     """Store what matches the header's globs; return what could not be stored, in words."""
     me = Principal(name=service.me.name, role=Role.ADMIN, build=build.id)
     faults: list[str] = []
@@ -53,6 +58,9 @@ async def keep_artifacts(service: Service, build: Build, workspace: Path) -> lis
             faults.append(f"artifacts: nothing matches {pattern!r}")
         for path in found:
             request = ArtifactRequest(build=build.id, path=str(path.relative_to(workspace)))
+            if masks.text(request.path) != request.path:
+                faults.append(f"artifact {masks.text(request.path)}: a secret is in its name")
+                continue
             try:
                 await artifacts.keep(service, request, me, _bytes(path))
             except (RotaError, OSError) as error:

@@ -457,7 +457,7 @@ class Runner:
             attempt=active.build.attempt,
             reason=reason,
             exit_code=exit_code,
-            message=message,
+            message=active.stages.under.masks.text(message),
         )
 
     # -- limits ---------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ class Net:
         """Return how many bytes at the end of ``data`` may be the beginning of a disguised value."""
         longest = 0
         if self._exact_opens is not None and (found := self._exact_opens.search(data)) is not None:
-            longest = len(data) - found.start()
+            longest = len(data) - int(found.start())
         if self._anchors is None:
             return longest
         # So little of a form is waited for within its line alone: what ends a line is mostly whole.
@@ -140,7 +140,7 @@ class Net:
             for form in self._candidates(data, found):
                 expression = self._expression(form, is_open=True)
                 if expression is not None and expression.match(data, found.start()) is not None:
-                    return max(longest, len(data) - found.start())
+                    return max(longest, len(data) - int(found.start()))
         return longest
 
     def _open_anchor(self, tail: bytes) -> int:

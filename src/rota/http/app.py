@@ -27,6 +27,7 @@ from rota.service import messages as m
 from rota.service.context import Principal, Service
 from rota.service.etags import is_among
 from rota.service.handlers import HANDLERS
+from rota.service.leaks import refuse_leak
 from rota.service.verbs import VERBS, Role, Verb
 
 logger = logging.getLogger(__name__)
@@ -155,6 +156,8 @@ def _route(service: Service, verb: Verb) -> Handler:
         who = request[PRINCIPAL]
         who.require(verb.role, f"`{verb.name}`")
         wanted = await arguments(verb, request)
+        if verb.method != "GET":
+            refuse_leak(service, wanted, who)
         if answer is not None:
             return await answer(service, request, wanted, who)
         return _json(await HANDLERS[verb.name](service, wanted, who), verb.status)

@@ -378,9 +378,8 @@ async def _founded(
     safe, recipient = _safe(service), service.world.definitions.recipient
     if not recipient:
         if not safe.recipients():
-            identity = safe.make()
-            await store.share(identity)
-            safe.keep(identity)
+            safe.keep(safe.make())
+        await store.share(safe.identities())
         recipient = safe.recipients()[0]
         file = encode_recipient(recipient, who.name, service.clock.now())
         return {RECIPIENTS: file}, recipient
