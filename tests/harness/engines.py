@@ -255,8 +255,10 @@ def _ip(*words: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
 
 
 @contextlib.contextmanager
-def running(kind: str) -> Iterator[Engine]:
+def running(kind: str, *, live_restore: bool = False) -> Iterator[Engine]:
     """Start an engine and stop it in the end; skips where it cannot run, with the reason.
+
+    With ``live_restore`` dockerd's containers go on while it is away.
 
     A test that restarts the engine starts one of its own with this; others use the fixtures.
     """
@@ -276,7 +278,7 @@ def running(kind: str) -> Iterator[Engine]:
         except (OSError, subprocess.SubprocessError) as error:
             pytest.skip(f"{kind}: no network namespace can be made: {error}")
         left.callback(network.close)
-        command = _command(kind, folder)
+        command = [*_command(kind, folder), *(["--live-restore"] if live_restore else [])]
 
         def start() -> subprocess.Popen[bytes]:
             with (folder / "log").open("ab") as log:
@@ -307,6 +309,8 @@ def _command(kind: str, folder: Path) -> Sequence[str]:
             *("dockerd", "--data-root", f"{folder}/root", "--exec-root", f"{folder}/exec"),
             *("--pidfile", f"{folder}/pid", "-H", address),
             *("--storage-driver", "overlay2", "--default-ulimit", "nofile=20000:20000"),
+            # registries of tests, on this machine's side of the pair
+            *("--insecure-registry", "10.213.0.0/16"),
         )
     (folder / "containers.conf").write_text(
         '[containers]\ndefault_ulimits=["nofile=20000:20000", "nproc=4096:4096"]\n'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -50,7 +51,10 @@ class Client(aiodocker.Docker):
         async with query as response:
             yield json_stream_stream(response)
 
-    async def raw(self, method: str, path: str, *, params: Mapping[str, Any]) -> bytes:
+    async def raw(
+        self, method: str, path: str, *, params: Mapping[str, Any], body: object = None
+    ) -> bytes:
         """Return the answer to one request as it came."""
-        async with self._query(path, method, params=dict(params)) as response:
+        data = None if body is None else json.dumps(body)
+        async with self._query(path, method, params=dict(params), data=data) as response:
             return await response.read()

@@ -111,12 +111,34 @@ class Engine:
                     f"the container engine did not answer within {within_s:g} s"
                 ) from error
 
-    async def read(self, method: str, path: str, *, params: Mapping[str, Any]) -> bytes:
-        """Return the engine's answer as it came; raises as :meth:`ask`."""
+    async def read(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: object = None,
+    ) -> bytes:
+        """Return the engine's answer as it came, once it is whole; raises as :meth:`ask`."""
         client = self._connected()
         with self._translated():
-            async with asyncio.timeout(ANSWER_S):
-                return await client.raw(method, path, params=params)
+            return await client.raw(method, path, params=params or {}, body=body)
+
+    async def create(self, body: object, name: str = "") -> str:
+        """Make a container and return its id; raises as :meth:`ask`.
+
+        Cancelled, it waits until the engine has made it: so who removes what there is misses nothing.
+        """
+        params = {"name": name} if name else {}
+        asking = self.ask("POST", "containers/create", params=params, body=body)
+        # no group's: it has to outlive the cancellation of who asks
+        making = asyncio.get_running_loop().create_task(asking, name="create container")
+        try:
+            made = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            await asyncio.wait([making])
+            raise
+        return str(made["Id"])
 
     @contextlib.asynccontextmanager
     async def told(

@@ -104,21 +104,19 @@ class ContainerExecutor:
         body = await asyncio.to_thread(container_body, task, container, shell)
         lease = Lease(Home(task.home))
         try:
-            made = await self._engine.ask(
-                "POST", "containers/create", params={"name": record.name}, body=body
-            )
+            made = await self._engine.create(body, record.name)
         except NotFoundError as error:
             raise ExecutionError(
                 f"the image {container.called} is not there any more: {error.message}"
             ) from error
-        await give(self._engine, str(made["Id"]), container.user, task)
+        await give(self._engine, made, container.user, task)
         if task.lease_until is not None:
             try:
                 await lease.begin(record.name, self._engine.socket, task.lease_until)
             except OSError as error:
                 raise ExecutionError(f"cannot guard the attempt: {error.strerror}") from error
         try:
-            await self._engine.ask("POST", f"containers/{made['Id']}/start")
+            await self._engine.ask("POST", f"containers/{made}/start")
         except (NotFoundError, ConflictError):
             if not lease.has_expired:
                 raise

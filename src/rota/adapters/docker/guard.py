@@ -28,6 +28,8 @@ _TICK_S = 0.5
 _LOOK_S = 10.0
 _ANSWER_S = 10.0
 _ROUND_S = 0.05
+#: An engine that is away for so long took its containers along.
+_SILENT_S = 3600.0
 _LINES_BYTES = 1 << 16
 _DEAF = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
@@ -86,13 +88,22 @@ class Guard:
         with contextlib.suppress(OSError):
             # A supervisor whose script has not begun looks for the new name, and ends.
             (self._run / "lease").rename(self._run / "expired")
-        while (state := self._state()) not in ("exited", "dead", "gone"):
+        pause_s, silent_since = _ROUND_S, moment()
+        while not self._has_ended() and self._run.exists():
+            state = self._state()
+            if state in ("exited", "dead", "gone"):
+                return
+            if state:
+                pause_s, silent_since = _ROUND_S, moment()
+            elif moment() - silent_since > _SILENT_S:
+                return
             # One that was made and not started must not be started any more.
             if state == "created":
                 self._ask("DELETE", f"{self._path}?force=1&v=1")
             else:
                 self._ask("POST", f"{self._path}/kill")
-            time.sleep(_ROUND_S)
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, _TICK_S)
 
     def _state(self) -> str:
         """Return the container's state; empty if the engine does not say."""

@@ -67,11 +67,12 @@ class Lease:
 
     def release(self) -> None:
         """Let the guard go: nothing of the attempt is left. Safe to call again."""
-        self._tell(b"end\n")
+        if not self._tell(b"end\n"):
+            self._tell(b"end\n", "expired")
 
-    def _tell(self, line: bytes) -> bool:
+    def _tell(self, line: bytes, name: str = "lease") -> bool:
         try:
-            fd = os.open(self._run / "lease", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(self._run / name, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return False  # nobody holds it open, or its name is gone
         try:

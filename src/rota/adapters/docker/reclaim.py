@@ -43,14 +43,12 @@ class Reclaimer:
             raise ExecutionError("there is no chown on this agent")
         brought = await asyncio.to_thread(bring, self._shell.folder.parent, chown)
         await self._make_empty()
-        made = await self._engine.ask(
-            "POST", "containers/create", body=self._body(brought, foreign)
-        )
+        made = await self._engine.create(self._body(brought, foreign))
         try:
-            await self._engine.ask("POST", f"containers/{made['Id']}/start")
-            ended = await self._engine.ask("POST", f"containers/{made['Id']}/wait", within_s=None)
+            await self._engine.ask("POST", f"containers/{made}/start")
+            ended = await self._engine.ask("POST", f"containers/{made}/wait", within_s=None)
         finally:
-            await asyncio.shield(remove(self._engine, str(made["Id"])))
+            await asyncio.shield(remove(self._engine, made))
         if ended.get("StatusCode"):
             raise ExecutionError(f"files of {foreign[0]} could not be taken back")
 

@@ -79,8 +79,7 @@ class Services:
         image = await self._images.named(service.image, service.pull, login, say)
         begun = loop.time()
         body = _body(service, image, network, labels, shell)
-        made = await self._engine.ask("POST", "containers/create", body=body)
-        identity = str(made["Id"])
+        identity = await self._engine.create(body)
         try:
             await self._engine.ask("POST", f"containers/{identity}/start")
         except (ExecutionError, NotFoundError, ConflictError) as error:
@@ -135,16 +134,16 @@ class Services:
             raise ExecutionError(f"the service {service.name} {_end(state)} before it was ready")
 
     async def _passes(self, identity: str, check: list[str]) -> bool:
-        body = {"Cmd": check, "AttachStdout": False, "AttachStderr": False}
+        # Attached, since the end of it is waited for: of one that is detached Podman tells none.
+        body = {"Cmd": check, "AttachStdout": True, "AttachStderr": True}
         try:
             made = await self._engine.ask("POST", f"containers/{identity}/exec", body=body)
-            await self._engine.ask("POST", f"exec/{made['Id']}/start", body={"Detach": True})
             async with asyncio.timeout(HEALTH_S):
-                while True:
-                    seen = await self._engine.ask("GET", f"exec/{made['Id']}/json")
-                    if not seen.get("Running"):
-                        return bool(seen.get("ExitCode") == 0)
-                    await asyncio.sleep(0.02)
+                await self._engine.read(
+                    "POST", f"exec/{made['Id']}/start", body={"Detach": False, "Tty": False}
+                )
+            seen = await self._engine.ask("GET", f"exec/{made['Id']}/json")
+            return bool(seen.get("ExitCode") == 0)
         except (ConflictError, NotFoundError, ExecutionError, TimeoutError):
             return False  # it ended meanwhile, which the next look finds, or has no such program
 
