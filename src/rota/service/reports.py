@@ -380,17 +380,22 @@ async def _take(
 ) -> None:
     turns = asyncio.Semaphore(AT_ONCE)
 
-    async def fetch(build: Build, path: str) -> bytes:
+    async def fetch(build: Build, path: str) -> bytes | None:
         async with turns:
             try:
                 return await _fetched(service, build, path, who)
             except NotFoundError:
-                return b""  # gone, or too large: nothing will come of it later either
+                return None  # it may be on its way here: the next question asks again
 
-    packed = await asyncio.gather(*(fetch(build, path) for build, _, path in missing))
-    reads: Sequence[Read | None] = await _reports(service).runs(packed)
-    rows = zip(missing, reads, strict=True)
-    index.add(job, [(build, attempt, read) for (build, attempt, _), read in rows])
+    fetched = await asyncio.gather(*(fetch(build, path) for build, _, path in missing))
+    there = [
+        (it, packed) for it, packed in zip(missing, fetched, strict=True) if packed is not None
+    ]
+    if not there:
+        return
+    reads: Sequence[Read | None] = await _reports(service).runs([packed for _, packed in there])
+    rows = zip(there, reads, strict=True)
+    index.add(job, [(build, attempt, read) for ((build, attempt, _), _), read in rows])
 
 
 def _passing(runs: Sequence[Run]) -> float | None:

@@ -273,11 +273,26 @@ def _spec_facts(spec: dict[str, Any]) -> list[tuple[str, str]]:
         ("environment", clean(env)),
         ("input", "rota send" if spec.get("stdin") else ""),
         ("artifacts", clean(" ".join(spec.get("artifacts") or ()))),
+        ("tests", clean(" ".join((spec.get("tests") or {}).get("files") or ()))),
+        ("coverage", clean(_coverage(spec.get("coverage") or {}))),
         ("keep", _kept(spec.get("keep") or {})),
         ("source", clean(_scm(spec.get("scm") or {}))),
         ("exclusive", "yes" if spec.get("exclusive") else ""),
         ("confined to", confinement_text(spec)),
     ]
+
+
+def _coverage(coverage: dict[str, Any]) -> str:
+    """Return where reports of coverage are, and what is asked: `a.xml, at least 80 %`."""
+    asked = [
+        f"{words} {coverage[key]:g} {unit}"
+        for key, words, unit in (
+            ("minimum", "at least", "%"),
+            ("drop", "down by at most", "points"),
+        )
+        if coverage.get(key) is not None
+    ]
+    return ", ".join([" ".join(coverage.get("files") or ()), *asked])
 
 
 def _scm(scm: dict[str, Any]) -> str:

@@ -223,7 +223,9 @@ def job_lines(view: dict[str, Any], look: Look) -> Iterator[str]:
         return
     builds = f"{view['builds']} build{'' if view['builds'] == 1 else 's'}"
     passing = "" if view["passing"] is None else f", {view['passing']:.2%} passed"
-    yield f"{paint(look, 'bold', clean(view['job']))}: {view['tests']} tests in {builds}{passing}"
+    missing = f"; of {view['missing']} more single tests are not kept" if view["missing"] else ""
+    name = paint(look, "bold", clean(view["job"]))
+    yield f"{name}: {view['tests']} tests in {builds}{passing}{missing}"
     heads = {
         "failing": "failing:",
         "flaky": "flaky (passed and failed with nothing else different):",
