@@ -22,7 +22,7 @@ NOBODY = "nobody"
 CONFINED = f"""\
 user = "{NOBODY}"
 network = "none"
-isolation = {{ no_new_privs = true, private_tmp = true }}"""
+isolation = {{ no_new_privs = true, private_tmp = true, private_pids = true }}"""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def groups(agent: Daemon) -> list[Path]:
 
 
 def test_a_confined_build_asks_its_agent_also_after_that_was_killed(agent: Daemon) -> None:
-    needs(agent, "can-set-user", "can-cut-network", "can-private-tmp", "can-limit-pids")
+    needs(agent, "can-set-user", "can-cut-network", "can-private-pids", "can-limit-pids")
     limits = 'resources = { memory = "1G", pids = 100, cpus = 2 }\n'
     body = """id -un; ls -A $(dirname $ROTA_SOCKET)/..; rota show other | head -1; echo up
         until [ -e go ]; do sleep 0.05; done
@@ -83,7 +83,7 @@ def test_what_eats_memory_is_told_by_name(agent: Daemon) -> None:
 
 
 def test_a_finaliser_is_confined_as_its_script_is(agent: Daemon) -> None:
-    needs(agent, "can-set-user", "can-private-tmp", "can-cut-network")
+    needs(agent, "can-set-user", "can-private-pids", "can-cut-network")
     header = f'{CONFINED}\nfinally = "id -un; cat left; ls /tmp"'
     agent.add("last", script(header) + "echo it >left; : >/tmp/mine; mkdir -m 700 x")
     done = agent.run("run", "last", "-f")

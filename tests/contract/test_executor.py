@@ -65,7 +65,9 @@ class Bench:
         confiner = confiner_of(self._root)
         self._root = self._root / "builds"
         self._root.mkdir()
-        self._confinement = all_that_is_possible(confiner.labels().keys())
+        self._confinement = all_that_is_possible(
+            confiner.labels().keys(), has_pids=kind == "its own pids"
+        )
         return ProcessExecutor(sweep_interval_s=0.02, confiner=confiner)
 
     def task(self, behaviour: Behaviour, *, stdin: bool = False) -> Task:
@@ -105,7 +107,7 @@ class Bench:
         await self._engine.close()
 
 
-def all_that_is_possible(labels: Collection[str]) -> Confinement:
+def all_that_is_possible(labels: Collection[str], *, has_pids: bool) -> Confinement:
     """Return as much confinement as this machine allows, but for the user."""
     can = {name for name, label in ABILITIES.items() if label in labels}
     return Confinement(
@@ -117,10 +119,11 @@ def all_that_is_possible(labels: Collection[str]) -> Confinement:
         network="none" if "network" in can else "host",
         no_new_privs="no_new_privs" in can,
         private_tmp="private_tmp" in can,
+        private_pids=has_pids and "private_pids" in can,
     )
 
 
-@pytest.fixture(params=["process", "scripted", "confined", "docker"])
+@pytest.fixture(params=["process", "scripted", "confined", "its own pids", "docker"])
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     container, engine = None, Engine({})
     if request.param == "docker":

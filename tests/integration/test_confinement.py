@@ -269,6 +269,18 @@ async def test_temporary_files_of_others_are_not_seen(attempts: Confined, data: 
     assert "token" not in log
 
 
+async def test_other_processes_are_neither_seen_nor_signalled(attempts: Confined) -> None:
+    needs(attempts, "private_pids")
+    script = f"kill -0 {os.getpid()}; ls -d /proc/[0-9]*; echo $$; setsid sleep 600 & echo end"
+    ended, log = await attempts.ran(script, Confinement(private_pids=True))
+    assert ended.code == 0
+    assert "No such process" in log
+    assert f"/proc/{os.getpid()}\n" not in log
+    assert 2 <= log.count("/proc/") <= 5
+    # What a script leaves behind ends with the first process of its namespace.
+    assert marked(attempts.tasks[-1].marker) == []
+
+
 async def test_the_network_is_cut_but_for_the_loopback(attempts: Confined) -> None:
     needs(attempts, "network")
     script = "ls /proc/sys/net/ipv4/conf; cat /proc/net/route; ip -o -4 addr show lo"
@@ -278,7 +290,10 @@ async def test_the_network_is_cut_but_for_the_loopback(attempts: Confined) -> No
     assert "127.0.0.1" in log
 
 
-async def test_all_of_it_together_and_a_signal_is_the_scripts_own(attempts: Confined) -> None:
+@pytest.mark.parametrize("has_pids", [False, True])
+async def test_all_of_it_together_and_a_signal_is_the_scripts_own(
+    attempts: Confined, has_pids: bool
+) -> None:
     needs(attempts, *ABILITIES)
     asked = Confinement(
         resources=Resources(cpus=1, memory_bytes=256 * MIB, pids=100),
@@ -286,6 +301,7 @@ async def test_all_of_it_together_and_a_signal_is_the_scripts_own(attempts: Conf
         network="none",
         no_new_privs=True,
         private_tmp=True,
+        private_pids=has_pids,
     )
     ended, _ = await attempts.ran("kill -TERM $$", asked)
     assert (ended.code, ended.signal) == (143, 15)

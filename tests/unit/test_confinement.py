@@ -34,6 +34,7 @@ TIGHT = Bounds(
     network="none",
     no_new_privs=True,
     private_tmp=True,
+    private_pids=True,
     resources=Resources(cpus=4, memory_bytes=GIB, pids=500),
 )
 
@@ -50,6 +51,7 @@ def test_a_job_that_says_nothing_gets_what_the_settings_say() -> None:
         network="none",
         no_new_privs=True,
         private_tmp=True,
+        private_pids=True,
     )
     assert list(trespasses(Spec(), TIGHT)) == []
 
@@ -81,6 +83,10 @@ def test_a_job_may_be_kept_to_more() -> None:
         (
             Spec(isolation=Isolation(no_new_privs=False)),
             "no_new_privs is for all builds, it cannot be turned off",
+        ),
+        (
+            Spec(isolation=Isolation(private_pids=False)),
+            "private_pids is for all builds, it cannot be turned off",
         ),
         (
             Spec(isolation=Isolation(private_tmp=False)),
@@ -148,7 +154,7 @@ SPECS = st.builds(
     resources=LIMITS,
     user=st.sampled_from(["", "build", "deploy", "root"]),
     network=st.sampled_from(["", "host", "none"]),
-    isolation=st.builds(Isolation, no_new_privs=WISHES, private_tmp=WISHES),
+    isolation=st.builds(Isolation, no_new_privs=WISHES, private_tmp=WISHES, private_pids=WISHES),
 )
 BOUNDS = st.builds(
     Bounds,
@@ -157,6 +163,7 @@ BOUNDS = st.builds(
     network=st.sampled_from(["host", "none"]),
     no_new_privs=st.booleans(),
     private_tmp=st.booleans(),
+    private_pids=st.booleans(),
     resources=LIMITS,
 )
 
@@ -172,6 +179,7 @@ def test_what_does_not_trespass_is_within_the_bounds(spec: Spec, bounds: Bounds)
     assert not bounds.user or kept.user in (bounds.user, *bounds.users)
     assert kept.no_new_privs >= bounds.no_new_privs
     assert kept.private_tmp >= bounds.private_tmp
+    assert kept.private_pids >= bounds.private_pids
     assert bounds.network == "host" or kept.network == "none"
     # And no wish of the job's own is passed over.
     assert not spec.user or kept.user == spec.user
@@ -209,6 +217,7 @@ users = ["deploy"]
 network = "none"
 no_new_privs = true
 private_tmp = true
+private_pids = true
 resources = { cpus = 4, memory = "1G", pids = 500 }
 """
     assert parse_settings(text)[0].isolation == TIGHT
@@ -225,7 +234,7 @@ resources = { cpus = 4, memory = "1G", pids = 500 }
             "sudo = false",
             (
                 "settings.toml:2:1: unknown key isolation.sudo "
-                "(known: user, users, network, resources, no_new_privs, private_tmp)"
+                "(known: user, users, network, resources, no_new_privs, private_tmp, private_pids)"
             ),
         ),
         ('users = ["a b"]', "settings.toml:2:10: isolation.users[1] is no user's name: 'a b'"),

@@ -25,7 +25,7 @@ def test_resources_are_read() -> None:
 def test_a_header_that_says_nothing_limits_nothing() -> None:
     spec = good(script("timeout = '1m'")).spec
     assert (bool(spec.resources), spec.user, spec.network) == (False, "", "")
-    assert spec.isolation == Isolation(no_new_privs=None, private_tmp=None)
+    assert spec.isolation == Isolation()
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_header_that_says_nothing_limits_nothing() -> None:
         ("network = 'off'", "j:4:13: network cannot be 'off' (known: host, none, private)"),
         (
             "isolation = { sudo = false }",
-            "j:4:17: unknown key isolation.sudo (known: no_new_privs, private_tmp)",
+            "j:4:17: unknown key isolation.sudo (known: no_new_privs, private_tmp, private_pids)",
         ),
         ("isolation = {}", "j:4:15: isolation is empty, so that it says nothing"),
     ],

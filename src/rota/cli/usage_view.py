@@ -43,6 +43,8 @@ def confinement_text(spec: dict[str, Any]) -> str:
         parts.append("no new privileges")
     if kept.get("private_tmp"):
         parts.append("private /tmp")
+    if kept.get("private_pids"):
+        parts.append("private processes")
     return clean(", ".join(parts))
 
 

@@ -23,6 +23,7 @@ class Bounds(msgspec.Struct, frozen=True):
     network: Literal["host", "none"] = "host"  # network: none leaves builds their loopback alone
     no_new_privs: bool = False  # no_new_privs: no program of a build gains rights, as by sudo
     private_tmp: bool = False  # private_tmp: builds have a /tmp of their own
+    private_pids: bool = False  # private_pids: builds see no processes but their own
     resources: Resources = Resources()  # resources: the most of each that one build may have
 
 
@@ -34,11 +35,12 @@ class Confinement(msgspec.Struct, frozen=True):
     network: Literal["host", "none"] = "host"
     no_new_privs: bool = False
     private_tmp: bool = False
+    private_pids: bool = False
 
     @property
     def has_view(self) -> bool:
         """Whether it sees other files than the agent does, and of the agent's only its own."""
-        return bool(self.user) or self.private_tmp
+        return bool(self.user) or self.private_tmp or self.private_pids
 
 
 NOTHING = Confinement()
@@ -60,6 +62,7 @@ def confinement_of(spec: Spec, bounds: Bounds) -> Confinement | None:
         network="none" if "none" in (spec.network, bounds.network) else "host",
         no_new_privs=bool(asked.no_new_privs) or bounds.no_new_privs,
         private_tmp=bool(asked.private_tmp) or bounds.private_tmp,
+        private_pids=bool(asked.private_pids) or bounds.private_pids,
     )
     return None if found == NOTHING else found
 
@@ -67,8 +70,8 @@ def confinement_of(spec: Spec, bounds: Bounds) -> Confinement | None:
 def trespasses(spec: Spec, bounds: Bounds) -> Iterator[str]:
     """Yield what a build asks for and may not have, in words.
 
-    A container is bounded as well, but for who runs in it, and for its temporary folders: these are
-    none of the machine's.
+    A container is bounded as well, but for who runs in it, its temporary folders and its processes:
+    these are none of the machine's.
     """
     most, asked = bounds.resources, spec.resources
     if most.cpus and asked.cpus > most.cpus:
@@ -89,8 +92,9 @@ def trespasses(spec: Spec, bounds: Bounds) -> Iterator[str]:
         yield "only a container has a private network: a plain build has the host's, or none"
     if bounds.user and spec.user not in ("", bounds.user, *bounds.users):
         yield f"it may not run as {spec.user!r}: only as {', '.join([bounds.user, *bounds.users])}"
-    if bounds.private_tmp and spec.isolation.private_tmp is False:
-        yield "private_tmp is for all builds, it cannot be turned off"
+    for name in ("private_tmp", "private_pids"):
+        if getattr(bounds, name) and getattr(spec.isolation, name) is False:
+            yield f"{name} is for all builds, it cannot be turned off"
 
 
 #: By what an agent says that it can do so; a job that asks for it asks for them by itself.
@@ -102,6 +106,7 @@ ABILITIES = {
     "network": "can-cut-network",
     "no_new_privs": "can-drop-privs",
     "private_tmp": "can-private-tmp",
+    "private_pids": "can-private-pids",
 }
 
 
@@ -120,5 +125,6 @@ def abilities_for(spec: Spec) -> tuple[str, ...]:
         "network": spec.network == "none",
         "no_new_privs": bool(spec.isolation.no_new_privs),
         "private_tmp": bool(spec.isolation.private_tmp),
+        "private_pids": bool(spec.isolation.private_pids),
     }
     return tuple(ABILITIES[name] for name, is_asked in asked.items() if is_asked)

@@ -59,6 +59,7 @@ resources = fields.table(_RESOURCES, Resources)
 ISOLATION = {
     "no_new_privs": Field("no_new_privs", fields.boolean, "no_new_privs = true"),
     "private_tmp": Field("private_tmp", fields.boolean, "private_tmp = true"),
+    "private_pids": Field("private_pids", fields.boolean, "private_pids = true"),
 }
 
 RESOURCES = {

@@ -40,8 +40,10 @@ class Isolation(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a plain build is kept from; ``None`` leaves it to the settings.
 
     With ``no_new_privs`` no program that it starts gains rights (sudo, setuid, file capabilities). With
-    ``private_tmp`` it has a ``/tmp``, ``/var/tmp`` and ``/dev/shm`` of its own.
+    ``private_tmp`` it has a ``/tmp``, ``/var/tmp`` and ``/dev/shm`` of its own, with ``private_pids`` it sees
+    and signals no processes but its own.
     """
 
     no_new_privs: bool | None = None
     private_tmp: bool | None = None
+    private_pids: bool | None = None

@@ -4,7 +4,8 @@
 #
 # Steps, each a word and what belongs to it. One that fails ends the attempt before its script begins.
 #
-#   begin FILE          from here on, what goes wrong is told in FILE; descriptor 3 is the log
+#   begin FILE EXIT     from here on, what goes wrong is told in FILE; descriptor 3 is the log, and in EXIT sh
+#                       tells of deaths by signal
 #   tools MOUNT UMOUNT MKDIR IP
 #   join FOLDER         into the control group FOLDER, with all that is started from here
 #   tmpfs TO MODE       an empty folder in memory at TO, which is made
@@ -14,17 +15,19 @@
 #   loopback            the one network device that is left
 #   cd FOLDER
 #   then PROGRAM...     become PROGRAM, which becomes this again
-#   run UNSET PROGRAM...      become the script: without the variables that sh added
-#   read UNSET PROGRAM...     the same, with its environment from descriptor 4: nothing that ran before, with
-#                             other rights, has seen it
+#   read                the environment from descriptor 4: nothing that ran before, with other rights, saw it
+#   unset NAMES         the variables that sh added
+#   run PROGRAM...      become the script
+#   init PROGRAM...     run the script as the first process of its namespace: on one of its own, signals
+#                       that it does not expect would be lost
 #
 # No variable is set here but rota_*: one of the same name in the script's environment would change.
 
 while :; do
   case $1 in
     begin)
-      exec 3>&2 2>>"$2"
-      shift 2
+      exec 3>&2 2>>"$2" 5>>"$3"
+      shift 3
       ;;
     tools)
       rota_mount=$2 rota_umount=$3 rota_mkdir=$4 rota_ip=$5
@@ -62,18 +65,27 @@ while :; do
       shift
       exec "$@"
       ;;
-    run)
-      echo ok >&2
+    unset)
       unset rota_mount rota_umount rota_mkdir rota_ip $2
       shift 2
-      exec "$@" 2>&3 3>&-
       ;;
     read)
-      unset rota_mount rota_umount rota_mkdir rota_ip $2
       . /dev/fd/4 || exit 126
+      exec 4<&-
+      shift
+      ;;
+    run)
       echo ok >&2
-      shift 2
-      exec "$@" 2>&3 3>&- 4<&-
+      shift
+      exec "$@" 2>&3 3>&- 5>&-
+      ;;
+    init)
+      echo ok >&2
+      exec 2>&5 5>&-
+      trap : HUP INT QUIT TERM USR1 USR2 ALRM PIPE
+      shift
+      (exec "$@" 2>&3 3>&-)
+      exit
       ;;
     *)
       echo "confine.sh does not know the step '$1'" >&2

@@ -178,10 +178,12 @@ class Confiner:
         needed: list[str] = []
         if who is not None or asked.no_new_privs:
             needed += ["setpriv"]
-        if who is not None or asked.private_tmp:
+        if who is not None or asked.has_view:
             needed += ["unshare", "mount", "umount", "mkdir"]
         if asked.network == "none":
             needed += ["unshare", "ip"]
+        if asked.private_pids:
+            needed += ["setsid"]
         missing = self._tools.missing(*dict.fromkeys(needed))
         if missing:
             raise ExecutionError(
@@ -198,7 +200,7 @@ class Confiner:
         return self._hierarchy.make(name + suffix, asked.resources)
 
     def _view(self, task: Task, asked: Confinement, who: Account | None) -> View | None:
-        if who is None and not asked.private_tmp:
+        if who is None and not asked.has_view:
             return None
         home = _top(task.home)
         shown = [home, task.cwd, *(self._data / name for name in _SHARED)]
@@ -233,11 +235,14 @@ class Confiner:
         added: str,
         told: Path,
     ) -> Iterator[str]:
-        tools, again = self._tools, ("/bin/sh", _CONFINE)
-        yield from (*again, "begin", str(told))
+        tools, again, home = self._tools, ("/bin/sh", _CONFINE), Home(task.home)
+        is_script = told == home.confined
+        deaths = str(home.exit) if is_script else os.devnull
+        yield from (*again, "begin", str(told), deaths)
         for folder in cgroup.folders:
             yield from ("join", folder)
         kinds = ["mount"] * (view is not None) + ["net"] * (asked.network == "none")
+        kinds += ["pid"] * asked.private_pids
         if kinds:
             yield from ("then", *namespaces(tools, *kinds), *again)
             yield from ("tools", tools.mount, tools.umount, tools.mkdir, tools.ip)
@@ -251,10 +256,14 @@ class Confiner:
         if rights:
             yield from ("then", *rights, *again)
         if who is None:
-            yield from ("run", added, *task.argv)
+            yield from ("unset", added)
         else:
             extra = [name for name in _OWN_ENV if name not in task.env]
-            yield from ("read", " ".join([added, *extra]), *task.argv)
+            yield from ("unset", " ".join([added, *extra]), "read")
+        yield "init" if asked.private_pids else "run"
+        if asked.private_pids and is_script:  # a shell's session is that of its terminal
+            yield from (tools.setsid, "--")
+        yield from task.argv
 
     def _rights(self, asked: Confinement, who: Account | None) -> Sequence[str]:
         if who is None and not asked.no_new_privs:
@@ -288,8 +297,10 @@ def _hand_over(task: Task, who: Account) -> None:
     finally:
         os.close(log)
     task.home.chmod(0o711)
-    for entry in _top(task.home).iterdir():
-        if entry != task.home and entry.is_dir() and not entry.is_symlink():
+    if _top(task.home) != task.home:
+        return  # of a finaliser: all of it is its own since its script began
+    for entry in task.home.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
             _own(entry, who)
 
 

@@ -12,7 +12,7 @@ stdin.eof the daemon a FIFO; a line in it ends the input
 lease     the daemon a FIFO; a line in it is a moment until when the attempt may run, or "end"
 expired   the guard  the same FIFO after that moment has passed
 cgroup    the daemon the folders of the attempt's control group, a line each
-confined  the script what could not be confined as it should; "ok" is the last line if all could
+confined  the script what could not be confined as it should; "ok" stands there if all could
 ========= ========== ===============================================================================
 
 Both records end in a mark that a torn write lacks; a torn record is as none.
@@ -80,6 +80,11 @@ class Home(NamedTuple):
         return self.path / "expired"
 
     @property
+    def exit(self) -> Path:
+        """How the script ended."""
+        return self.path / "exit"
+
+    @property
     def cgroup(self) -> Path:
         """Which control group the attempt is in; there only if it has one."""
         return self.path / "cgroup"
@@ -96,7 +101,8 @@ class Home(NamedTuple):
     def refusal(self) -> str:
         """Return why the attempt could not be confined; empty if it was, or was not to be."""
         told = self._read("confined").strip()
-        return "" if told.endswith("ok") else told
+        # After it, `unshare` may have a word on how the script was killed.
+        return "" if "ok" in told.split("\n") else told
 
     def beginning(self) -> Beginning | None:
         """Return what the supervisor wrote before the script began."""

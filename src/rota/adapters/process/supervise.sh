@@ -14,8 +14,9 @@
 #   HOME/exit   what sh says of a death by signal, "code N", two lines of times, "end"
 
 # sh reports "Killed" and the like on its standard error. In HOME/exit that tells a script that died
-# of a signal from one that said `exit 137`; in the log it would be a line nobody printed.
-exec 2>"$1/exit"
+# of a signal from one that said `exit 137`; in the log it would be a line nobody printed. Appended to, since
+# another sh may have a word on it before this one has.
+exec 2>>"$1/exit"
 
 # The lease ran out before the script began: from now on nobody would end it. The guard first renames,
 # then looks whom to kill, so that one of the two always sees the other.

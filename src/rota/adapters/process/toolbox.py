@@ -16,10 +16,16 @@ from typing import NamedTuple
 from rota.adapters.process.lender import BOOTED
 from rota.core.confinement import ABILITIES
 
-_NAMES = ("setpriv", "unshare", "mount", "umount", "mkdir", "ip")
+_NAMES = ("setpriv", "unshare", "mount", "umount", "mkdir", "ip", "setsid")
 #: Where they are; not the PATH of jobs, which anybody may set who writes one.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TRY_S = 5.0
+#: Of the first process of a namespace of processes only a parent knows the end.
+_FLAGS = {
+    "mount": ("--mount",),
+    "net": ("--net",),
+    "pid": ("--pid", "--fork", "--kill-child", "--mount-proc"),
+}
 
 
 class Toolbox(NamedTuple):
@@ -31,6 +37,7 @@ class Toolbox(NamedTuple):
     umount: str = ""
     mkdir: str = ""
     ip: str = ""
+    setsid: str = ""
 
     def missing(self, *names: str) -> list[str]:
         """Return those of ``names`` that are not there."""
@@ -47,7 +54,7 @@ def namespaces(tools: Toolbox, *kinds: str) -> list[str]:
 
     An ordinary user has to be root of a user namespace for that, and is itself again in one below it.
     """
-    flags = [f"--{kind}" for kind in kinds]
+    flags = [flag for kind in kinds for flag in _FLAGS[kind]]
     return [tools.unshare, *(["--map-root-user"] if os.geteuid() else []), *flags, "--"]
 
 
@@ -76,6 +83,8 @@ def able(tools: Toolbox, limits: frozenset[str]) -> Iterator[str]:
             [*namespaces(tools, "mount"), *back_again(tools), "true"]
         ):
             yield ABILITIES["private_tmp"]
+            if _succeeds([*namespaces(tools, "mount", "pid"), *back_again(tools), "true"]):
+                yield ABILITIES["private_pids"]
     if not tools.missing("unshare", "ip"):
         trial = [*namespaces(tools, "net"), tools.ip, "link", "set", "lo", "up"]
         if _succeeds(trial):
