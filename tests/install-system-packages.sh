@@ -15,6 +15,7 @@ done
 # What Maven and Gradle would otherwise fetch from a repository of libraries.
 [ -e /usr/share/maven-repo/junit/junit ] && [ -e /usr/share/maven-repo/org/apache/maven/plugins/maven-surefire-plugin ] \
     || missing="$missing junit4 libsurefire-java libmaven-resources-plugin-java libmaven-compiler-plugin-java libmaven-jar-plugin-java"
+[ -e /usr/lib/python3/dist-packages/pip ] && [ -e /usr/share/python-wheels ] || missing="$missing python3-venv python3-pip"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing for the tests:$missing"

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness import engines
 from tests.harness.daemon import ROTA, Daemon, daemon
-from tests.harness.projects import PROJECTS, Small, cloned, commit
+from tests.harness.projects import PROJECTS, Small, cloned, commit, lay
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
 
@@ -104,6 +105,85 @@ def test_a_project_is_built_and_a_broken_one_is_not(
         tests = here.build(build["id"])["tests"]
         assert (tests["passed"] + tests["failed"], tests["failed"]) == small.counts, tests
         assert small.names in json.dumps(tests["failures"]), tests
+
+
+def test_a_matrix_is_a_build_for_each(here: Daemon, tmp_path: Path) -> None:
+    small = PROJECTS["cmake"]
+    skip_without("cmake", small)
+    folder = cloned(tmp_path / "cmake", small.files)
+    here.add("cmake/matrix", new(folder, "cmake", "build_type=Debug,MinSizeRel"))
+    build, _ = built(here, "cmake/matrix", small)
+    assert (build["result"], build["reason"]) == ("passed", "group")
+    logs = [here.ok("log", f"cmake/matrix#{build['number'] - n}") for n in (1, 2)]
+    for log in logs:
+        assert "100% tests passed" in log
+
+
+@pytest.fixture(scope="module")
+def with_engine(
+    tmp_path_factory: pytest.TempPathFactory, docker_engine: engines.Engine
+) -> Iterator[Daemon]:
+    """An agent with an engine that has one image, under the name that templates ask for."""
+    docker_engine.of_packages("python:3.11", *engines.PYTHON, "python3-venv", "python3-pip")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOCKER_HOST", docker_engine.url)
+        with daemon(tmp_path_factory.mktemp("containers") / "data") as running:
+            yield running
+
+
+def test_a_project_is_built_in_a_container(with_engine: Daemon, tmp_path: Path) -> None:
+    test = "import unittest\n\n\nclass Sum(unittest.TestCase):\n    def test_adds(self):\n        "
+    files = {"requirements.txt": "", "test_sum.py": f"{test}self.assertEqual(1 + 1, 2)\n"}
+    folder = cloned(tmp_path / "shop", files)
+    script = new(folder, "pip", "--container", "python=3.11")
+    assert '# image = "python:3.11"' in script
+    with_engine.add("shop/build", script)
+    done = with_engine.run("run", "shop/build", "--wait")
+    log = with_engine.ok("log", "shop/build#1")
+    assert done.returncode == 0, log
+    assert "Python 3.11" in log
+    assert "test_adds (test_sum.Sum" in log
+    commit(folder, {"test_sum.py": f"{test}self.assertEqual(1 + 1, 3)\n"}, "one test fails")
+    assert with_engine.run("run", "shop/build", "--wait").returncode == 1
+
+
+#: As much of docker as the templates ask; it keeps what it is told.
+DOCKER = """#!/bin/sh
+echo "$*" >>{told}
+case $1 in
+  login) cat >>{told} ;;
+  build) test -e Dockerfile && ! grep -q broken Dockerfile ;;
+esac
+"""
+
+
+def test_images_are_built_and_pushed_by_what_is_told_to_docker(
+    here: Daemon, tmp_path: Path
+) -> None:
+    """No registry can be had here: what the engine would do is its own."""
+    told = tmp_path / "told"
+    path = lay(tmp_path / "tools", {"docker": DOCKER.format(told=told)})
+    folder = cloned(tmp_path / "shop", {"app/Dockerfile": "FROM debian\n"})
+    for kind in ("docker", "deploy-image"):
+        script = new(folder / "app", kind, "image=registry.example.com/team/shop")
+        assert '# labels = "docker"\n' in script
+        script = script.replace('# labels = "docker"\n', "")
+        here.add(f"shop/{kind}", script.replace("\ncd app\n", f"\nPATH={path}:$PATH\ncd app\n"))
+    assert here.run("run", "shop/docker", "--wait").returncode == 0
+    assert here.run("run", "shop/deploy-image", "version=1.4", "--wait").returncode == 0
+    here.ok("secret", "set", "REGISTRY_PASSWORD", "--file", "-", stdin="hidden-1234")
+    assert here.run("run", "shop/deploy-image", "version=1.5", "--wait").returncode == 0
+    lines = told.read_text().splitlines()
+    image = "registry.example.com/team/shop"
+    assert lines[0] == f"build --pull --file Dockerfile --tag {image}:build-1 ."
+    pushed = [line for line in lines if line.startswith("push")]
+    assert pushed == [f"push {image}:{tag}" for tag in ("1.4", "latest", "1.5", "latest")]
+    login = lines.index("login --username rota --password-stdin registry.example.com")
+    assert lines[login + 1] == "hidden-1234"
+    assert "hidden-1234" not in here.ok("log", "shop/deploy-image#2")
+    commit(folder, {"app/Dockerfile": "broken\n"}, "it does not build")
+    assert here.run("run", "shop/deploy-image", "version=1.6", "--wait").returncode == 1
+    assert f"push {image}:1.6" not in told.read_text()
 
 
 def test_the_templates_without_a_tool_here_are_these() -> None:
