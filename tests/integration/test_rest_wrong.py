@@ -163,7 +163,7 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
     build = await here.run("a")
     done = await here.finished(build["id"])
     places = {"job": "b", "build": running["id"], "path": "dist/x", "agent": "here", "hook": "x",
-              "secret": "TOKEN"}  # fmt: skip
+              "secret": "TOKEN", "promotion": "v1"}  # fmt: skip
     bodies: dict[str, object] = {
         "put": {"script": "#!/bin/sh\necho\n"},
         "check": {"script": "# /// script\n# [tool.rota]\n# x = 1\n# ///\n"},
@@ -173,10 +173,11 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
         "put_secret": {"value": "c2VjcmV0cw=="},
         "label": {"labels": {"gpu": ""}},
         "keep": b"bytes",
+        "promote": {"to": "v1"},
     }
     order = [
         "status", "agents", "clouds", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
-        "build", "why", "steps", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "retry", "check_secrets", "put", "rm",
+        "build", "why", "steps", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "promote", "promotions", "promotion", "demote", "retry", "check_secrets", "put", "rm",
         "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "test_history", "metrics", "watches", "workspaces",
         "put_secret", "secrets", "rotate_secrets", "rm_secret",
         "rm_workspace", "drain", "stop",
@@ -186,6 +187,8 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
     )
     for name in order:
         verb = BY_NAME[name]
+        if name == "promote":
+            await here.finished(running["id"])
         where = {**places, "build": done["id"]} if name in ("retry", "rm_workspace") else places
         reply = await here.ask(verb.method, verb.path.format(**where), body=bodies.get(name))
         assert reply.status == verb.status, (name, reply.text)

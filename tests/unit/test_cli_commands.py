@@ -142,7 +142,9 @@ def test_all_commands_are_listed(capfd: pytest.CaptureFixture[str]) -> None:
         (["emit", "a", "--data", "{"], "--data is no JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)", "such as '{\"version\": 7}'"),
         (["emit", "a", "--data", "[]"], "--data is no JSON object", "such as '{\"version\": 7}'"),
         (["emit", "a", "b=c", "--data", "{}"], "both --data and name=value", "give one of them"),
-        (["artifacts", "get", "a"], "artifacts: 'get a' is none of list, get and put", "[list] BUILD | get BUILD PATH | put FILE [NAME]"),
+        (["artifacts", "get"], "artifacts: 'get' is none of list, get, put, promote and demote", "[list] BUILD | get BUILD [PATH…] | put FILE [NAME] | promote BUILD [GLOB…] --to NAME | demote NAME"),
+        (["artifacts", "promote", "a#1"], "promote needs a name", "--to release-1.4"),
+        (["artifacts", "promote", "a#1", "--to", "x", "--keep", "long"], "--keep 'long' is not a duration, write it as 30s, 20m, 1h30m or 2d", "such as --keep 365d"),
         (["artifacts", "put", "/nope"], "no build to keep the file for", "inside a build it is that one; else --build"),
         (["log", "a", "-f", "--limit", "3"], "--limit and --follow do not go together", "rota log -f … | head -c N"),
         (["login"], "missing: URL", "such as rota login http://build-1:7070"),
@@ -465,8 +467,8 @@ def test_artifacts_are_listed_fetched_and_kept(
     )
     whole = Reply(b"abc")
     rota.routes["GET /v1/builds/a%231/artifacts/d/x"] = [whole._replace(break_at=1), whole, whole]
-    assert rota("artifacts", "a#1").out == "d/x  3  0f  -\n"
-    assert rota("artifacts", "list", "a#1").out == "d/x  3  0f  -\n"
+    assert rota("artifacts", "a#1").out == "d/x  3  0f  -  -\n"
+    assert rota("artifacts", "list", "a#1").out == "d/x  3  0f  -  -\n"
     assert rota("artifacts", "get", "a#1", "d/x").err == "x: 3 B\n"
     assert (tmp_path / "x").read_bytes() == b"abc"
     assert sorted(it.name for it in tmp_path.iterdir()) == ["rota.sock", "x"]

@@ -310,7 +310,7 @@ def test_a_sealed_build_comes_back_whole_by_a_retry() -> None:
     story.fold(BuildRetried(at=moment(), build="a", record=record))
     build = story["a"]
     assert (build.ref, build.state, build.attempt) == ("web#1", State.QUEUED, 1)
-    assert (build.requested_seq, build.artifacts) == (1, (artifact,))
+    assert (build.requested_seq, build.artifacts) == (1, (replace(artifact, kept_at=moment()),))
     assert [attempt.result for attempt in build.former] == [Result.FAILED]
     story.start("a", 2)
     assert story["a"].attempt == 2

@@ -27,10 +27,10 @@ from rota.agent.leftovers import Leftovers
 from rota.agent.loop import Loop
 from rota.agent.members import Members, announce
 from rota.agent.mover import Mover
+from rota.agent.needed import Needed
 from rota.agent.patience import persist
 from rota.agent.poller import Poller
 from rota.agent.ports import Ports
-from rota.agent.promotion import Promotion
 from rota.agent.reactor import Reactor
 from rota.agent.rebuild import restore
 from rota.agent.reports import Reporting
@@ -303,7 +303,7 @@ def _stages(service: Service, ports: Ports, giving: SecretStage | None) -> tuple
     reporting = () if ports.reports is None else (Reporting(service, ports.reports),)
     secrets = () if giving is None else (giving,)
     return (
-        Promotion(service),
+        Needed(service),
         *secrets,
         *_caching(service, ports),
         Leftovers(service),

@@ -36,8 +36,12 @@ from rota.core.events import (
 )
 from rota.core.policy import Policy
 from rota.core.retention import Swept
+from rota.errors import NotFoundError
 from rota.ports.journal import Entry
-from rota.service.context import Myself, Service
+from rota.service.context import Myself, Principal, Service
+from rota.service.messages import DemoteRequest
+from rota.service.promotions import demote
+from rota.service.verbs import Role
 from rota.service.world import World
 
 logger = logging.getLogger(__name__)
@@ -81,6 +85,7 @@ class Members:
             blobs=service.blobs,
             clock=ports.clock,
             record=self._record_swept,
+            demote=self._end_promotion,
         )
         self.policy = PolicyWriter(world, self._record_policy)
         self.scheduler = Scheduler(
@@ -182,6 +187,11 @@ class Members:
     def _led(self) -> None:
         self._duties.changed()
         self._loop.decide_soon()
+
+    async def _end_promotion(self, name: str) -> None:
+        me = Principal(name=self._me.name, role=Role.ADMIN)
+        with contextlib.suppress(NotFoundError):
+            await demote(self._service, DemoteRequest(promotion=name, why="its time is over"), me)
 
     async def _record_swept(self, swept: tuple[Swept, ...]) -> None:
         event = BuildsSwept(

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from rota.core.job import Keep
+from rota.core.promotions import over, pinned
 from rota.core.retention import (
     Limits,
     Remains,
@@ -45,10 +46,15 @@ Record = Callable[[tuple[Swept, ...]], Awaitable[None]]
 Judge = Callable[[Remains], Swept | None]
 
 
+async def _nobody(name: str) -> None:
+    """Leave a promotion as it is."""
+
+
 class Sweeper:
     """Sweeps for as long as this agent leads; :meth:`run` is the duty.
 
-    ``record`` writes ``build.swept`` to the journal, fenced by the lease.
+    ``record`` writes ``build.swept`` to the journal, fenced by the lease. ``demote`` ends a promotion
+    whose time is over.
     """
 
     def __init__(
@@ -60,9 +66,10 @@ class Sweeper:
         blobs: Blobs,
         clock: Clock,
         record: Record,
+        demote: Callable[[str], Awaitable[None]] = _nobody,
     ) -> None:
         self._world, self._index, self._logs, self._blobs = world, index, logs, blobs
-        self._clock, self._record = clock, record
+        self._clock, self._record, self._demote = clock, record, demote
 
     async def run(self) -> None:
         """Sweep at once and every ten minutes, and tidy up once a day, for ever."""
@@ -90,6 +97,8 @@ class Sweeper:
             FencedError: this agent leads no more.
         """
         settings = self._world.definitions.settings
+        for name in over(self._world.definitions.promoted, now):
+            await self._demote(name)
         count = 0
         for job in self._index.jobs_with_remains():
             limits = limits_of(self._keep(job), settings)
@@ -163,8 +172,16 @@ class Sweeper:
         return was_there
 
     def _names(self, build_id: str) -> Iterable[str]:
+        """Return what the build's artifacts are stored as, but for what is promoted."""
         build = self._index.get(build_id)
-        return [] if build is None else [blob_name(build.id, it.path) for it in build.artifacts]
+        if build is None:
+            return []
+        stays = pinned(self._world.definitions.promoted.values())
+        return [
+            blob_name(build.id, it.path)
+            for it in build.artifacts
+            if (build.id, it.path) not in stays
+        ]
 
 
 def _newest(limits: Limits, now: datetime) -> tuple[datetime, str] | None:

@@ -1033,32 +1033,72 @@ COMMANDS: tuple[Command, ...] = (
         name="artifacts",
         group=_BUILDS,
         call="artifacts:artifacts",
-        verbs=("artifacts", "artifact", "keep"),
-        help="list, fetch or keep the files that builds leave",
+        verbs=(
+            "artifacts",
+            "artifact",
+            "keep",
+            "promotions",
+            "promotion",
+            "promote",
+            "demote",
+        ),
+        help="list, fetch, keep or promote the files that builds leave",
+        more="WORDS are one of:\n"
+        "  [list] BUILD-or-NAME               what there is\n"
+        "  get BUILD-or-NAME [PATH-or-GLOB…]  fetch one file, or many with their folders; what broke\n"
+        "                                     off goes on, what is there already is left\n"
+        "  put FILE [NAME]                    keep a file for a build that runs\n"
+        "  put FOLDER [NAME]                  keep all files in it, or one file of it with --tar\n"
+        "  promote BUILD [GLOB…] --to NAME    let files stay under a name, whatever the rules\n"
+        "  demote NAME                        let them go as others do\n"
+        "A * in a glob stays within a folder, a ** does not.",
         args=(
             Arg(
                 ("words",),
-                ("artifacts.build", "artifact.build", "artifact.path", "keep.path"),
-                "[list] BUILD | get BUILD PATH-or-GLOB | put FILE [NAME]",
-                many="+",
-                metavar="WORD",
+                (
+                    "artifacts.build",
+                    "artifact.build",
+                    "artifact.path",
+                    "keep.path",
+                    "promotion.promotion",
+                    "promote.build",
+                    "promote.artifacts",
+                    "demote.promotion",
+                ),
+                "what to do with which",
+                many="*",
+                metavar="WORDS",
                 completes="build",
             ),
             Arg(
                 ("-o", "--output"),
-                help="get: write here, - is standard output; the path's last part by default",
-                metavar="FILE",
+                help="get: write here, - is standard output; the path's last part by default, many"
+                " files below the current folder",
+                metavar="PLACE",
                 completes="file",
             ),
             Arg(
                 ("--build",), ("keep.build",), "put: the build; inside one, itself", metavar="BUILD"
             ),
+            Arg(("--tar",), help="put: a folder as one .tar.gz, links and modes kept", kind="flag"),
+            Arg(("--promoted",), help="list what was promoted", kind="flag"),
+            Arg(("--to",), ("promote.to",), "promote: the name", metavar="NAME"),
+            Arg(
+                ("--keep",),
+                ("promote.keep_s",),
+                "promote: for how long, such as 365d; for ever by default",
+                metavar="TIME",
+            ),
+            Arg(("--why",), ("promote.why", "demote.why"), metavar="TEXT"),
         ),
         sets=("artifacts.wait",),
         examples=(
             ("rota artifacts 'web/test#7'", "what there is"),
-            ("rota artifacts get 'web/test#7' dist/shop.whl", ""),
+            ("rota artifacts get 'web/test#7' dist/shop.whl", "one file"),
+            ("rota artifacts get 'web/test#7' 'dist/**' -o /tmp/shop", "a folder"),
             ("rota artifacts put report.html", "from inside a build"),
+            ("rota artifacts promote 'web/build#7' --to release-1.4 --why 'signed off'", ""),
+            ("rota artifacts get release-1.4", "all that was promoted"),
         ),
         has_json=True,
     ),

@@ -478,6 +478,42 @@ ROUTES: dict[str, Route] = {
             "path": "its path, as the build kept it",
         },
     ),
+    "promotions": Route(
+        "GET",
+        "/v1/promotions",
+        "list what was promoted: files that stay under a name",
+        {},
+    ),
+    "promotion": Route(
+        "GET",
+        "/v1/promotions/{promotion}",
+        "one promotion",
+        {
+            "promotion": "the name that something was promoted to",
+        },
+    ),
+    "promote": Route(
+        "POST",
+        "/v1/builds/{build}/promote",
+        "give files of a finished build a name, under which they stay as they are",
+        {
+            "build": "job#number, a job's name (its latest build), or an id's prefix",
+            "to": "the name that its files are given",
+            "artifacts": "globs of the files; all of the build's by default",
+            "why": "why",
+            "keep_s": "for how many seconds; null is for ever",
+        },
+        repeats=True,
+    ),
+    "demote": Route(
+        "DELETE",
+        "/v1/promotions/{promotion}",
+        "end a promotion; its files go as those of any build do",
+        {
+            "promotion": "the name that something was promoted to",
+            "why": "why",
+        },
+    ),
     "keep": Route(
         "PUT",
         "/v1/builds/{build}/artifacts/{path}",

@@ -75,12 +75,13 @@ class Metric(msgspec.Struct, frozen=True, omit_defaults=True):
     unit: str = ""
 
 
-class Artifact(msgspec.Struct, frozen=True):
-    """A file that a build left."""
+class Artifact(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A file that a build left; ``kept_at`` is when, by the clock of the agent that kept it."""
 
     path: str
     size: Int
     sha256: str
+    kept_at: Instant | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -38,6 +38,7 @@ from rota.core.ids import job_name_fault
 from rota.core.job import Job
 from rota.core.needs import need_problems
 from rota.core.problem import Problem, nearest
+from rota.core.promotions import PROMOTED, Promotion, parse_promotion, promotion_name_fault
 from rota.core.schedules import Misses
 from rota.core.secrets import (
     RECIPIENTS,
@@ -69,7 +70,7 @@ PAUSED = "paused/"
 CALENDARS = "calendars/"
 HOOKS = "hooks/"
 SETTINGS = "settings.toml"
-_FOLDERS = (JOBS, PAUSED, CALENDARS, HOOKS, WATCHES, ADOPTED, SECRETS)
+_FOLDERS = (JOBS, PAUSED, CALENDARS, HOOKS, WATCHES, ADOPTED, SECRETS, PROMOTED)
 #: A definition travels through memory whole: what is larger belongs beside it, not into it.
 MAX_BYTES = 1 << 20
 
@@ -116,6 +117,7 @@ class Parsed(msgspec.Struct, frozen=True):
     value: (
         Job
         | Paused
+        | Promotion
         | CalendarFile
         | HookFile
         | WatchFile
@@ -139,6 +141,7 @@ class Definitions(msgspec.Struct, frozen=True):
     hooks: Mapping[str, HookFile] = {}
     watches: Mapping[str, WatchFile] = {}
     adopted: Mapping[str, Adopted] = {}
+    promoted: Mapping[str, Promotion] = {}
     secrets: Mapping[str, SecretFile] = {}
     recipient: str = ""  # the public key that secrets are encrypted for; empty: there are none yet
 
@@ -428,6 +431,7 @@ def _definitions(files: Mapping[str, Parsed], former: Definitions) -> Definition
         _hooks(files),
         watches,
         adopted,
+        _named(files, PROMOTED, ".json", Promotion),
         _named(files, SECRETS, ".toml", SecretFile),
         _recipient(files),
     )
@@ -513,6 +517,8 @@ def _parsed(path: str, blob: str, data: bytes) -> Parsed:
         return Parsed(blob, *parse_recipient(text, path))
     if path.startswith(SECRETS):
         return Parsed(blob, *parse_secret(text, path))
+    if path.startswith(PROMOTED):
+        return _parsed_promotion(path, blob, data)
     if path.startswith(HOOKS):
         return _parsed_hook(path, blob, text)
     name = path.removeprefix(JOBS)
@@ -542,6 +548,16 @@ def _parsed_watch(path: str, blob: str, text: str) -> Parsed:
         problem = Problem(path, 0, 0, "no watch's name", f"{WATCHES}NAME.toml")
         return Parsed(blob, None, (problem,))
     return Parsed(blob, *parse_watch(text, path))
+
+
+def _parsed_promotion(path: str, blob: str, data: bytes) -> Parsed:
+    name = path.removeprefix(PROMOTED).removesuffix(".json")
+    if not path.endswith(".json") or promotion_name_fault(name) is not None:
+        problem = Problem(path, 0, 0, "no promotion's name", f"{PROMOTED}NAME.json")
+        return Parsed(blob, None, (problem,))
+    found = parse_promotion(data)
+    broken = Problem(path, 0, 0, "cannot be read", "promote with: rota artifacts promote")
+    return Parsed(blob, found, () if found is not None else (broken,))
 
 
 def _parsed_hook(path: str, blob: str, text: str) -> Parsed:

@@ -822,7 +822,8 @@ def _moved(cluster: Cluster, build: Build, event: BuildEvent) -> Build | None:
             return answered(build, event)
         case ArtifactKept():
             others = [a for a in build.artifacts if a.path != event.artifact.path]
-            return replace(build, artifacts=(*others, event.artifact))
+            kept = replace(event.artifact, kept_at=event.at)
+            return replace(build, artifacts=(*others, kept))
 
 
 def _finished(build: Build, event: BuildFinished) -> Build | None:

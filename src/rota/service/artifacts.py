@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from rota.core.build import Artifact, Build
 from rota.core.events import ArtifactKept
+from rota.core.promotions import promoted_as
 from rota.core.retention import by_rule
 from rota.core.states import State
 from rota.errors import ConflictError, InputError, NotFoundError, StaleError, UnavailableError
@@ -32,15 +33,24 @@ async def artifacts(
     """
     found = await build(service, request, who)
     left = sorted(found.artifacts, key=lambda artifact: artifact.path)
-    is_there = await _are_there(service, found, left)
+    there = await is_there(service, found, left)
     why = _removal(service, found)
+    promoted = service.world.definitions.promoted
     return [
-        m.ArtifactView(path=it.path, size=it.size, sha256=it.sha256, removed="" if there else why)
-        for it, there in zip(left, is_there, strict=True)
+        m.ArtifactView(
+            path=it.path,
+            size=it.size,
+            sha256=it.sha256,
+            kept_at=it.kept_at,
+            promoted=promoted_as(promoted, found.id, it.path) or "",
+            removed="" if is_so else why,
+        )
+        for it, is_so in zip(left, there, strict=True)
     ]
 
 
-async def _are_there(service: Service, build: Build, left: Sequence[Artifact]) -> list[bool]:
+async def is_there(service: Service, build: Build, left: Sequence[Artifact]) -> list[bool]:
+    """Say of each artifact whether its bytes are there. Cost: a round trip for each sixteen."""
     there: list[bool] = []
     for at in range(0, len(left), AT_ONCE):
         some = [blob_name(build.id, artifact.path) for artifact in left[at : at + AT_ONCE]]
@@ -111,6 +121,12 @@ async def keep(
     path = check_path(request.path)
     found = find_build(service.world, request.build)
     _refuse_unless_room(found, path)
+    stays = promoted_as(service.world.definitions.promoted, found.id, path)
+    if stays is not None:
+        raise ConflictError(
+            f"{path!r} of {found.ref} is promoted as {stays}, and stays as it is",
+            hint="keep the new one under another name",
+        )
     name = blob_name(found.id, path)
     async with service.turn(name):
         blob = await service.blobs.put(name, data)

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from rota.core.build import Artifact
 from rota.core.job import Matrix, Need, Param, ParamValue, Spec
 from rota.core.workspace import Keeping
 
@@ -1086,7 +1087,51 @@ class ArtifactView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     path: str
     size: int
     sha256: str
+    kept_at: datetime | None = None
+    promoted: str = ""  # the name under which it stays
     removed: str = ""
+
+
+class PromotionRequest(Request, frozen=True, kw_only=True):
+    """A promotion."""
+
+    promotion: Annotated[str, Meta(description="the name that something was promoted to")]
+
+
+class PromoteRequest(Request, frozen=True, kw_only=True):
+    """What is promoted, and to what."""
+
+    build: BuildArg
+    to: Annotated[str, Meta(description="the name that its files are given", max_length=MAX_TEXT)]
+    artifacts: Annotated[
+        list[str],
+        Meta(description="globs of the files; all of the build's by default", max_length=100),
+    ] = []
+    why: Annotated[str, Meta(description="why", max_length=MAX_TEXT)] = ""
+    keep_s: Annotated[
+        Annotated[float, Meta(gt=0, le=100 * 366 * 86_400)] | None,
+        Meta(description="for how many seconds; null is for ever"),
+    ] = None
+
+
+class DemoteRequest(Request, frozen=True, kw_only=True):
+    """A promotion to end."""
+
+    promotion: Annotated[str, Meta(description="the name that something was promoted to")]
+    why: Annotated[str, Meta(description="why", max_length=MAX_TEXT)] = ""
+
+
+class PromotionView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Files that stay under a name. ``build`` is an id, ``ref`` its name; without ``until``, for ever."""
+
+    name: str
+    build: str
+    ref: str
+    at: datetime
+    by: str
+    artifacts: tuple[Artifact, ...]
+    why: str = ""
+    until: datetime | None = None
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,144 +2,238 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import re
 from argparse import Namespace
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, Literal
+from typing import Any
 
 from rota.cli.commands.connected import connected
-from rota.cli.render import Cell, size, table
+from rota.cli.fetched import Fetching
+from rota.cli.kept import Source, sources
+from rota.cli.render import Cell, ago, clean, size, table
 from rota.cli.screen import Screen
 from rota.client.client import Client
 from rota.client.rest import written
 from rota.errors import InputError, NotFoundError
 
+_WORDS = "[list] BUILD | get BUILD [PATH…] | put FILE [NAME] | promote BUILD [GLOB…] --to NAME | demote NAME"
+
+#: What rota itself keeps among a build's artifacts, such as the details of its tests.
+OWN = ".rota/"
+
 
 def artifacts(args: Namespace, screen: Screen) -> int:
-    """List, get or put artifacts, as the words say."""
+    """List, get, put, promote or demote artifacts, as the words say."""
     match args.words:
-        case ["get", build, path]:
-            return _get(connected(args), build, path, args, screen)
+        case [] if args.promoted:
+            return _promotions(connected(args), args, screen)
+        case ["get", name, *patterns]:
+            return _get(connected(args), name, patterns, args, screen)
         case ["put", file]:
-            return _put(connected(args), Path(file), "", args, screen)
+            return _put(connected(args), file, "", args, screen)
         case ["put", file, name]:
-            return _put(connected(args), Path(file), name, args, screen)
-        case ["list", build] | [build]:
+            return _put(connected(args), file, name, args, screen)
+        case ["promote", build, *patterns]:
+            return _promote(connected(args), build, patterns, args, screen)
+        case ["demote", name]:
+            return _demote(connected(args), name, args, screen)
+        case ["list", build] | [build] if build not in ("get", "put", "promote", "demote"):
             return _list(connected(args), build, args, screen)
         case _:
+            words = " ".join(args.words)
             raise InputError(
-                f"artifacts: {' '.join(args.words)!r} is none of list, get and put",
-                hint="[list] BUILD | get BUILD PATH | put FILE [NAME]",
+                f"artifacts: {words!r} is none of list, get, put, promote and demote", hint=_WORDS
             )
 
 
-def _list(client: Client, build: str, args: Namespace, screen: Screen) -> int:
-    answer = client.call("artifacts", build=build)
-    if args.json:
+# -- what there is ------------------------------------------------------------------------------
+
+
+def _promotion(client: Client, name: str) -> dict[str, Any] | None:
+    """Return what was promoted to a name; ``None`` if it names a build."""
+    if "#" in name or "/" in name:
+        return None
+    try:
+        found: dict[str, Any] = client.call("promotion", promotion=name).json()
+    except NotFoundError:
+        return None
+    return found
+
+
+def _list(client: Client, name: str, args: Namespace, screen: Screen) -> int:
+    promoted = _promotion(client, name)
+    answer = client.call("artifacts", build=promoted["build"] if promoted else name)
+    found = answer.json()
+    if promoted is not None:
+        paths = {it["path"] for it in promoted["artifacts"]}
+        found = [it for it in found if it["path"] in paths]
+    if args.json and promoted is None:
         screen.json(answer)
         return 0
-    look = screen.out
+    if args.json:
+        import json
+
+        screen.line(json.dumps(found))
+        return 0
+    look = screen.at(answer)
     rows = [
         (
-            Cell(it["path"]),
+            Cell(clean(it["path"])),
             Cell(size(it["size"]) if look.is_terminal else str(it["size"]), "dim", right=True),
             Cell(it["sha256"][:12] if look.is_terminal else it["sha256"], "dim"),
-            Cell(it.get("removed", ""), "yellow"),
+            Cell(ago(look, it.get("kept_at")), "dim"),
+            Cell(clean(it.get("removed") or it.get("promoted") or ""), "yellow"),
         )
-        for it in answer.json()
+        for it in found
     ]
     screen.lines(table(rows, look, shrink=(0,)))
     return 0
 
 
-def _get(client: Client, build: str, path: str, args: Namespace, screen: Screen) -> int:
-    """Fetch one file; or, for a glob, all that match, each at its own path below the output."""
-    if not re.search(r"[*?\[]", path):
-        return _get_one(client, build, path, args, screen)
-    left = [it["path"] for it in client.call("artifacts", build=build).json()]
-    if not path.startswith("."):
-        left = [it for it in left if not it.startswith(".rota/")]  # what rota itself keeps there
-    found = [it for it in left if fnmatch.fnmatchcase(it, path)]
-    if not found:
-        raise NotFoundError(
-            f"{build} left nothing that matches {path!r}",
-            hint=f"see what it left: rota artifacts {build!r}",
-        )
-    folder = Path(args.output or ".")
-    if args.output == "-":
-        raise InputError("several files cannot go to standard output", hint="-o FOLDER")
-    for each in found:
-        target = folder / each
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _save(client, build, each, target, screen)
-    return 0
-
-
-def _get_one(client: Client, build: str, path: str, args: Namespace, screen: Screen) -> int:
-    output = args.output or PurePosixPath(path).name
-    if output == "-":
-        for piece in client.artifact(build, path):
-            screen.raw(piece)
+def _promotions(client: Client, args: Namespace, screen: Screen) -> int:
+    answer = client.call("promotions")
+    if args.json:
+        screen.json(answer)
         return 0
-    target = Path(output)
-    if target.is_dir():
-        target /= PurePosixPath(path).name
-    _save(client, build, path, target, screen)
+    look = screen.at(answer)
+    rows = [
+        (
+            Cell(it["name"]),
+            Cell(it["ref"]),
+            Cell(ago(look, it["at"]), "dim"),
+            Cell(clean(it["by"]), "dim"),
+            Cell(f"until {it['until'][:10]}" if it.get("until") else "for ever", "dim"),
+            Cell(clean(it.get("why", ""))),
+        )
+        for it in answer.json()
+    ]
+    screen.lines(table(rows, look, shrink=(5,)))
     return 0
 
 
-def _save(client: Client, build: str, path: str, target: Path, screen: Screen) -> None:
-    # Beside its place first: what has the right name is whole.
-    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        count = _saved(draft, client.artifact(build, path))
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
-    screen.note(f"{target}: {size(count)}")
+# -- promotions ---------------------------------------------------------------------------------
 
 
-def _put(client: Client, file: Path, name: str, args: Namespace, screen: Screen) -> int:
+def _promote(
+    client: Client, build: str, patterns: list[str], args: Namespace, screen: Screen
+) -> int:
+    from rota.core.durations import parse_duration
+
+    if not args.to:
+        raise InputError("promote needs a name", hint="--to release-1.4")
+    keep_s = parse_duration(args.keep) if args.keep else None
+    if isinstance(keep_s, str):
+        raise InputError(f"--keep {keep_s}", hint="such as --keep 365d")
+    answer = client.call(
+        "promote",
+        build=build,
+        to=args.to,
+        artifacts=patterns,
+        why=args.why or "",
+        keep_s=keep_s,
+    )
+    if args.json:
+        screen.json(answer)
+        return 0
+    found = answer.json()
+    count = len(found["artifacts"])
+    until = f"until {found['until'][:10]}" if found.get("until") else "for ever"
+    what = "1 file" if count == 1 else f"{count} files"
+    screen.line(f"{found['name']}: {what} of {found['ref']}, {until}")
+    return 0
+
+
+def _demote(client: Client, name: str, args: Namespace, screen: Screen) -> int:
+    answer = client.call("demote", promotion=name, why=args.why or "")
+    if args.json:
+        screen.json(answer)
+        return 0
+    screen.line(f"{clean(name)} is promoted no longer; its files go as others do")
+    return 0
+
+
+# -- get ----------------------------------------------------------------------------------------
+
+
+def _get(client: Client, name: str, patterns: list[str], args: Namespace, screen: Screen) -> int:
+    promoted = _promotion(client, name)
+    build = promoted["build"] if promoted is not None else name
+    if args.output == "-":
+        return _get_to_output(client, build, patterns, screen)
+    left = client.call("artifacts", build=build).json()
+    if promoted is not None:
+        paths = {it["path"] for it in promoted["artifacts"]}
+        left = [it for it in left if it["path"] in paths]
+    exact = [it for it in left if [it["path"]] == patterns]
+    if exact:
+        target = Path(args.output or PurePosixPath(exact[0]["path"]).name)
+        if target.is_dir():
+            target /= PurePosixPath(exact[0]["path"]).name
+        Fetching(client, build, screen).fetch(exact[0], target)
+        return 0
+    chosen = _chosen(name, left, patterns)
+    Fetching(client, build, screen).fetch_all(chosen, Path(args.output or "."))
+    return 0
+
+
+def _get_to_output(client: Client, build: str, patterns: list[str], screen: Screen) -> int:
+    if len(patterns) != 1 or any(sign in patterns[0] for sign in "*?["):
+        raise InputError("several files cannot go to standard output", hint="-o FOLDER")
+    for piece in client.artifact(build, patterns[0]):
+        screen.raw(piece)
+    return 0
+
+
+def _chosen(name: str, left: list[dict[str, Any]], patterns: list[str]) -> list[dict[str, Any]]:
+    """Return the files that some pattern means: a path, a folder, or a glob."""
+    from rota.core.globs import matches
+
+    hint = f"see what it left: rota artifacts {name!r}"
+    if not any(pattern.startswith(OWN[0]) for pattern in patterns):
+        left = [it for it in left if not it["path"].startswith(OWN)]
+    if not patterns:
+        if not left:
+            raise NotFoundError(f"{name} left no artifacts")
+        return left
+    chosen: dict[str, dict[str, Any]] = {}
+    for pattern in patterns:
+        plain = pattern.rstrip("/")
+        found = [
+            it for it in left if matches(it["path"], plain) or it["path"].startswith(f"{plain}/")
+        ]
+        if not found:
+            raise NotFoundError(f"{name} left nothing that matches {pattern!r}", hint=hint)
+        chosen |= {it["path"]: it for it in found}
+    return list(chosen.values())
+
+
+# -- put ----------------------------------------------------------------------------------------
+
+
+def _put(client: Client, file: str, name: str, args: Namespace, screen: Screen) -> int:
     build = args.build or os.environ.get("ROTA_BUILD")
     if not build:
         raise InputError(
             "no build to keep the file for", hint="inside a build it is that one; else --build"
         )
-    if not file.is_file():
-        raise InputError(f"cannot read {file}: no such file")
-    method, target, _ = written("keep", {"build": build, "path": name or file.name})
+    with sources(file, name, as_tar=args.tar) as found:
+        for source in found:
+            _keep(client, build, source, args, screen)
+    return 0
+
+
+def _keep(client: Client, build: str, source: Source, args: Namespace, screen: Screen) -> None:
+    method, target, _ = written("keep", {"build": build, "path": source.name})
+    length = {} if source.size is None else {"Content-Length": str(source.size)}
     answer = client.send(
         method,
         target,
-        body=lambda: _opened(file, "rb"),
-        headers={
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(file.stat().st_size),
-        },
-        repeat=True,
+        body=source.open,
+        headers={"Content-Type": "application/octet-stream", **length},
+        repeat=source.size is not None,
     )
     if args.json:
         screen.json(answer)
     elif screen.out.is_terminal:
         kept = answer.json()
-        screen.note(f"kept {kept['path']}: {size(kept['size'])}")
-    return 0
-
-
-def _saved(draft: Path, body: Iterator[bytes]) -> int:
-    count = 0
-    with _opened(draft, "wb") as file:
-        for piece in body:
-            count += file.write(piece)
-    return count
-
-
-def _opened(path: Path, mode: Literal["rb", "wb"]) -> BinaryIO:
-    try:
-        return path.open(mode)
-    except OSError as error:
-        what = "write" if mode == "wb" else "read"
-        raise InputError(f"cannot {what} {path}: {error.strerror}") from error
+        screen.note(f"kept {clean(kept['path'])}: {size(kept['size'])}")

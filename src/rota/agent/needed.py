@@ -22,7 +22,7 @@ from rota.service.verbs import Role
 from rota.service.world import World
 
 
-class Promotion:
+class Needed:
     """The stage that brings them."""
 
     def __init__(self, service: Service) -> None:
