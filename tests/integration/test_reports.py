@@ -12,6 +12,7 @@ import pytest
 from tests.harness.agent import Here
 
 from rota.adapters.scripted import Plan
+from rota.adapters.sqlite_cases import SqliteCases
 from rota.http.openapi import describe
 
 HEADER = "#!/bin/sh\n# /// script\n# [tool.rota]\n{}\n# ///\necho\n"
@@ -363,8 +364,6 @@ def fail() -> Any:
 
 
 def test_the_index_of_tests_is_not_there_until_it_is_asked_for(tmp_path: Path) -> None:
-    from rota.adapters.sqlite_cases import SqliteCases
-
     index = SqliteCases(tmp_path / "tests.db")
     assert not (tmp_path / "tests.db").exists()
     assert index.runs("t", ["x"]) == []
@@ -387,3 +386,31 @@ async def test_a_glob_for_all_artifacts_does_not_mean_the_tests_of_two_builds(he
     assert sorted(path.name for path in attempt._task.cwd.iterdir()) == ["a.txt", "b.txt"]
     attempt.finish()
     await here.finished(asked["id"])
+
+
+async def test_what_is_said_does_not_depend_on_when_an_agent_came_to_know_it(here: Here) -> None:
+    await here.put("t", script('tests = "a.xml"'))
+    await build(here, {"a.xml": junit("!a", "b", "!c")})
+    await build(here, {"a.xml": junit("!d", "!c", "b", "!a")})
+    first = (await here.ask("GET", "/v1/jobs/t/tests")).json()
+    index = SqliteCases(Path(":memory:"))
+    here.service.case_index = index
+    assert (await here.ask("GET", "/v1/jobs/t/tests?builds=1")).json()["builds"] == 1
+    assert (await here.ask("GET", "/v1/jobs/t/tests")).json() == first
+    assert [it["test"] for it in first["failing"]] == ["C.a", "C.c", "C.d"]
+    index.close()
+
+
+async def test_tests_that_are_not_there_yet_are_asked_for_again(here: Here) -> None:
+    await here.put("t", script('tests = "a.xml"'))
+    done = await build(here, {"a.xml": junit("!a")})
+    name = f"{done['id']}/.rota/tests-1.jsonl.zst"
+    packed = b"".join([piece async for piece in here.blobs.get(name)])
+    await here.blobs.drop(name)
+    assert (await here.ask("GET", "/v1/jobs/t/tests")).json()["missing"] == 1
+
+    async def pieces() -> Any:
+        yield packed
+
+    await here.blobs.put(name, pieces())
+    assert (await here.ask("GET", "/v1/jobs/t/tests")).json()["missing"] == 0

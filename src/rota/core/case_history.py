@@ -177,8 +177,11 @@ def standing(runs: Sequence[Run], test: int) -> Standing:
     return Standing(ran, bad, since, last_bad)
 
 
-def slowest(runs: Sequence[Run], limit: int) -> list[int]:
-    """Return the tests that take longest, by their mean over the newest runs."""
+def slowest(runs: Sequence[Run], limit: int) -> dict[int, float]:
+    """Return the tests that take longest, each with its mean over these runs in seconds.
+
+    More than ``limit`` where some take as long as the last of them.
+    """
     totals: dict[int, tuple[float, int]] = {}
     for run in runs:
         for place, test in enumerate(bits(run.ran)):
@@ -189,7 +192,9 @@ def slowest(runs: Sequence[Run], limit: int) -> list[int]:
                 total, count = totals.get(test, (0.0, 0))
                 totals[test] = (total + span_of(run.levels[place]), count + 1)
     means = {test: total / count for test, (total, count) in totals.items()}
-    return sorted(means, key=lambda test: -means[test])[:limit]
+    ordered = sorted(means, key=lambda test: -means[test])
+    least = means[ordered[limit - 1]] if len(ordered) > limit else 0.0
+    return {test: means[test] for test in ordered if means[test] >= least}
 
 
 _FAST = level_of(0.01)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
 from typing import NamedTuple
@@ -92,16 +92,16 @@ async def test_history(
     if request.case:
         return _of_one(view, index, request, runs)
     flakes = flaky(runs)
-    bad = _bits(runs[0].bad)[: request.limit] if runs else []
-    often = sorted(flakes, key=lambda test: (-flakes[test], test))[: request.limit]
+    bad = dict.fromkeys(_bits(runs[0].bad), 1.0) if runs else {}
     slow = slowest(runs[:DURATIONS], request.limit)
-    titles = index.titles(request.job, sorted({*bad, *often, *slow}))
+    titles = index.titles(request.job, sorted({*bad, *flakes, *slow}))
 
-    def views(which: Iterable[int]) -> list[r.StandingView]:
+    def views(ranks: Mapping[int, float]) -> list[r.StandingView]:
+        # By name where they rank alike: tests are numbered on each agent as it came to know them.
+        ordered = sorted(ranks.keys() & titles.keys(), key=lambda it: (-ranks[it], titles[it]))
         return [
             _standing(titles[test], test, runs, flakes.get(test, 0))
-            for test in which
-            if test in titles
+            for test in ordered[: request.limit]
         ]
 
     return r.CaseHistoryView(
@@ -111,7 +111,7 @@ async def test_history(
         tests=view.tests,
         passing=view.passing,
         failing=views(bad),
-        flaky=views(often),
+        flaky=views(flakes),
         slowest=views(slow),
     )
 
