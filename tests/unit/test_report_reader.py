@@ -103,7 +103,7 @@ def test_when_its_time_is_over_it_says_what_it_has(
     found = worker.read(wanted(tmp_path, "*.xml"), tmp_path / "out")
     assert found.tally is not None
     assert (found.tally.passed, found.tally.partial) == (1, True)
-    assert found.remarks == ("tests: reading took longer than 120 s; 1 are counted",)
+    assert found.remarks == ("tests: reading took longer than 60 s; 1 are counted",)
 
 
 async def test_one_that_does_not_end_is_ended(
@@ -169,3 +169,30 @@ def test_values_masked_late_in_the_log_are_masked_too(tmp_path: Path) -> None:
     assert found.tally is not None
     _, kept, _ = read_cases((tmp_path / "out").read_bytes(), lambda _: True, bad=False, limit=9)
     assert "s3cret" not in kept[0].name
+
+
+def test_a_log_that_is_too_long_to_search_loses_no_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.xml").write_text(
+        "<testsuite name='s'><testcase name='fails'><failure message='m'/></testcase></testsuite>"
+    )
+
+    def slow(*_: object) -> Case:
+        raise worker.TooLongError
+
+    monkeypatch.setattr(worker.Log, "found", slow)
+    found = worker.read(wanted(tmp_path, "a.xml"), tmp_path / "out")
+    assert found.tally is not None
+    assert [it.test for it in found.tally.failures] == ["s.fails"]
+
+
+def test_time_that_is_over_is_told_by_the_kernel() -> None:
+    with pytest.raises(worker.TooLongError):
+        _wait(0.01)
+
+
+def _wait(seconds: float) -> None:
+    with worker.at_most(seconds):
+        while True:
+            os.getpid()

@@ -168,4 +168,6 @@ def _description(build: Build, state: str) -> str:
                 text += f", exit code {build.exit_code}"
             if build.message:
                 text += f": {build.message}"
+            elif build.tests is not None:
+                text += f": {build.tests.text}"
     return text if len(text) <= MAX_DESCRIPTION else text[: MAX_DESCRIPTION - 1] + "…"

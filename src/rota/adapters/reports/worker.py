@@ -10,6 +10,7 @@ not enough memory.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import re
@@ -26,7 +27,7 @@ import msgspec
 from rota.adapters.reports.casefile import MAX_CASES, CaseFile, read_cases, read_run
 from rota.adapters.reports.files import Files
 from rota.core.case_history import Read
-from rota.core.cases import Case, Tally, Tallying, failure_of, polished
+from rota.core.cases import Case, Failure, Tally, Tallying, failure_of, polished
 from rota.core.coverage import format_of, parser_of
 from rota.core.junit import JunitParser
 from rota.core.masks import Masks
@@ -37,7 +38,8 @@ from rota.core.xml_reading import ReportError
 from rota.ports.reports import Reading, ReportsFound, ReportsWanted
 
 MAX_MEMORY = 1 << 30
-TIME_S = 120
+#: Of each of tests and coverage; and to look for places in the log.
+TIME_S, SEARCH_S = 60, 10
 PIECE = 256 * 1024
 BATCH = 1000
 MAX_REMARKS = 20
@@ -139,8 +141,6 @@ def read(wanted: ReportsWanted, out: Path) -> ReportsFound:
         masks = masks_for(wanted, log)
         tally = covered = None
         missing: list[str] = []
-        signal.signal(signal.SIGALRM, _stop)
-        signal.alarm(TIME_S)
         if wanted.tests is not None:
             tally = read_tests(wanted.tests, files, masks, log, out, remarks)
             if tally is None:
@@ -149,7 +149,6 @@ def read(wanted: ReportsWanted, out: Path) -> ReportsFound:
             covered = read_coverage(wanted.coverage, files, remarks)
             if covered is None:
                 missing.append("coverage")
-        signal.alarm(0)
         return ReportsFound(
             tally=tally,
             coverage=covered,
@@ -168,20 +167,21 @@ def read_tests(
     with CaseFile(out) as case_file:
         cases = Cases(case_file, masks, str(files.root))
         try:
-            for path in files.find("tests", spec.files, stale=spec.stale):
-                before = cases.counts.total
-                suite = "" if is_alone else files.name(path)
-                begin = partial(case_parser, spec.format, path, suite, cases)
-                fault = read_file(files, path, begin)
-                cases.settle()
-                if not fault:
-                    count += 1
-                    continue
-                is_partial = True
-                seen = cases.counts.total - before
-                more = f"; {seen} tests before that are counted" if seen else ""
-                remarks.add(f"tests: {files.name(path)} {fault}{more}")
-                count += bool(seen)
+            with at_most(TIME_S):
+                for path in files.find("tests", spec.files, stale=spec.stale):
+                    before = cases.counts.total
+                    suite = "" if is_alone else files.name(path)
+                    begin = partial(case_parser, spec.format, path, suite, cases)
+                    fault = read_file(files, path, begin)
+                    cases.settle()
+                    if not fault:
+                        count += 1
+                        continue
+                    is_partial = True
+                    seen = cases.counts.total - before
+                    more = f"; {seen} tests before that are counted" if seen else ""
+                    remarks.add(f"tests: {files.name(path)} {fault}{more}")
+                    count += bool(seen)
         except TooLongError:
             is_partial = True
             cases.settle()
@@ -193,8 +193,19 @@ def read_tests(
     if not count and not cases.counts.total:
         return None
     tally = cases.counts.tally(files=count, partial=is_partial)
-    failures = [failure_of(log.found(case)) for case in cases.counts.first]
-    return msgspec.structs.replace(tally, failures=tuple(failures))
+    return msgspec.structs.replace(tally, failures=tuple(placed(cases.counts.first, log)))
+
+
+def placed(failed: list[Case], log: Log) -> list[Failure]:
+    """Return what failed in short, with the places in the log that are found in time."""
+    found = [failure_of(case) for case in failed]
+    try:
+        with at_most(SEARCH_S):
+            for index, case in enumerate(failed):
+                found[index] = failure_of(log.found(case))
+    except TooLongError:
+        pass  # the log is very long: the others have no place
+    return found
 
 
 def read_coverage(spec: CoverageReports, files: Files, remarks: Remarks) -> Covered | None:
@@ -202,29 +213,30 @@ def read_coverage(spec: CoverageReports, files: Files, remarks: Remarks) -> Cove
     total = Covered()
     count = 0
     try:
-        for path in files.find("coverage", spec.files, stale=spec.stale):
-            found: list[_Parser] = []
+        with at_most(TIME_S):
+            for path in files.find("coverage", spec.files, stale=spec.stale):
+                found: list[_Parser] = []
 
-            def begin(head: bytes, found: list[_Parser] = found) -> _Parser:
-                kind = format_of(head) if spec.format == "auto" else spec.format
-                if not kind:
-                    raise ReportError(
-                        "is of no format that is known: cobertura, jacoco, clover, lcov, go,"
-                        " coverage.py, istanbul"
-                    )
-                found.append(Finished(parser_of(kind)))
-                return found[0]
+                def begin(head: bytes, found: list[_Parser] = found) -> _Parser:
+                    kind = format_of(head) if spec.format == "auto" else spec.format
+                    if not kind:
+                        raise ReportError(
+                            "is of no format that is known: cobertura, jacoco, clover, lcov, go,"
+                            " coverage.py, istanbul"
+                        )
+                    found.append(Finished(parser_of(kind)))
+                    return found[0]
 
-            fault = read_file(files, path, begin)
-            if fault:
-                remarks.add(f"coverage: {files.name(path)} {fault}")
-                continue
-            its = found[0].finish() if found else None
-            if isinstance(its, Covered) and its.of_lines:
-                total += its
-                count += 1
-            else:
-                remarks.add(f"coverage: {files.name(path)} tells of no lines")
+                fault = read_file(files, path, begin)
+                if fault:
+                    remarks.add(f"coverage: {files.name(path)} {fault}")
+                    continue
+                its = found[0].finish() if found else None
+                if isinstance(its, Covered) and its.of_lines:
+                    total += its
+                    count += 1
+                else:
+                    remarks.add(f"coverage: {files.name(path)} tells of no lines")
     except TooLongError:
         remarks.add(f"coverage: reading took longer than {TIME_S} s")
         return None
@@ -389,6 +401,18 @@ def runs(packed: list[bytes]) -> list[Read | None]:
     return found
 
 
+@contextlib.contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raise TooLongError within the context when its time is over."""
+    former = signal.signal(signal.SIGALRM, _stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+
+
 def _stop(*_: object) -> None:
     raise TooLongError
 
@@ -397,7 +421,7 @@ def main(words: list[str]) -> int:
     """Do what the words say; return the exit status."""
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (TIME_S * 2, TIME_S * 2))
+    resource.setrlimit(resource.RLIMIT_CPU, (TIME_S * 3, TIME_S * 3))
     answer: object
     try:
         if words[0] == "read":
