@@ -260,6 +260,17 @@ def test_who_wrote_the_intent_launches_and_nobody_else() -> None:
     assert "nobody knows whether it was launched" in gone.why
 
 
+def test_an_agent_that_is_there_is_not_given_up_though_nobody_lists_its_machine() -> None:
+    story = Story()
+    story.machine(upto="wanted")
+    story.agent("aws-1", ephemeral=True)
+    story.add(CloudJoined, cloud="aws", machine="aws-1")
+    assert story.look(missing_s={"aws-1": 10 * SETTLE_S}) == []
+    story.add(CloudDraining, cloud="aws", machine="aws-1", why="idle")
+    story.add(AgentLeft, agent="aws-1", name="aws-1")
+    assert isinstance(story.look(missing_s={"aws-1": SETTLE_S})[0], Gone)
+
+
 def test_where_tokens_are_known_the_call_is_repeated() -> None:
     story = Story()
     story.machine(upto="wanted")

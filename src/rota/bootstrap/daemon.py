@@ -127,7 +127,7 @@ class Daemon:
         options, folder, stack, data = self._options, self._folder, self._stack, self._options.data
         store = await stack.enter_async_context(GitStore(data / "store.git"))
         if self._member.source is not None and not (data / "index.db").exists():
-            await store.fetch(self._source(self._member.source), force=True)
+            await self._bring_store(store, self._member.source)
         ports = await self._ports(store)
         await self._refresh(ports, store)
         tcp = stack.enter_context(tcp_socket(options.listen, folder))
@@ -304,6 +304,19 @@ class Daemon:
         return Source(
             url=f"{peer.url}/store.git", cert=str(mine.cert), key=str(mine.key), pin=peer.pin
         )
+
+    async def _bring_store(self, store: GitStore, first: Peer) -> None:
+        """Fetch the store from who gave the state; or from another one, if that is gone by now."""
+        known = self._member.known
+        others = known.peers(besides=self._member.name) if known is not None else []
+        fault: UnavailableError | None = None
+        for peer in (first, *(it for it in others if it.name != first.name)):
+            try:
+                return await store.fetch(self._source(peer), force=True)
+            except UnavailableError as error:
+                fault = fault or error
+        assert fault is not None
+        raise fault
 
     async def _fetch(self, world: World, store: GitStore, *, force: bool) -> None:
         """Bring both branches from the first other member that answers."""

@@ -166,7 +166,7 @@ def _care(cluster: Cluster, view: CloudView, machine: Machine, now: datetime) ->
     if node is not None and node.is_over:
         return Gone(machine.cloud, machine.name, node.id, _lost(machine))
     if not machine.node:
-        return _intent(cluster, view, machine, node, now)
+        return _intent(cluster, view, machine, node, now, is_up=is_up)
     if node is None and view.missing_s.get(machine.name, 0.0) >= SETTLE_S and not is_up:
         return Gone(machine.cloud, machine.name, machine.node, _lost(machine))
     why = _end(machine, agent, now)
@@ -180,7 +180,13 @@ def _care(cluster: Cluster, view: CloudView, machine: Machine, now: datetime) ->
 
 
 def _intent(
-    cluster: Cluster, view: CloudView, machine: Machine, node: Node | None, now: datetime
+    cluster: Cluster,
+    view: CloudView,
+    machine: Machine,
+    node: Node | None,
+    now: datetime,
+    *,
+    is_up: bool,
 ) -> Step | None:
     """Return the step of a machine of which nobody has recorded that it was launched."""
     if node is not None:
@@ -189,6 +195,8 @@ def _intent(
         if machine.is_ending:
             return Gone(machine.cloud, machine.name, "", machine.why)
         return Launch(machine.cloud, machine.name)
+    if is_up:
+        return None  # it is there, whatever the provider lists
     record = cluster.picture.clouds.get(machine.cloud, CloudRecord())
     if view.missing_s.get(machine.name, 0.0) >= SETTLE_S:
         why = f"nobody knows whether it was launched, and it is not there {SETTLE_S:.0f} s later"

@@ -15,6 +15,8 @@ from rota.core.settings_clouds import Cloud
 _PEM = re.compile(rb"-----BEGIN [A-Z ]+-----(.*?)-----END", re.DOTALL)
 #: Of the hex digits of a SHA-256: providers have limits, and nobody has so many clusters.
 TAG_LENGTH = 12
+#: An agent that ended otherwise than by leaving is started again so much later.
+AGAIN_S = 3
 _SALT = b"rota machines"
 
 
@@ -58,9 +60,12 @@ def user_data(machine: Machine, cloud: Cloud, token: JoinToken, *, version: str)
         'fail() { echo "rota: $1 failed on this machine" >&2; exit 1; }',
         *_part("setup", cloud.setup),
         *_part("install", cloud.install.replace("{version}", version)),
-        f"{shlex.join(agent)} <<'END' || fail agent",
+        # One that left ends well. Any other end is no reason to stay away: the token holds until the
+        # agent is a member, and then it finds again what ran before.
+        f"until {shlex.join(agent)} <<'END'",
         str(token),
         "END",
+        f"do sleep {AGAIN_S}; done",
         *_part("finish", cloud.finish),
     ]
     return "\n".join(lines) + "\n"
