@@ -254,10 +254,10 @@ def test_a_machine_that_is_taken_away_is_replaced_and_a_person_can_end_one(
         made.until(
             "it is forgotten", lambda: agent not in {it["name"] for it in made.ask("/v1/agents")}
         )
-        ended = made.hosts[0].ok("clouds", "--terminate", again)
-        assert ended == f"{again} is being ended; it runs 1\n"
         paused = made.hosts[0].ok("clouds", "--pause", "aws")
         assert paused == "aws launches no more machines\n"
+        ended = made.hosts[0].ok("clouds", "--terminate", again)
+        assert ended == f"{again} is being ended; it runs 1\n"
         made.until("it is ended", lambda: made.account.instances() == {})
         made.settled()
         why = made.until(
