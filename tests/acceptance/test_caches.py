@@ -39,3 +39,22 @@ def test_a_cache_is_found_by_the_next_build_also_if_the_daemon_died_meanwhile(
     assert "into deps, ~/.tool, saved by web/test#1\n::endgroup::\n1\nhome\n" in done.stdout
     assert done.stdout.endswith(" saved\n")
     assert (agent.data / "caches").is_dir()
+
+
+def test_caches_are_listed_and_forgotten(agent: Daemon) -> None:
+    header = (
+        'caches = [ { key = "s", paths = ["a"], shared = true }, { key = "l", paths = ["b"] } ]'
+    )
+    agent.add("other/test", script(header) + "echo $(cat a b); echo x >a; echo y >b\n")
+    assert agent.run("run", "other/test", "--wait").returncode == 0
+    found = {it["key"]: it for it in agent.json("caches") if it["scope"] == "other"}
+    assert found["s"]["shared"] is True
+    assert (found["l"].get("shared", False), found["l"]["agent"]) == (False, "here")
+    assert "x y" in agent.run("run", "other/test", "-f").stdout
+    said = agent.ok("caches", "rm", "?", "--project", "other").splitlines()
+    assert sorted(said) == ["other: l is forgotten", "other: s is forgotten"]
+    assert [it for it in agent.json("caches") if it["scope"] == "other"] == []
+    assert "x y" not in agent.run("run", "other/test", "-f").stdout
+    none = agent.run("caches", "rm", "nothing")
+    assert "no cache's key matches 'nothing'" in none.stderr
+    assert "caches: 'list' is not rm KEY" in agent.run("caches", "list").stderr

@@ -13,7 +13,7 @@ from tests.harness.facts import moment
 
 from rota.adapters.cache_files import CacheFiles
 from rota.adapters.clocks import SystemClock
-from rota.core.caches import Entry
+from rota.core.cache_entry import Entry
 from rota.errors import ExecutionError, NotFoundError
 
 BIG = 1 << 40

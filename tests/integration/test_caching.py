@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
@@ -12,25 +15,48 @@ from tests.harness.facts import moment
 
 from rota.adapters.cache_files import CacheFiles
 from rota.adapters.clocks import SystemClock
+from rota.adapters.memory import MemoryBlobs
 from rota.agent.caching import Caching, digest
 from rota.agent.stages import Ending, Left, Underway
 from rota.core.build import Build, Trigger, Usage
+from rota.core.caches import sweep
+from rota.core.events import CachesDropped, CacheUsed, Event
+from rota.core.fold import Cluster, Picture, apply
 from rota.core.job import Cache, Reason, Spec
 from rota.core.masks import Masks
 from rota.core.settings import Caches, Settings
 from rota.core.states import State
+from rota.errors import UnavailableError
+from rota.ports.blobs import Blob
 from rota.ports.executor import Exit, Task
+from rota.service.context import Service
 
 PASSED = Ending(exit=Exit(code=0, signal=None, usage=Usage()), reason=Reason.SCRIPT, passed=True)
 FAILED = Ending(exit=Exit(code=1, signal=None, usage=Usage()), reason=Reason.SCRIPT, passed=False)
 NPM = Cache(key="npm-{hash:lock}", paths=("node_modules", "~/.m2/repository"), restore=("npm-",))
 
 
+class Company:
+    """What agents have in common: the journal's picture, and the blobs."""
+
+    def __init__(self) -> None:
+        self.blobs, self.cluster = MemoryBlobs(), Cluster(Picture())
+        self.world, self.me = self, SimpleNamespace(name="here")
+        self.written: list[Event] = []
+
+    async def append(self, event: Event, **_: object) -> int:
+        self.written.append(event)
+        apply(self.cluster, len(self.written), event)
+        return len(self.written)
+
+    write = append
+
+
 class Agent:
     """The stage of an agent, and its attempts' folders."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.number = root, 0
+    def __init__(self, root: Path, company: Company | None = None) -> None:
+        self.root, self.number, self.company = root, 0, company or Company()
         self.settings = Settings()
         self.home = root / "person"
         (self.home / ".m2").mkdir(parents=True)
@@ -41,6 +67,7 @@ class Agent:
     def again(self) -> None:
         self.caches = CacheFiles(self.root / "caches", SystemClock())
         self.stage = Caching(
+            cast("Service", self.company),
             self.caches,
             SystemClock(),
             labels=lambda: {"os": "linux"},
@@ -256,3 +283,86 @@ def test_a_hash_is_of_names_and_bytes_of_what_matches(tmp_path: Path) -> None:
     assert digest(tmp_path, ("**/pom.xml",)) != every
     (tmp_path / "lock").symlink_to("/etc/passwd")
     assert digest(tmp_path, ("lock",)) == "none", "what is outside is not hashed"
+
+
+SHARED = replace(NPM, shared=True)
+
+
+async def test_a_shared_one_is_given_to_all_agents(tmp_path: Path) -> None:
+    company = Company()
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+    one, two = Agent(tmp_path / "one", company), Agent(tmp_path / "two", company)
+    first = await one.attempt(SHARED).before()
+    first.write("one")
+    await first.after()
+    assert ": all agents have it\n" in first.log
+    second = await two.attempt(SHARED).before()
+    assert second.read() == {"one"}
+    assert " come from other agents\n" in second.log
+    assert len(await two.caches.all()) == 1
+    await second.after()
+    assert len(company.written) == 1, "nothing is told twice"
+    assert (await two.attempt(NPM).before()).read() == {"one"}
+    # One that went wrong in the store is passed by.
+    name = next(iter(company.blobs._blobs))
+    company.blobs._blobs[name] = b"x" * len(company.blobs._blobs[name])
+    three = Agent(tmp_path / "three", company)
+    third = await three.attempt(SHARED).before()
+    assert third.read() == {""}
+    assert "came damaged" in third.log
+
+
+async def test_who_shares_a_key_second_leaves_nothing_behind(tmp_path: Path) -> None:
+    company = Company()
+    agents = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        agents.append(await Agent(tmp_path / name, company).attempt(SHARED).before())
+    for attempt in agents:
+        attempt.write(str(attempt.agent.root))
+    for attempt in agents:
+        assert await attempt.after() == Left()
+    assert len(company.blobs._blobs) == 1
+    [shared] = company.cluster.picture.caches.values()
+    assert shared.entry.build == "web/test#1"
+
+
+async def test_use_is_told_once_a_day_and_what_goes_is_gone(tmp_path: Path) -> None:
+    company = Company()
+    (tmp_path / "one").mkdir()
+    one = Agent(tmp_path / "one", company)
+    first = await one.attempt(SHARED).before()
+    first.write("one")
+    await first.after()
+    [(name, shared)] = company.cluster.picture.caches.items()
+    for _ in range(2):
+        await one.attempt(SHARED).before()
+    assert len(company.written) == 1
+    aged = replace(shared, used_at=shared.used_at - timedelta(days=2))
+    company.cluster.picture.caches[name] = aged
+    for _ in range(2):
+        await one.attempt(SHARED).before()
+    assert [type(event) for event in company.written[1:]] == [CacheUsed]
+    assert company.cluster.picture.caches[name].used_at > shared.used_at
+    gone = sweep({name: aged}, aged.used_at, max_age_s=60, max_bytes=10)
+    assert gone == {"caches.max_age": [], "caches.shared_bytes": [name]}
+    gone = sweep({name: aged}, shared.used_at, max_age_s=60, max_bytes=1 << 30)
+    assert gone == {"caches.max_age": [name], "caches.shared_bytes": []}
+    await company.append(CachesDropped(at=moment(), caches=(name, "none")))
+    assert company.cluster.picture.caches == {}
+
+
+async def test_a_store_that_is_away_is_a_warning(tmp_path: Path) -> None:
+    class Away(MemoryBlobs):
+        async def put(self, name: str, data: AsyncIterator[bytes]) -> Blob:
+            raise UnavailableError("the store is away")
+
+    company = Company()
+    company.blobs = Away()
+    (tmp_path / "one").mkdir()
+    first = await Agent(tmp_path / "one", company).attempt(SHARED).before()
+    first.write("one")
+    left = await first.after()
+    assert left.remarks[0].message.endswith(": the store is away")
+    assert company.written == []

@@ -55,6 +55,7 @@ requests = st.sampled_from([verb for verb in VERBS if verb.name != "stop"]).flat
 PLACES = tuple(sorted({name for verb in VERBS for name in re.findall(r"{(\w+)}", verb.path)}))
 #: What needs a schedule, a gate or a repository: their own tests have them.
 ELSEWHERE = {
+    "rm_caches",  # tests/acceptance/test_caches.py
     "tests",
     "why_not",
     "backfill",
@@ -176,7 +177,7 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
         "promote": {"to": "v1"},
     }
     order = [
-        "status", "agents", "clouds", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
+        "status", "agents", "caches", "clouds", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
         "build", "why", "steps", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "promote", "promotions", "promotion", "demote", "retry", "check_secrets", "put", "rm",
         "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "test_history", "metrics", "watches", "workspaces",
         "put_secret", "secrets", "rotate_secrets", "rm_secret",

@@ -8,7 +8,8 @@ import pytest
 from tests.unit.test_header import script
 
 from rota.core.build import Build, Trigger
-from rota.core.caches import Entry, KeyFaultError, best, fill_key, over, scope_of, scopes_of
+from rota.core.cache_entry import Entry
+from rota.core.caches import KeyFaultError, best, fill_key, over, scope_of, scopes_of
 from rota.core.header import parse_header
 from rota.core.job import Cache, Job
 from rota.core.states import State

@@ -24,7 +24,8 @@ from typing import IO, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from rota.core.caches import Entry, over, shown
+from rota.core.cache_entry import Entry
+from rota.core.caches import over, shown
 from rota.errors import ExecutionError, NotFoundError
 from rota.ports.caches import Kept
 from rota.ports.clock import Clock

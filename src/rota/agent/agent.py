@@ -181,6 +181,7 @@ async def run_agent(
             case_index=ports.case_index,
         )
         service.secrets = ports.secrets
+        service.caches = ports.caches
         if ports.safe is not None and ports.programs is not None:
             service.secrets = secrets = StoreSecrets(service, ports.safe, ports.programs)
             identities = Identities(service.world, secrets)
@@ -341,6 +342,7 @@ def _caching(service: Service, ports: Ports) -> tuple[Stage, ...]:
         return service.me.labels if myself is None else myself.labels
 
     caching = Caching(
+        service,
         ports.caches,
         ports.clock,
         labels=labels,

@@ -8,10 +8,12 @@ and written down in the attempt's folder for whoever saves.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -20,14 +22,17 @@ from msgspec.structs import replace
 from rota.agent.homes import lay_home
 from rota.agent.stages import Ending, Left, Underway
 from rota.core.build import Annotation, Build
-from rota.core.caches import Entry, KeyFaultError, best, fill_key, scope_of, scopes_of, shown
+from rota.core.cache_entry import Entry, SharedCache, name_of
+from rota.core.caches import KeyFaultError, best, blob_of, fill_key, scope_of, scopes_of, shown
+from rota.core.events import CacheSaved, CacheUsed
 from rota.core.globs import matches
 from rota.core.job import Cache
 from rota.core.settings import Settings
-from rota.errors import ExecutionError, NotFoundError, RotaError
+from rota.errors import ExecutionError, RotaError
 from rota.ports.caches import Caches
 from rota.ports.clock import Clock
 from rota.ports.executor import Mount, Task
+from rota.service.context import Service
 
 #: In an attempt's folder: what was worked out before the script.
 NOTE = "caches.json"
@@ -50,13 +55,14 @@ class Caching:
 
     def __init__(
         self,
+        service: Service,
         caches: Caches,
         clock: Clock,
         *,
         labels: Callable[[], Mapping[str, str]],
         settings: Callable[[], Settings],
     ) -> None:
-        self._caches, self._clock = caches, clock
+        self._service, self._caches, self._clock = service, caches, clock
         self._labels, self._settings = labels, settings
 
     def concerns(self, build: Build) -> bool:
@@ -99,7 +105,7 @@ class Caching:
             try:
                 async with asyncio.timeout(SAVE_S):
                     await self._save(under, cache, place.key, trees)
-            except (ExecutionError, TimeoutError) as error:
+            except (RotaError, TimeoutError) as error:
                 why = error.message if isinstance(error, RotaError) else f"not done in {SAVE_S:g} s"
                 remarks.append(_warning(under, f"cannot save the cache {place.key!r}: {why}"))
         return Left(remarks=tuple(remarks))
@@ -116,24 +122,50 @@ class Caching:
         for scope in scopes_of(under.build):
             found = best(await self._entries(scope, cache), key, prefixes)
             if found is not None and await self._restored(under, found, trees):
-                return Place(key, is_saved=found.key == key and scope == own)
+                is_there = not cache.shared or self._shared(found) is not None
+                return Place(key, is_saved=found.key == key and scope == own and is_there)
         under.say(f"{key}: nothing is saved under it")
         return Place(key, is_saved=False)
 
+    def _shared(self, entry: Entry) -> SharedCache | None:
+        """Return what all agents share under the key of an entry."""
+        shared = self._service.world.cluster.picture.caches
+        return shared.get(name_of(entry.scope, entry.key))
+
     async def _entries(self, scope: str, cache: Cache) -> list[Entry]:
-        kept = await self._caches.all()
-        return [
-            it.entry for it in kept if it.entry.scope == scope and it.entry.paths == cache.paths
-        ]
+        found = [kept.entry for kept in await self._caches.all()]
+        if cache.shared:
+            here = {(it.scope, it.key) for it in found}
+            shared = self._service.world.cluster.picture.caches.values()
+            found += [it.entry for it in shared if (it.entry.scope, it.entry.key) not in here]
+        return [it for it in found if it.scope == scope and it.paths == cache.paths]
+
+    async def _here(self, under: Underway, entry: Entry) -> None:
+        """Bring a shared cache to this agent, and note that it is used.
+
+        Raises:
+            RotaError: it cannot be had.
+        """
+        shared = self._shared(entry)
+        if shared is None or shared.entry.sha256 != entry.sha256:
+            return
+        if all(it.entry != entry for it in await self._caches.all()):
+            under.say(f"{entry.key}: {shown(entry.size)} come from other agents")
+            blob = self._service.blobs.get(blob_of(entry))
+            async with contextlib.aclosing(blob) as pieces:
+                await self._caches.add(entry, pieces)
+        now = self._clock.now()
+        if now - shared.used_at >= timedelta(days=1):
+            name = name_of(entry.scope, entry.key)
+            await self._service.append(CacheUsed(at=now, agent=self._service.me.name, cache=name))
 
     async def _restored(self, under: Underway, entry: Entry, trees: Sequence[Path]) -> bool:
         new = [tree for tree in trees if not os.path.lexists(tree)]
         try:
             await asyncio.to_thread(_check_places, under, trees)
+            await self._here(under, entry)
             await self._caches.restore(entry, trees)
-        except NotFoundError:
-            return False
-        except ExecutionError as error:
+        except RotaError as error:
             _warning(under, f"the cache {entry.key!r} is left out: {error.message}")
             await asyncio.to_thread(_clear, new)
             return False
@@ -158,7 +190,26 @@ class Caching:
         saved = await self._caches.save(entry, trees, limit=limit)
         if saved.build == entry.build:
             under.say(f"cache {key}: {shown(saved.size)} saved")
+        if cache.shared:
+            await self._share(under, saved)
         await self._caches.bound(limit)
+
+    async def _share(self, under: Underway, entry: Entry) -> None:
+        """Give a cache to all agents; the first one of a key is the one that counts."""
+        if self._shared(entry) is not None:
+            return
+        if entry.size > self._settings().caches.shared_bytes:
+            raise ExecutionError("it takes more than the settings' caches.shared_bytes")
+        service, name = self._service, blob_of(entry)
+        async with contextlib.aclosing(self._caches.read(entry)) as pieces:
+            await service.blobs.put(name, pieces)
+        event = CacheSaved(at=self._clock.now(), agent=service.me.name, entry=entry)
+        await service.write(event)
+        first = self._shared(entry)
+        if first is None or first.entry.sha256 != entry.sha256:
+            await service.blobs.drop(name)
+        else:
+            under.say(f"cache {entry.key}: all agents have it")
 
     def _filled(self, under: Underway, cache: Cache) -> tuple[str, list[str]]:
         def fill(text: str) -> str:
@@ -182,7 +233,7 @@ def _warning(under: Underway, message: str) -> Annotation:
 
 
 def _is_contained(build: Build) -> bool:
-    return getattr(build.spec, "container", None) is not None
+    return build.spec.container is not None
 
 
 def _trees(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from rota.agent.ballot import Ballot
+from rota.agent.cache_sweeper import CacheSweeper
 from rota.agent.duties import Duties, Duty
 from rota.agent.exclusive import Leases
 from rota.agent.leadership import Leadership
@@ -30,6 +31,7 @@ from rota.core.events import (
     AgentJoined,
     AgentStarted,
     BuildsSwept,
+    CachesDropped,
     LeaderElected,
     LeaderResigned,
     LimitsSet,
@@ -87,6 +89,7 @@ class Members:
             record=self._record_swept,
             demote=self._end_promotion,
         )
+        caches = CacheSweeper(world, service.blobs, ports.clock, self._record_caches)
         self.policy = PolicyWriter(world, self._record_policy)
         self.scheduler = Scheduler(
             name=me.name,
@@ -102,6 +105,7 @@ class Members:
             self.limits.keep_limits,
             self.policy.keep_policy,
             sweeper.run,
+            caches.run,
             self.scheduler.lead,
         ]
         works += duties
@@ -187,6 +191,16 @@ class Members:
     def _led(self) -> None:
         self._duties.changed()
         self._loop.decide_soon()
+
+    async def _record_caches(self, names: tuple[str, ...], why: str) -> None:
+        event = CachesDropped(
+            at=self._ports.clock.now(),
+            by=self._me.name,
+            agent=self._me.name,
+            caches=names,
+            why=why,
+        )
+        await self._ports.journal.append(event, fence=self.leadership.fence)
 
     async def _end_promotion(self, name: str) -> None:
         me = Principal(name=self._me.name, role=Role.ADMIN)

@@ -1103,6 +1103,28 @@ COMMANDS: tuple[Command, ...] = (
         has_json=True,
     ),
     Command(
+        name="caches",
+        group=_BUILDS,
+        call="caches:caches",
+        verbs=("caches", "rm_caches"),
+        help="list or forget the folders that builds hand on, of this agent and shared by all",
+        args=(
+            Arg(
+                ("words",),
+                ("rm_caches.key",),
+                "[rm KEY-or-GLOB]",
+                many="*",
+                metavar="WORD",
+            ),
+            Arg(("--project",), ("rm_caches.scope",), "rm: only of this one", metavar="NAME"),
+        ),
+        examples=(
+            ("rota caches", "those used last first"),
+            ("rota caches rm 'npm-*'", ""),
+        ),
+        has_json=True,
+    ),
+    Command(
         name="step",
         group=_BUILDS,
         call="step:step",

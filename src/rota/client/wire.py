@@ -478,6 +478,21 @@ ROUTES: dict[str, Route] = {
             "path": "its path, as the build kept it",
         },
     ),
+    "caches": Route(
+        "GET",
+        "/v1/caches",
+        "list caches: this agent's own, and those that all agents share",
+        {},
+    ),
+    "rm_caches": Route(
+        "DELETE",
+        "/v1/caches",
+        "forget caches by their keys",
+        {
+            "key": "their key, or a glob of keys",
+            "scope": "only those of this project",
+        },
+    ),
     "promotions": Route(
         "GET",
         "/v1/promotions",

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
 
 from rota.core.build import Build
-from rota.core.instant import Instant
-from rota.core.job import Int
+from rota.core.cache_entry import Entry, SharedCache, name_of
 
 MAX_KEY = 500
 _FORK = "pull"
@@ -130,23 +130,6 @@ def _value(
             return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One saved cache: for each path of the header a packed tree, one after the other in one file.
-
-    ``parts`` are the bytes that each path takes of it, 0 for one that was not there. ``size`` and the
-    hex ``sha256`` are those of the packed file; ``build`` saved it.
-    """
-
-    scope: str
-    key: str
-    paths: tuple[str, ...]
-    parts: tuple[Int, ...]
-    size: Int
-    sha256: str
-    saved_at: Instant
-    build: str = ""
-
-
 def scope_of(build: Build) -> str:
     """Return within which builds a cache is handed on when ``build`` saves it.
 
@@ -207,3 +190,23 @@ def shown(size: int) -> str:
             break
         value /= 1024
     return f"{value:.1f} {unit}"
+
+
+def blob_of(entry: Entry) -> str:
+    """Return the name under which a shared cache's bytes are stored: no other's, whatever the key."""
+    name = name_of(entry.scope, entry.key).encode("utf-8", "surrogateescape")
+    return f"cache/{hashlib.sha256(name).hexdigest()[:40]}/{entry.sha256}"
+
+
+def sweep(
+    shared: Mapping[str, SharedCache], now: datetime, *, max_age_s: float, max_bytes: int
+) -> dict[str, list[str]]:
+    """Return which shared caches go, by the rule of the settings that says so."""
+    oldest = now - timedelta(seconds=max_age_s)
+    aged = sorted(name for name, it in shared.items() if it.used_at < oldest)
+    sizes = [
+        (name, it.entry.size, it.used_at.timestamp())
+        for name, it in shared.items()
+        if it.used_at >= oldest
+    ]
+    return {"caches.max_age": aged, "caches.shared_bytes": over(sizes, max_bytes)}

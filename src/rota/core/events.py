@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from rota.core.build import Annotation, Artifact, Build, Edge, Group, Metric, Trigger, Usage
+from rota.core.cache_entry import Entry
 from rota.core.cases import Tally
 from rota.core.instant import Instant
 from rota.core.job import Int, ParamValue, Reason, Spec
@@ -271,6 +272,25 @@ class BuildsSwept(Fact, frozen=True, kw_only=True, tag="build.swept"):
     """
 
     swept: tuple[Swept, ...]
+
+
+class CacheSaved(Fact, frozen=True, kw_only=True, tag="cache.saved"):
+    """A cache that all agents share is there, its bytes on disk. The first one of a key counts."""
+
+    entry: Entry
+
+
+class CacheUsed(Fact, frozen=True, kw_only=True, tag="cache.used"):
+    """A cache that all agents share was used; told once a day at most. ``cache`` is scope and key."""
+
+    cache: str
+
+
+class CachesDropped(Fact, frozen=True, kw_only=True, tag="cache.dropped"):
+    """Caches that all agents share are gone: for their age, the room they took, or as asked for."""
+
+    caches: tuple[str, ...]
+    why: str = ""
 
 
 class AgentJoined(Fact, frozen=True, kw_only=True, tag="agent.joined"):
@@ -646,6 +666,9 @@ Known = (
     | BuildEntered
     | ArtifactKept
     | BuildsSwept
+    | CacheSaved
+    | CacheUsed
+    | CachesDropped
     | AgentJoined
     | AgentStarted
     | AgentStopped
@@ -750,6 +773,8 @@ def key_of(event: Event) -> str:
             return "history"
         case BuildsSwept():
             return "swept"
+        case CacheSaved() | CacheUsed() | CachesDropped():
+            return "caches"
         case LimitsSet():
             return "limits"
         case Emitted():

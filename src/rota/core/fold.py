@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from rota.core import rates
 from rota.core.agents import Agent, change, subject
 from rota.core.build import Attempt, Build, Usage, step
+from rota.core.cache_entry import SharedCache, name_of
 from rota.core.demands import project_of
 from rota.core.events import (
     EPOCH,
@@ -49,6 +50,9 @@ from rota.core.events import (
     BuildsSwept,
     BuildStarted,
     BuildWaiting,
+    CacheSaved,
+    CachesDropped,
+    CacheUsed,
     CloudAnswered,
     CloudDraining,
     CloudFailed,
@@ -152,6 +156,7 @@ class Picture(msgspec.Struct):
     ] = {}  # builds of which a forge is to be told, and what it was told last
     schedules: dict[str, Scheduled] = {}
     ledger: tuple[Note, ...] = ()  # what the history does not have yet
+    caches: dict[str, SharedCache] = {}  # those that all agents share, by scope and key
     policy: Policy = Policy()
     #: By project, how many of its builds have begun.
     begun: dict[str, int] = {}
@@ -409,6 +414,16 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
             keep_failure(picture.failures, seq, event)
         case StatusPosted():
             note_posted(picture.statuses, event)
+        case CacheSaved():
+            entry = event.entry
+            shared = SharedCache(entry=entry, used_at=event.at)
+            picture.caches.setdefault(name_of(entry.scope, entry.key), shared)
+        case CacheUsed():
+            if (known := picture.caches.get(event.cache)) is not None:
+                picture.caches[event.cache] = replace(known, used_at=event.at)
+        case CachesDropped():
+            for name in event.caches:
+                picture.caches.pop(name, None)
         case BuildsSwept() | Emitted() | HookCalled() | BuildEntered() | Unknown():
             pass
     return NOTHING

@@ -18,6 +18,9 @@ from rota.core.definitions import Definitions
 from rota.core.events import (
     ArtifactKept,
     BuildsSwept,
+    CacheSaved,
+    CachesDropped,
+    CacheUsed,
     Emitted,
     Event,
     Fact,
@@ -44,7 +47,17 @@ MAX_DEPTH = 25
 MAX_DATA = 200
 MAX_FIELDS = 40
 #: Rota's own book-keeping: reacting to it would go on for ever.
-_DEAF = (HistorySealed, ScmSeen, BuildsSwept, StatusPosted, TriggerFailed, Unknown)
+_DEAF = (
+    HistorySealed,
+    ScmSeen,
+    BuildsSwept,
+    CacheSaved,
+    CacheUsed,
+    CachesDropped,
+    StatusPosted,
+    TriggerFailed,
+    Unknown,
+)
 #: What of the trigger a build passes on to those after it: where its source is, and who is told.
 _SOURCE = [
     "repo",

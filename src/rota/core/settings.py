@@ -65,6 +65,8 @@ class Caches(msgspec.Struct, frozen=True):
     """How much caches may take: ``[caches]``."""
 
     max_bytes: int = 10 * 1024**3  # max_bytes: on each agent; those used longest ago go first
+    shared_bytes: int = 20 * 1024**3  # shared_bytes: those that all agents share, in all
+    max_age_s: float = 30 * DAY_S  # max_age: a shared one goes that nobody used for so long
 
 
 class Containers(msgspec.Struct, frozen=True):
@@ -323,6 +325,8 @@ _BUCKET = {
 
 _CACHES = {
     "max_bytes": Field("max_bytes", fields.size(1 << 20, 1 << 60), 'max_bytes = "10G"'),
+    "shared_bytes": Field("shared_bytes", fields.size(0, 1 << 60), 'shared_bytes = "20G"'),
+    "max_age": Field("max_age_s", fields.duration(1, 3650 * DAY_S), 'max_age = "30d"'),
 }
 
 _BUILDS = {

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from rota.core.caches import Entry
+from rota.core.cache_entry import Entry
 
 
 class Kept(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from rota.core.join_token import JoinToken
 from rota.core.kept import Kept
 from rota.errors import DeniedError, UnavailableError
 from rota.ports.blobs import Blobs
+from rota.ports.caches import Caches
 from rota.ports.case_index import CaseIndex
 from rota.ports.clock import Clock
 from rota.ports.ensemble import Ensemble
@@ -236,6 +237,7 @@ class Service:
     reports: Reports | None = None
     case_index: CaseIndex | None = None
     peers: Peers | None = None
+    caches: Caches | None = None  # what this agent keeps of them
     door: Door | None = None
     secrets: Secrets | None = None
     ca: str = ""  # the cluster's certificate authority, PEM

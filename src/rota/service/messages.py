@@ -1092,6 +1092,27 @@ class ArtifactView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     removed: str = ""
 
 
+class RmCachesRequest(Request, frozen=True, kw_only=True):
+    """Caches to forget."""
+
+    key: Annotated[str, Meta(description="their key, or a glob of keys", max_length=MAX_TEXT)]
+    scope: Annotated[str, Meta(description="only those of this project", max_length=MAX_TEXT)] = ""
+
+
+class CacheView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A saved cache: of one agent, or ``shared`` by all. ``build`` saved it."""
+
+    key: str
+    scope: str
+    paths: tuple[str, ...]
+    size: int
+    saved_at: datetime
+    used_at: datetime
+    build: str = ""
+    shared: bool = False
+    agent: str = ""
+
+
 class PromotionRequest(Request, frozen=True, kw_only=True):
     """A promotion."""
 

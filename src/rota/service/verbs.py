@@ -479,6 +479,23 @@ VERBS: tuple[Verb, ...] = (
         stream=True,
     ),
     Verb(
+        name="caches",
+        summary="list caches: this agent's own, and those that all agents share",
+        method="GET",
+        path="/v1/caches",
+        request=m.Nothing,
+        reply=list[m.CacheView],
+    ),
+    Verb(
+        name="rm_caches",
+        summary="forget caches by their keys",
+        method="DELETE",
+        path="/v1/caches",
+        request=m.RmCachesRequest,
+        reply=list[m.CacheView],
+        role=Role.MAINTAINER,
+    ),
+    Verb(
         name="promotions",
         summary="list what was promoted: files that stay under a name",
         method="GET",
