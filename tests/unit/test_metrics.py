@@ -10,12 +10,17 @@ from tests.harness.facts import moment
 
 from rota.cli.render import Look
 from rota.cli.sparkline import BARS, PLAIN, sparkline
-from rota.core.build import Build, Metric, Usage
-from rota.core.cases import Tally
+from rota.core.build import Annotation, Build, Metric, Usage
+from rota.core.cases import CASES, MAX_FAILURES, MAX_NAME, MAX_TALLY_MESSAGE, Failure, Tally
+from rota.core.codec import decode, encode
+from rota.core.events import BuildFinished
+from rota.core.job import Reason
 from rota.core.metrics import MetricError, branch_of, merged, metric_of, metrics_of, rival
 from rota.core.scm import Source
 from rota.core.states import State
+from rota.core.steps import Step
 from rota.core.workflow import Scanner
+from rota.ports.journal import MAX_EVENT_BYTES
 
 TERMINAL = Look(width=80)
 
@@ -153,3 +158,40 @@ def test_a_sparkline_where_there_are_no_such_signs() -> None:
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], plain) == PLAIN
     assert sparkline([float("nan"), 1], plain) == "="
     assert sparkline([], plain) == ""
+
+
+def test_the_most_that_an_attempt_can_leave_fits_into_one_event() -> None:
+    worst = "\x01"  # six bytes as JSON
+    failure = Failure(
+        test=worst * MAX_NAME,
+        message=worst * MAX_TALLY_MESSAGE,
+        file=worst * MAX_NAME,
+        line=1,
+        offset=1,
+    )
+    note = Annotation(
+        level="warning", message=worst * 1000, title=worst * 200, file=worst * 200, line=1, offset=1
+    )
+    remark = Annotation(level="warning", title="reports", message=worst * 500)
+    step = Step(
+        name=worst * 100, offset=1, started_at=moment(), end=1, ended_at=moment(), status=1, depth=9
+    )
+    event = BuildFinished(
+        at=moment(),
+        build="b" * 16,
+        attempt=1,
+        reason=Reason.SCRIPT,
+        message=worst * 500,
+        annotations=(*[note] * 50, *[remark] * 25),
+        steps=(step,) * 200,
+        tests=Tally(failed=10**9, failures=(failure,) * MAX_FAILURES, cases=CASES),
+        metrics=(Metric(name="a" * 60, value=1.1, unit="b" * 12),) * 100,
+    )
+    assert len(encode(event)) < MAX_EVENT_BYTES
+
+
+def test_what_was_written_before_there_were_reports_is_read() -> None:
+    old = b'{"kind":"build.finished","at":"2026-01-01T00:00:00Z","build":"b","attempt":1,"reason":"script"}'
+    event = decode(old)
+    assert isinstance(event, BuildFinished)
+    assert (event.tests, event.metrics) == (None, ())

@@ -311,7 +311,7 @@ def tally_text(tally: dict[str, Any], look: Look) -> str:
         if tally.get(key)
     ]
     text = ", ".join(words)
-    if tally.get("duration_s"):
+    if tally.get("duration_s", 0) >= 0.05:
         text += f", in {duration(tally['duration_s'])}"
     return text + (", and more that could not be read" if tally.get("partial") else "")
 
