@@ -25,7 +25,14 @@ from rota.agent.joining import Joined, join, read_known
 from rota.core.address import Address, parse_address
 from rota.core.agents import AgentState
 from rota.core.certificate import certificates, fingerprint
-from rota.core.events import AgentJoined, AgentLeft, AgentStarted, AgentStopped
+from rota.core.events import (
+    AgentJoined,
+    AgentLeft,
+    AgentStarted,
+    AgentStopped,
+    CloudDraining,
+    CloudWanted,
+)
 from rota.core.fold import decode_picture
 from rota.core.join_token import parse_join_token
 from rota.errors import ConflictError, DeniedError, InputError, RotaError, UnavailableError
@@ -134,11 +141,19 @@ async def founder(here: Here) -> AsyncIterator[Member]:
         yield made
 
 
-async def joining(folder: Path, token: str, name: str = "second") -> Joined:
+async def joining(
+    folder: Path, token: str, name: str = "second", *, ephemeral: bool = False
+) -> Joined:
     folder.mkdir(exist_ok=True)
-    keyring = TlsKeyring(folder / "tls", SystemClock())
     return await join(
-        folder, token, name, [], keyring=keyring, stranger=HttpsStranger(), connect=HttpsPeers
+        folder,
+        token,
+        name,
+        [],
+        keyring=TlsKeyring(folder / "tls", SystemClock()),
+        stranger=HttpsStranger(),
+        connect=HttpsPeers,
+        ephemeral=ephemeral,
     )
 
 
@@ -325,6 +340,72 @@ async def test_a_name_is_one_agents(founder: Member, tmp_path: Path) -> None:
     assert isinstance(error, ConflictError)
     assert error.message == "an agent named here is a member and up"
     assert error.hint == "give this one another name: --name NAME"
+
+
+# -- machines that come and go --------------------------------------------------------------------
+
+
+async def test_an_ephemeral_member_gets_no_key_of_the_authority_and_lets_nobody_in(
+    founder: Member, tmp_path: Path
+) -> None:
+    joined = await joining(tmp_path / "new", await founder.invite(), ephemeral=True)
+    assert founder.here.service.world.cluster.picture.agents["second"].ephemeral
+    assert not (tmp_path / "new" / "tls" / "ca.key").exists()
+    assert (tmp_path / "new" / "tls" / "ca.crt").exists()
+    async with HttpsPeers(joined.credentials) as peers:
+        await peers.request(founder.me, "GET", "/peer/voters")  # and it is a member
+    async with (
+        agent_here(0, name="second", journal=founder.here.journal) as other,
+        member(other, joined=joined) as second,
+    ):
+        with pytest.raises(ConflictError) as caught:
+            await second.invite()
+        assert caught.value.message == "second comes and goes, and lets nobody join"
+
+
+async def test_a_machines_own_token_admits_that_machine_alone(
+    founder: Member, tmp_path: Path
+) -> None:
+    token = str(await founder.gate.machine_token("aws-1"))
+    # Nobody wants such a machine; or another one.
+    assert (await refused(founder, tmp_path / "x", token, "aws-1")).message == (
+        "the join token is not known here"
+    )
+    await founder.tell(CloudWanted, agent="here", cloud="aws", machine="aws-1")
+    await founder.tell(CloudWanted, agent="here", cloud="aws", machine="aws-2")
+    assert isinstance(await refused(founder, tmp_path / "x", token, "aws-2"), DeniedError)
+    joined = await joining(tmp_path / "new", token, "aws-1")
+    # It is told by the journal that it comes and goes, whatever it says of itself.
+    assert founder.here.service.world.cluster.picture.agents["aws-1"].ephemeral
+    assert not (tmp_path / "new" / "tls" / "ca.key").exists()
+    again = await joining(tmp_path / "new", token, "aws-1")
+    assert again.credentials.pin == joined.credentials.pin
+    error = await refused(founder, tmp_path / "other", token, "aws-1")
+    assert error.message == "the join token has been used by another machine"
+    assert error.hint == "see what became of it: rota clouds"
+
+
+async def test_a_machine_that_is_to_be_ended_is_not_let_in(founder: Member, tmp_path: Path) -> None:
+    await founder.tell(CloudWanted, agent="here", cloud="aws", machine="aws-1")
+    token = str(await founder.gate.machine_token("aws-1"))
+    await founder.tell(CloudDraining, agent="here", cloud="aws", machine="aws-1")
+    error = await refused(founder, tmp_path / "new", token, "aws-1")
+    assert error.message == "the join token is of a machine that is to be ended"
+
+
+async def test_any_member_takes_a_machines_token(founder: Member, tmp_path: Path) -> None:
+    joined = await joining(tmp_path / "two", await founder.invite())
+    async with (
+        agent_here(0, name="second", journal=founder.here.journal) as other,
+        member(other, joined=joined) as second,
+    ):
+        await founder.tell(CloudWanted, agent="here", cloud="aws", machine="aws-1")
+        await other.service.world.reached(founder.here.service.world.seq, 10.0)
+        token = await second.gate.machine_token("aws-1")
+        assert token.secret == (await founder.gate.machine_token("aws-1")).secret
+        # All that can be asked are named, so that one may be gone.
+        assert {str(it) for it in token.addresses} == {str(founder.address), str(second.address)}
+        await joining(tmp_path / "new", str(token), "aws-1")
 
 
 @pytest.mark.parametrize("was_up", [False, True])

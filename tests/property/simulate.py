@@ -29,6 +29,7 @@ from rota.core.decide import (
     Claim,
     Effect,
     Expire,
+    Forget,
     Lose,
     LoseBuild,
     Seal,
@@ -407,6 +408,8 @@ class Host:
                 pass
             case Expire():
                 raise AssertionError("nobody is asked anything here")
+            case Forget():
+                raise AssertionError("nobody is ephemeral here")
 
     def _not_sealing(self) -> None:
         self.is_sealing = False

@@ -21,6 +21,7 @@ from rota.core.decide import (
     Claim,
     Effect,
     Expire,
+    Forget,
     Lose,
     LoseBuild,
     Seal,
@@ -171,6 +172,8 @@ class Agent:
                     raise AssertionError("nobody is silent here")
                 case Expire():
                     raise AssertionError("nobody is asked anything here")
+                case Forget():
+                    raise AssertionError("nobody is ephemeral here")
             self.under_way.append(effect)
 
     def trim(self, before: int) -> None:

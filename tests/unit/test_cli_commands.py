@@ -770,3 +770,52 @@ def test_what_an_agent_says_cannot_drive_the_terminal(rota: Rota) -> None:
 def test_a_job_is_run_here_and_now(capfd: pytest.CaptureFixture[str]) -> None:
     said = plain(capfd, "exec", "/nope.sh")
     assert (said.status, said.err) == (2, "error: cannot read /nope.sh: no such file\n")
+
+
+CLOUD = {
+    "name": "aws", "state": "failing", "provider": "ec2", "size": "t3.micro", "image": "ami-1",
+    "region": "eu-central-1", "labels": {}, "spot": True, "slots": 2, "min": 0, "max": 10,
+    "launched": 4, "failed": 1, "machine_s": 99.0, "error": "VcpuLimitExceeded: no more",
+    "failed_at": "2026-01-02T03:04:05.000000Z", "next_try_at": "2026-01-02T03:10:05.000000Z",
+    "machines": [
+        {
+            "name": "aws-1", "cloud": "aws", "state": "joined", "node": "i-1", "slots": 2, "running": 1,
+            "since": "2026-01-02T03:04:05.000000Z", "wanted_at": "2026-01-02T03:04:05.000000Z",
+            "launched_at": None, "joined_at": None, "why": "web/test#7", "agent_state": "up", "age_s": 99.0,
+        },
+    ],
+}  # fmt: skip
+
+
+def test_clouds_are_shown_with_their_machines_and_errors(rota: Rota) -> None:
+    lost = {**CLOUD["machines"][0], "name": "aws-2", "agent_state": "lost"}  # type: ignore[index]
+    both = {**CLOUD, "machines": [*CLOUD["machines"], lost]}  # type: ignore[misc]
+    rota.routes["GET /v1/clouds"] = answer([both])
+    assert rota("clouds").out == (
+        "aws  failing  2 of max 10  ec2 t3.micro eu-central-1, spot  launched 4, failed 1\n"
+        "  VcpuLimitExceeded: no more; tried again 2026-01-02T03:10:05.000000Z\n"
+        "  aws-1  joined  2026-01-02T03:04:05.000000Z  1/2  age 1m39s  web/test#7  i-1\n"
+        "  aws-2  joined, lost  2026-01-02T03:04:05.000000Z  1/2  age 1m39s  web/test#7  i-1\n"
+    )
+    assert json.loads(rota("clouds", "--json").out) == [both]
+
+
+def test_clouds_are_paused_and_machines_ended_by_hand(rota: Rota) -> None:
+    rota.routes["POST /v1/clouds/aws/pause"] = answer(CLOUD)
+    rota.routes["POST /v1/machines/aws-1/end"] = answer(CLOUD["machines"][0])  # type: ignore[index]
+    assert rota("clouds", "--pause", "aws").out == "aws launches no more machines\n"
+    assert rota("clouds", "--resume", "aws").out == "aws launches machines again\n"
+    assert rota.last.json == {"off": True}
+    assert rota("clouds", "--drain", "aws-1").out == (
+        "aws-1 takes no more builds, and is ended then; it runs 1\n"
+    )
+    assert rota("clouds", "--terminate", "aws-1").out == "aws-1 is being ended; it runs 1\n"
+    assert rota.last.json == {"now": True}
+    both = rota("clouds", "--pause", "aws", "--drain", "aws-1")
+    assert both.status == 2
+    assert both.err.startswith("error: one thing at a time: --pause, --resume, --drain or")
+
+
+def test_who_comes_and_goes_is_marked(rota: Rota) -> None:
+    rota.routes["GET /v1/agents"] = answer([{**AGENTS[1], "ephemeral": True, "draining": False}])
+    assert rota("agents").out.startswith("a2  up  -  ephemeral  0/2  ")

@@ -14,6 +14,7 @@ from rota.cli.commands.systemd import quoted, unit_text
 from rota.cli.main import main
 from rota.cli.render import PLAIN
 from rota.cli.screen import Screen
+from rota.errors import InputError
 
 NOTHING = {
     "data_folder": None, "name": None, "listen": None, "labels": None, "slots": None, "join": None,
@@ -147,3 +148,11 @@ def test_an_invitation_is_printed_once_the_agent_is_up(
 def test_a_clone_to_begin_from_is_passed_on(tmp_path: Path) -> None:
     command = daemon.agent_command(args(tmp_path, from_clone="defs"), tmp_path)
     assert command[-2:] == ["--from-clone", str(Path("defs").absolute())]
+
+
+def test_an_agent_that_comes_and_goes_is_one_of_others(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        daemon.join_token(args(tmp_path, ephemeral=True))
+    assert caught.value.message == "--ephemeral needs --join"
+    command = daemon.agent_command(args(tmp_path, join="x", ephemeral=True), tmp_path)
+    assert "--ephemeral" in command

@@ -13,6 +13,7 @@ from rota.core.decide import (
     Claim,
     Decision,
     Effect,
+    Forget,
     Lose,
     LoseBuild,
     Seal,
@@ -24,6 +25,7 @@ from rota.core.decide import (
 )
 from rota.core.events import (
     AgentDrained,
+    AgentJoined,
     AgentLeft,
     AgentLost,
     AgentStarted,
@@ -339,3 +341,24 @@ def test_who_is_drained_lost_or_has_no_slot_is_not_counted_on() -> None:
         requested("a"),
     )
     assert claimed(decide(cluster, view(quiet_s=0.0), moment())) == ["a"]
+
+
+def test_an_ephemeral_agent_that_does_not_come_back_is_forgotten() -> None:
+    at = moment()
+    cluster = cluster_of(
+        AgentJoined(at=at, agent="p", name="p", pin="p"),
+        AgentJoined(at=at, agent="p", name="q", pin="q", ephemeral=True),
+        AgentJoined(at=at, agent="p", name="r", pin="r"),
+        *(AgentStarted(at=at, agent=name) for name in "pqr"),
+        *(AgentStopped(at=at, agent=name) for name in "qr"),
+        LEADS,
+    )
+    fence = cluster.picture.leader_seq
+
+    def effects(silent_s: float, **more: Any) -> list[Effect]:
+        silent = dict.fromkeys("qr", silent_s)
+        return duties(decide(cluster, view(silent=silent, **more), moment()))
+
+    assert effects(59.0) == []
+    assert effects(61.0) == [Forget("q", "it was ephemeral, and stopped", fence)]
+    assert effects(61.0, losing={"q"}) == []

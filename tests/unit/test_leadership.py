@@ -16,6 +16,7 @@ from rota.agent import leadership
 from rota.agent.leadership import HOLD_S, LEASE_S, SPREAD_S, Leadership
 from rota.core.events import (
     AgentDrained,
+    AgentJoined,
     AgentLeft,
     AgentStarted,
     AgentStopped,
@@ -374,9 +375,10 @@ async def test_who_is_forgotten_is_followed_without_a_wait() -> None:
         AgentStopped(at=moment(), agent="bob"),
         AgentLeft(at=moment(), name="bob"),
         AgentDrained(at=moment(), name="bob", leaving=True),
+        AgentJoined(at=moment(), name="bob", pin="bob", ephemeral=True),
     ],
 )
-async def test_who_is_not_up_or_leaves_does_not_stand(event: Event) -> None:
+async def test_who_is_not_up_or_leaves_or_comes_and_goes_does_not_stand(event: Event) -> None:
     made = Ring("bob")
     await made.up("ada", "bob")
     await made.journal.append(LeaderElected(at=moment(), agent="ada"))

@@ -6,13 +6,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.harness.facts import moment
 from tests.unit.test_queue import LICENCE, Story
 
 from rota.core.demands import ALL
-from rota.core.events import AgentDrained, AgentLost, AgentStarted
+from rota.core.events import (
+    AgentDrained,
+    AgentLost,
+    AgentStarted,
+    CloudFailed,
+    CloudLaunched,
+    CloudPaused,
+    CloudWanted,
+)
 from rota.core.job import Rate, Reason, Retry, Take
 from rota.core.policy import Throttle
+from rota.core.settings_clouds import Cloud
 from rota.service import messages as m
 from rota.service.context import Principal
 from rota.service.queueing import limits, queue, queued
@@ -21,8 +31,8 @@ from rota.service.verbs import Role
 ANN = Principal(name="ann", role=Role.ADMIN)
 
 
-def why(story: Story, build: str, troubles: Any = None) -> m.Why:
-    return queued(story.cluster, story[build], moment(story.second), troubles or {})
+def why(story: Story, build: str, troubles: Any = None, **clouds: Cloud) -> m.Why:
+    return queued(story.cluster, story[build], moment(story.second), troubles or {}, clouds)
 
 
 def service(story: Story) -> Any:
@@ -213,3 +223,43 @@ async def test_limits_are_listed_with_holders_lines_and_what_is_kept() -> None:
     ]
     assert (told[0].line, told[0].kept_for, told[0].kept) == (("x#2", "x#3"), "x#2", 3)
     assert [it.build for it in told[0].holders] == ["x#1"]
+
+
+AWS = Cloud(provider="ec2", image="i", size="s", labels={"arm": ""}, max=2)
+
+
+def test_what_a_cloud_does_for_a_build_is_said() -> None:
+    story = Story()
+    story.request("a", labels="arm")
+    story.request("b", labels="arm")
+    nobody = "no agent satisfies 'arm'"
+    assert why(story, "a").text == nobody
+
+    def text(build: str = "a", **more: Any) -> str:
+        said = why(story, build, aws=replace(AWS, **more)).text
+        assert said.startswith(f"{nobody}; ") or said == nobody
+        return said.removeprefix(f"{nobody}; ")
+
+    assert text(labels={"mac": ""}) == nobody  # it could not help
+    assert text() == "cloud aws could launch a machine (0 of max 2)"
+    labels = {"arm": "", "cloud": "aws"}
+    story.fold(CloudWanted(at=moment(), cloud="aws", machine="aws-1", labels=labels, why="x#1"))
+    assert text() == ("cloud aws launches a machine for it (1 of max 2): aws-1 is wanted")
+    assert text("b") == "cloud aws launches a machine (1 of max 2)"
+    story.fold(CloudWanted(at=moment(), cloud="aws", machine="aws-2", labels=labels, why="x#2"))
+    story.fold(CloudLaunched(at=moment(), cloud="aws", machine="aws-2", node="i-2"))
+    assert text("b") == "cloud aws launches a machine for it (2 of max 2): aws-2 is launched"
+
+
+def test_what_keeps_a_cloud_from_helping_is_said() -> None:
+    story = Story()
+    story.request("a", labels="arm")
+    assert why(story, "a", aws=replace(AWS, max=0)).text.endswith(
+        "cloud aws has 0 of max 0 machines"
+    )
+    story.fold(CloudFailed(at=moment(), cloud="aws", what="launch", error="no such image"))
+    assert why(story, "a", aws=AWS).text.endswith(
+        "cloud aws failed, and is tried again in 10s: no such image"
+    )
+    story.fold(CloudPaused(at=moment(), cloud="aws"))
+    assert why(story, "a", aws=AWS).text.endswith("cloud aws is paused: rota clouds --resume aws")

@@ -280,3 +280,12 @@ def test_how_many_may_fail(states: list[dict[str, bool]], number: int) -> None:
 )
 def test_servers_alone_keep_nothing(copies: int, is_whole: bool, number: int) -> None:
     assert tolerated([Seat(str(i)) for i in range(5)], copies, is_whole=is_whole) == number
+
+
+def test_who_comes_and_goes_is_never_a_voter() -> None:
+    agents = {"a": agent("a"), "b": agent("b", ephemeral=True), "c": agent("c", ephemeral=True)}
+    assert wanted(ranks(agents, "a")) == 1
+    assert next_step(ranks(agents, "a")) is None
+    agents |= {"d": agent("d"), "e": agent("e")}
+    assert wanted(ranks(agents, "a")) == 3
+    assert next_step(ranks(agents, "a")) == Appoint("d")

@@ -16,8 +16,20 @@ from rota.agent.historian import Historian
 from rota.agent.patience import persist
 from rota.agent.runner import Runner
 from rota.core.build import Build
-from rota.core.decide import Claim, Effect, Expire, Lose, LoseBuild, Seal, Trim, View, decide
+from rota.core.decide import (
+    Claim,
+    Effect,
+    Expire,
+    Forget,
+    Lose,
+    LoseBuild,
+    Seal,
+    Trim,
+    View,
+    decide,
+)
 from rota.core.events import (
+    AgentLeft,
     AgentLost,
     BuildAnswered,
     BuildFinished,
@@ -258,6 +270,9 @@ class Loop:
             case LoseBuild():
                 self._losing.add(effect.build)
                 self._spawn(self._lose_build(effect))
+            case Forget():
+                self._losing.add(effect.agent)
+                self._spawn(self._forget(effect))
             case Expire():
                 self._expiring.add((effect.build, effect.question))
                 self._spawn(self._expire(effect))
@@ -304,6 +319,18 @@ class Loop:
             await self._duty(event, lost.fence)
         except StaleError:
             self._losing.discard(lost.agent)
+
+    async def _forget(self, forgotten: Forget) -> None:
+        event = AgentLeft(
+            at=self._clock.now(),
+            by=self._name,
+            agent=self._name,
+            name=forgotten.agent,
+            why=forgotten.why,
+        )
+        with contextlib.suppress(StaleError):
+            await self._duty(event, forgotten.fence)
+        self._losing.discard(forgotten.agent)
 
     async def _lose_build(self, lost: LoseBuild) -> None:
         event = BuildFinished(

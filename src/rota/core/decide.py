@@ -85,7 +85,15 @@ class Expire(msgspec.Struct, frozen=True):
     fence: int
 
 
-Effect = Claim | Seal | Trim | Lose | LoseBuild | Expire
+class Forget(msgspec.Struct, frozen=True):
+    """Append ``agent.left`` for an ephemeral agent that does not come back."""
+
+    agent: str
+    why: str
+    fence: int
+
+
+Effect = Claim | Seal | Trim | Lose | LoseBuild | Expire | Forget
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +111,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     silent: Mapping[str, float] = {}
     #: Seconds since it leads.
     led_s: float = math.inf
-    #: Agents and builds about to be recorded as lost.
+    #: Agents and builds about to be recorded as lost, or forgotten.
     losing: Set[str] = frozenset()
     #: Builds, with questions of theirs, whose time is about to be recorded as over.
     expiring: Set[tuple[str, int]] = frozenset()
@@ -245,6 +253,7 @@ def _leaders_duties(
     fence = expected(picture.leader_seq, view.journal_first)
     yield from _lost_agents(cluster, view, fence)
     yield from _lost_builds(cluster, view, fence)
+    yield from _gone_for_good(cluster, view, fence)
     yield from _expired(cluster, view, now, wakes, fence)
     through = picture.seq if view.settled is None else min(picture.seq, view.settled)
     if not view.is_sealing and _is_worth_a_seal(cluster, through):
@@ -290,6 +299,18 @@ def _lost_builds(cluster: Cluster, view: View, fence: int) -> Iterator[Effect]:
             if why or build.cancelled_by is not None:
                 text = why or f"{name} is {agent.state if agent else 'gone'}"
                 yield LoseBuild(build=build_id, attempt=build.attempt, why=text, fence=fence)
+
+
+def _gone_for_good(cluster: Cluster, view: View, fence: int) -> Iterator[Effect]:
+    """Yield the ephemeral agents that nobody hears any more; those of clouds go with their machines."""
+    for agent in cluster.picture.agents.values():
+        if not agent.ephemeral or agent.state not in (AgentState.LOST, AgentState.STOPPED):
+            continue
+        silent_s = view.silent.get(agent.name, 0.0)
+        is_known = agent.name in view.losing or agent.name in cluster.picture.machines
+        if silent_s > view.stopped_after_s and not is_known:
+            why = f"it was ephemeral, and {agent.state}"
+            yield Forget(agent=agent.name, why=why, fence=fence)
 
 
 def _expired(
