@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from tests.harness.attempts import PATIENCE_S, Attempts, is_running, marked, until
+from tests.harness.ordinary import as_ordinary
 
 from rota.adapters.process import ProcessExecutor
 from rota.adapters.process.confiner import Confiner, confiner_of
+from rota.adapters.process.hierarchy import HierarchyV1, find_hierarchy
 from rota.adapters.process.toolbox import Toolbox
 from rota.core.confinement import ABILITIES, Confinement
 from rota.core.resources import Resources
@@ -499,3 +502,102 @@ async def test_a_shell_that_cannot_be_confined_says_so_and_nothing_runs(
     assert not (task.cwd / "ran").exists()
     with pytest.raises(ExecutionError, match="this agent cannot confine builds"):
         await ProcessExecutor().enter(task, ["true"], None)
+
+
+# -- an ordinary user's agent -------------------------------------------------------------------
+
+ORDINARY = """
+import asyncio, json, sys
+from pathlib import Path
+from rota.adapters.process import ProcessExecutor
+from rota.adapters.process.confiner import confiner_of
+from rota.core.confinement import Confinement
+from rota.core.resources import Resources
+from rota.errors import ExecutionError
+from rota.ports.executor import Task
+
+data, script = Path(sys.argv[1]), sys.argv[2]
+asked = eval(sys.argv[3])
+home = data / "builds" / "b" / "1"
+for name in ("work", "tmp"):
+    (home / name).mkdir(parents=True)
+file = data / "script"
+file.write_text("#!/bin/sh\\n" + script)
+file.chmod(0o755)
+env = {"PATH": "/usr/bin:/bin", "ROTA_X": str(home)}
+task = Task(home=home, argv=(str(file),), cwd=home / "work", env=env, marker=f"ROTA_X={home}", confinement=asked)
+
+async def main():
+    confiner = confiner_of(data)
+    executor = ProcessExecutor(confiner=confiner)
+    try:
+        running = await executor.start(task)
+        ended = await running.wait()
+        await running.terminate(0)
+    except ExecutionError as error:
+        return [0, str(error), sorted(confiner.labels())]
+    return [ended.code, (home / "log").read_text(), sorted(confiner.labels())]
+
+print(json.dumps(asyncio.run(main())))
+"""
+
+
+@pytest.fixture
+def theirs() -> Iterator[Path]:
+    """A folder of an ordinary user's."""
+    folder = Path(tempfile.mkdtemp(prefix="rota-test-"))
+    if ROOT:
+        shutil.chown(folder, NOBODY)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def as_their_agent(data: Path, script: str, asked: str) -> tuple[int, str, set[str]]:
+    code, log, labels = json.loads(as_ordinary(ORDINARY, str(data), script, asked))
+    return code, log, set(labels)
+
+
+def test_an_ordinary_users_agent_confines_by_a_user_namespace(theirs: Path) -> None:
+    script = "id -un; ls -A /tmp ../../..; umount /tmp; ls /proc/sys/net/ipv4/conf; exit 7"
+    asked = "Confinement(private_tmp=True, private_pids=True, network='none', no_new_privs=True)"
+    (theirs / "token").touch()
+    code, log, labels = as_their_agent(theirs, script, asked)
+    needed = {ABILITIES["private_pids"], ABILITIES["network"], ABILITIES["no_new_privs"]}
+    if not needed <= labels:
+        pytest.skip("this machine has no user namespaces for ordinary users")
+    assert (code, log.startswith(f"{NOBODY}\n")) == (7, True), log
+    assert "token" not in log
+    assert "must be superuser to unmount" in log
+    assert "eth" not in log
+
+
+def test_an_ordinary_users_agent_says_what_it_cannot(theirs: Path) -> None:
+    _, said, labels = as_their_agent(theirs, "true", "Confinement(user='root')")
+    assert said == f"this agent runs as {NOBODY}, and cannot run a build as root"
+    assert ABILITIES["user"] not in labels
+
+
+def test_an_ordinary_users_agent_limits_what_was_handed_over_to_it(
+    theirs: Path, tmp_path: Path
+) -> None:
+    hierarchy = find_hierarchy("test")
+    if not ROOT or not isinstance(hierarchy, HierarchyV1) or not hierarchy.limits:
+        pytest.skip("only root hands groups over; and only of version 1 are there any here")
+    owned = hierarchy.make("handed-over", Resources(cpus=4))
+    before = {folder: Path(folder).parent / "cgroup.procs" for folder in owned.folders}
+    script = "cat /proc/self/cgroup; dd if=/dev/zero of=/dev/null bs=512M count=1"
+    try:
+        for folder in owned.folders:
+            for path in (Path(folder), *Path(folder).iterdir()):
+                shutil.chown(path, NOBODY)
+            (Path(folder) / "cgroup.procs").write_text(str(os.getpid()))
+        asked = f"Confinement(resources=Resources(memory_bytes={64 * MIB}, pids=50, cpus=1))"
+        code, log, labels = as_their_agent(theirs, script, asked)
+    finally:
+        for procs in before.values():
+            procs.write_text(str(os.getpid()))
+        owned.remove()
+    assert {ABILITIES[it] for it in ("cpus", "memory", "pids")} <= labels
+    assert code == 137, log
+    assert "b.1" in log
+    assert list(hierarchy.left()) == []
