@@ -542,7 +542,7 @@ def test_new_says_what_is_wrong(rota: Rota, tmp_path: Path) -> None:
     )
     assert rota("new", "maven", "size=3").err == (
         "error: the template maven asks for no 'size'\n\n"
-        "hint: it asks for: branch, git, java, project\n"
+        "hint: it asks for: branch, executable, failsafe, git, jacoco, java, project, wrapper\n"
     )
     assert rota("new", "docker", "--matrix").err == (
         "error: the template docker has no variant --matrix\n"
@@ -620,6 +620,15 @@ def test_versions_with_commas_make_a_matrix(rota: Rota) -> None:
     out = rota("new", "deploy-ssh", "host=w@h", "files=a,b", "folder=/srv/a b").out
     assert 'artifacts = ["a", "b"]' in out
     assert 'folder = { default = "/srv/a b"' in out
+
+
+def test_what_was_found_can_be_decided_otherwise(rota: Rota, tmp_path: Path) -> None:
+    lay(tmp_path, {"pom.xml": POM, "mvnw": "#!/bin/sh\n"})
+    assert "\n./mvnw --batch-mode" in rota("new", "maven").out
+    out = rota("new", "maven", "wrapper=no", "jacoco=yes").out
+    assert "\nmvn --batch-mode" in out
+    assert "jacoco.xml" in out
+    assert rota("new", "maven", "wrapper=mvn").err == "error: wrapper is yes or no, not 'mvn'\n"
 
 
 def test_templates_are_listed_with_where_they_fit(rota: Rota, tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ from rota.errors import InputError
 
 #: Values that follow from the folder, and from nobody's wish.
 _OWN = frozenset({"path", "in", "manager", "editable", "group", "profile"})
+#: What a variant, or the repository, decides.
+_DECIDED = frozenset({"container", "matrix", "path", "git", "branch"})
+_SWITCH = {"yes": True, "no": False}
 _VARIETY = re.compile(r"_(?:axis|image|least)$")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_.+-]+")
 
@@ -84,6 +87,10 @@ def script_of(text: str, finding: Finding, origin: Origin, called: str, wish: Wi
         words |= {variant} if is_wanted else set()
     notes = list(finding.notes)
     words |= {"path"} if finding.path else set()
+    switches = _switched(text, wish)
+    words = {*words, *(word for word, holds in switches.items() if holds)} - {
+        word for word, holds in switches.items() if not holds
+    }
     values = {**_defaults(finding, called), **finding.values, **_given(text, finding, wish)}
     values |= {
         "git": values.get("git") or origin.url,
@@ -122,6 +129,16 @@ def _defaults(finding: Finding, called: str) -> dict[str, str]:
     }
 
 
+def _switched(text: str, wish: Wish) -> dict[str, bool]:
+    """Return the conditions of a template that somebody decides: ``wrapper=no``, ``coverage=yes``."""
+    known = words_of(text) - _DECIDED
+    return {
+        key: _SWITCH[value]
+        for key, value in wish.values.items()
+        if key in known and value in _SWITCH
+    }
+
+
 def _given(text: str, finding: Finding, wish: Wish) -> dict[str, str]:
     """Return the values that somebody wants, for all that a template calls by them.
 
@@ -132,12 +149,17 @@ def _given(text: str, finding: Finding, wish: Wish) -> dict[str, str]:
         if name not in _OWN:
             holes.setdefault(_VARIETY.sub("", name), []).append(name)
     found: dict[str, str] = {}
+    switches = words_of(text) - _DECIDED
     for key, value in wish.values.items():
+        if key in switches and key not in holes:
+            if value not in _SWITCH:
+                raise InputError(f"{key} is yes or no, not {value!r}")
+            continue
         if key not in holes:
-            known = ", ".join(sorted(holes)) or "nothing: edit it"
+            known = ", ".join(sorted({*holes, *switches})) or "nothing: edit it"
             raise InputError(
                 f"the template {finding.template} asks for no {key!r}",
-                hint=nearest(key, holes) or f"it asks for: {known}",
+                hint=nearest(key, [*holes, *switches]) or f"it asks for: {known}",
             )
         first = value.partition(",")[0].strip()
         one = first if f"{key}_axis" in holes[key] else value

@@ -110,7 +110,7 @@ def _node(found: Draft, folder: Folder, package: dict[str, Any]) -> None:
     engines = _texts(package.get("engines")).get("node", "")
     wanted = (
         asked(folder, "node", _FILES, 1)
-        or (Wanted(least, "engines") if (least := of_range(engines, 1)) else None)
+        or (Wanted(least, "engines") if (least := of_range(engines, 1)) not in ("", "0") else None)
         or Wanted(DEFAULT, "")
     )
     found.see(wanted.words("Node"))
