@@ -227,19 +227,21 @@ def npm(folder: Path, package: object, **files: str) -> Finding:
 @pytest.mark.parametrize(
     ("package", "files", "manager", "word"),
     [
-        ({}, {"package-lock.json": "{}"}, "npm", "npm"),
-        ({}, {"yarn.lock": "# yarn lockfile v1"}, "yarn", "yarn"),
-        ({}, {"yarn.lock": "__metadata:\n  version: 8\n"}, "yarn", "berry"),
-        ({}, {"pnpm-lock.yaml": "", "package-lock.json": "{}"}, "pnpm", "pnpm"),
-        ({"packageManager": "yarn@4.1.0"}, {}, "yarn", "berry"),
-        ({"packageManager": "pnpm@9.1.0+sha512.abc"}, {"yarn.lock": ""}, "pnpm", "pnpm"),
+        ({}, {"package-lock.json": "{}"}, "", "npm"),
+        ({}, {"yarn.lock": "# yarn lockfile v1"}, "yarn@1", "yarn"),
+        ({}, {"yarn.lock": "__metadata:\n  version: 6\n"}, "@yarnpkg/cli-dist@3", "berry"),
+        ({}, {"pnpm-lock.yaml": "", "package-lock.json": "{}"}, "pnpm@9", "pnpm"),
+        ({}, {"pnpm-lock.yaml": "lockfileVersion: '6.0'\n"}, "pnpm@8", "pnpm"),
+        ({"packageManager": "yarn@4.1.0"}, {}, "@yarnpkg/cli-dist@4.1.0", "berry"),
+        ({"packageManager": "pnpm@9.1.0+sha512.abc"}, {"yarn.lock": ""}, "pnpm@9.1.0", "pnpm"),
+        ({"packageManager": "yarn"}, {"yarn.lock": ""}, "yarn@1", "yarn"),
     ],
 )
 def test_the_lock_file_says_which_package_manager(
     tmp_path: Path, package: object, files: dict[str, str], manager: str, word: str
 ) -> None:
     project = npm(tmp_path, package, **files)
-    assert project.values["manager"] == manager
+    assert project.values.get("package", "") == manager
     assert word in project.words
 
 
@@ -284,7 +286,7 @@ def test_which_node(tmp_path: Path, package: object, files: dict[str, str], node
 def test_a_package_that_is_no_json_is_said_to_be_none(tmp_path: Path) -> None:
     project = one(tmp_path, {"package.json": "{,}"}, "npm")
     assert project.notes[0].startswith("package.json cannot be read: Expecting property name")
-    assert npm(tmp_path, ["a list"]).values["manager"] == "npm"
+    assert npm(tmp_path, ["a list"]).words == {"npm"}
 
 
 def test_cargo(tmp_path: Path) -> None:
@@ -628,6 +630,9 @@ def test_what_was_found_can_be_decided_otherwise(rota: Rota, tmp_path: Path) -> 
     out = rota("new", "maven", "wrapper=no", "jacoco=yes").out
     assert "\nmvn --batch-mode" in out
     assert "jacoco.xml" in out
+    assert rota("new", "npm", "pnpm=yes", "npm=no").err.endswith(
+        "error: the template npm needs package=VALUE for that\n"
+    )
     assert rota("new", "maven", "wrapper=mvn").err == "error: wrapper is yes or no, not 'mvn'\n"
 
 

@@ -15,7 +15,7 @@ from rota.core.scm import url_fault
 from rota.errors import InputError
 
 #: Values that follow from the folder, and from nobody's wish.
-_OWN = frozenset({"path", "in", "manager", "editable", "group", "profile"})
+_OWN = frozenset({"path", "in", "editable", "group", "profile"})
 #: What a variant, or the repository, decides.
 _DECIDED = frozenset({"container", "matrix", "path", "git", "branch"})
 _SWITCH = {"yes": True, "no": False}
@@ -106,7 +106,11 @@ def script_of(text: str, finding: Finding, origin: Origin, called: str, wish: Wi
     open_values = [name for name in DEPLOYS.get(finding.template, ()) if name not in wish.values]
     if open_values:
         notes.append(f"made up, to be replaced: {', '.join(open_values)}")
-    return Script(rendered(text, words, values), tuple(notes))
+    try:
+        return Script(rendered(text, words, values), tuple(notes))
+    except KeyError as error:
+        name = error.args[0]
+        raise InputError(f"the template {finding.template} needs {name}=VALUE for that") from error
 
 
 def _defaults(finding: Finding, called: str) -> dict[str, str]:

@@ -29,11 +29,10 @@ cd @path@  #: path
 
 echo "node $(node --version), npm $(npm --version)"
 
-# The package manager that package.json and the lock file ask for.  #: !npm
-corepack enable --install-directory "$TMPDIR"  #: !npm
-export PATH="$TMPDIR:$PATH" COREPACK_ENABLE_DOWNLOAD_PROMPT=0  #: !npm
-#  #: !npm
 echo "::group::install"
+# The package manager that the project asks for, for this build alone.  #: !npm
+npm install --silent --no-audit --no-fund --prefix "$TMPDIR/manager" @package@  #: !npm
+PATH="$TMPDIR/manager/node_modules/.bin:$PATH"  #: !npm
 npm ci --no-audit --no-fund  #: npm lock
 npm install --no-audit --no-fund  #: npm !lock
 yarn install --frozen-lockfile --non-interactive  #: yarn

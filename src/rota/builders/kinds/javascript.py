@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from rota.builders.finding import Draft, Finding
@@ -16,6 +17,10 @@ _FILES = (".nvmrc", ".node-version")
 #: What npm writes where nobody has thought of tests.
 _NO_TEST = "no test specified"
 _TAP = ("mocha", "ava", "tape")
+#: Versions of lock files, and who writes them; the first where it is not said.
+_YARNS = {"8": "4", "7": "3", "6": "3", "5": "2", "4": "2"}
+_PNPMS = {"9": "9", "6": "8", "5": "7"}
+_LOCK = re.compile(r"^(?:lockfileVersion:\s*'?|__metadata:\s+version:\s*)([0-9]+)", re.MULTILINE)
 #: The last command of a test script is the one that arguments reach.
 _LAST = re.compile(r"(?:^|&&|;|\|\|)\s*([^&;|]*)$")
 _OUT = re.compile(r'"outDir"\s*:\s*"(?!/|[^"]*\.\.)([^"*?\[\]{}]+)"')
@@ -78,8 +83,9 @@ def _manager(found: Draft, folder: Folder, package: dict[str, Any]) -> None:
     """Say which package manager it is: what package.json names, else whose lock file there is."""
     named = package.get("packageManager")
     name, _, version = (named if isinstance(named, str) else "").partition("@")
+    version = number(version, 3)
     if name in ("npm", "yarn", "pnpm"):
-        found.see(f"{name} {number(version, 3)} (packageManager)")
+        found.see(" ".join(filter(None, (name, version, "(packageManager)"))))
     elif folder.has("pnpm-lock.yaml"):
         name = "pnpm"
         found.see("pnpm (pnpm-lock.yaml)")
@@ -88,7 +94,6 @@ def _manager(found: Draft, folder: Folder, package: dict[str, Any]) -> None:
         found.see("yarn (yarn.lock)")
     else:
         name = "npm"
-    found.values["manager"] = name
     if name == "npm":
         found.word("npm")
         if found.word("lock", folder.has("package-lock.json", "npm-shrinkwrap.json")):
@@ -98,12 +103,21 @@ def _manager(found: Draft, folder: Folder, package: dict[str, Any]) -> None:
                 "there is no package-lock.json: each build takes the newest packages that fit"
             )
     elif name == "yarn":
-        is_new = order(number(version, 1) or "1") >= (2,) or "__metadata:" in folder.text(
-            "yarn.lock"
-        )
+        lock = folder.text("yarn.lock")
+        is_new = order(number(version, 1) or "1") >= (2,) or "__metadata:" in lock
         found.word("berry" if is_new else "yarn")
+        said = version or (_by_lock(lock, _YARNS) if is_new else "1")
+        found.values["package"] = f"{'@yarnpkg/cli-dist' if is_new else 'yarn'}@{said}"
     else:
         found.word(name)
+        said = version or _by_lock(folder.text("pnpm-lock.yaml"), _PNPMS)
+        found.values["package"] = f"pnpm@{said}"
+
+
+def _by_lock(lock: str, known: Mapping[str, str]) -> str:
+    """Return the version of a package manager that writes lock files of this version."""
+    match = _LOCK.search(lock)
+    return known.get(match[1] if match else "", next(iter(known.values())))
 
 
 def _node(found: Draft, folder: Folder, package: dict[str, Any]) -> None:
