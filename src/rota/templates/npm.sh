@@ -33,6 +33,9 @@ echo "::group::install"
 # The package manager that the project asks for, for this build alone.  #: !npm
 npm install --silent --no-audit --no-fund --prefix "$TMPDIR/manager" @package@  #: !npm
 PATH="$TMPDIR/manager/node_modules/.bin:$PATH"  #: !npm
+export YARN_CACHE_FOLDER="$HOME/.cache/yarn"  #: yarn
+export YARN_ENABLE_GLOBAL_CACHE=true YARN_GLOBAL_FOLDER="$HOME/.yarn/berry"  #: berry
+export npm_config_store_dir="$HOME/.local/share/pnpm/store"  #: pnpm
 npm ci --no-audit --no-fund  #: npm lock
 npm install --no-audit --no-fund  #: npm !lock
 yarn install --frozen-lockfile --non-interactive  #: yarn
