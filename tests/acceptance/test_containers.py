@@ -52,7 +52,7 @@ def test_a_script_runs_in_its_image_and_leaves_artifacts(
     assert agent.ok("log", "c/plain#1").endswith("c/plain\n")
     assert [it["path"] for it in build["artifacts"]] == ["out.txt"]
     assert build["usage"]["max_rss_bytes"] > 0
-    assert containers(docker_engine) == []
+    wait_until("it is removed", lambda: not containers(docker_engine))
 
 
 def test_a_job_with_an_image_waits_for_an_agent_with_an_engine(agent: Daemon) -> None:
@@ -78,7 +78,7 @@ def test_a_build_goes_on_while_its_daemon_is_dead_and_is_found_again(
     build = agent.until("c/dead#1", "finished")
     assert (build["result"], build["reason"], build["exit_code"]) == ("failed", "script", 7)
     assert agent.ok("log", "c/dead#1").endswith("one\ntwo\n")
-    assert containers(docker_engine) == []
+    wait_until("it is removed", lambda: not containers(docker_engine))
 
 
 def test_a_running_container_is_adopted_and_can_be_cancelled(
@@ -95,7 +95,7 @@ def test_a_running_container_is_adopted_and_can_be_cancelled(
     build = agent.until("c/adopt#1", "finished")
     assert (build["result"], build["exit_code"]) == ("cancelled", 3)
     assert agent.ok("log", "c/adopt#1").endswith("asked\n")
-    assert containers(docker_engine) == []
+    wait_until("it is removed", lambda: not containers(docker_engine))
 
 
 def test_a_container_killed_from_outside_is_told_as_such(

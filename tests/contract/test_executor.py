@@ -102,8 +102,10 @@ class Bench:
             running = await self.executor.adopt(task)
             await running.terminate(0)
             await asyncio.wait_for(running.wait(), 20)
-        if isinstance(self.executor, ProcessExecutor | ContainerExecutor):
+        if isinstance(self.executor, ProcessExecutor):
             self.executor.close()
+        if isinstance(self.executor, ContainerExecutor):
+            await self.executor.close()
         await self._engine.close()
 
 

@@ -84,8 +84,6 @@ class Contained:
         wanted = filled(under.build)
         check_leave(wanted, self._settings())
         attempt = _attempt(under.build)
-        # of an attempt that a former daemon began and did not end
-        await self._containers.clear(attempt)
         login = await self._login(wanted.auth, under.build)
         prepared = await self._containers.image(wanted, work=under.work, login=login, say=under.say)
         if under.build.spec.services:
@@ -128,7 +126,8 @@ class Contained:
             async with asyncio.timeout(AFTER_S):
                 if under.build.spec.services and ending.exit is not None:
                     said += await self._containers.ended(attempt)
-                await self._containers.clear(attempt)
+                if under.build.spec.services:
+                    await self._containers.clear(attempt)
                 await self._containers.reclaim([under.home])
         except (RotaError, TimeoutError) as error:
             text = error.message if isinstance(error, RotaError) else "the engine takes too long"

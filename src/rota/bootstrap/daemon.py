@@ -259,7 +259,7 @@ class Daemon:
         containers = ContainerEngine()
         stack.push_async_callback(containers.close)
         contained = ContainerExecutor(containers, data / "containers")
-        stack.callback(contained.close)
+        stack.push_async_callback(contained.close)
 
         async def keep_logs(settings: Settings) -> None:
             limit = log_bytes(settings, data)

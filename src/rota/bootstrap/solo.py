@@ -110,7 +110,7 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
     except* InputError as faults:
         fault = _first(faults)
     finally:
-        contained.close()
+        await contained.close()
         await engine.close()
         watcher.close()
     assert fault is not None

@@ -94,6 +94,8 @@ class Containers(Protocol):
     async def reclaim(self, folders: Sequence[Path]) -> None:
         """Give folders with all that is in them to this process's user, where others own any of it.
 
+        Root leaves all as it is.
+
         Raises:
             RotaError: the engine cannot be reached, or does not do it.
         """

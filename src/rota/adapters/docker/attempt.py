@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 #: How long an engine may be away, as when it is upgraded, until its containers are given up.
 AWAY_S = 60.0
 _AGAIN_S = (0.1, 0.2, 0.5, 1.0)
+_REMOVE_AGAIN_S = 10.0
 _KILLED = 128 + signal.SIGKILL
 _UNTOLD = {signal.SIGINT, signal.SIGPIPE, signal.SIGTERM}
 _SIGNALS = signal.valid_signals()
@@ -68,6 +69,7 @@ class ContainerAttempt:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[Exit] = self._loop.create_future()
         self._following: asyncio.Task[None] | None = None
+        self._removing: asyncio.Task[None] | None = None
         self._input = ScriptInput(home, has_ended=self._ended.done, timeout_s=send_timeout_s)
 
     @property
@@ -113,12 +115,13 @@ class ContainerAttempt:
 
     def forget(self) -> None:
         """Stop watching and leave the attempt alone; who waits for it is cancelled."""
-        if self._following is not None:
-            self._following.cancel()
+        for task in (self._following, self._removing):
+            if task is not None:
+                task.cancel()
         self._ended.cancel()
 
     async def terminate(self, grace_s: float) -> None:
-        """End all of it, and remove the container; returns when nothing is left.
+        """End all of it; returns when nothing of it runs. The container is removed in the background.
 
         Raises:
             RotaError: the engine cannot be reached, or does not do it.
@@ -130,9 +133,32 @@ class ContainerAttempt:
         if not self._ended.done():
             await self._kill(self._record)
         await self.wait()
-        await remove(self._engine, self._record.name)
         self._is_gone = True
         self._lease.release()
+        self._removing = self._loop.create_task(
+            self._remove(self._record), name=f"remove {self._record.name}"
+        )
+
+    async def _remove(self, record: Record) -> None:
+        """Remove the container, as soon as the engine answers: one that was given up may run still."""
+        pause_s = _AGAIN_S[0]
+        while True:
+            try:
+                await remove(self._engine, record.name)
+            except AwayError:
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _REMOVE_AGAIN_S)
+            except RotaError as error:
+                # it is found again when the agent starts
+                logger.warning("container %s is not removed: %s", record.name, error.message)
+                return
+            else:
+                return
+
+    async def removed(self) -> None:
+        """Return once the container is removed, if it is to be."""
+        if self._removing is not None:
+            await asyncio.wait([self._removing])
 
     async def _ask(self, record: Record, grace_s: float) -> None:
         """Send SIGTERM to all in the container; return when it has ended, or after ``grace_s``."""

@@ -21,6 +21,8 @@ from rota.errors import ConflictError, ExecutionError, NotFoundError, RotaError
 from rota.homes.stdin import ScriptInput
 from rota.ports.executor import Container, Task
 
+#: For removals that are under way when the agent stops; what is left is found at its next start.
+REMOVAL_S = 5.0
 _LOOK_S = 0.002  # until sh has come to begin the script, which takes about 5 ms
 
 
@@ -53,10 +55,18 @@ class ContainerExecutor:
         """Return the seconds since boot; they go on while the machine sleeps."""
         return moment()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop watching all attempts and leave them alone; who waits for one is cancelled."""
+        await self.removed()
         for attempt in list(self._attempts):
             attempt.forget()
+
+    async def removed(self) -> None:
+        """Return once the containers of attempts that are over are removed, or a few seconds are."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REMOVAL_S):
+                for attempt in list(self._attempts):
+                    await attempt.removed()
 
     @staticmethod
     def has(home: Path) -> bool:
@@ -104,6 +114,10 @@ class ContainerExecutor:
         body = await asyncio.to_thread(container_body, task, container, shell)
         lease = Lease(Home(task.home))
         try:
+            made = await self._engine.create(body, record.name)
+        except ConflictError:
+            # of a daemon that was killed before it came to start the script
+            await remove(self._engine, record.name)
             made = await self._engine.create(body, record.name)
         except NotFoundError as error:
             raise ExecutionError(
