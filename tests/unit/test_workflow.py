@@ -7,7 +7,7 @@ import pytest
 
 from rota.core import mask_net
 from rota.core.build import Annotation
-from rota.core.mask_net import REACH
+from rota.core.disguises import REACH
 from rota.core.masks import MAX_MASKS, MAX_MASKS_BYTES, Masks
 from rota.core.workflow import (
     HIDDEN,

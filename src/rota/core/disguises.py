@@ -24,6 +24,8 @@ MIN_CANON, MIN_DIGITS = 8, 12
 MIN_EXACT = 3
 #: A long canon is searched for in pieces, so that none reaches far.
 PIECE, LONG_PIECE = 64, 512
+#: No form reaches further, in bytes, all that may stand in it counted.
+REACH = 4096
 #: From this size on, only the forms that programs give to whole files: base64, hex, line by line.
 LONG = 512
 #: Lines of a value of several that are no part of a secret: PEM's armour.

@@ -6,13 +6,12 @@ stand anything that is none: punctuation, line ends, colours, line ends and punc
 (``\n``, ``%2B``), the offsets of dumps. Each character may be encoded itself: ``%41``, ``\u0041``,
 ``&#65;``, ``\101``.
 
-All of this is a function of the bytes around a place, and reaches no further than :data:`REACH`.
+All of this is a function of the bytes around a place, and reaches no further than :data:`rota.core.disguises.REACH`.
 """
 
 from __future__ import annotations
 
 import functools
-import html.entities
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,8 +22,6 @@ from rota.core.disguises import Form, all_exacts, all_forms
 ANCHOR = 6
 #: Fewer characters of a form at the end of what is written so far are no reason to hold it back.
 LEAST_OPEN = 3
-#: No form reaches further, in bytes, all that may stand in it counted.
-REACH = 4096
 #: In so many bytes stands what is less than an anchor.
 TAIL = 160
 #: For the expression of all anchors, and for that of one form.
@@ -68,11 +65,17 @@ _TORN = (
     r"(?:\x1b[^A-Za-z\n]{0,40}|(?:%[0-9A-Fa-f]{0,7}){1,4}|(?:\\+[A-Za-z0-9{]{0,10}){1,4}"
     r"|&[#A-Za-z0-9;]{0,12}|[\x80-\xff]{1,3}|0[xX]?)?"
 )
+#: By name, what programs write for characters that count for nothing.
+_ENTITIES = {
+    "&": ("amp",),
+    "<": ("lt",),
+    ">": ("gt",),
+    '"': ("quot",),
+    "'": ("apos",),
+    "\xa0": ("nbsp",),
+}
 _BASE64_BEFORE = re.compile(rb"[A-Za-z0-9+/_-]\Z")
 _BASE64_AFTER = re.compile(rb"[A-Za-z0-9+/_-]?(?:=|%3[Dd]){0,2}")
-_ENTITIES = {
-    ord(ch): name for name, ch in html.entities.html5.items() if len(ch) == 1 and name[-1] == ";"
-}
 
 
 class Net:
@@ -280,8 +283,7 @@ def _exact_char(ch: str) -> str:
             ways.append(r"\+")
         if ch == "\t":
             ways.append(r"\\t")
-    if (name := _ENTITIES.get(ord(ch))) is not None and not ch.isalnum():
-        ways.append(f"&(?:amp;)*{re.escape(name)}")
+    ways += [f"&(?:amp;)*{name};" for name in _ENTITIES.get(ch, ())]
     return f"(?:{'|'.join(ways)})"
 
 

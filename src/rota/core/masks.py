@@ -6,8 +6,12 @@ stay. What cannot be masked for its size hides everything: a secret is never sho
 
 from __future__ import annotations
 
-from rota.core.disguises import MIN_EXACT, lines_of
-from rota.core.mask_net import REACH, Net
+from typing import TYPE_CHECKING
+
+from rota.core.disguises import MIN_EXACT, REACH, lines_of
+
+if TYPE_CHECKING:
+    from rota.core.mask_net import Net
 
 #: Shorter values would mask every second word and hide nothing.
 MIN_MASK = MIN_EXACT
@@ -90,6 +94,8 @@ class Masks:
         """Return nets for all values."""
         if self._woven == len(self._values) or self.hides_all:
             return self._nets
+        from rota.core.mask_net import Net  # what an agent that masks nothing does not need
+
         values = list(self._values)[self._woven :]
         # Nets of like size become one: each value is woven in a few times, however many there are.
         while self._nets and len(self._nets[-1].given) <= len(values):

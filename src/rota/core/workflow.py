@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rota.core.build import Annotation, Metric
-from rota.core.mask_net import REACH
+from rota.core.disguises import REACH
 from rota.core.masks import Masks
 from rota.core.metrics import MAX_METRICS, MetricError, metric_of
 from rota.core.steps import COMMANDS, Step, Steps
