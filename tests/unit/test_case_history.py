@@ -22,7 +22,7 @@ from rota.core.case_history import (
     run_of,
     slowest,
     span_of,
-    standing,
+    standings,
 )
 from rota.core.cases import Outcome
 from rota.core.scm import Source
@@ -95,7 +95,7 @@ def test_flaky_is_what_a_person_would_call_so(
 @given(st.lists(st.sampled_from(["p", "f", "s", None]), max_size=12))
 def test_how_a_test_stands_is_counted_from_the_newest(ends: list[str | None]) -> None:
     runs = [a_run(n, {} if end is None else {3: end}) for n, end in enumerate(ends)]
-    its = standing(runs, 3)
+    its = standings(runs, [3])[3]
     told = [(n, end) for n, end in enumerate(ends) if end in ("p", "f")]
     assert (its.ran, its.bad) == (len(told), sum(end == "f" for _, end in told))
     streak = []

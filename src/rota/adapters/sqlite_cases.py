@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +19,7 @@ from rota.errors import UnavailableError
 log = logging.getLogger(__name__)
 
 #: Counts up with the tables below.
-VERSION = 1
+VERSION = 2
 #: Of one job; further tests are not followed.
 MAX_ROSTER = 50_000
 #: Builds of a job of which tests are kept.
@@ -39,8 +38,8 @@ CREATE TABLE runs (
     at REAL NOT NULL,
     revision TEXT NOT NULL,
     ran BLOB, bad BLOB, skipped BLOB, flaky BLOB, levels BLOB,
-    PRIMARY KEY (build, attempt)
-) WITHOUT ROWID;
+    PRIMARY KEY (build, attempt)  -- not "without rowid": such rows would be cut at 1 KB
+);
 CREATE INDEX runs_by_job ON runs (job, at);
 PRAGMA user_version = {VERSION};
 """
@@ -141,7 +140,7 @@ class SqliteCases:
             if self._db is None:
                 self._db = self._open_or_drop()
             yield self._db
-        except (sqlite3.Error, OSError, zlib.error) as error:
+        except (sqlite3.Error, OSError) as error:
             raise UnavailableError(
                 f"the index of tests {self._path} failed: {error}",
                 hint="stop the agent and remove the file: it is made again from the artifacts",
@@ -210,7 +209,7 @@ def _row(job: int, run: Run) -> tuple[object, ...]:
     numbers = (_packed(it) for it in (run.ran, run.bad, run.skipped, run.flaky))
     at = run.at.timestamp()
     head = (run.build, run.attempt, job, run.number, at, run.revision)
-    return (*head, *numbers, zlib.compress(run.levels, 1))
+    return (*head, *numbers, run.levels)
 
 
 def _run(row: tuple[object, ...]) -> Run:
@@ -225,13 +224,13 @@ def _run(row: tuple[object, ...]) -> Run:
         bad=_unpacked(bad),
         skipped=_unpacked(skipped),
         flaky=_unpacked(flaky),
-        levels=zlib.decompress(levels) if isinstance(levels, bytes) else b"",
+        levels=levels if isinstance(levels, bytes) else b"",
     )
 
 
-def _packed(number: int) -> bytes:
-    return zlib.compress(number.to_bytes((number.bit_length() + 7) // 8, "little"), 1)
+def _packed(number: int) -> bytes | None:
+    return number.to_bytes((number.bit_length() + 7) // 8, "little") if number else None
 
 
 def _unpacked(data: object) -> int:
-    return int.from_bytes(zlib.decompress(data), "little") if isinstance(data, bytes) else 0
+    return int.from_bytes(data, "little") if isinstance(data, bytes) else 0

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from rota.core.build import Build
-from rota.core.case_history import Read, Run, bits, flaky, slowest, standing
+from rota.core.case_history import Read, Run, Standing, bits, flaky, slowest, standings
 from rota.core.cases import Case, Tally
 from rota.core.metrics import branch_of, metrics_of
 from rota.core.states import State
@@ -99,9 +99,9 @@ async def test_history(
     def views(ranks: Mapping[int, float]) -> list[r.StandingView]:
         # By name where they rank alike: tests are numbered on each agent as it came to know them.
         ordered = sorted(ranks.keys() & titles.keys(), key=lambda it: (-ranks[it], titles[it]))
+        stand = standings(runs, ordered[: request.limit])
         return [
-            _standing(titles[test], test, runs, flakes.get(test, 0))
-            for test in ordered[: request.limit]
+            _view(titles[test], test, runs, its, flakes.get(test, 0)) for test, its in stand.items()
         ]
 
     return r.CaseHistoryView(
@@ -359,7 +359,8 @@ async def _runs(
     index = _index(service)
     ids = [build.id for build in builds]
     async with service.turn(f"tests of {job}"):
-        known = {(run.build, run.attempt) for run in index.runs(job, ids)}
+        runs = index.runs(job, ids)
+        known = {(run.build, run.attempt) for run in runs}
         missing = [
             (build, attempt, path)
             for build in builds
@@ -368,7 +369,7 @@ async def _runs(
         ]
         for at in range(0, len(missing), BATCH):
             await _take(service, index, job, missing[at : at + BATCH], who)
-    return [run for run in index.runs(job, ids) if run.ran]
+    return [run for run in (index.runs(job, ids) if missing else runs) if run.ran]
 
 
 async def _take(
@@ -404,8 +405,7 @@ def _passing(runs: Sequence[Run]) -> float | None:
     return round(1 - bad / ran, 4) if ran else None
 
 
-def _standing(title: str, test: int, runs: Sequence[Run], flakes: int) -> r.StandingView:
-    its = standing(runs, test)
+def _view(title: str, test: int, runs: Sequence[Run], its: Standing, flakes: int) -> r.StandingView:
     spans = [run.duration_s(test) for run in islice(_with(runs, test), DURATIONS)]
     return r.StandingView(
         test=title,
@@ -447,7 +447,7 @@ def _of_one(
         failing=[],
         flaky=[],
         slowest=[],
-        case=_standing(title, test, runs, flaky(runs).get(test, 0)),
+        case=_view(title, test, runs, standings(runs, [test])[test], flaky(runs).get(test, 0)),
         runs=[_case_run(request.job, run, test) for run in its],
     )
 
