@@ -19,7 +19,7 @@ _OWN = frozenset({"path", "in", "editable", "group", "profile"})
 #: What a variant, or the repository, decides.
 _DECIDED = frozenset({"container", "matrix", "path", "git", "branch"})
 _SWITCH = {"yes": True, "no": False}
-_VARIETY = re.compile(r"_(?:axis|image|least)$")
+_VARIETY = re.compile(r"(?:_(?:axis|image|least))+$")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_.+-]+")
 
 

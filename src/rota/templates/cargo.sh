@@ -18,7 +18,8 @@
 # args = { default = "", description = "further arguments of cargo, such as --all-features" }
 #
 # [tool.rota.matrix]  #: matrix
-# rust = ["@rust_axis@"]  #: matrix
+# rust = ["@rust_axis@"]  #: matrix !container
+# rust = ["@rust_image_axis@"]  #: matrix container
 #  #: matrix
 # ///
 # shellcheck disable=SC2154,SC2086  # parameters are variables, and $args may be many words
@@ -32,6 +33,9 @@ PATH="$HOME/.cargo/bin:$PATH"  #: !container
 rustup toolchain install --profile minimal "$rust"  #: matrix !container
 export RUSTUP_TOOLCHAIN=$rust  #: matrix !container
 #  #: matrix !container
+# The caches are in $HOME, wherever the image keeps its own.  #: container
+export CARGO_HOME="$HOME/.cargo"  #: container
+#  #: container
 export CARGO_TERM_COLOR=never
 cargo --version
 cargo build --workspace --all-targets --locked $args  #: lock

@@ -32,6 +32,9 @@
 set -euo pipefail
 cd @path@  #: path
 
+# The cache is in $HOME, whatever the image says.  #: container
+export GRADLE_USER_HOME="$HOME/.gradle"  #: container
+#  #: container
 # --continue: tests that fail in one project hide no failures of another.
 gradle --no-daemon --console=plain --continue $tasks $args  #: !wrapper
 ./gradlew --no-daemon --console=plain --continue $tasks $args  #: wrapper executable

@@ -32,6 +32,9 @@ cd @path@  #: path
 # Not a line for each file that is fetched. (Maven before 3.6.1 knows no --no-transfer-progress.)
 export MAVEN_OPTS="${MAVEN_OPTS:-} -Dorg.slf4j.simpleLogger.log.org.apache.maven.cli.transfer.Slf4jMavenTransferListener=warn"
 
+# Java asks the image's list of users where home is; the cache is in $HOME.  #: container
+MAVEN_OPTS+=" -Duser.home=$HOME"  #: container
+#  #: container
 # A module whose tests fail keeps no other from being built, unless that one needs it.
 mvn --batch-mode --show-version --fail-at-end verify $args  #: !wrapper
 ./mvnw --batch-mode --show-version --fail-at-end verify $args  #: wrapper executable

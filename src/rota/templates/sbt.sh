@@ -25,6 +25,9 @@
 set -euo pipefail
 cd @path@  #: path
 
+# Java asks the image's list of users where home is; the cache is in $HOME.  #: container
+export SBT_OPTS="${SBT_OPTS:-} -Duser.home=$HOME"  #: container
+#  #: container
 # Plain lines: no progress bars, no colour.
 sbt -Dsbt.supershell=false -Dsbt.color=false -Dsbt.log.noformat=true $args test package  #: !scoverage !matrix
 sbt -Dsbt.supershell=false -Dsbt.color=false -Dsbt.log.noformat=true $args coverage test coverageReport coverageOff package  #: scoverage !matrix

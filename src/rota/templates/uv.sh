@@ -28,6 +28,8 @@ cd @path@  #: path
 # Where uv's installer puts it, unless it is installed for all.  #: !container
 PATH="$HOME/.local/bin:$PATH"  #: !container
 export UV_PYTHON=$python  #: matrix
+# The image has its Python; nobody fetches another.  #: container
+export UV_PYTHON_DOWNLOADS=never  #: container
 
 uv sync --locked --all-extras  #: lock
 uv sync --all-extras  #: !lock

@@ -10,6 +10,8 @@ from rota.builders.finding import Draft, Finding
 from rota.builders.folder import Folder
 from rota.builders.versions import Wanted, number
 
+_RELEASE = re.compile(r"1(\.[0-9]+)+")
+
 
 def cargo(folder: Folder) -> Finding | None:
     """Find a crate or a workspace."""
@@ -23,8 +25,9 @@ def cargo(folder: Folder) -> Finding | None:
     found.see(wanted.words("Rust"))
     least = wanted.version
     found.values |= {
-        "rust_image": least if re.fullmatch(r"1(\.[0-9]+)+", least) else "1",
+        "rust_image": least if _RELEASE.fullmatch(least) else "1",
         "rust_axis": ",".join(dict.fromkeys([*([least] if least else []), "stable", "beta"])),
+        "rust_image_axis": f"{least if _RELEASE.fullmatch(least) else '1.80'},1",
         "profile": "default",
     }
     if found.word("lock", folder.has("Cargo.lock")):
