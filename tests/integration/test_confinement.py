@@ -378,7 +378,7 @@ async def test_missing_tools_are_named(data: Path) -> None:
     with pytest.raises(ExecutionError) as caught:
         await attempts.executor.start(attempts.confined("true", asked))
     assert str(caught.value) == (
-        "this agent cannot confine a build so: setpriv, unshare, mount, umount, mkdir, ip not found"
+        "this agent cannot confine a build so: setpriv, unshare, mount, umount, ip not found"
     )
     await attempts.close()
 

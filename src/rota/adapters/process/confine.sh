@@ -6,7 +6,7 @@
 #
 #   begin FILE EXIT     from here on, what goes wrong is told in FILE; descriptor 3 is the log, and in EXIT sh
 #                       tells of deaths by signal
-#   tools MOUNT UMOUNT MKDIR IP
+#   tools MOUNT UMOUNT IP
 #   join FOLDER         into the control group FOLDER, with all that is started from here
 #   tmpfs TO MODE       an empty folder in memory at TO, which is made
 #   bind FROM TO        what is at FROM is at TO as well; TO is made
@@ -30,27 +30,32 @@ while :; do
       shift 3
       ;;
     tools)
-      rota_mount=$2 rota_umount=$3 rota_mkdir=$4 rota_ip=$5
-      shift 5
+      rota_mount=$2 rota_umount=$3 rota_ip=$4
+      shift 4
       ;;
     join)
-      echo 0 >"$2/cgroup.procs" || exit 126
+      # Whoever moves but one thread, and that its own, waits for no other processor: 20 ms less. This has one.
+      if [ -e "$2/tasks" ]; then
+        echo 0 >"$2/tasks" || exit 126
+      else
+        echo 0 >"$2/cgroup.procs" || exit 126
+      fi
       shift 2
       ;;
     tmpfs)
-      "$rota_mkdir" -p -- "$2" && "$rota_mount" -t tmpfs -o "nosuid,nodev,mode=$3" rota "$2" || exit 126
+      "$rota_mount" -n -t tmpfs -o "nosuid,nodev,x-mount.mkdir,mode=$3" rota "$2" || exit 126
       shift 3
       ;;
     bind)
-      "$rota_mkdir" -p -- "$3" && "$rota_mount" --bind -- "$2" "$3" || exit 126
+      "$rota_mount" -n -o bind,x-mount.mkdir -- "$2" "$3" || exit 126
       shift 3
       ;;
     place)
-      "$rota_mount" --rbind -- "$2" "$3" || exit 126
+      "$rota_mount" -n --rbind -- "$2" "$3" || exit 126
       shift 3
       ;;
     unplace)
-      "$rota_umount" -l -- "$2" || exit 126
+      "$rota_umount" -n -l -- "$2" || exit 126
       shift 2
       ;;
     loopback)
@@ -66,7 +71,7 @@ while :; do
       exec "$@"
       ;;
     unset)
-      unset rota_mount rota_umount rota_mkdir rota_ip $2
+      unset rota_mount rota_umount rota_ip $2
       shift 2
       ;;
     read)

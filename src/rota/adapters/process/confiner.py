@@ -179,7 +179,7 @@ class Confiner:
         if who is not None or asked.no_new_privs:
             needed += ["setpriv"]
         if who is not None or asked.has_view:
-            needed += ["unshare", "mount", "umount", "mkdir"]
+            needed += ["unshare", "mount", "umount"]
         if asked.network == "none":
             needed += ["unshare", "ip"]
         if asked.private_pids:
@@ -245,7 +245,7 @@ class Confiner:
         kinds += ["pid"] * asked.private_pids
         if kinds:
             yield from ("then", *namespaces(tools, *kinds), *again)
-            yield from ("tools", tools.mount, tools.umount, tools.mkdir, tools.ip)
+            yield from ("tools", tools.mount, tools.umount, tools.ip)
             if asked.network == "none":
                 yield "loopback"
             if view is not None:

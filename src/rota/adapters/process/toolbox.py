@@ -16,7 +16,7 @@ from typing import NamedTuple
 from rota.adapters.process.lender import BOOTED
 from rota.core.confinement import ABILITIES
 
-_NAMES = ("setpriv", "unshare", "mount", "umount", "mkdir", "ip", "setsid")
+_NAMES = ("setpriv", "unshare", "mount", "umount", "ip", "setsid")
 #: Where they are; not the PATH of jobs, which anybody may set who writes one.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _TRY_S = 5.0
@@ -35,7 +35,6 @@ class Toolbox(NamedTuple):
     unshare: str = ""
     mount: str = ""
     umount: str = ""
-    mkdir: str = ""
     ip: str = ""
     setsid: str = ""
 
@@ -77,7 +76,7 @@ def able(tools: Toolbox, limits: frozenset[str]) -> Iterator[str]:
         yield ABILITIES["no_new_privs"]
         if os.geteuid() == 0:
             yield ABILITIES["user"]
-    if not tools.missing("unshare", "mount", "umount", "mkdir", "setpriv"):
+    if not tools.missing("unshare", "mount", "umount"):
         trial = [*namespaces(tools, "mount"), tools.mount, "-t", "tmpfs", "rota", "/mnt"]
         if _succeeds(trial) and _succeeds(
             [*namespaces(tools, "mount"), *back_again(tools), "true"]
