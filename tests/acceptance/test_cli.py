@@ -357,6 +357,17 @@ def test_exec_needs_no_agent(tmp_path: Path) -> None:
     assert not shell.data.exists()
 
 
+def test_a_script_is_executed_here_whatever_agents_its_labels_choose(
+    shell: Shell, tmp_path: Path
+) -> None:
+    script = tmp_path / "elsewhere"
+    script.write_text(
+        '#!/bin/sh\n# /// script\n# [tool.rota]\n# labels = "no-such-agent"\n# ///\necho here\n'
+    )
+    done = shell.run("exec", str(script))
+    assert (done.returncode, done.stdout) == (0, b"here\n")
+
+
 def test_a_terminal_gets_signs_colours_and_a_clean_log(shell: Shell) -> None:
     shell.add(
         "colours",

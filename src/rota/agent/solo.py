@@ -50,9 +50,13 @@ async def run_solo(
 
 
 def _leave_out_what_others_share(world: World, name: str) -> None:
-    """Let the job wait for nobody: limits are a cluster's, and who runs it here approves it."""
+    """Let the job wait for nobody.
+
+    Limits are a cluster's, who runs it here approves it, and labels choose among agents: what this
+    machine lacks is said by whoever looks for it.
+    """
     definition = world.definitions.jobs[name]
-    spec = replace(definition.job.spec, limits=(), rate=None, approve=None)
+    spec = replace(definition.job.spec, labels="", limits=(), rate=None, approve=None)
     alone = replace(definition, job=replace(definition.job, spec=spec))
     world.definitions = replace(world.definitions, jobs={name: alone})
 
