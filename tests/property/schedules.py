@@ -62,7 +62,7 @@ class Flaky:
         self, event: Event, *, expect: int | None = None, fence: int | None = None
     ) -> int:
         writing = asyncio.ensure_future(self._write(event, expect, fence))
-        writing.add_done_callback(lambda task: task.exception())
+        writing.add_done_callback(lambda task: task.cancelled() or task.exception())
         # What is on its way arrives, though its sender is killed.
         seq = await asyncio.shield(writing)
         await asyncio.sleep(self._chance.uniform(0.0, 0.05))

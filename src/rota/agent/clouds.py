@@ -46,7 +46,7 @@ from rota.core.events import (
 )
 from rota.core.fold import Change
 from rota.core.join_token import JoinToken
-from rota.core.machines import CloudEvent, CloudRecord, MachineState
+from rota.core.machines import BACK_OFF_S, CloudEvent, CloudRecord, MachineState
 from rota.core.settings_clouds import Cloud
 from rota.core.user_data import user_data
 from rota.errors import RotaError, StaleError, UnavailableError
@@ -65,6 +65,8 @@ WORDS_S = 10.0
 MAX_WORDS = 500
 #: A provider is asked what is there: while something is open, while there are machines, and else.
 SOON_S, PATROL_S, REST_S = 3.0, 30.0, 60.0
+#: One that does not answer is asked less and less often, up to this.
+UNANSWERED_S = 300.0
 #: Looks are so far apart at least; and, where time alone may change something, at most.
 BREATH_S, TICK_S = 0.1, 1.0
 FOLD_S = 10.0
@@ -184,6 +186,7 @@ class Clouds:
 
     async def _attend(self, name: str, attended: Attended) -> None:
         """Ask one provider what is there, again and again."""
+        failures = 0
         while True:
             attended.woken.clear()
             try:
@@ -196,8 +199,10 @@ class Clouds:
                 await self._record(
                     CloudFailed(**self._by(name), what="list", error=words_of(error))
                 )
-                wait_s = self._record_of(name).back_off_s
+                failures += 1
+                wait_s = min(BACK_OFF_S * 2.0 ** min(failures - 1, 10), UNANSWERED_S)
             else:
+                failures = 0
                 # What a former leader does not know of is not to be taken for an orphan.
                 if not self.leads():
                     await never()
@@ -381,7 +386,7 @@ class Clouds:
                 await self._record(
                     CloudFailed(**self._by(step.cloud), what="end", error=words_of(error))
                 )
-            await asyncio.sleep(max(SOON_S, self._record_of(step.cloud).back_off_s))
+            await asyncio.sleep(min(max(SOON_S, self._record_of(step.cloud).back_off_s), REST_S))
             return
         nodes = attended.nodes or ()
         attended.nodes = [it for it in nodes if it.id != step.node]

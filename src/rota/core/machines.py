@@ -142,6 +142,8 @@ def change_machines(
             _drain(machines, agents, event.machine, event)
         case CloudGone():
             _forget(machines, agents, event.machine)
+            if record.what == "end":
+                records[event.cloud] = _cleared(record)
         case CloudFailed():
             if event.over:
                 _forget(machines, agents, event.machine)
