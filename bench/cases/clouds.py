@@ -29,6 +29,7 @@ from rota.core.fold import Cluster, apply
 from rota.core.job import Spec
 from rota.core.labels import satisfies
 from rota.core.settings_clouds import Cloud
+from rota.errors import NotFoundError
 from rota.ports.clouds import Order
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -95,8 +96,12 @@ def _call(result: Result, setting: Setting) -> None:
     )
 
 
+async def _no_secrets(name: str) -> bytes:
+    raise NotFoundError(name)
+
+
 async def _alone(cloud: Cloud) -> float:
-    provider = await LibcloudProviders().open("bench", cloud)
+    provider = await LibcloudProviders().open("bench", cloud, _no_secrets)
     times = []
     for number in range(10):
         began = time.perf_counter()

@@ -13,7 +13,14 @@ from tests.harness.ec2 import KEYS, REGION, Account, Front, moto
 from rota.adapters.clouds import LibcloudProviders
 from rota.core.clouds import Node
 from rota.core.settings_clouds import Cloud
-from rota.errors import ConflictError, DeniedError, InputError, RotaError, UnavailableError
+from rota.errors import (
+    ConflictError,
+    DeniedError,
+    InputError,
+    NotFoundError,
+    RotaError,
+    UnavailableError,
+)
 from rota.ports.clouds import Order, Provider
 
 ORDER = Order(machine="aws-1", cluster="cafe", user_data="#!/bin/sh\necho hello\n")
@@ -46,8 +53,12 @@ def cloud(front: Front, account: Account) -> Cloud:
     )
 
 
+async def no_secrets(name: str) -> bytes:
+    raise NotFoundError(f"no secret {name!r}")
+
+
 async def opened(cloud: Cloud) -> Provider:
-    return await LibcloudProviders().open("aws", cloud)
+    return await LibcloudProviders().open("aws", cloud, no_secrets)
 
 
 async def test_an_instance_is_launched_with_tags_and_user_data_listed_and_ended(
@@ -154,7 +165,7 @@ async def test_keys_are_secrets_of_the_cluster_first(cloud: Cloud, front: Front)
     async def read(name: str) -> bytes:
         return {"AWS_ACCESS_KEY_ID": b"AKIASECRET\n"}.get(name, b"x")
 
-    ec2 = await LibcloudProviders(read).open("aws", cloud)
+    ec2 = await LibcloudProviders().open("aws", cloud, read)
     await ec2.nodes("c")
     assert front.calls
     del ec2

@@ -46,7 +46,7 @@ from rota.core.join_token import JoinToken
 from rota.core.machines import MachineState
 from rota.core.settings_clouds import Cloud
 from rota.core.states import State
-from rota.errors import ConflictError, UnavailableError
+from rota.errors import ConflictError, NotFoundError, UnavailableError
 from rota.ports.clouds import Order
 from rota.service.world import World
 
@@ -179,7 +179,7 @@ class Dialled:
         self._sky, self._point = sky, point
         self.knows_tokens = sky.ways.knows_tokens
 
-    async def open(self, name: str, cloud: Cloud) -> Dialled:
+    async def open(self, name: str, cloud: Cloud, read: object) -> Dialled:
         return self
 
     async def launch(self, order: Order) -> str:
@@ -247,6 +247,9 @@ class Host:
         async def token(machine: str) -> JoinToken:
             return JoinToken("0" * 64, "x" * 43, ())
 
+        async def nothing(name: str) -> bytes:
+            raise NotFoundError(name)
+
         self.clouds = Clouds(
             name=self.name,
             world=self.world,
@@ -255,6 +258,7 @@ class Host:
             providers=Dialled(self.story.sky, self._point),
             cluster=lambda: "cluster",
             token=token,
+            read=nothing,
             version="0",
         )
         self.clouds.fence = lambda: self.token

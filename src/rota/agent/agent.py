@@ -381,6 +381,7 @@ def _clouds(service: Service, ports: Ports) -> Clouds | None:
         providers=ports.clouds,
         cluster=lambda: cluster_tag(service.ca),
         token=token,
+        read=lambda name: _secret(service, name),
         version=service.me.version,
     )
 

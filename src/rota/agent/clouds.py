@@ -51,7 +51,7 @@ from rota.core.settings_clouds import Cloud
 from rota.core.user_data import user_data
 from rota.errors import RotaError, StaleError, UnavailableError
 from rota.ports.clock import Clock
-from rota.ports.clouds import Order, Provider, Providers
+from rota.ports.clouds import Order, Provider, Providers, ReadSecret
 from rota.ports.journal import Entry, Journal
 from rota.service.world import World
 
@@ -94,6 +94,7 @@ class Clouds:
         providers: Are called.
         cluster: Returns what tags all machines of this cluster.
         token: Makes a machine's join token.
+        read: Returns secrets by name, for providers' keys.
         version: Of rota, for machines to install.
     """
 
@@ -107,11 +108,13 @@ class Clouds:
         providers: Providers,
         cluster: Callable[[], str],
         token: Callable[[str], Awaitable[JoinToken]],
+        read: ReadSecret,
         version: str,
     ) -> None:
         self._name, self._world, self._journal = name, world, journal
         self._clock, self._providers = clock, providers
-        self._cluster, self._token, self._version = cluster, token, version
+        self._cluster, self._token, self._read = cluster, token, read
+        self._version = version
         # Set by who makes this agent one among others.
         self.fence: Callable[[], int] = lambda: 0
         self.leads: Callable[[], bool] = lambda: False
@@ -192,7 +195,9 @@ class Clouds:
             try:
                 provider = attended.provider
                 if provider is None:
-                    provider = await self._answer(self._providers.open(name, attended.cloud))
+                    provider = await self._answer(
+                        self._providers.open(name, attended.cloud, self._read)
+                    )
                 nodes = await self._answer(provider.nodes(self._cluster()))
             except RotaError as error:
                 attended.provider = attended.nodes = None  # its key may be another by the next try

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from rota.core.clouds import Node
 from rota.core.settings_clouds import Cloud
+
+ReadSecret = Callable[[str], Awaitable[bytes]]
+"""Returns a secret of the cluster by its name; raises as :class:`rota.ports.secrets.Secrets`."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,8 +75,8 @@ class Provider(Protocol):
 class Providers(Protocol):
     """Makes providers of settings."""
 
-    async def open(self, name: str, cloud: Cloud) -> Provider:
-        """Return the provider of a cloud. Its key is read anew.
+    async def open(self, name: str, cloud: Cloud, read: ReadSecret) -> Provider:
+        """Return the provider of a cloud. Its key is read anew: ``read`` returns secrets by name.
 
         Raises:
             InputError: the provider or its region is not known, or a key is not there; or the

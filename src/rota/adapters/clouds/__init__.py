@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from rota.core.settings_clouds import Cloud
 from rota.errors import InputError, NotFoundError, RotaError
-from rota.ports.clouds import Provider
+from rota.ports.clouds import Provider, ReadSecret
 
 __all__ = ["LibcloudProviders"]
 
@@ -16,29 +15,15 @@ __all__ = ["LibcloudProviders"]
 USUAL = {"ec2": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
 MAX_KEY = 64 * 1024
 
-Read = Callable[[str], Awaitable[bytes]]
-
-
-async def no_secrets(name: str) -> bytes:
-    """Return no secret.
-
-    Raises:
-        NotFoundError: always.
-    """
-    raise NotFoundError(f"no secret {name!r}")
-
 
 class LibcloudProviders:
-    """See :class:`rota.ports.clouds.Providers`. ``read`` returns secrets by name."""
+    """See :class:`rota.ports.clouds.Providers`."""
 
-    def __init__(self, read: Read = no_secrets) -> None:
-        self._read = read
-
-    async def open(self, name: str, cloud: Cloud) -> Provider:
+    async def open(self, name: str, cloud: Cloud, read: ReadSecret) -> Provider:
         """Return the provider of a cloud."""
         usual = USUAL.get(cloud.provider, ("", ""))
-        key = await self._value(name, "key", cloud.key or usual[0])
-        secret = await self._value(name, "secret", cloud.secret or usual[1])
+        key = await _value(name, "key", cloud.key or usual[0], read)
+        secret = await _value(name, "secret", cloud.secret or usual[1], read)
         try:
             import libcloud  # noqa: F401 - whether it is there
         except ImportError:
@@ -54,28 +39,29 @@ class LibcloudProviders:
 
         return await Generic.open(name, cloud, key, secret)
 
-    async def _value(self, cloud: str, what: str, source: str) -> str:
-        """Return a key: from a file, a secret of the cluster, or this agent's environment."""
-        if not source:
-            return ""
-        if source.startswith("/"):
-            try:
-                return Path(source).read_text(encoding="utf-8")[:MAX_KEY].strip()
-            except (OSError, UnicodeError) as error:
-                why = getattr(error, "strerror", None) or "it is not UTF-8"
-                raise InputError(f"cloud {cloud}: cannot read {what} {source}: {why}") from error
+
+async def _value(cloud: str, what: str, source: str, read: ReadSecret) -> str:
+    """Return a key: from a file, a secret of the cluster, or this agent's environment."""
+    if not source:
+        return ""
+    if source.startswith("/"):
         try:
-            return (await self._read(source)).decode("utf-8").strip()
-        except NotFoundError:
-            found = os.environ.get(source)
-        except UnicodeError:
-            raise InputError(f"cloud {cloud}: the secret {source} is not UTF-8") from None
-        except RotaError as error:
-            raise InputError(f"cloud {cloud}: {error.message}", hint=error.hint) from error
-        if found is None:
-            raise InputError(
-                f"cloud {cloud}: there is no secret {source}, and the agent that leads has no"
-                f" environment variable of that name",
-                hint=f'or name a file on every agent that may lead: {what} = "/etc/rota/…"',
-            )
-        return found.strip()
+            return Path(source).read_text(encoding="utf-8")[:MAX_KEY].strip()
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise InputError(f"cloud {cloud}: cannot read {what} {source}: {why}") from error
+    try:
+        return (await read(source)).decode("utf-8").strip()
+    except NotFoundError:
+        found = os.environ.get(source)
+    except UnicodeError:
+        raise InputError(f"cloud {cloud}: the secret {source} is not UTF-8") from None
+    except RotaError as error:
+        raise InputError(f"cloud {cloud}: {error.message}", hint=error.hint) from error
+    if found is None:
+        raise InputError(
+            f"cloud {cloud}: there is no secret {source}, and the agent that leads has no"
+            f" environment variable of that name",
+            hint=f'or name a file on every agent that may lead: {what} = "/etc/rota/…"',
+        )
+    return found.strip()
