@@ -192,6 +192,43 @@ def test_time_that_is_over_is_told_by_the_kernel() -> None:
         _wait(0.01)
 
 
+@pytest.mark.parametrize("call", ["open", "write"])
+def test_a_full_disk_loses_the_list_and_no_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    (tmp_path / "a.xml").write_text(SUITE.format("a"))
+    full = OSError(28, "No space left on device")
+    if call == "open":
+        out = tmp_path / "nosuch" / "out"
+    else:
+        out = tmp_path / "out"
+
+        def fail(*_: object) -> None:
+            raise full
+
+        monkeypatch.setattr("shutil.copyfileobj", fail)
+    found = worker.read(wanted(tmp_path, "*.xml"), out)
+    assert found.tally is not None
+    assert found.tally.passed == 1
+    (remark,) = found.remarks
+    assert remark.startswith("tests: the list of them could not be written: No s")
+    assert not out.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.xml"]
+
+
+async def test_a_name_that_is_no_text_is_called_by_its_bytes(tmp_path: Path) -> None:
+    with open(os.fsencode(tmp_path) + b"/\xff.tap", "w") as file:
+        file.write("1..1\nok 1 - x\n")
+    with open(os.fsencode(tmp_path) + b"/\xfe.tap", "w") as file:
+        file.write("rubbish\n")
+    found = await ReportReader().read(wanted(tmp_path, "*.tap"), tmp_path / "out")
+    assert found.tally is not None
+    assert found.tally.passed == 1
+    assert found.remarks == ("tests: \\xfe.tap is no report of tests: neither JUnit's XML nor TAP",)
+    reading = await ReportReader().cases((tmp_path / "out").read_bytes())
+    assert [case.title for case in reading.cases] == ["\\xff.tap.x"]
+
+
 def _wait(seconds: float) -> None:
     with worker.at_most(seconds):
         while True:

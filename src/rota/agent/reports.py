@@ -62,7 +62,7 @@ class Reporting:
             return Left(remarks=(_remark(error.message),))
         remarks = [_remark(text) for text in found.remarks]
         tally = found.tally
-        if tally is not None:
+        if tally is not None and out.exists():
             tally, fault = await self._keep(build, under, tally, out)
             remarks += [_remark(fault)] if fault else []
         verdict = self._judge(build, found, ending)

@@ -6,6 +6,7 @@ need not read the others.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import io
 import shutil
@@ -51,7 +52,7 @@ class Head(msgspec.Struct, frozen=True, omit_defaults=True):
 class CaseFile:
     """Writes one file, in constant memory; it is there when the context is left.
 
-    ``is_full`` says that some cases were only counted.
+    ``is_full`` says that some cases were only counted; ``fault`` why the file is not there at all.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,9 +65,14 @@ class CaseFile:
         self._slowest: list[tuple[float, int, Case]] = []
         self._encoder = msgspec.json.Encoder()
         self.is_full = False
+        self.fault = ""
 
     def __enter__(self) -> Self:
-        self._files = [part.open("w+b") for part in self._parts]
+        try:
+            for part in self._parts:
+                self._files.append(part.open("w+b"))
+        except OSError as error:
+            self._give_up(error)
         return self
 
     def __exit__(
@@ -76,15 +82,31 @@ class CaseFile:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if error is None:
+            if error is None and not self.fault:
                 self._finish()
+        except OSError as fault:
+            self._give_up(fault)
         finally:
-            for file, part in zip(self._files, self._parts, strict=True):
-                file.close()
-                part.unlink(missing_ok=True)
+            self._close()
+
+    def _give_up(self, error: OSError) -> None:
+        """Go on without a file: what the disk does not take is still counted."""
+        self.fault = error.strerror or str(error)
+        self._close()
+        self._path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        for file in self._files:
+            with contextlib.suppress(OSError):
+                file.close()  # what was not written yet may find no room either
+        self._files = []
+        for part in self._parts:
+            part.unlink(missing_ok=True)
 
     def write(self, cases: list[Case]) -> None:
         """Add cases."""
+        if self.fault:
+            return
         lines: tuple[list[bytes], list[bytes]] = ([], [])
         for case in cases:
             number = sum(self._counts)
@@ -97,10 +119,13 @@ class CaseFile:
             lines[0 if is_bad else 1].append(self._encoder.encode(case))
             self._counts[0 if is_bad else 1] += 1
             self._rank(case, number)
-        for index, some in enumerate(lines):
-            if some:
-                some.append(b"")
-                self._files[index].write(self._packers[index].compress(b"\n".join(some)))
+        try:
+            for index, some in enumerate(lines):
+                if some:
+                    some.append(b"")
+                    self._files[index].write(self._packers[index].compress(b"\n".join(some)))
+        except OSError as error:
+            self._give_up(error)
 
     def _fitted(self, case: Case) -> Case:
         """Return a case with the texts that there is still room for."""

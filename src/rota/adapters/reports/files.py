@@ -48,11 +48,9 @@ class Files:
                 self._say_old(key, old)
 
     def name(self, path: Path) -> str:
-        """Return how to call a file: its path below the workspace."""
-        try:
-            return str(path.relative_to(self.root))
-        except ValueError:
-            return str(path.name)
+        """Return how to call a file: its path below the workspace, as text whatever its bytes."""
+        below = path.relative_to(self.root) if path.is_relative_to(self.root) else Path(path.name)
+        return os.fsencode(below).decode("utf-8", "backslashreplace")
 
     def open(self, path: Path) -> int:
         """Return a descriptor of a file; what is there by now may be another than was found.
@@ -60,7 +58,10 @@ class Files:
         Raises:
             OSError: it cannot be opened, or is no regular file.
         """
-        fd = os.open(path.resolve(), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        real = path.resolve()
+        if not real.is_relative_to(self.root):
+            raise OSError(0, "it is not in the workspace any more")
+        fd = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(0, "no regular file")

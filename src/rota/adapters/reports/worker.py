@@ -192,6 +192,8 @@ def read_tests(
             remarks.add(f"tests: only the first {MAX_CASES} can be listed, all are counted")
     if not count and not cases.counts.total:
         return None
+    if case_file.fault:
+        remarks.add(f"tests: the list of them could not be written: {case_file.fault}")
     tally = cases.counts.tally(files=count, partial=is_partial)
     return msgspec.structs.replace(tally, failures=tuple(placed(cases.counts.first, log)))
 
