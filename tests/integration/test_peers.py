@@ -567,7 +567,7 @@ async def test_the_verbs_are_there_for_peers_and_for_tokens(
 async def test_what_only_peers_may_ask_is_for_peers(founder: Member, tmp_path: Path) -> None:
     joined = await joining(tmp_path / "new", await founder.invite())
     without = trusting(joined.credentials, shows=False)
-    for path in ("/peer/voters", "/peer/snapshot"):
+    for path in ("/peer/voters", "/peer/snapshot", "/peer/secrets"):
         code, body = await status(f"{founder.url}{path}", without, Authorization=f"Bearer {TOKEN}")
         assert (code, body["detail"]) == (403, "only agents of this cluster may ask for this")
         assert (await status(f"{founder.url}{path}", without))[0] == 401
@@ -579,7 +579,13 @@ async def test_a_removed_agents_key_opens_nothing_at_once(founder: Member, tmp_p
     async with HttpsPeers(joined.credentials) as peers:
         await peers.request(founder.me, "GET", "/peer/voters")
         await founder.tell(AgentLeft, agent="here", name="second")
-        for path in ("/peer/voters", "/peer/snapshot", "/v1/status", "/v1/nothing"):
+        for path in (
+            "/peer/voters",
+            "/peer/snapshot",
+            "/peer/secrets",
+            "/v1/status",
+            "/v1/nothing",
+        ):
             with pytest.raises(DeniedError) as caught:
                 await peers.request(founder.me, "GET", path)
             assert caught.value.message == "this machine is no member any more"
@@ -635,7 +641,7 @@ async def test_a_certificate_of_another_ca_gets_no_answer(founder: Member, tmp_p
 
 
 async def test_the_routes_for_peers_are_not_there_without_tls(founder: Member) -> None:
-    for path in ("/peer/ca", "/peer/voters", "/peer/snapshot"):
+    for path in ("/peer/ca", "/peer/voters", "/peer/snapshot", "/peer/secrets"):
         assert (await founder.here.ask("GET", path)).status == 404
     assert (await founder.here.ask("POST", "/peer/join", body={})).status == 404
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +16,7 @@ from msgspec.structs import replace
 from rota.core.build import Build, Trigger
 from rota.core.definitions import check_changes, check_tree
 from rota.core.header import parse_header
+from rota.core.masks import Masks
 from rota.core.scm import Source
 from rota.core.secret_use import SecretUse
 from rota.core.secrets import (
@@ -399,3 +402,63 @@ def test_settings_name_providers() -> None:
 )
 def test_a_fault_in_a_provider_is_told(text: str, fault: str) -> None:
     assert [str(it) for it in parse_settings(text)[1]] == [fault]
+
+
+# -- what of a value is hidden --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "printed", "shown"),
+    [
+        (b"postgres://bob:s3cretpw@db.example/x", b"pw: s3cretpw.", b"pw: ********."),
+        (b'A=1\nexport DB_PASSWORD="foo-1-bar"\n', b"it is foo-1-bar", b"it is *********"),
+        (b"host: db\ntoken: abc.def.ghi\n", b"with abc.def.ghi", b"with ***********"),
+        (b"//npm.example/:_authToken=npm_Zx81\nx=y\n", b"npm_Zx81 y", b"******** y"),
+        (
+            b'{"a": {"private_key": "-----BEGIN X-----\\nMIIEabc123\\n"}}',
+            b"MIIEabc123\n",
+            b"**********\n",
+        ),
+        (b'{"password": "hunter-22"}', b"hunter-22", b"*********"),
+        # What only goes with a secret is shown.
+        (
+            b'{"type": "service_account", "token_uri": "https://x.example/t"}',
+            b"service_account https://x.example/t",
+            b"service_account https://x.example/t",
+        ),
+        (
+            b"-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7\n-----END RSA PRIVATE KEY-----",
+            b"-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7",
+            b"-----BEGIN RSA PRIVATE KEY-----\n*****************",
+        ),
+    ],
+)
+def test_parts_of_a_value_that_are_secret_on_their_own_are_hidden(
+    value: bytes, printed: bytes, shown: bytes
+) -> None:
+    masks = Masks()
+    masks.add(value)
+    assert masks.apply(printed) == shown
+
+
+def test_dumps_of_a_value_show_nothing_of_it() -> None:
+    value = b"sup3r-S3cret/va1ue+x'y\"z!!and-m0re-of-it"
+    masks = Masks()
+    masks.add(value)
+    for command in ("xxd", "hexdump -C", "od -c", "od -x", "od -b", "od -An -tx1", "xxd -p"):
+        if shutil.which(command.split()[0]) is None:
+            continue
+        for before in (b"", b"abc", b"fourteen bytes"):
+            done = subprocess.run(
+                command.split(), input=before + value, capture_output=True, check=True
+            )
+            shown = masks.apply(done.stdout)
+            assert len(shown) == len(done.stdout)
+            dumped = [line for line in shown.split(b"\n") if line.strip()]
+            body = (
+                b" ".join(line.partition(b" ")[2] for line in dumped)
+                if command != "xxd -p"
+                else shown
+            )
+            left = len(body.replace(b"*", b"").split())
+            assert left <= 2 * len(before) + 6, (command, shown.decode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -56,6 +57,8 @@ class TmpfsFiles:
         """Remove the files of an attempt; what cannot be removed is logged."""
         for base in self._bases():
             _remove(base / key)
+            with contextlib.suppress(OSError):
+                base.rmdir()  # it is the last one's
 
     def sweep(self, living: Collection[str]) -> None:
         """Remove the files of all attempts but the ``living``."""
@@ -66,6 +69,8 @@ class TmpfsFiles:
                 continue
             for folder in found:
                 _remove(folder)
+            with contextlib.suppress(OSError):
+                base.rmdir()
 
     def _bases(self) -> Iterable[Path]:
         for root in self._roots():

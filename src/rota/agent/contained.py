@@ -84,13 +84,13 @@ class Contained:
         wanted = filled(under.build)
         check_leave(wanted, self._settings())
         attempt = _attempt(under.build)
-        login = await self._login(wanted.auth, under.build)
+        login = await self._login(wanted.auth, under)
         prepared = await self._containers.image(wanted, work=under.work, login=login, say=under.say)
         if under.build.spec.services:
             logins = {
                 service.auth: found
                 for service in under.build.spec.services
-                if (found := await self._login(service.auth, under.build)) is not None
+                if (found := await self._login(service.auth, under)) is not None
             }
             await self._containers.serve(
                 attempt,
@@ -163,12 +163,16 @@ class Contained:
         env = environment(build, task, prepared, user)
         return replace(task, container=container, env=self._reach.told(env))
 
-    async def _login(self, name: str, build: Build) -> Login | None:
+    async def _login(self, name: str, under: Underway) -> Login | None:
         if not name:
             return None
         if self._secrets is None:
             raise ExecutionError(f"the secret {name} cannot be read here: there are no secrets")
-        return parse_login(name, await self._secrets.read(name, build=build))
+        value = await self._secrets.read(name, build=under.build)
+        under.masks.add(value)
+        login = parse_login(name, value)
+        under.masks.add(login.password.encode())
+        return login
 
 
 class Reach:

@@ -31,6 +31,13 @@ LONG = 512
 #: Lines of a value of several that are no part of a secret: PEM's armour.
 _ARMOUR = re.compile(rb"-----(BEGIN|END) [A-Z0-9 ]{1,40}-----|[\s{}\[\](),;:'\"]*")
 
+#: The password of a URL; ``NAME=value``, also in YAML; names that tell; what looks like a token.
+_PASSWORD = re.compile(rb"://[^/\s:@]*:([^/\s@]{4,})@")
+_SAID = re.compile(rb"(?:export\s+)?([\w./:-]+?)(?:\s*=\s*|:\s+)[\"']?(.*?)[\"']?,?")
+_TELLING = re.compile(rb"(?i)pass|secret|token|key|cred|auth|pwd|signature")
+_TOKEN = re.compile(rb"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9_.+/=~-]+")
+MIN_TOLD, MIN_TOKEN = 6, 20
+
 
 class Form(msgspec.Struct, frozen=True):
     """One form, or a piece of it.
@@ -50,14 +57,50 @@ class Form(msgspec.Struct, frozen=True):
 
 
 def lines_of(value: bytes) -> Iterator[bytes]:
-    """Yield the lines of a value that are secret on their own, without what surrounds them."""
+    """Yield the parts of a value that are secret on their own, without what surrounds them.
+
+    These are its lines, passwords of URLs, and what is said by name in JSON and in lines such as
+    ``PASSWORD=…``, if the name or the text looks like a secret's.
+    """
     lines = [line.strip() for line in value.splitlines()]
     if len(lines) == 1:
         yield lines[0]
-        return
+    else:
+        yield from (line for line in lines if not _ARMOUR.fullmatch(line))
     for line in lines:
-        if not _ARMOUR.fullmatch(line):
-            yield line
+        yield from (found[1] for found in _PASSWORD.finditer(line))
+        if len(lines) > 1 and (said := _SAID.fullmatch(line)) and _is_told(said[1], said[2]):
+            yield said[2]
+    for name, text in _leaves(value):
+        if _is_told(name, text):
+            found = map(bytes.strip, text.splitlines())
+            yield from (line for line in found if not _ARMOUR.fullmatch(line))
+
+
+def _is_told(name: bytes, text: bytes) -> bool:
+    """Whether what is said by a name is a secret: by the name, or by how it looks."""
+    if len(text) < MIN_TOLD or text.startswith((b"http://", b"https://")):
+        return False
+    looks_so = len(text) >= MIN_TOKEN and _TOKEN.fullmatch(text) is not None
+    return looks_so or _TELLING.search(name) is not None
+
+
+def _leaves(value: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the texts in a JSON object, with their names."""
+    if not value.lstrip().startswith((b"{", b"[")):
+        return
+    try:
+        waiting: list[tuple[str, object]] = [("", msgspec.json.decode(value))]
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return
+    while waiting:
+        name, found = waiting.pop()
+        if isinstance(found, dict):
+            waiting += [(str(key), it) for key, it in found.items()]
+        elif isinstance(found, list):
+            waiting += [(name, it) for it in found]
+        elif isinstance(found, str):
+            yield name.encode(), found.encode("utf-8", "surrogatepass")
 
 
 def canonical(text: str) -> list[tuple[str, int]]:

@@ -450,7 +450,9 @@ def _view(service: Service, name: str, file: SecretFile) -> m.SecretView:
 def users(definitions: Definitions, name: str) -> Iterator[str]:
     """Yield the jobs that ask for a secret."""
     for job, definition in definitions.jobs.items():
-        if any(use.name == name and not use.provider for use in definition.job.spec.secrets):
+        spec = definition.job.spec
+        named = {use.ref for use in spec.secrets} | {service.auth for service in spec.services}
+        if name in named or (spec.container is not None and spec.container.auth == name):
             yield job
 
 
