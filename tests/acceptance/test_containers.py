@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,21 @@ def test_too_little_memory_is_told_as_such(agent: Daemon) -> None:
     header = image('resources = { memory = "16M" }')
     build = ended(agent, "c/memory", header + "x=$(yes | head -c 100000000); echo not reached\n")
     assert build["reason"] == "oom-killed", agent.ok("log", "c/memory#1")
+
+
+def test_a_build_that_is_cancelled_while_its_image_is_made_ends_that(
+    agent: Daemon, docker_engine: engines.Engine, tmp_path: Path
+) -> None:
+    repository = tmp_path / "repo"
+    repository.mkdir()
+    (repository / "Dockerfile").write_text("FROM busybox\nRUN echo begun; sleep 600\n")
+    git = ["git", "-C", str(repository), "-c", "user.name=t", "-c", "user.email=t@t"]
+    for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *words], check=True, capture_output=True)
+    header = f'scm = {{ git = "file://{repository}", branch = "main" }}\nimage = {{ build = "." }}'
+    agent.add("c/made", script(header) + "true\n")
+    agent.ok("run", "c/made")
+    wait_until("it has begun", lambda: "\nbegun\n" in agent.ok("log", "c/made#1"))
+    agent.ok("cancel", "c/made#1")
+    assert agent.until("c/made#1", "finished")["result"] == "cancelled"
+    wait_until("nothing runs", lambda: not docker_engine.containers())

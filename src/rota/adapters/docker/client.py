@@ -49,7 +49,11 @@ class Client(aiodocker.Docker):
             path, method, params=dict(params), headers=dict(headers), data=body, timeout=None
         )
         async with query as response:
-            yield json_stream_stream(response)
+            try:
+                yield json_stream_stream(response)
+            finally:
+                # aiodocker does not: and the engine goes on with what it does until it sees that
+                response.close()
 
     async def raw(
         self, method: str, path: str, *, params: Mapping[str, Any], body: object = None
@@ -57,4 +61,7 @@ class Client(aiodocker.Docker):
         """Return the answer to one request as it came."""
         data = None if body is None else json.dumps(body)
         async with self._query(path, method, params=dict(params), data=data) as response:
-            return await response.read()
+            try:
+                return await response.read()
+            finally:
+                response.close()
