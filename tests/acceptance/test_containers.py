@@ -52,7 +52,7 @@ def test_a_script_runs_in_its_image_and_leaves_artifacts(
     assert agent.ok("log", "c/plain#1").startswith("BusyBox v")
     assert agent.ok("log", "c/plain#1").endswith("c/plain\n")
     assert [it["path"] for it in build["artifacts"]] == ["out.txt"]
-    assert build["usage"]["max_rss_bytes"] > 0
+    assert build["usage"]["memory_bytes"] > 0
     wait_until("it is removed", lambda: not containers(docker_engine))
 
 

@@ -202,7 +202,8 @@ class AnyBuild:
 
 
 def env_of(given: Mapping[str, str], prepared: Prepared, **more: Any) -> Mapping[str, str]:
-    return environment(AnyBuild({}), task(env=given, **more), prepared, prepared.user)  # type: ignore[arg-type]
+    env = environment(AnyBuild({}), task(env=given, **more), prepared, prepared.user)  # type: ignore[arg-type]
+    return {name: value for name, value in env.items() if not name.startswith("GIT_CONFIG_")}
 
 
 def test_what_is_the_agents_user_is_left_to_the_image() -> None:

@@ -286,7 +286,10 @@ class ContainerAttempt:
         is_told = found.is_told or not self._shell.tells_signals
         is_signal = number in _SIGNALS and (is_told or number in _UNTOLD)
         usage = Usage(
-            user_s=found.user_s, system_s=found.system_s, max_rss_bytes=found.max_rss_bytes
+            user_s=found.user_s,
+            system_s=found.system_s,
+            memory_bytes=found.memory_bytes,
+            oom_kills=found.oom_kills,
         )
         return Exit(
             code=found.code,

@@ -52,7 +52,7 @@ class Outcome(NamedTuple):
 
     code: int
     is_told: bool
-    max_rss_bytes: int
+    memory_bytes: int
     oom_kills: int
     user_s: float
     system_s: float
@@ -141,7 +141,7 @@ def parse_outcome(text: str) -> Outcome | None:
     return Outcome(
         code=int(code),
         is_told=bool(told),
-        max_rss_bytes=int(peak),
+        memory_bytes=int(peak),
         oom_kills=int(oom),
         user_s=user_m * 60 + user_s,
         system_s=system_m * 60 + system_s,

@@ -81,7 +81,15 @@ def _give(owner: Owner, task: Task) -> None:
     for folder in {task.home, home.log.parent}:
         folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o011)
     home.log.chmod(0o666)
-    for tree in (home.run, task.cwd, *_existing(home.log.parent / "tmp")):
+    attempt = home.log.parent
+    # Files of secrets lie elsewhere: only root can give them away without showing them to everybody.
+    own = (
+        mount.source
+        for mount in task.mounts
+        if os.geteuid() == 0 or mount.source.is_relative_to(attempt)
+    )
+    folders = (*_existing(attempt / "tmp"), *_existing(attempt / "home"))
+    for tree in (home.run, task.cwd, *folders, *own):
         for place, _, files in os.walk(tree):
             for path in (place, *(f"{place}/{name}" for name in files)):
                 _give_one(owner, path)
@@ -93,12 +101,14 @@ def _existing(path: Path) -> list[Path]:
 
 def _give_one(owner: Owner, path: str) -> None:
     try:
+        status = os.lstat(path)
+        mode = status.st_mode
+        if stat.S_ISREG(mode) and status.st_nlink > 1:
+            return  # of a mirror's packs: it may be read, and is no build's to change
         if os.geteuid() == 0:
             os.chown(path, owner.user, owner.group, follow_symlinks=False)
-        else:
-            mode = os.lstat(path).st_mode
-            if not stat.S_ISLNK(mode):
-                rights = 0o777 if mode & 0o100 or stat.S_ISDIR(mode) else 0o666
-                os.chmod(path, stat.S_IMODE(mode) | rights)  # noqa: PTH101
+        elif not stat.S_ISLNK(mode):
+            rights = 0o777 if mode & 0o100 or stat.S_ISDIR(mode) else 0o666
+            os.chmod(path, stat.S_IMODE(mode) | rights)  # noqa: PTH101
     except FileNotFoundError:
         return
