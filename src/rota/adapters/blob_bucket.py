@@ -100,10 +100,12 @@ class BucketBlobs:
             while under_way:
                 await under_way[0]
                 _ = under_way.popleft()
-        finally:
-            # Ended here, so that none is written after what was written is forgotten.
+        except asyncio.CancelledError:
             for task in under_way:
-                task.cancel()
+                task.cancel()  # what the bucket takes all the same, `tidy` finds
+            raise
+        finally:
+            # Ended by then, so that none is written after what was written is forgotten.
             await asyncio.gather(*under_way, return_exceptions=True)
         return _Label(Blob(name, size, digest.hexdigest()), upload, count)
 

@@ -25,7 +25,10 @@ from rota.ports.blobs import Blob
 
 logger = logging.getLogger(__name__)
 
-PIECE = 1 << 20
+#: So much is read at once: larger pieces cost more than they save, in pages that are made for them.
+PIECE = 256 << 10
+#: So much is written at once, and in so many parts at most: what the kernel takes in one call.
+BATCH, PARTS = 1 << 20, 512
 #: So often the kernel is told to begin to write down what it was given: so the end waits for little.
 WRITE_BACK = 16 << 20
 _LABEL = ".label"
@@ -52,9 +55,9 @@ class FileBlobs:
                 await asyncio.to_thread(label.parent.mkdir, mode=0o700, parents=True, exist_ok=True)
                 writer = await asyncio.to_thread(_Writer, upload)
             try:
-                async for piece in _pieces(data):
+                async for batch in _batches(data):
                     with self._translated():
-                        await writer.take(piece)
+                        await writer.take(batch)
                 with self._translated():
                     await writer.done()
             finally:
@@ -131,10 +134,10 @@ class _Writer:
         self._told = 0
         self._writing: asyncio.Future[None] | None = None
 
-    async def take(self, piece: bytes) -> None:
-        """Write a piece, once the one before is written; the caller fetches the next meanwhile."""
+    async def take(self, batch: list[bytes]) -> None:
+        """Write a batch, once the one before is written; the caller fetches the next meanwhile."""
         await self._wait()
-        self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, piece)
+        self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, batch)
 
     async def done(self) -> None:
         """Return when all of it is on disk."""
@@ -146,18 +149,26 @@ class _Writer:
             await asyncio.shield(self._writing)
             self._writing = None
 
-    def _write(self, piece: bytes) -> None:
-        self.digest.update(piece)
-        view = memoryview(piece)
-        while view:
-            view = view[os.write(self._fd, view) :]
-        self.size += len(piece)
+    def _write(self, batch: list[bytes]) -> None:
+        for part in batch:
+            self.digest.update(part)
+        size = sum(map(len, batch))
+        # As they are, not joined: a copy of all would cost as much as hashing it.
+        if os.writev(self._fd, batch) < size:
+            self._write_rest(b"".join(batch))
+        self.size += size
         if self.size - self._told >= WRITE_BACK:
             with contextlib.suppress(OSError):
                 os.posix_fadvise(
                     self._fd, self._told, self.size - self._told, os.POSIX_FADV_DONTNEED
                 )
             self._told = self.size
+
+    def _write_rest(self, batch: bytes) -> None:
+        """Write what is left of a batch that was taken in part."""
+        view = memoryview(batch)[os.lseek(self._fd, 0, os.SEEK_CUR) - self.size :]
+        while view:
+            view = view[os.write(self._fd, view) :]
 
     async def close(self) -> None:
         """Close it once nothing is written any more; what goes wrong by then counts no more."""
@@ -167,18 +178,18 @@ class _Writer:
         os.close(self._fd)
 
 
-async def _pieces(data: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Yield the same bytes in pieces that are worth a thread."""
+async def _batches(data: AsyncIterator[bytes]) -> AsyncGenerator[list[bytes], None]:
+    """Yield the same bytes, in batches that are worth a thread."""
     held: list[bytes] = []
     size = 0
     async for part in data:
         held.append(part)
         size += len(part)
-        if size >= PIECE:
-            yield b"".join(held) if len(held) > 1 else held[0]
+        if size >= BATCH or len(held) == PARTS:
+            yield held
             held, size = [], 0
     if held:
-        yield b"".join(held)
+        yield held
 
 
 def _settle(path: Path, label: _Label) -> _Label | None:

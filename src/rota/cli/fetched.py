@@ -7,8 +7,9 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from rota.cli.render import clean, size
 from rota.cli.screen import Screen
@@ -56,11 +57,10 @@ class Fetching:
         # Beside its place first: what has the right name is whole.
         with _writing(target), _draft(target, file["sha256"]) as (draft, path):
             self._fill(draft, file)
-            draft.flush()
             path.replace(target)
         self._screen.note(f"{name}: {size(file['size'])}")
 
-    def _fill(self, draft: BinaryIO, file: dict[str, Any]) -> None:
+    def _fill(self, draft: FileIO, file: dict[str, Any]) -> None:
         digest, done = hashlib.sha256(), 0
         draft.seek(0)
         while piece := draft.read(BLOCK):
@@ -76,7 +76,9 @@ class Fetching:
             self._screen.note(f"{clean(file['path'])}: goes on after {size(done)}")
         try:
             for piece in self._client.artifact(self._build, file["path"], start=done, begun=digest):
-                draft.write(piece)
+                left = memoryview(piece)
+                while left:
+                    left = left[draft.write(left) :]
         except BaseException as error:
             if type(error).__name__ == "ConflictError":
                 draft.seek(0)
@@ -85,7 +87,7 @@ class Fetching:
 
 
 @contextlib.contextmanager
-def _draft(target: Path, sha256: str) -> Iterator[tuple[BinaryIO, Path]]:
+def _draft(target: Path, sha256: str) -> Iterator[tuple[FileIO, Path]]:
     """Give a file to write ``target`` into, under a name by which the next call finds it again.
 
     It is removed if nothing came, or nobody could go on with it.
@@ -109,9 +111,9 @@ def _draft(target: Path, sha256: str) -> Iterator[tuple[BinaryIO, Path]]:
             path.unlink(missing_ok=True)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> FileIO:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-    return os.fdopen(descriptor, "r+b", buffering=BLOCK)
+    return FileIO(descriptor, "r+b")  # with no buffer: what comes is as large as one would be
 
 
 @contextlib.contextmanager

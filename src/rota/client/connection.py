@@ -33,7 +33,7 @@ ANSWER_S = 30.0
 #: After so long without a byte the agent is asked whether it is there, and has so long to say yes.
 SILENCE_S, PROBE_S = 3.0, 3.0
 #: So much of a file is read and sent at once.
-BLOCK = 1 << 18
+BLOCK = 1 << 17
 PIECE = 64 * 1024
 
 
