@@ -20,12 +20,12 @@ import msgspec
 from msgspec.structs import replace
 
 from rota.agent.homes import lay_home
+from rota.agent.matching import is_inside, matching_files
 from rota.agent.stages import Ending, Left, Underway
 from rota.core.build import Annotation, Build
 from rota.core.cache_entry import Entry, SharedCache, name_of
 from rota.core.caches import KeyFaultError, best, blob_of, fill_key, scope_of, scopes_of, shown
 from rota.core.events import CacheSaved, CacheUsed
-from rota.core.globs import matches
 from rota.core.job import Cache
 from rota.core.settings import Settings
 from rota.errors import ExecutionError, RotaError
@@ -334,32 +334,14 @@ def digest(folder: Path, globs: Sequence[str]) -> str:
     Raises:
         KeyFaultError: one cannot be read.
     """
-    total, found = hashlib.sha256(), 0
-    root = folder.resolve()
-    for name in sorted(_matching(folder, globs), key=os.fsencode):
-        path = folder / name
+    total, root = hashlib.sha256(), folder.resolve()
+    every = {path for paths in matching_files(folder, globs).values() for path in paths}
+    found = [it for it in sorted(every, key=os.fsencode) if is_inside(folder / it, root)]
+    for name in found:
         try:
-            if not path.is_file() or not path.resolve().is_relative_to(root):
-                continue
-            with path.open("rb") as file:
+            with (folder / name).open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").digest()
         except OSError as error:
             raise KeyFaultError(f"hashes {name!r}, and cannot read it: {error.strerror}") from error
         total.update(os.fsencode(name) + b"\0" + content)
-        found += 1
     return total.hexdigest()[:20] if found else "none"
-
-
-def _matching(folder: Path, globs: Sequence[str]) -> set[str]:
-    plain = {os.path.normpath(glob) for glob in globs if not any(c in glob for c in "*?[")}
-    others = [os.path.normpath(glob) for glob in globs if any(c in glob for c in "*?[")]
-    found = {name for name in plain if os.path.lexists(folder / name)}
-    if others:
-        for here, folders, files in os.walk(folder):
-            folders[:] = [name for name in folders if name != ".git"]
-            base = os.path.relpath(here, folder)
-            for name in files:
-                path = name if base == "." else f"{base}/{name}"
-                if any(matches(path, glob) for glob in others):
-                    found.add(path)
-    return found

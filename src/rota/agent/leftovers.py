@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from pathlib import Path
 
+from rota.agent.matching import bytes_of, is_inside, matching_files
 from rota.agent.stages import NOTHING, Ending, Left, Underway
 from rota.core.build import Build
 from rota.core.masks import Masks
@@ -16,7 +17,8 @@ from rota.service.context import Principal, Service
 from rota.service.messages import ArtifactRequest
 from rota.service.verbs import Role
 
-PIECE = 512 * 1024
+#: So many faults are told one by one.
+MAX_FAULTS = 5
 
 
 class Leftovers:
@@ -51,34 +53,34 @@ async def keep_artifacts(
 ) -> list[str]:
     """Store what matches the header's globs; return what could not be stored, in words."""
     me = Principal(name=service.me.name, role=Role.ADMIN, build=build.id)
-    faults: list[str] = []
-    for pattern in build.spec.artifacts:
-        found = await asyncio.to_thread(_files, workspace, pattern)
-        if not found:
-            faults.append(f"artifacts: nothing matches {pattern!r}")
-        for path in found:
-            request = ArtifactRequest(build=build.id, path=str(path.relative_to(workspace)))
-            if masks.text(request.path) != request.path:
-                faults.append(f"artifact {masks.text(request.path)}: a secret is in its name")
-                continue
-            try:
-                await artifacts.keep(service, request, me, _bytes(path))
-            except (RotaError, OSError) as error:
-                faults.append(f"artifact {request.path}: {error}")
-    return faults
+    root, found = await asyncio.to_thread(_found, workspace, build.spec.artifacts)
+    faults = [f"artifacts: nothing matches {glob!r}" for glob, paths in found.items() if not paths]
+    chosen = list(dict.fromkeys(path for paths in found.values() for path in paths))
+    if len(chosen) > artifacts.MAX_ARTIFACTS:
+        count, limit = len(chosen), artifacts.MAX_ARTIFACTS
+        faults.append(f"artifacts: {count} files match, the first {limit} are kept; pack them")
+        del chosen[limit:]
+    failed: list[str] = []
+    for path in chosen:
+        if masks.text(path) != path:
+            failed.append(f"artifact {masks.text(path)}: a secret is in its name")
+            continue
+        request = ArtifactRequest(build=build.id, path=path)
+        try:
+            await artifacts.keep(service, request, me, bytes_of(workspace / path, root))
+        except RotaError as error:
+            name = path if path.isprintable() else ascii(path)
+            failed.append(f"artifact {name}: {error.message}")
+    if len(failed) > MAX_FAULTS:
+        failed[MAX_FAULTS:] = [f"and {len(failed) - MAX_FAULTS} more"]
+    return faults + failed
 
 
-def _files(workspace: Path, pattern: str) -> list[Path]:
-    """Return the regular files that match; a link that leads out of the workspace is none of ours."""
+def _found(workspace: Path, globs: Sequence[str]) -> tuple[Path, dict[str, list[str]]]:
+    """Return the resolved workspace, and what matches and is in it, whatever links there are."""
     root = workspace.resolve()
-    return sorted(
-        path
-        for path in workspace.glob(pattern)
-        if path.is_file() and path.resolve().is_relative_to(root)
-    )
-
-
-async def _bytes(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while piece := await asyncio.to_thread(file.read, PIECE):
-            yield piece
+    found = matching_files(workspace, globs)
+    return root, {
+        glob: [path for path in paths if is_inside(workspace / path, root)]
+        for glob, paths in found.items()
+    }
