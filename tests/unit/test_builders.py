@@ -384,6 +384,7 @@ def test_native_ones(tmp_path: Path) -> None:
 
 def test_a_makefile_of_short_cuts_is_no_project_beside_another(tmp_path: Path) -> None:
     lay(tmp_path, {"Makefile": "test:\n\tgo test ./...\n", "go.mod": "module m\ngo 1.20\n"})
+    lay(tmp_path, {"guide/Makefile": "all:\n\tgo generate\n"})
     assert list(found(tmp_path)) == ["go"]
 
 
@@ -515,6 +516,32 @@ def test_new_prints_a_good_job(rota: Rota, tmp_path: Path) -> None:
     assert '# scm = { git = "https://git.example/shop.git", branch = "main" }' in said.out
     (tmp_path / "job").write_text(said.out)
     assert rota("check", "job") == (0, "", "")
+
+
+def test_a_job_for_programs(rota: Rota, tmp_path: Path) -> None:
+    lay(tmp_path, {"go.mod": "module m\ngo 1.20\n"})
+    said = rota("new", "go", "--json")
+    shown = json.loads(said.out)
+    assert said.err == ""
+    assert shown["script"].startswith("#!/usr/bin/env bash\n")
+    assert shown["seen"] == ["go.mod", "Go 1.20 (go.mod)"]
+    assert shown["notes"][0].startswith("nothing says where the code comes from")
+
+
+def test_names_that_are_no_text_do_no_harm(rota: Rota, tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/caf\xe9\n$(id)"
+    os.mkdir(folder)
+    with open(folder + b"/go.mod", "wb") as file:
+        file.write(b"module m\ngo 1.20\n")
+    said = rota("new")
+    assert said.status == 0
+    assert "$(id)" in said.out
+    assert len(said.out.splitlines()) == 6
+    said = rota("new", "go", "git=/srv/a.git")
+    assert said.status == 0
+    assert "\ncd 'caf??$(id)'\n" in said.out
+    shown = json.loads(rota("new", "--json").out)
+    assert shown[0]["template"] == "go"
 
 
 def test_a_template_that_does_not_fit_says_so(rota: Rota, tmp_path: Path) -> None:

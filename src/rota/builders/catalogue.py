@@ -96,7 +96,10 @@ def findings_in(folder: Folder) -> Iterator[Finding]:
         for group in _EITHER:
             for name in [it for it in group if it in here][1:]:
                 del here[name]
-        if len(here) > 1 and "make" in here and "compiles" not in here["make"].words:
+        is_known = len(here) > 1 or any(
+            _is_below(each.path, path) for paths in found.values() for path in paths
+        )
+        if is_known and "make" in here and "compiles" not in here["make"].words:
             del here["make"]
         for name, finding in here.items():
             kin: Sequence[str] = next((it for it in _EITHER if name in it), (name,))

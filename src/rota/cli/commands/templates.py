@@ -161,8 +161,9 @@ def _shown(job: Job, here: Here) -> dict[str, Any]:
 
 def _say(jobs: list[Job], here: Here, screen: Screen) -> None:
     origin = here.origin
-    source = ", branch ".join(filter(None, (origin.url, origin.branch)))
-    screen.line(clean(f"{here.called}: {source or 'from no repository that is known here'}"))
+    source = origin.url or ("no remote" if origin.top else "in no repository")
+    branch = f", branch {origin.branch}" if origin.branch else ""
+    screen.line(clean(f"{here.called}: {source}{branch}"))
     screen.line()
     width = max(len(job.finding.template) for job in jobs)
     for job in jobs:
@@ -246,7 +247,12 @@ def _put(
                 f"{path} is there already", hint="--force replaces it, -o writes elsewhere"
             )
     for job, path, script in made:
-        _tell(job, script, here, screen)
+        if to_file or not args.json:
+            _tell(job, script, here, screen)
+        if not to_file and args.json:
+            shown = {**_shown(job, here), "notes": list(script.notes), "script": script.text}
+            screen.raw(json.dumps(shown).encode() + b"\n")
+            continue
         if not to_file:
             screen.raw(script.text.encode())
             continue
