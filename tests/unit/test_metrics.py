@@ -15,7 +15,8 @@ from rota.core.cases import CASES, MAX_FAILURES, MAX_NAME, MAX_TALLY_MESSAGE, Fa
 from rota.core.codec import decode, encode
 from rota.core.events import BuildFinished
 from rota.core.job import Reason
-from rota.core.metrics import MetricError, branch_of, merged, metric_of, metrics_of, rival
+from rota.core.metric_line import MetricError
+from rota.core.metrics import branch_of, merged, metric_of, metrics_of, rival
 from rota.core.scm import Source
 from rota.core.states import State
 from rota.core.steps import Step

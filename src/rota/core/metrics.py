@@ -6,47 +6,26 @@ itself: ``::metric name=NAME,unit=UNIT::VALUE``. Coverage is one; some every bui
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Iterator
 
 from rota.core.build import Build, Metric
+from rota.core.metric_line import checked
 from rota.core.reports import Covered
 
 #: Of one build.
 MAX_METRICS = 100
-MAX_NAME = 60
-MAX_UNIT = 12
 COVERAGE = "coverage"
 BRANCHES = "coverage.branches"
-
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]*")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
-
-
-class MetricError(Exception):
-    """A metric is none; the message says why."""
 
 
 def metric_of(name: str, value: str, unit: str = "") -> Metric:
     """Return a metric as it was written.
 
     Raises:
-        MetricError: the name, the number or the unit is none.
+        MetricError: it is none.
     """
-    name, value, unit = name.strip(), value.strip(), unit.strip()
-    if not _NAME.fullmatch(name) or len(name) > MAX_NAME:
-        raise MetricError(
-            f"{name[:MAX_NAME]!r} is no name of a metric: a letter first, then letters, digits and"
-            f" _ . : / -, at most {MAX_NAME}"
-        )
-    if value.endswith("%") and not unit:
-        value, unit = value[:-1].rstrip(), "%"
-    if len(value) > 40 or not _NUMBER.fullmatch(value) or not math.isfinite(float(value)):
-        raise MetricError(f"{name} is {value[:40]!r}, which is no number")
-    if len(unit) > MAX_UNIT or not unit.isprintable():
-        raise MetricError(f"{name} has the unit {unit[:20]!r}: at most {MAX_UNIT} characters")
-    return Metric(name=name, value=float(value), unit=unit)
+    name, number, unit = checked(name, value, unit)
+    return Metric(name=name, value=number, unit=unit)
 
 
 def metrics_of(build: Build) -> Iterator[Metric]:

@@ -17,7 +17,8 @@ from msgspec.structs import replace
 from rota.core.build import Annotation, Metric
 from rota.core.disguises import REACH
 from rota.core.masks import Masks
-from rota.core.metrics import MAX_METRICS, MetricError, metric_of
+from rota.core.metric_line import MetricError
+from rota.core.metrics import MAX_METRICS, metric_of
 from rota.core.steps import COMMANDS, Step, Steps
 
 MAX_ANNOTATIONS = 50

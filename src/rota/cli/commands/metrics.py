@@ -15,14 +15,14 @@ from rota.errors import InputError
 
 def metric(args: Namespace, screen: Screen) -> int:
     """Tell a metric of the build that runs, by a line in its log."""
-    from rota.core.metrics import MetricError, metric_of
+    from rota.core.metric_line import MetricError, checked
 
     try:
-        found = metric_of(args.name, args.value, args.unit or "")
+        name, value, unit = checked(args.name, args.value, args.unit or "")
     except MetricError as error:
         raise InputError(str(error), hint="rota metric size 12345 --unit B") from error
-    unit = f",unit={escaped(found.unit, inside=True)}" if found.unit else ""
-    print_line(f"::metric name={escaped(found.name, inside=True)}{unit}::{found.value!r}")
+    told = f",unit={escaped(unit, inside=True)}" if unit else ""
+    print_line(f"::metric name={escaped(name, inside=True)}{told}::{value!r}")
     return 0
 
 
