@@ -284,3 +284,7 @@ def test_what_a_provider_refuses_is_shown_and_not_asked_for_again_at_once(
         assert "cloud aws failed, and is tried again in " in why
         assert "VcpuLimitExceeded" in made.hosts[0].ok("clouds")
         assert made.front.number("RunInstances") == 1
+        # Other settings may be better ones: they are tried at once.
+        made.front.fault = lambda _: ""
+        made.set("slots = 2")
+        made.passed(build)

@@ -223,6 +223,16 @@ def test_after_a_failure_a_cloud_is_left_alone_and_then_tried_once() -> None:
     assert len(story.wants()) == 3
 
 
+def test_who_lets_a_cloud_go_on_has_it_tried_at_once() -> None:
+    story = Story()
+    story.builds(1)
+    story.add(CloudFailed, cloud="aws", what="launch", error="no such image")
+    assert not story.wants()
+    story.add(CloudPaused, cloud="aws", paused=False)
+    assert len(story.wants()) == 1
+    assert story.cluster.picture.clouds["aws"].error == ""
+
+
 def test_failures_in_a_row_double_the_time_up_to_a_quarter_of_an_hour() -> None:
     story = Story()
     waits = []

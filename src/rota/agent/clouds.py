@@ -73,10 +73,13 @@ FOLD_S = 10.0
 
 
 class Attended:
-    """One cloud of the settings, while this agent leads."""
+    """One cloud of the settings, while this agent leads.
 
-    def __init__(self, cloud: Cloud) -> None:
-        self.cloud = cloud
+    ``is_changed``: its settings are others than before, and with them what failed is worth a try.
+    """
+
+    def __init__(self, cloud: Cloud, *, is_changed: bool) -> None:
+        self.cloud, self.is_changed = cloud, is_changed
         self.provider: Provider | None = None
         self.nodes: Sequence[Node] | None = None
         self.task: asyncio.Task[None] | None = None
@@ -169,14 +172,17 @@ class Clouds:
 
     def _follow_settings(self, group: asyncio.TaskGroup) -> None:
         wanted = self._world.definitions.settings.cloud
+        changed: set[str] = set()
         for name, attended in list(self._attended.items()):
             if wanted.get(name) != attended.cloud:
+                changed.add(name)
                 del self._attended[name]
                 if attended.task is not None:
                     attended.task.cancel()
         for name, cloud in wanted.items():
             if name not in self._attended:
-                attended = self._attended[name] = Attended(cloud)
+                attended = Attended(cloud, is_changed=name in changed)
+                self._attended[name] = attended
                 attended.task = group.create_task(
                     self._attend(name, attended), name=f"cloud {name}"
                 )
@@ -213,8 +219,10 @@ class Clouds:
                     await never()
                 attended.provider, attended.nodes = provider, nodes
                 self._note_missing(name, nodes)
-                if self._record_of(name).what == "list":
+                record = self._record_of(name)
+                if record.what == "list" or (record.failures and attended.is_changed):
                     await self._record(CloudAnswered(**self._by(name)))
+                attended.is_changed = False
                 wait_s = self._pause_s(name)
             self._woken.set()
             with contextlib.suppress(TimeoutError):

@@ -155,6 +155,8 @@ def change_machines(
             if event.cloud in records:
                 records[event.cloud] = _cleared(record)
         case CloudPaused():
+            # Who lets it go on wants it tried now.
+            record = record if event.paused else _cleared(record)
             records[event.cloud] = replace(record, paused=event.paused)
         case CloudWanted():
             pass

@@ -31,8 +31,8 @@ async def pause(service: Service, request: m.CloudRequest, who: Principal) -> m.
     """Let a cloud launch nothing more, or something again."""
     name = _find(service, request.cloud)
     picture = service.world.cluster.picture
-    is_paused = picture.clouds.get(name, CloudRecord()).paused
-    if is_paused == request.off:
+    record = picture.clouds.get(name, CloudRecord())
+    if record.paused == request.off or (request.off and record.failures):
         await service.write(
             CloudPaused(
                 at=service.clock.now(),
