@@ -64,6 +64,7 @@ class World:
         clone, host = self.folder / "store", leader(self.hosts)
         if not clone.exists():
             assert host.run("clone", str(clone)).returncode == 0
+        assert host.execute(["git", "-C", str(clone), "pull", "-q"]).returncode == 0
         text = SETTINGS.format(
             url=self.front.url,
             region=REGION,
@@ -287,4 +288,6 @@ def test_what_a_provider_refuses_is_shown_and_not_asked_for_again_at_once(
         # Other settings may be better ones: they are tried at once.
         made.front.fault = lambda _: ""
         made.set("slots = 2")
-        made.passed(build)
+        made.until("it is called again", lambda: made.front.number("RunInstances") == 2)
+        kinds = [it["kind"] for it in made.ask("/v1/events?kind=cloud.*&limit=100")]
+        assert kinds[:3] == ["cloud.wanted", "cloud.failed", "cloud.answered"]
