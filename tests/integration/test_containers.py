@@ -222,7 +222,7 @@ async def test_a_service_is_found_by_its_names_once_it_is_healthy(any_place: Pla
     script = "wget -q -O- http://web/a && wget -q -O- http://site/a"
     ended = await place.run(script, place.container(network=network, aliases=("build",)))
     assert (ended.code, place.log) == (0, "hello\nhello\n")
-    assert await place.containers.ended(ATTEMPT) == []
+    assert await place.containers.ended(ATTEMPT, place.said.append) == []
     await place.containers.clear(ATTEMPT)
     assert place.real.containers(f"rota.attempt={ATTEMPT}") == []
     names = [it["Name"] for it in place.real.request("GET", "/networks")]
@@ -259,16 +259,17 @@ async def test_a_service_that_is_not_ready_in_time_is_named(place: Place) -> Non
 
 
 async def test_a_service_that_ends_while_the_build_runs_is_told(place: Place) -> None:
-    command = ("sh", "-c", "while [ ! -e /end ]; do sleep 0.1; done; exit 9")
+    command = ("sh", "-c", "while [ ! -e /end ]; do sleep 0.1; done; echo bye; exit 9")
     await place.serve(Service(name="db", image=place.real.busybox(), command=command))
     (there,) = place.real.containers("rota.service=db")
     body = {"Cmd": ["touch", "/end"]}
     made = place.real.request("POST", f"/containers/{there['Id']}/exec", body)
     place.real.request("POST", f"/exec/{made['Id']}/start", {"Detach": True})
     place.real.request("POST", f"/containers/{there['Id']}/wait")
-    assert await place.containers.ended(ATTEMPT) == [
+    assert await place.containers.ended(ATTEMPT, place.said.append) == [
         "the service db ended with exit code 9 while the build ran"
     ]
+    assert place.said[-1] == "  db | bye"
 
 
 async def test_a_service_whose_image_is_nowhere_leaves_nothing(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from msgspec.structs import replace
 from tests.harness.joined import script
 
 from rota.adapters.docker.body import container_body, environment_of, topmost
+from rota.adapters.docker.found import watch_engine
 from rota.adapters.docker.home import Home, parse_outcome
 from rota.adapters.docker.images import Progress, auth_header, registry_of, split_reference
 from rota.adapters.docker.interpreter import wanted_programs
@@ -401,3 +403,27 @@ def test_no_new_privileges_can_be_given_up() -> None:
     assert spec('image = "a"\nisolation = { no_new_privs = false }').isolation == Isolation(
         no_new_privs=False
     )
+
+
+async def test_labels_are_looked_for_when_an_engine_is_gone_and_when_it_is_back() -> None:
+    failed, looked = asyncio.Event(), asyncio.Queue[str]()
+    found: dict[str, str] = {"containers": "docker"}
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def find() -> dict[str, str]:
+        loop.call_soon_threadsafe(asked.set)
+        return found
+
+    watching = asyncio.create_task(
+        watch_engine(failed, lambda: looked.put_nowait("look"), find, look_s=0.001)
+    )
+    failed.set()
+    await asyncio.wait_for(asked.wait(), 20)
+    assert looked.empty(), "it is there: what failed was something else"
+    found = {}
+    failed.set()
+    assert await asyncio.wait_for(looked.get(), 20) == "look"
+    found = {"containers": "docker"}
+    assert await asyncio.wait_for(looked.get(), 20) == "look"
+    watching.cancel()

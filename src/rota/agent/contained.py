@@ -130,7 +130,7 @@ class Contained:
         try:
             async with asyncio.timeout(AFTER_S):
                 if under.build.spec.services and ending.exit is not None:
-                    said += await self._containers.ended(attempt)
+                    said += await self._containers.ended(attempt, under.say)
                 if under.build.spec.services:
                     await self._containers.clear(attempt)
                 await self._containers.reclaim([under.home])

@@ -25,7 +25,7 @@ from rota.adapters.disk import SystemDisk
 from rota.adapters.docker.containers import EngineContainers
 from rota.adapters.docker.engine import Engine as ContainerEngine
 from rota.adapters.docker.executor import ContainerExecutor
-from rota.adapters.docker.found import found_engine
+from rota.adapters.docker.found import found_engine, watch_engine
 from rota.adapters.forges import HttpForges
 from rota.adapters.git import GitCheckout, GitService, GitStore
 from rota.adapters.inotify import InotifyWatcher
@@ -120,6 +120,7 @@ class Daemon:
         self._abilities: dict[str, str] = {}
         self._confiner: Confiner
         self._agent: Agent
+        self._containers: EngineContainers
         self._runner: web.AppRunner
 
     async def run(self, stopping: asyncio.Event, ready: asyncio.Event) -> None:
@@ -194,6 +195,9 @@ class Daemon:
             path, cache, changed, known=self._tools, again=again, besides=found_engine
         )
         await self._stack.enter_async_context(background(watching))
+        failed = asyncio.Event()
+        self._containers.failed = failed.set
+        await self._stack.enter_async_context(background(watch_engine(failed, again.set)))
 
     def _labels(self, tools: Mapping[str, str]) -> dict[str, str]:
         found = {**self._abilities, **tools}
@@ -259,6 +263,7 @@ class Daemon:
         containers = ContainerEngine()
         stack.push_async_callback(containers.close)
         contained = ContainerExecutor(containers, data / "containers")
+        self._containers = EngineContainers(containers, data / "containers", data)
         stack.push_async_callback(contained.close)
 
         async def keep_logs(settings: Settings) -> None:
@@ -280,7 +285,7 @@ class Daemon:
             store=store,
             index=index,
             executor=Executors(ProcessExecutor(confiner=self._confiner), contained),
-            containers=EngineContainers(containers, data / "containers", data),
+            containers=self._containers,
             checkout=checkout,
             reports=ReportReader(),
             case_index=case_index,

@@ -79,8 +79,8 @@ class Containers(Protocol):
         """Return what an attempt's containers are found by."""
         ...
 
-    async def ended(self, attempt: str) -> Sequence[str]:
-        """Return how services of an attempt ended that did so by themselves, in words."""
+    async def ended(self, attempt: str, say: Say) -> Sequence[str]:
+        """Return how services of an attempt ended that did so by themselves; say their last lines."""
         ...
 
     async def clear(self, attempt: str) -> None:

@@ -38,11 +38,18 @@ class EngineContainers:
         self._data = hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:20]
         self._images = Images(engine, self._data)
         self._services = Services(engine, self._images)
+        #: Called when an image could not be had.
+        self.failed: Callable[[], None] = _nothing
 
     async def image(self, wanted: Image, *, work: Path, login: Login | None, say: Say) -> Prepared:
         """See :meth:`rota.ports.containers.Containers.image`."""
         self._folder.mkdir(exist_ok=True)  # from now on there is something to sweep
-        return await self._images.ready(wanted, work=work, login=login, say=say)
+        try:
+            return await self._images.ready(wanted, work=work, login=login, say=say)
+        except RotaError:
+            # It may be that there is no engine any more: then no job must come here for it.
+            self.failed()
+            raise
 
     async def serve(
         self,
@@ -76,9 +83,9 @@ class EngineContainers:
         """See :meth:`rota.ports.containers.Containers.labels`."""
         return {DATA_LABEL: self._data, ATTEMPT_LABEL: attempt}
 
-    async def ended(self, attempt: str) -> Sequence[str]:
+    async def ended(self, attempt: str, say: Say) -> Sequence[str]:
         """See :meth:`rota.ports.containers.Containers.ended`."""
-        return await self._services.ended(await self._listed(attempt))
+        return await self._services.ended(await self._listed(attempt), say)
 
     async def clear(self, attempt: str) -> None:
         """See :meth:`rota.ports.containers.Containers.clear`."""
@@ -133,6 +140,10 @@ class EngineContainers:
             else:
                 return
         raise ExecutionError(f"the network {name} cannot be removed")
+
+
+def _nothing() -> None:
+    """Do nothing about it."""
 
 
 def _first(faults: BaseExceptionGroup[RotaError]) -> RotaError:

@@ -119,7 +119,7 @@ class Services:
                     await asyncio.sleep(_LOOK_S[min(tries, len(_LOOK_S) - 1)])
                     tries += 1
         except TimeoutError as error:
-            await self._show(service, identity, say)
+            await self._show(service.name, identity, say)
             what = "its health" if service.health else "it"
             raise ExecutionError(
                 f"the service {service.name} was not ready within {service.ready_timeout_s:g} s: "
@@ -130,7 +130,7 @@ class Services:
     async def _fail_if_ended(self, service: Service, identity: str, say: Say) -> None:
         state = (await self._engine.ask("GET", f"containers/{identity}/json"))["State"]
         if not state.get("Running"):
-            await self._show(service, identity, say)
+            await self._show(service.name, identity, say)
             raise ExecutionError(f"the service {service.name} {_end(state)} before it was ready")
 
     async def _passes(self, identity: str, check: list[str]) -> bool:
@@ -147,20 +147,21 @@ class Services:
         except (ConflictError, NotFoundError, ExecutionError, TimeoutError):
             return False  # it ended meanwhile, which the next look finds, or has no such program
 
-    async def _show(self, service: Service, identity: str, say: Say) -> None:
+    async def _show(self, name: str, identity: str, say: Say) -> None:
         """Say the last lines of a service."""
         params = {"stdout": "1", "stderr": "1", "tail": str(TAIL)}
         data = await self._engine.read("GET", f"containers/{identity}/logs", params=params)
-        say(f"the service {service.name} printed last:")
+        say(f"the service {name} printed last:")
         for line in lines_of(data):
-            say(f"  {service.name} | {line}")
+            say(f"  {name} | {line}")
 
-    async def ended(self, containers: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Return which services ended by themselves, in words."""
+    async def ended(self, containers: Sequence[Mapping[str, Any]], say: Say) -> list[str]:
+        """Return which services ended by themselves, in words; say their last lines."""
         said = []
         for container in containers:
             name = container["Labels"].get(SERVICE_LABEL, "")
             if name and container.get("State") not in ("running", "created"):
+                await self._show(name, str(container["Id"]), say)
                 seen = await self._engine.ask("GET", f"containers/{container['Id']}/json")
                 said.append(f"the service {name} {_end(seen['State'])} while the build ran")
         return said
