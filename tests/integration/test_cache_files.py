@@ -14,7 +14,7 @@ from tests.harness.facts import moment
 from rota.adapters.cache_files import CacheFiles
 from rota.adapters.clocks import SystemClock
 from rota.core.cache_entry import Entry
-from rota.errors import ExecutionError, NotFoundError
+from rota.errors import ExecutionError, NotFoundError, RotaError
 
 BIG = 1 << 40
 
@@ -165,7 +165,7 @@ async def test_what_cannot_be_saved_is_told(
         tree.mkdir()
     if make == "large":
         (tree / "x").write_bytes(os.urandom(3 << 20))
-    with pytest.raises(ExecutionError) as caught:
+    with pytest.raises(RotaError) as caught:
         await caches.save(wanted(), (tree,), limit=1 << 20)
     assert caught.value.message == fault
     assert names(tmp_path / "caches") == []

@@ -26,7 +26,7 @@ from msgspec.structs import replace
 
 from rota.core.cache_entry import Entry
 from rota.core.caches import over, shown
-from rota.errors import ExecutionError, NotFoundError
+from rota.errors import ExecutionError, NotFoundError, RotaError
 from rota.ports.caches import Kept
 from rota.ports.clock import Clock
 
@@ -225,7 +225,7 @@ async def _in_thread(work: Callable[[Callable[[], bool]], T]) -> T:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         is_over = True
-        with contextlib.suppress(_Ended, ExecutionError, OSError):
+        with contextlib.suppress(_Ended, RotaError, OSError):
             await running
         raise
 
@@ -246,7 +246,7 @@ def _pack(
         raise _full(draft, error) from error
     if not any(parts):
         names = " and no ".join(entry.paths[:3])
-        raise ExecutionError(f"there is no {names}{' …' if len(entry.paths) > 3 else ''}")
+        raise NotFoundError(f"there is no {names}{' …' if len(entry.paths) > 3 else ''}")
     return replace(entry, parts=tuple(parts), size=size, sha256=digest.hexdigest())
 
 

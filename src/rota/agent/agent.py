@@ -234,6 +234,7 @@ async def run_agent(
             follower.told.append(adopter.changed)
             duties.append(adopter.run)
         members = Members(service, ports, loop, group, duties)
+        members.hand_over = stores.hand_over
         reactor.fence = lambda: members.leadership.fence
         if statuses is not None:
             statuses.fence = reactor.fence

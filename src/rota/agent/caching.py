@@ -28,7 +28,7 @@ from rota.core.caches import KeyFaultError, best, blob_of, fill_key, scope_of, s
 from rota.core.events import CacheSaved, CacheUsed
 from rota.core.job import Cache
 from rota.core.settings import Settings
-from rota.errors import ExecutionError, RotaError
+from rota.errors import ExecutionError, NotFoundError, RotaError
 from rota.ports.caches import Caches
 from rota.ports.clock import Clock
 from rota.ports.executor import Mount, Task
@@ -105,9 +105,13 @@ class Caching:
             try:
                 async with asyncio.timeout(SAVE_S):
                     await self._save(under, cache, place.key, trees)
+            except NotFoundError as error:
+                under.say(f"cache {place.key}: nothing to save, {error.message}")
             except (RotaError, TimeoutError) as error:
                 why = error.message if isinstance(error, RotaError) else f"not done in {SAVE_S:g} s"
-                remarks.append(_warning(under, f"cannot save the cache {place.key!r}: {why}"))
+                message = f"cannot save the cache {place.key!r}: {why}"
+                under.say(message)
+                remarks.append(Annotation(level="warning", title="caches", message=message))
         return Left(remarks=tuple(remarks))
 
     # -- one cache ------------------------------------------------------------------------------
@@ -116,7 +120,7 @@ class Caching:
         try:
             key, prefixes = await asyncio.to_thread(self._filled, under, cache)
         except KeyFaultError as fault:
-            _warning(under, f"the cache {cache.key!r} has no key: it {fault.message}")
+            _warn(under, f"the cache {cache.key!r} has no key: it {fault.message}")
             return Place("", is_saved=False)
         own = scope_of(under.build)
         for scope in scopes_of(under.build):
@@ -166,7 +170,7 @@ class Caching:
             await self._here(under, entry)
             await self._caches.restore(entry, trees)
         except RotaError as error:
-            _warning(under, f"the cache {entry.key!r} is left out: {error.message}")
+            _warn(under, f"the cache {entry.key!r} is left out: {error.message}")
             await asyncio.to_thread(_clear, new)
             return False
         whose = f" by {entry.build}" if entry.build else ""
@@ -224,9 +228,8 @@ class Caching:
         return fill(cache.key), [fill(text) for text in cache.restore]
 
 
-def _warning(under: Underway, message: str) -> Annotation:
+def _warn(under: Underway, message: str) -> None:
     under.say(f"::warning title=caches::{message}")
-    return Annotation(level="warning", title="caches", message=message)
 
 
 # -- where things are ---------------------------------------------------------------------------

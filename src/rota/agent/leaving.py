@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from rota.agent.leadership import Leadership
 from rota.agent.patience import persist
@@ -29,10 +29,11 @@ class Leaving:
         leadership: Leadership,
         stop: Callable[[], None],
         is_claiming: Callable[[], bool],
+        hand_over: Callable[[], Awaitable[int]],
     ) -> None:
         self._name, self._world, self._journal = name, world, journal
         self._clock, self._leadership, self._stop = clock, leadership, stop
-        self._is_claiming = is_claiming
+        self._is_claiming, self._hand_over = is_claiming, hand_over
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
@@ -46,6 +47,8 @@ class Leaving:
                 await self._leadership.resign(f"{self._name} leaves")
             await self._changed.wait()
             self._changed.clear()
+        # What it kept while it was alone would go with its disk.
+        await persist("artifacts", self._hand_over)
         event = AgentLeft(
             at=self._clock.now(), by=self._name, agent=self._name, name=self._name, why="it left"
         )

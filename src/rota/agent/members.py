@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -52,6 +52,11 @@ logger = logging.getLogger(__name__)
 FOLD_S = 5.0
 
 
+async def _nothing() -> int:
+    """Hand nothing over."""
+    return 0
+
+
 class Members:
     """What makes an agent one among others: the lease, the roll, its part in the engine."""
 
@@ -67,6 +72,7 @@ class Members:
         self._me, self._world, self._ports, self._group = me, world, ports, group
         self._service, self._loop = service, loop
         self._is_saying = False
+        self.hand_over: Callable[[], Awaitable[int]] = _nothing
         self.is_over = False  # set where it stops by plan: then it is right to say so
         self.leadership = Leadership(
             name=me.name,
@@ -148,6 +154,7 @@ class Members:
             leadership=self.leadership,
             stop=stop,
             is_claiming=lambda: self._loop.is_claiming,
+            hand_over=lambda: self.hand_over(),
         )
         self._wakes.append(leaving.changed)
         group.create_task(leaving.run(), name="leaving")

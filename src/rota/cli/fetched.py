@@ -33,9 +33,9 @@ class Fetching:
             NotFoundError: some are kept no longer; the others are there.
         """
         targets = [_inside(folder, it["path"]) for it in files]
-        gone = [it for it in files if it.get("removed")]
+        gone = [it for it in files if _is_gone(it)]
         for it, target in zip(files, targets, strict=True):
-            if not it.get("removed"):
+            if not _is_gone(it):
                 with _writing(target):
                     target.parent.mkdir(parents=True, exist_ok=True)
                 self.fetch(it, target)
@@ -147,3 +147,8 @@ def _is_same(target: Path, file: dict[str, Any]) -> bool:
             return bool(hashlib.file_digest(opened, "sha256").hexdigest() == file["sha256"])
     except OSError:
         return False
+
+
+def _is_gone(file: dict[str, Any]) -> bool:
+    """Whether it is kept no longer; what is only elsewhere is asked for there."""
+    return str(file.get("removed", "")).startswith("removed")

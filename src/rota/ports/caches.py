@@ -41,7 +41,8 @@ class Caches(Protocol):
             limit: More bytes than that are not kept.
 
         Raises:
-            ExecutionError: something cannot be read, none is there, it is larger, or the disk is full.
+            NotFoundError: none of them is there.
+            ExecutionError: something cannot be read, it is larger, or the disk is full.
         """
         ...
 

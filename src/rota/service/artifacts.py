@@ -59,9 +59,23 @@ async def is_there(service: Service, build: Build, left: Sequence[Artifact]) -> 
     return there
 
 
+def _holder(service: Service, build: Build) -> str:
+    """Return who may have kept a build's artifacts while it was alone; empty if nobody has.
+
+    Until it has handed them over nobody else finds them.
+    """
+    if service.world.removed(build.id).artifacts_at is not None:
+        return ""
+    agent = service.world.cluster.picture.agents.get(build.agent or "")
+    is_other = agent is not None and agent.is_up and agent.name != service.me.name
+    return build.agent or "" if is_other else ""
+
+
 def _removal(service: Service, build: Build) -> str:
     """Return how artifacts that are not there went, as the end of a sentence."""
     known = service.world.removed(build.id)
+    if holder := _holder(service, build):
+        return f"on its way from {holder}"
     if known.artifacts_at is None:
         return "removed"
     return f"removed on {known.artifacts_at:%Y-%m-%d} by {by_rule(known.artifacts)}"
@@ -79,6 +93,11 @@ async def artifact(
         if kept.path == request.path:
             name = blob_name(found.id, kept.path)
             blob = await service.blobs.find(name)
+            if blob is None and (agent := _holder(service, found)):
+                raise UnavailableError(
+                    f"{kept.path!r} of {found.ref} is still at {agent} alone, which hands it over",
+                    hint="try again in a moment",
+                )
             if blob is None:
                 raise NotFoundError(f"{kept.path!r} of {found.ref} was {_removal(service, found)}")
             if offset and blob.sha256 == kept.sha256:

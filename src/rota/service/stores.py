@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 ENGINE, OWN, FILES, BUCKET = "engine", "own", "files", "bucket"
 #: How soon it is looked again whether own files are to be handed over.
-LOOK_S = 30.0
+LOOK_S = 5.0
 
 
 class Stores:
