@@ -172,3 +172,28 @@ def test_what_is_promoted_stays_under_its_name_whatever_the_rules(
     none = agent.run("artifacts", "demote", "v1.0")
     assert "nothing is promoted as 'v1.0'" in none.stderr
     assert os.listdir(agent.data / "artifacts")
+
+
+def test_what_an_agent_kept_alone_is_with_all_once_others_join(tmp_path: Path) -> None:
+    first, second = Daemon(tmp_path / "a", "--name", "a"), Daemon(tmp_path / "b", "--name", "b")
+    said = first.ok("agent", "--name", "a", "--slots", "2", "--daemon", "--invite")
+    try:
+        first.add("x/one", script('artifacts = ["f"]') + "echo $ROTA_NUMBER >f\n")
+        assert first.run("run", "x/one", "--wait").returncode == 0
+        assert files(first.data / "artifacts")
+        second.ok("join", said.split()[-1], "--name", "b", "--slots", "2")
+        got = second.run("artifacts", "get", "x/one#1", "f", "-o", "-")
+        assert got.stdout == "1\n", "it is had from where it is"
+        wait_until("all is handed over", lambda: not files(first.data / "artifacts"))
+        assert all("removed" not in it for it in second.json("artifacts", "x/one#1"))
+        cache = 'caches = [ { key = "k", paths = ["d"], shared = true } ]'
+        for name in "ab":
+            header = f'labels = "agent={name}"\n{cache}'
+            second.add(f"x/{name}", script(header) + "cat d; echo made by $ROTA_AGENT >d; true\n")
+        assert second.run("run", "x/a", "--wait").returncode == 0
+        done = second.run("run", "x/b", "-f")
+        assert " come from other agents\n" in done.stdout, done.stderr
+        assert done.stdout.endswith("made by a\n")
+    finally:
+        second.run("stop")
+        first.run("stop")
