@@ -82,7 +82,7 @@ class Tree:
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
-    monkeypatch.setattr(hierarchy, "find_lender", lambda owner, root: None)
+    monkeypatch.setattr(hierarchy, "find_lender", lambda owner, root, own: None)
     return Tree(tmp_path / "cgroup")
 
 
@@ -237,7 +237,7 @@ def test_systemd_lends_a_scope_once(tmp_path: Path, uid: int, folder: str, asked
     command = tmp_path / "systemd-run"
     command.write_text(LENDS.format(root=tmp_path, folder=tmp_path / folder))
     command.chmod(0o755)
-    lends = Lender("a", tmp_path, command=str(command), uid=uid)
+    lends = Lender("a", tmp_path, tmp_path, command=str(command), uid=uid)
     assert lends.lent() is None
     lent = lends.lend()
     holder = int((lent / "cgroup.procs").read_text())
@@ -265,7 +265,7 @@ def test_a_systemd_that_refuses_is_quoted(tmp_path: Path) -> None:
     )
     command.chmod(0o755)
     with pytest.raises(ExecutionError) as caught:
-        Lender("a", tmp_path, command=str(command), uid=1000).lend()
+        Lender("a", tmp_path, tmp_path, command=str(command), uid=1000).lend()
     assert str(caught.value) == (
         "systemd lends this agent no control group: Failed to start transient scope unit: denied"
     )
@@ -273,15 +273,27 @@ def test_a_systemd_that_refuses_is_quoted(tmp_path: Path) -> None:
 
 def test_a_manager_that_has_no_controllers_can_limit_nothing(tmp_path: Path) -> None:
     manager = tmp_path / "user.slice/user-1000.slice/user@1000.service"
-    lends = Lender("a", tmp_path, command="systemd-run", uid=1000)
-    assert HierarchyV2("a", tmp_path, lender=lends).limits == frozenset()
+    service = manager / "app.slice" / "rota.service"
+    lends = Lender("a", tmp_path, service, command="systemd-run", uid=1000)
+    assert HierarchyV2("a", service, lender=lends).limits == frozenset()
     manager.mkdir(parents=True)
     (manager / "cgroup.controllers").write_text("memory pids\n")
-    assert HierarchyV2("a", tmp_path, lender=lends).limits == {"memory", "pids"}
+    assert HierarchyV2("a", service, lender=lends).limits == {"memory", "pids"}
+
+
+def test_from_a_login_nothing_is_moved_to_a_group_of_the_users_systemd(tmp_path: Path) -> None:
+    manager = tmp_path / "user.slice/user-1000.slice/user@1000.service"
+    manager.mkdir(parents=True)
+    (manager / "cgroup.controllers").write_text("memory pids\n")
+    login = tmp_path / "user.slice/user-1000.slice/session-3.scope"
+    assert Lender("a", tmp_path, login, command="x", uid=1000).controllers() == frozenset()
+    assert Lender("a", tmp_path, login, command="x", uid=0).controllers() == frozenset()
+    (tmp_path / "cgroup.controllers").write_text("cpu\n")
+    assert Lender("a", tmp_path, login, command="x", uid=0).controllers() == {"cpu"}
 
 
 def test_nobody_lends_where_systemd_is_not_the_first_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lender, "BOOTED", tmp_path / "no")
-    assert lender.find_lender("a", tmp_path) is None
+    assert lender.find_lender("a", tmp_path, tmp_path) is None

@@ -80,8 +80,9 @@ def find_hierarchy(owner: str, *, proc: Path = Path("/proc/self")) -> Hierarchy 
     unified = next((mount for mount in mounts if mount.kind == "cgroup2"), None)
     if unified is None or "" not in own:
         return None
-    lender = find_lender(owner, Path(unified.point))
-    found = HierarchyV2(owner, Path(_below(unified, own[""])), lender=lender)
+    folder = Path(_below(unified, own[""]))
+    lender = find_lender(owner, Path(unified.point), folder)
+    found = HierarchyV2(owner, folder, lender=lender)
     return found if found.limits else None
 
 
@@ -294,7 +295,7 @@ def unlimited(missing: Iterable[str]) -> ExecutionError:
     """Return the error that says which limits cannot be kept here, and what to do."""
     return ExecutionError(
         f"this agent cannot limit {', '.join(missing)}: it has no control group of its own for that",
-        hint="run it as root, or by systemd (rota agent --install), or have its group delegated to it",
+        hint="run it as root, or by systemd (rota agent --install), or hand a group over: docs/isolation.md",
     )
 
 

@@ -28,12 +28,13 @@ class Lender:
     Args:
         owner: Whose it is; the scope is called after it.
         root: Where version 2 is mounted.
+        own: The group that this process is in.
         command: ``systemd-run``.
         uid: The user whose systemd is asked; 0 asks the machine's.
     """
 
-    def __init__(self, owner: str, root: Path, *, command: str, uid: int) -> None:
-        self._command = command
+    def __init__(self, owner: str, root: Path, own: Path, *, command: str, uid: int) -> None:
+        self._own, self._command = own, command
         self._is_user = uid != 0
         self._unit = f"rota-{owner}.scope"
         self._manager = root
@@ -42,7 +43,13 @@ class Lender:
         self._slice = "app.slice" if self._is_user else "system.slice"
 
     def controllers(self) -> frozenset[str]:
-        """Return the controllers that systemd has to give."""
+        """Return the controllers that systemd has to give, and we can make use of.
+
+        A user's systemd has a part of the tree, and processes are moved only by who may write to
+        all that both groups have in common: from a login's session none goes there.
+        """
+        if self._is_user and not self._own.is_relative_to(self._manager):
+            return frozenset()
         try:
             return frozenset((self._manager / "cgroup.controllers").read_text().split())
         except OSError:
@@ -81,12 +88,15 @@ class Lender:
 LEAF = "rota-agent"
 
 
-def find_lender(owner: str, root: Path) -> Lender | None:
-    """Return who lends groups below ``root``; ``None`` where systemd does not look after them."""
+def find_lender(owner: str, root: Path, own: Path) -> Lender | None:
+    """Return who lends groups below ``root`` to a process that is in ``own``.
+
+    ``None`` where systemd does not look after them.
+    """
     command, uid = shutil.which("systemd-run"), os.geteuid()
     if command is None or not BOOTED.is_dir():
         return None
-    return Lender(owner, root, command=command, uid=uid)
+    return Lender(owner, root, own, command=command, uid=uid)
 
 
 def _begun(words: Sequence[str], lent: Callable[[], Path | None]) -> Path:
