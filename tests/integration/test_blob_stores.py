@@ -226,6 +226,7 @@ class Cluster:
             settings=lambda: self.settings,
             is_alone=lambda: self.alone,
             read_secret=read_secret,
+            since=datetime.now(UTC),
         )
 
 
@@ -285,3 +286,20 @@ async def test_a_store_that_is_away_hides_what_may_be_there(tmp_path: Path) -> N
     await cluster.stores.put("x", stream(b"here"))
     cluster.settings = Settings(bucket=bucket)
     assert await read(cluster.stores, "x") == b"here"
+
+
+async def test_what_a_dead_daemon_left_half_done_is_gone_at_the_next_start(tmp_path: Path) -> None:
+    before = Cluster(tmp_path)
+    await before.stores.put("x", stream(b"whole"))
+    folder = next((tmp_path / "own").iterdir())
+    left = folder / f"{'0' * 40}.0123456789abcdef"
+    left.write_bytes(b"half")
+    os.utime(left, (1, 1))
+    after = Cluster(tmp_path)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(after.stores.run())
+        async with asyncio.timeout(30):
+            while left.exists():
+                await asyncio.sleep(0.01)
+        running.cancel()
+    assert await read(after.stores, "x") == b"whole"

@@ -161,6 +161,7 @@ async def run_agent(
             settings=lambda: world.definitions.settings,
             is_alone=lambda: len(world.cluster.picture.agents) <= 1,
             read_secret=lambda name: _secret(service, name),
+            since=ports.clock.now(),
         )
         service = Service(
             me=me,

@@ -36,9 +36,11 @@ class Stores:
         settings: Callable[[], Settings],
         is_alone: Callable[[], bool],
         read_secret: ReadSecret,
+        since: datetime,
     ) -> None:
         self._engine, self._own, self._make = engine, own, make
         self._settings, self._is_alone, self._read_secret = settings, is_alone, read_secret
+        self._since = since  # what is older and unfinished is of a daemon that is dead
         self._made: dict[str, tuple[object, Blobs]] = {}
 
     @property
@@ -130,8 +132,12 @@ class Stores:
 
     async def run(self) -> None:
         """Hand over own files once they are no longer where new ones go, for ever."""
+        is_tidy = self._own is None
         while True:
             try:
+                if self._own is not None and not is_tidy:
+                    await self._own.tidy(self._since)
+                    is_tidy = True
                 if self._own is not None and self.chosen != OWN:
                     await self.hand_over()
             except RotaError as error:
