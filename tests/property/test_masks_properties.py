@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import html
 import itertools
 import json
@@ -30,7 +31,9 @@ MOST_FOR_ONE = 10
 
 
 def wrapped(text: bytes, width: int, end: bytes = b"\n") -> bytes:
-    return end.join(text[at : at + width] for at in range(0, len(text), width))
+    """Break a text into lines, between characters."""
+    letters = text.decode()
+    return end.join(letters[at : at + width].encode() for at in range(0, len(letters), width))
 
 
 def spelt(form: Callable[[int], str]) -> Callable[[bytes], bytes]:
@@ -79,6 +82,23 @@ DISGUISES: dict[str, Callable[[bytes], bytes]] = {
     "with gaps": lambda value: " ".join(value.decode()).encode(),
     "coloured": lambda value: "\x1b[1;31m".join(value.decode()).encode() + b"\x1b[0m",
     "broken by a terminal": lambda value: wrapped(value, 11, b"\r\n"),
+    "numbered": lambda value: b"".join(
+        b"%6d\t%s\n" % (n, line) for n, line in enumerate(wrapped(value, 9).split(b"\n"), 1)
+    )[7:],
+    "with times": lambda value: b"\n[12:00:01] ".join(
+        wrapped(base64.b64encode(value), 12).split(b"\n")
+    ),
+    "in a table": lambda value: b" \xe2\x94\x82\n\xe2\x94\x82 ".join(
+        wrapped(value, 11).split(b"\n")
+    ),
+    "with spaces of no width": lambda value: "\u200b".join(value.decode()).encode(),
+    "for PowerShell": lambda value: base64.b64encode(value.decode().encode("utf-16-le")),
+    "in JSON in base64": lambda value: base64.urlsafe_b64encode(
+        json.dumps(value.decode(), ensure_ascii=False).encode()
+    )[2:],
+    "ROT13": lambda value: codecs.encode(value.decode(), "rot13").encode(),
+    "base85": base64.b85encode,
+    "Ascii85": base64.a85encode,
     "UTF-16": lambda value: value.decode().encode("utf-16-le"),
 }
 

@@ -12,9 +12,14 @@ each character also encoded.
 from __future__ import annotations
 
 import base64
+import binascii
+import codecs
 import contextlib
+import json
+import quopri
 import re
 from collections.abc import Iterable, Iterator
+from urllib.parse import quote
 
 import msgspec
 
@@ -28,6 +33,8 @@ PIECE, LONG_PIECE = 64, 512
 REACH = 4096
 #: From this size on, only the forms that programs give to whole files: base64, hex, line by line.
 LONG = 512
+#: Characters that do not count, by their first and last: see counts.
+_SIGNS = ((0x2000, 0x207F), (0x2180, 0x21FF), (0x2500, 0x25BF))
 #: Lines of a value of several that are no part of a secret: PEM's armour.
 _ARMOUR = re.compile(rb"-----(BEGIN|END) [A-Z0-9 ]{1,40}-----|[\s{}\[\](),;:'\"]*")
 
@@ -105,11 +112,18 @@ def _leaves(value: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def canonical(text: str) -> list[tuple[str, int]]:
     """Return the characters of a text that count, small, with the places where they stand."""
-    return [
-        (_small(ch), at)
-        for at, ch in enumerate(text)
-        if (ch.isascii() and ch.isalnum()) or ch > "\x7f"
-    ]
+    return [(_small(ch), at) for at, ch in enumerate(text) if counts(ch)]
+
+
+def counts(ch: str) -> bool:
+    """Whether a character is a letter or a digit; beyond ASCII all are taken for such but a few.
+
+    Those are the signs of Latin-1, punctuation and spaces (U+2000), arrows, and lines of tables.
+    """
+    if ch.isascii():
+        return ch.isalnum()
+    point = ord(ch)
+    return point > 0xBF and point != 0xFEFF and not any(a <= point <= b for a, b in _SIGNS)
 
 
 def is_canonical(value: bytes) -> bool:
@@ -137,9 +151,17 @@ def forms(value: bytes) -> Iterator[Form]:
     yield from _pieces(bare[2:].hex().encode(), "dump")
     if not is_short:
         return
-    for text in _base64s(bare):
-        for twice in _base64s(text):
-            yield from _pieces(twice, "plain", border=True)
+    for inner in (*_base64s(bare), *_rewritten(bare)):
+        for text in _base64s(inner):
+            yield from _pieces(text, "plain", border=True)
+    for rare in (
+        _bytes(codecs.encode(_text(bare), "rot13")),
+        _uu(bare).encode(),
+        base64.b85encode(bare),
+        base64.a85encode(bare),
+        quopri.encodestring(bare),
+    ):
+        yield from _pieces(rare, "plain")
     for text in _base32s(bare):
         yield from _pieces(text, "plain", border=True)
     for swapped in _swapped(bare):
@@ -201,11 +223,12 @@ def _encoded(value: bytes, encode: object, block: int, bits: int) -> Iterator[by
 
 
 def _swapped(value: bytes) -> Iterator[bytes]:
-    """Yield how dumps of words show it, two bytes turned round, for both alignments."""
-    for start in (0, 1):
-        rest = value[start : len(value) - (len(value) - start) % 2]
-        pairs = (rest[i : i + 2][::-1].hex() for i in range(0, len(rest), 2))
-        yield "".join(pairs).encode()
+    """Yield how dumps of words show it, two or four bytes turned round, for all alignments."""
+    for size in (2, 4):
+        for start in range(size):
+            rest = value[start : len(value) - (len(value) - start) % size]
+            words = (rest[i : i + size][::-1].hex() for i in range(0, len(rest), size))
+            yield "".join(words).encode()
 
 
 def _otherwise_encoded(value: bytes) -> Iterator[bytes]:
@@ -216,6 +239,23 @@ def _otherwise_encoded(value: bytes) -> Iterator[bytes]:
     for encoding in ("latin-1", "utf-16-le", "utf-16-be"):
         with contextlib.suppress(UnicodeError):
             yield text.encode(encoding)
+
+
+def _rewritten(value: bytes) -> Iterator[bytes]:
+    """Yield how a value stands in what is then turned into base64, where that is another text."""
+    text = _text(value)
+    with contextlib.suppress(UnicodeError):
+        yield text.encode("utf-16-le")  # as PowerShell has its commands
+        quoted = json.dumps(text)[1:-1]
+        for other in {quoted, json.dumps(text, ensure_ascii=False)[1:-1], quote(value, safe="")}:
+            if other != text:
+                yield other.encode()
+
+
+def _uu(value: bytes) -> str:
+    return "".join(
+        binascii.b2a_uu(value[at : at + 45]).decode("ascii")[1:] for at in range(0, len(value), 45)
+    )
 
 
 def _reversed(value: bytes) -> bytes:

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from rota.core.disguises import Form, all_exacts, all_forms
+from rota.core.disguises import Form, all_exacts, all_forms, counts
 
 ANCHOR = 6
 #: Fewer characters of a form at the end of what is written so far are no reason to hold it back.
@@ -39,6 +39,12 @@ _ESCAPED_OTHER = (
     rf"|%(?:25)*{_HEX_OTHER}|\\(?:[nrtabfve]|(?:x|u00){_HEX_OTHER}|0[0-7][0-7])"
     r"|&(?:amp;)*(?:[a-z]+|#(?:[0-9]+|[xX][0-9A-Fa-f]+));"
 )
+#: Signs beyond ASCII that do not count: see rota.core.disguises.counts.
+_SIGN = r"|\xc2[\x80-\xbf]|\xe2[\x80\x81\x86\x87\x94-\x96][\x80-\xbf]|\xef\xbb\xbf"
+#: Colours as they are spelt out.
+_SPELT = r"|(?:\^\[|\\(?:033|[eE]|[xX]1[bB]|u001[bB]))\[[0-9;?]*[A-Za-z]"
+#: Before a line, its number or its time.
+_NUMBER = r"|\r?\n[ \t]*[\[(<]?[0-9][0-9TZ:., +-]*[ \t:.)|>\]]"
 _HEX7 = "[0-9A-Fa-f]" * 7
 #: The end of a dump's line, and the offset and columns with which the next one begins.
 _OFFSET = rf"|\|?\r?\n{_HEX7}[0-9A-Fa-f]?:? [ 0-9A-Fa-f]*\|?"
@@ -46,14 +52,14 @@ _OFFSET = rf"|\|?\r?\n{_HEX7}[0-9A-Fa-f]?:? [ 0-9A-Fa-f]*\|?"
 _COLUMN = rf"| ? ?\|?[^\n]{{0,18}}\n{_HEX7}[0-9A-Fa-f]?:?"
 #: Between two characters of an anchor: the less, the faster.
 ANCHOR_GAPS = {
-    "text": f"(?:{_OTHER}|{_ANSI}{_ESCAPED_OTHER}{_OFFSET})*",
+    "text": f"(?:{_OTHER}|{_ANSI}{_ESCAPED_OTHER}{_OFFSET}{_SIGN}{_SPELT}{_NUMBER})*",
     "plain": f"{_OTHER}*",
     "dump": rf"(?:{_OTHER}|0[xX]|\\x|\n{_HEX7} )*",
 }
 #: And of a whole form.
 GAPS = {
     "text": ANCHOR_GAPS["text"],
-    "plain": f"(?:{_OTHER}|{_ANSI}|\\\\[nrt])*",
+    "plain": f"(?:{_OTHER}|{_ANSI}|\\\\[nrt]{_SIGN})*",
     "dump": f"(?:{_OTHER}|{_ANSI}|0[xX]|\\\\[xnrt]{_COLUMN})*",
 }
 _EXACT_GAP = f"(?:{_ANSI})*"
@@ -65,6 +71,8 @@ _TORN = (
     r"(?:\x1b[^A-Za-z\n]{0,40}|(?:%[0-9A-Fa-f]{0,7}){1,4}|(?:\\+[A-Za-z0-9{]{0,10}){1,4}"
     r"|&[#A-Za-z0-9;]{0,12}|[\x80-\xff]{1,3}|0[xX]?)?"
 )
+#: And of what may stand before a line that goes on with a form.
+_TORN_LINE = r"|\r?\n[ \t]*[\[(<]?[0-9A-Fa-f][0-9A-Fa-fTZ:., +-]*)"
 #: By name, what programs write for characters that count for nothing.
 _ENTITIES = {
     "&": ("amp",),
@@ -185,7 +193,7 @@ class Net:
         parts = [_char(ch, form.kind) for ch in form.canon]
         gaps = [GAPS[form.kind]] * len(parts)
         if is_open:
-            text = f"{_nested(parts[:-1], gaps, ANCHOR)}{_TORN}\\z"
+            text = f"{_nested(parts[:-1], gaps, ANCHOR)}(?:{_TORN}{_TORN_LINE}\\z"
         else:
             least = len(parts) if len(parts) < CUT else max(CUT, len(parts) * 3 // 4)
             text = _nested(parts, gaps, least, is_bare=True)
@@ -261,7 +269,7 @@ def _char(ch: str, kind: str) -> str:
         "|".join(str(ord(it)) for it in both),
     )
     return (
-        rf"(?:{plain}|%(?:25)*(?:{code})|\\+(?:(?:x|u00|u\{{0*|U000000)(?:{code})\}}?|0?(?:{octal}))"
+        rf"(?:{plain}|%(?:25)*(?:{code})|\\+(?:(?:x|u00|[xu]\{{0*|U000000)(?:{code})\}}?|0?(?:{octal}))"
         rf"|&(?:amp;)*#(?:0*(?:{decimal})|[xX]0*(?:{code}));)"
     )
 
@@ -395,12 +403,13 @@ def _before(text: bytes) -> Any:
 TORN = 42
 _TORN_BEGIN = re.compile(rb"[0\x1b%\\&\x80-\xff]")
 _TORN_END = re.compile(_TORN.encode("latin-1") + rb"\Z")
-_COLOUR = re.compile(_ANSI.encode("latin-1"))
-_ROW = re.compile((_OFFSET[1:] + _COLUMN).encode("latin-1"))
+_COLOUR = re.compile((_ANSI + _SPELT).encode("latin-1"))
+_ROW = re.compile((_OFFSET[1:] + _COLUMN + _NUMBER).encode("latin-1"))
+_MAY_COLOUR = re.compile(rb"[\x1b\\^]")
 _CODED = re.compile(rb"[%\\&]|0[xX]")
 _PREFIX = re.compile(rb"0[xX]|\\x")
 _CODE = re.compile(
-    rb"%(?:25)*([0-9A-Fa-f]{2})|\\+(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|u\{([0-9A-Fa-f]{1,8})\}"
+    rb"%(?:25)*([0-9A-Fa-f]{2})|\\+(?:x([0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|[xu]\{([0-9A-Fa-f]{1,8})\}"
     rb"|U([0-9A-Fa-f]{8})|0?([0-3][0-7]{2}))|&(?:amp;)*#(?:([0-9]{1,7})|[xX]([0-9A-Fa-f]{1,6}));"
     rb"|\\([nrtabfve])|&(?:amp;)*[a-z]{2,6};"
 )
@@ -408,7 +417,7 @@ _CODE = re.compile(
 
 def _readings(text: bytes) -> Iterator[str]:
     """Yield what an anchor's bytes may come to: as they are, decoded, and without a dump's columns."""
-    bare = _COLOUR.sub(b"", text) if b"\x1b" in text else text
+    bare = _COLOUR.sub(b"", text) if _MAY_COLOUR.search(text) is not None else text
     for way in dict.fromkeys((bare, _ROW.sub(b"", bare) if b"\n" in bare else bare)):
         yield _folded(way)
         if _CODED.search(way) is not None:
@@ -444,5 +453,5 @@ def _decoded(match: re.Match[bytes]) -> bytes:
 
 
 def _folded(text: bytes) -> str:
-    found = (ch for ch in _units(text) if (ch.isascii() and ch.isalnum()) or ch > "\x7f")
+    found = filter(counts, _units(text))
     return "".join(ch.lower() if len(ch.lower()) == 1 else ch for ch in found)
