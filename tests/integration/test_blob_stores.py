@@ -126,8 +126,11 @@ async def test_nobody_there_and_one_who_never_answers_are_told(
     monkeypatch.setattr(bucket_module, "MAX_RETRIES", 0)
     monkeypatch.setattr(bucket_module, "TRY", timedelta(seconds=0.2))
     blobs = BucketBlobs(Place(bucket="mine", endpoint="http://127.0.0.1:1"), keys)
-    with pytest.raises(UnavailableError, match=r"'mine' at http://127.0.0.1:1 cannot be reached: "):
+    with pytest.raises(
+        UnavailableError, match=r"'mine' at http://127.0.0.1:1 cannot be reached: "
+    ) as refused:
         await blobs.find("x")
+    assert refused.value.message.endswith(" cannot be reached: Connection refused")
 
     async def hang(request: web.Request) -> web.Response:
         await asyncio.Event().wait()
@@ -139,6 +142,7 @@ async def test_nobody_there_and_one_who_never_answers_are_told(
             await BucketBlobs(Place(bucket="mine", endpoint=url), keys).put("x", stream(b"a"))
     finally:
         await runner.cleanup()
+    assert caught.value.message.endswith(" cannot be reached: it did not answer in time")
     assert caught.value.hint == "look at [bucket] endpoint"
 
 

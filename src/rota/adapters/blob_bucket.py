@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import secrets
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -273,6 +274,7 @@ class BucketBlobs:
         if kind in ("PermissionDeniedError", "UnauthenticatedError") or any(
             it in text for it in refusals
         ):
+            self._store = None  # the secret may be another one by now
             why = next((it for it in refusals if it in text), "permission denied")
             return UnavailableError(
                 f"{where} refuses this agent: {why}",
@@ -282,9 +284,9 @@ class BucketBlobs:
             it in text.lower() for it in ("error sending request", "connect", "dns", "timed out")
         ):
             return UnavailableError(
-                f"{where} cannot be reached: {_short(text)}", hint="look at [bucket] endpoint"
+                f"{where} cannot be reached: {_why(text)}", hint="look at [bucket] endpoint"
             )
-        return UnavailableError(f"{where} did not do it: {_short(text)}")
+        return UnavailableError(f"{where} did not do it: {_why(text)}")
 
 
 async def _get(key: str, lib: Any, store: S3Store) -> Any:
@@ -296,8 +298,15 @@ async def _delete(keys: list[str], lib: Any, store: S3Store) -> bool:
     return True
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 300 else text[:299] + "…"
+def _why(text: str) -> str:
+    """Return what an error of the library comes to: its text is that of all its causes, and long."""
+    causes = re.findall(r'message: "([^"]+)"', text)
+    if causes:
+        return str(causes[-1])
+    if "TimedOut" in text or "timed out" in text:
+        return "it did not answer in time"
+    text = text.partition(" Debug source")[0].rpartition(" - ")[2]
+    return text if len(text) <= 200 else text[:199] + "…"
 
 
 def _stem(name: str) -> str:
