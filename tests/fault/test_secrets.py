@@ -77,7 +77,9 @@ def test_members_hand_the_key_on_and_a_removed_one_does_not_get_the_next(made: L
     # Who was removed holds old keys, is refused the new one, and cannot read what is set now.
     three.slay()
     wait_until("three is lost", lambda: "lost" in one.ok("agents"))
-    one.ok("agents", "--forget", "three")
+    said = one.run("agents", "--forget", "three").stderr
+    assert "three had the key of the secrets, and may know their values" in said
+    assert "hint: where that matters: rota secret rotate" in said
     one.ok("secret", "rotate")
     third = keys(one)[-1]
     assert third not in keys(three)

@@ -222,7 +222,7 @@ COMMANDS: tuple[Command, ...] = (
         name="agents",
         group=_AGENT,
         call="cluster:agents",
-        verbs=("agents", "forget"),
+        verbs=("agents", "forget", "secrets"),
         more="Name, state, who leads, who votes, slots in use, labels, URL, and since when.",
         args=(
             Arg(

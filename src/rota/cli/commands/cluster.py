@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from argparse import Namespace
@@ -14,7 +15,7 @@ from rota.cli.render import Cell, Look, ago, clean, table
 from rota.cli.screen import Screen
 from rota.client.answer import Answer
 from rota.client.client import Client
-from rota.errors import InputError, NotFoundError, UnavailableError
+from rota.errors import InputError, NotFoundError, RotaError, UnavailableError
 
 #: How often an agent that drains or leaves is looked at.
 LOOK_S = 0.5
@@ -32,6 +33,7 @@ def agents(args: Namespace, screen: Screen) -> int:
     if args.forget:
         answer = client.call("forget", agent=args.forget)
         _print(answer, args, screen, f"{args.forget} is no member any more")
+        _say_what_it_knows(client, args.forget, screen)
         return 0
     answer = client.call("agents")
     if args.json:
@@ -40,6 +42,16 @@ def agents(args: Namespace, screen: Screen) -> int:
         look = screen.at(answer)
         screen.lines(table([_row(one, look) for one in answer.json()], look, shrink=(5, 6)))
     return 0
+
+
+def _say_what_it_knows(client: Client, name: str, screen: Screen) -> None:
+    """Say that whoever has a removed agent's disk has the key of the secrets."""
+    with contextlib.suppress(RotaError):
+        if client.call("secrets").json():
+            screen.note(
+                f"{name} had the key of the secrets, and may know their values\n\n"
+                "hint: where that matters: rota secret rotate, and new values from their origin"
+            )
 
 
 def drain(args: Namespace, screen: Screen) -> int:
