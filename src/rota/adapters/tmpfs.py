@@ -17,6 +17,8 @@ from rota.errors import ExecutionError
 logger = logging.getLogger(__name__)
 
 MOUNTS = Path("/proc/self/mountinfo")
+#: What engines put into containers.
+CONTAINED = (Path("/.dockerenv"), Path("/run/.containerenv"))
 _KEY = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -28,10 +30,13 @@ class TmpfsFiles:
         self._data, self._mounts = data, mounts
         self._name = f"rota-{os.geteuid()}-{digest}"
 
-    def write(self, key: str, files: Mapping[str, bytes], *, user: str = "") -> Path:
+    def write(
+        self, key: str, files: Mapping[str, bytes], *, user: str = "", shared: bool = False
+    ) -> Path:
         """Write files that ``user`` alone may read; return their folder."""
         owner = _owner(user)
-        base = self._base()
+        roots = [self._data] if shared and _is_contained() else self._roots()
+        base = next(iter(roots)) / self._name
         folder = base / key
         try:
             _make(base, 0o711)
@@ -78,9 +83,6 @@ class TmpfsFiles:
             if _is_ours(base):
                 yield base
 
-    def _base(self) -> Path:
-        return next(iter(self._roots())) / self._name
-
     def _roots(self) -> Iterable[Path]:
         """Yield where files may be, the best place first."""
         in_memory = _tmpfs(self._mounts)
@@ -88,6 +90,11 @@ class TmpfsFiles:
             if root in in_memory and os.access(root, os.W_OK | os.X_OK):
                 yield Path(root)
         yield self._data
+
+
+def _is_contained() -> bool:
+    """Whether this process runs in a container."""
+    return any(mark.exists() for mark in CONTAINED)
 
 
 def _tmpfs(mounts: Path) -> set[str]:

@@ -117,7 +117,12 @@ class SecretStage:
         env = {it.env: _text(it) for it in given if not it.file}
         files = {it.file: it.value for it in given if it.file}
         if files:
-            folder = self._files.write(key_of(under.build), files, user=_reader(under.build, task))
+            folder = self._files.write(
+                key_of(under.build),
+                files,
+                user=_reader(under.build, task),
+                shared=under.build.spec.container is not None,
+            )
             env |= {it.env: str(folder / it.file) for it in given if it.file}
             # Also for a build that sees other folders than the agent does.
             mount = Mount(source=folder, target=str(folder), writable=False)

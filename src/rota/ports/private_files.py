@@ -14,8 +14,13 @@ class PrivateFiles(Protocol):
     are short and may come at any time; writing and removing twice is doing it once.
     """
 
-    def write(self, key: str, files: Mapping[str, bytes], *, user: str = "") -> Path:
+    def write(
+        self, key: str, files: Mapping[str, bytes], *, user: str = "", shared: bool = False
+    ) -> Path:
         """Write files that ``user`` alone may read, empty is this one; return their folder.
+
+        If they are ``shared``, a container engine mounts them: an agent that runs in a container itself
+        then writes them below its data folder, which is all that the engine sees of it.
 
         Raises:
             ExecutionError: they cannot be written; nothing is left of them.
