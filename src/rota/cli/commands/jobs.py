@@ -271,6 +271,7 @@ def _spec_facts(spec: dict[str, Any]) -> list[tuple[str, str]]:
         ("approved by", _approvers(spec.get("approve"))),
         ("finally", clean((spec.get("finaliser") or {}).get("run") or "")),
         ("environment", clean(env)),
+        ("secrets", clean(" ".join(map(_secret, spec.get("secrets") or ())))),
         ("input", "rota send" if spec.get("stdin") else ""),
         ("artifacts", clean(" ".join(spec.get("artifacts") or ()))),
         ("tests", clean(" ".join((spec.get("tests") or {}).get("files") or ()))),
@@ -297,6 +298,11 @@ def _coverage(coverage: dict[str, Any]) -> str:
 
 def _scm(scm: dict[str, Any]) -> str:
     return " ".join(filter(None, (scm.get("git"), scm.get("branch") or scm.get("ref"))))
+
+
+def _secret(use: dict[str, Any]) -> str:
+    """Return a secret as a script has it: ``$NPM_TOKEN``."""
+    return f"${use['env']}" + ("?" if use.get("optional") else "")
 
 
 def _approvers(approve: dict[str, Any] | None) -> str:
