@@ -462,3 +462,26 @@ def test_dumps_of_a_value_show_nothing_of_it() -> None:
             )
             left = len(body.replace(b"*", b"").split())
             assert left <= 2 * len(before) + 6, (command, shown.decode())
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b"https://example.com/hook/abcdefKEY123", b"GET https://example.com/other 200\n"),
+        (b"0000000000000000a1", b"0"),
+        (b"aabaabcabaabaab", b"%61%61%62"),
+        (b"s3cret-token-value-that-is-long", b"s3cret-token "),
+    ],
+)
+def test_a_text_full_of_beginnings_is_shown_and_the_value_in_it_is_not(
+    value: bytes, text: bytes
+) -> None:
+    masks = Masks()
+    masks.add(value)
+    much = text * 2000
+    for _ in range(2):  # what stands everywhere is searched for otherwise, from then on
+        shown = masks.apply(much + b"|" + value + b"|" + much)
+        assert shown == much + b"|" + b"*" * len(value) + b"|" + much
+    assert masks.open_tail(much + b"|" + value[:-1]) == len(value) - 1
+    coded = value.hex().encode()
+    assert masks.apply(much + b"|" + coded + b"|") == much + b"|" + b"*" * len(coded) + b"|"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -29,6 +29,8 @@ MAX_MEM, FORM_MEM = 256 << 20, 32 << 20
 #: A form printed but for its end is hidden as well, from so many characters on.
 CUT = 32
 MAX_COMPILED = 256
+#: A form whose anchor stood so often for nothing is searched for otherwise.
+MISSES = 200
 
 _ANSI = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[()*+][0-9A-Z]|[=>78@-Z\\^_c])"
 #: Any character that does not count, but for the one that begins a colour.
@@ -91,18 +93,18 @@ class Net:
 
     def __init__(self, values: Sequence[bytes]) -> None:
         self.given = tuple(values)
-        forms = all_forms(values)
-        self._by_anchor: dict[str, list[Form]] = defaultdict(list)
-        for form in forms:
-            self._by_anchor[form.canon[:ANCHOR]].append(form)
-        self._forms, self._values = forms, all_exacts(values)
+        self._forms, self._values = all_forms(values), all_exacts(values)
+        self._by_anchor: dict[str, list[Form]] = {}
+        self._beginnings: set[str] = set()
         self._anchors: Any = None
-        self._beginnings = {
-            form.canon[:count] for form in forms for count in range(LEAST_OPEN, ANCHOR)
-        }
         self._exact: Any = None
         self._exact_opens: Any = None
         self._whole: dict[tuple[Form, bool], Any] = {}
+        # Forms whose anchors stand everywhere for nothing are searched for as a whole instead.
+        self._misses: Counter[Form] = Counter()
+        self._common: list[Form] = []
+        self._commons: Any = None
+        self._common_opens: Any = None
 
     def weave(self) -> None:
         """Compile the expressions. Cost: 3 ms a value.
@@ -110,12 +112,7 @@ class Net:
         Raises:
             ValueError: there is too much to catch.
         """
-        if self._forms:
-            kinds = [
-                _tree({form.canon[:ANCHOR] for form in self._forms if form.kind == kind}, kind)
-                for kind in GAPS
-            ]
-            self._anchors = _compiled("|".join(filter(None, kinds)), MAX_MEM)
+        self._weave_anchors(self._forms)
         if self._values:
             patterns = [[_exact_char(ch) for ch in _units(value)] for value in self._values]
             whole = "|".join(_EXACT_GAP.join(parts) for parts in patterns)
@@ -125,33 +122,54 @@ class Net:
             )
             self._exact_opens = _compiled(f"(?:{nested}){_TORN}\\z", MAX_MEM)
 
-    def spans(self, data: bytes) -> Iterator[tuple[int, int]]:
-        """Yield where something is caught, sorted by its beginning; spans may overlap.
+    def _weave_anchors(self, forms: Sequence[Form]) -> None:
+        self._by_anchor = defaultdict(list)
+        for form in forms:
+            self._by_anchor[form.canon[:ANCHOR]].append(form)
+        self._beginnings = {
+            form.canon[:count] for form in forms for count in range(LEAST_OPEN, ANCHOR)
+        }
+        kinds = [
+            _tree({form.canon[:ANCHOR] for form in forms if form.kind == kind}, kind)
+            for kind in GAPS
+        ]
+        text = "|".join(filter(None, kinds))
+        self._anchors = _compiled(text, MAX_MEM) if text else None
 
-        Cost: 2 ms a MiB; 3 µs a catch as it is written, some 20 µs a disguised one.
+    def spans(self, data: bytes) -> Iterator[tuple[int, int]]:
+        """Yield where something is caught; spans may overlap.
+
+        Cost: 2 to 4 ms a MiB; 5 µs a catch as it is written, some 20 µs a disguised one.
+
+        Raises:
+            ValueError: there is too much to catch.
         """
         if self._exact is not None:
-            yield from _each(self._exact, data, lambda found: (found.start(), found.end()))
-        if self._anchors is not None:
-            yield from _each(self._anchors, data, lambda found: self._extent(data, found))
+            yield from _each(lambda: self._exact, data, lambda it: (it.start(), it.end()))
+        yield from _each(lambda: self._anchors, data, lambda it: self._extent(data, it))
+        yield from _each(lambda: self._commons, data, lambda it: self._common_extent(data, it))
 
     def open_tail(self, data: bytes) -> int:
         """Return how many bytes at the end of ``data`` may be the beginning of a disguised value."""
         longest = 0
-        if self._exact_opens is not None and (found := self._exact_opens.search(data)) is not None:
-            longest = len(data) - int(found.start())
+        for opens in (self._exact_opens, self._common_opens):
+            if opens is not None and (found := opens.search(data)) is not None:
+                longest = max(longest, len(data) - int(found.start()))
         if self._anchors is None:
             return longest
         # So little of a form is waited for within its line alone: what ends a line is mostly whole.
         line = data[max(data.rfind(b"\n"), data.rfind(b"\r")) + 1 :]
         longest = max(longest, self._open_anchor(line[-TAIL:]))
-        for found in _finds(self._anchors, data):
+        at = 0
+        while self._anchors is not None and (found := self._anchors.search(data, at)) is not None:
+            at = found.start() + 1
             if len(data) - found.start() <= longest:
                 break
-            for form in self._candidates(data, found):
-                expression = self._expression(form, is_open=True)
-                if expression is not None and expression.match(data, found.start()) is not None:
-                    return max(longest, len(data) - int(found.start()))
+            forms = self._candidates(data, found)
+            if any(self._expression(it, is_open=True).match(data, found.start()) for it in forms):
+                return max(longest, len(data) - int(found.start()))
+            if not any(data.startswith(form.exact, found.start()) for form in forms):
+                self._missed(forms)
         return longest
 
     def _open_anchor(self, tail: bytes) -> int:
@@ -166,40 +184,65 @@ class Net:
     def _extent(self, data: bytes, found: Any) -> tuple[int, int] | None:
         """Return how far what an anchor begins reaches; ``None`` if it is no form after all."""
         start, stop, best = found.start(), -1, None
-        for form in self._candidates(data, found):
+        forms = self._candidates(data, found)
+        for form in forms:
             if data.startswith(form.exact, start):
                 end = start + len(form.exact)
             else:
-                expression = self._expression(form, is_open=False)
-                match = None if expression is None else expression.match(data, start)
+                match = self._expression(form, is_open=False).match(data, start)
                 end = -1 if match is None else match.end()
             if end > stop:
                 stop, best = end, form
         if best is None:
+            self._missed(forms)
             return None
         return _with_sides(data, start, stop, best)
 
-    def _candidates(self, data: bytes, found: Any) -> Iterable[Form]:
+    def _common_extent(self, data: bytes, found: Any) -> tuple[int, int]:
+        start, stop = found.start(), found.end()
+        for form in self._common:
+            match = self._expression(form, is_open=False).match(data, start)
+            if match is not None and match.end() == stop:
+                return _with_sides(data, start, stop, form)
+        return start, stop
+
+    def _candidates(self, data: bytes, found: Any) -> Sequence[Form]:
         """Return the forms that may begin where an anchor was found."""
-        read = set(_readings(data[found.start() : found.end()]))
+        text = data[found.start() : found.end()]
+        if len(text) == ANCHOR and text.isascii():
+            return self._by_anchor.get(text.decode("ascii").lower(), ())
+        read = set(_readings(text))
         hits = [form for anchor in read for form in self._by_anchor.get(anchor, ())]
-        return hits or self._forms  # encoded in two ways at once: look at all
+        if hits:
+            return hits
+        # Encoded in two ways at once: any that may be encoded at all.
+        return [form for form in self._forms if form.kind == "text" and form not in self._common]
+
+    def _missed(self, forms: Iterable[Form]) -> None:
+        """Take note of forms that were not where their anchors are."""
+        self._misses.update(forms)
+        common = [form for form in forms if self._misses[form] > MISSES]
+        if not common:
+            return
+        self._common += common
+        rest = [form for form in self._forms if form not in self._common]
+        self._weave_anchors(rest)
+        whole, opens = (
+            "|".join(_pattern(form, is_open=is_open) for form in self._common)
+            for is_open in (False, True)
+        )
+        self._commons = _compiled(whole, MAX_MEM, longest=True)
+        self._common_opens = _compiled(opens, MAX_MEM, longest=True)
 
     def _expression(self, form: Form, *, is_open: bool) -> Any:
         """Return the expression of a whole form; or of its beginnings, up to the end of the text."""
         known = self._whole.get((form, is_open))
         if known is not None:
             return known
-        parts = [_char(ch, form.kind) for ch in form.canon]
-        gaps = [GAPS[form.kind]] * len(parts)
-        if is_open:
-            text = f"{_nested(parts[:-1], gaps, ANCHOR)}(?:{_TORN}{_TORN_LINE}\\z"
-        else:
-            least = len(parts) if len(parts) < CUT else max(CUT, len(parts) * 3 // 4)
-            text = _nested(parts, gaps, least, is_bare=True)
         if len(self._whole) >= MAX_COMPILED:
             del self._whole[next(iter(self._whole))]
-        self._whole[form, is_open] = compiled = _compiled(text, FORM_MEM, longest=True)
+        compiled = _compiled(_pattern(form, is_open=is_open), FORM_MEM, longest=True)
+        self._whole[form, is_open] = compiled
         return compiled
 
 
@@ -220,6 +263,16 @@ def _compiled(pattern: str, max_mem: int, *, longest: bool = False) -> Any:
         return re2.compile(pattern.encode("latin-1"), options)
     except re2.error as error:
         raise ValueError("there is more to mask than an expression can hold") from error
+
+
+def _pattern(form: Form, *, is_open: bool) -> str:
+    """Return the expression of a whole form; or of its beginnings, up to the end of the text."""
+    parts = [_char(ch, form.kind) for ch in form.canon]
+    gaps = [GAPS[form.kind]] * len(parts)
+    if is_open:
+        return f"{_nested(parts[:-1], gaps, ANCHOR)}(?:{_TORN}{_TORN_LINE}\\z"
+    least = len(parts) if len(parts) < CUT else max(CUT, len(parts) * 3 // 4)
+    return _nested(parts, gaps, least, is_bare=True)
 
 
 def _tree(anchors: Iterable[str], kind: str) -> str:
@@ -330,11 +383,11 @@ def _units(value: bytes) -> str:
 
 
 def _each(
-    expression: Any, data: bytes, extent: Callable[[Any], tuple[int, int] | None]
+    expression: Callable[[], Any], data: bytes, extent: Callable[[Any], tuple[int, int] | None]
 ) -> Iterator[tuple[int, int]]:
     """Yield what is caught from each place on where something is; what repeats itself as one."""
     at = 0
-    while (found := expression.search(data, at)) is not None:
+    while (it := expression()) is not None and (found := it.search(data, at)) is not None:
         span = extent(found)
         at = found.start() + 1
         if span is None:
@@ -347,13 +400,6 @@ def _each(
                 stop += period
             at = max(at, stop - (span[1] - span[0]) + 1)
         yield start, stop
-
-
-def _finds(expression: Any, data: bytes) -> Iterator[Any]:
-    at = 0
-    while (found := expression.search(data, at)) is not None:
-        yield found
-        at = found.start() + 1
 
 
 def _period_of(text: bytes) -> int:

@@ -67,10 +67,14 @@ class Masks:
         if self.hides_all:
             return data.translate(ALL_HIDDEN)
         hidden: bytearray | None = None
-        for net in nets:
-            for start, stop in net.spans(data):
-                hidden = hidden or bytearray(data)
-                hidden[start:stop] = data[start:stop].translate(ALL_HIDDEN)
+        try:
+            for net in nets:
+                for start, stop in net.spans(data):
+                    hidden = hidden or bytearray(data)
+                    hidden[start:stop] = data[start:stop].translate(ALL_HIDDEN)
+        except ValueError:
+            self.hides_all = True
+            return data.translate(ALL_HIDDEN)
         return data if hidden is None else bytes(hidden)
 
     def text(self, text: str) -> str:
@@ -82,7 +86,11 @@ class Masks:
     def open_tail(self, data: bytes) -> int:
         """Return how many bytes at the end of ``data`` may be the beginning of a value."""
         nets = self._ready()
-        longest = max((net.open_tail(data) for net in nets), default=0)
+        try:
+            longest = max((net.open_tail(data) for net in nets), default=0)
+        except ValueError:
+            self.hides_all = True
+            return 0
         line = data[
             max(data.rfind(b"\n"), data.rfind(b"\r")) + 1 :
         ]  # no line of a value has an end
