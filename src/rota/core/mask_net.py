@@ -29,7 +29,7 @@ MAX_MEM, FORM_MEM = 256 << 20, 32 << 20
 #: A form printed but for its end is hidden as well, from so many characters on.
 CUT = 32
 MAX_COMPILED = 256
-#: A form whose anchor stood so often for nothing is searched for otherwise.
+#: A form whose anchor stood for nothing so often in a piece is searched for otherwise.
 MISSES = 200
 
 _ANSI = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[()*+][0-9A-Z]|[=>78@-Z\\^_c])"
@@ -144,6 +144,7 @@ class Net:
         Raises:
             ValueError: there is too much to catch.
         """
+        self._misses.clear()
         if self._exact is not None:
             yield from _each(lambda: self._exact, data, lambda it: (it.start(), it.end()))
         yield from _each(lambda: self._anchors, data, lambda it: self._extent(data, it))
@@ -160,6 +161,7 @@ class Net:
         # So little of a form is waited for within its line alone: what ends a line is mostly whole.
         line = data[max(data.rfind(b"\n"), data.rfind(b"\r")) + 1 :]
         longest = max(longest, self._open_anchor(line[-TAIL:]))
+        self._misses.clear()
         at = 0
         while self._anchors is not None and (found := self._anchors.search(data, at)) is not None:
             at = found.start() + 1
