@@ -33,6 +33,8 @@ PIECE, LONG_PIECE = 64, 512
 REACH = 4096
 #: From this size on, only the forms that programs give to whole files: base64, hex, line by line.
 LONG = 512
+#: And of a value of more parts than these, its parts alone with anything between their characters.
+MANY = 10
 #: Characters that do not count, by their first and last: see counts.
 _SIGNS = ((0x2000, 0x207F), (0x2180, 0x21FF), (0x2500, 0x25BF))
 #: Lines of a value of several that are no part of a secret: PEM's armour.
@@ -135,10 +137,13 @@ def is_canonical(value: bytes) -> bool:
 
 def forms(value: bytes) -> Iterator[Form]:
     """Yield all forms in which a value is searched for by its canon."""
-    for line in lines_of(value):
+    parts = list(lines_of(value))
+    # Of a key of fifty lines each may stand in a log, and hardly one in an encoding of its own.
+    is_text = len(parts) <= MANY and b"\0" not in value
+    for line in parts:
         if is_canonical(line):
-            yield from _pieces(line, "text")
-            if len(line) <= LONG:
+            yield from _pieces(line, "text" if is_text else "plain")
+            if is_text and len(line) <= LONG:
                 yield from _pieces(_reversed(line), "plain")
                 for text in _otherwise_encoded(line):
                     yield from _pieces(text, "plain")

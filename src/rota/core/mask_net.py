@@ -25,7 +25,7 @@ LEAST_OPEN = 3
 #: In so many bytes stands what is less than an anchor.
 TAIL = 160
 #: For the expression of all anchors, and for that of one form.
-MAX_MEM, FORM_MEM = 256 << 20, 32 << 20
+MAX_MEM, FORM_MEM = 192 << 20, 8 << 20
 #: A form printed but for its end is hidden as well, from so many characters on.
 CUT = 32
 MAX_COMPILED = 256
@@ -259,12 +259,13 @@ def _compiled(pattern: str, max_mem: int, *, longest: bool = False) -> Any:
     options.log_errors = False
     options.never_capture = True
     options.longest_match = longest
-    options.max_mem = max_mem
     options.dot_nl = True
-    try:
-        return re2.compile(pattern.encode("latin-1"), options)
-    except re2.error as error:
-        raise ValueError("there is more to mask than an expression can hold") from error
+    for options.max_mem in (max_mem, 4 * max_mem):  # what it needs, and room for what it learns
+        try:
+            return re2.compile(pattern.encode("latin-1"), options)
+        except re2.error:
+            continue
+    raise ValueError("there is more to mask than an expression can hold")
 
 
 def _pattern(form: Form, *, is_open: bool) -> str:
