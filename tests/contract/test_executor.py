@@ -331,11 +331,6 @@ async def test_an_adopted_attempt_keeps_its_lease(bench: Bench) -> None:
 # -- sessions -----------------------------------------------------------------------------------------
 
 
-def _skip_containers(bench: Bench) -> None:
-    if isinstance(bench.executor, ContainerExecutor):
-        pytest.skip("builds in containers cannot be entered yet")
-
-
 async def _all(session: Session) -> bytes:
     said = b""
     async with asyncio.timeout(20):
@@ -346,7 +341,6 @@ async def _all(session: Session) -> bytes:
 
 @pytest.mark.parametrize("tty", [None, Tty(30, 100, "xterm")])
 async def test_a_session_prints_and_ends_with_its_code(bench: Bench, tty: Tty | None) -> None:
-    _skip_containers(bench)
     task = bench.task(FAILING)
     session = await bench.executor.enter(task, ["sh", "-c", "printf 'oh\\n'; exit 42"], tty)
     assert (await _all(session)).replace(b"\r", b"") == b"oh\n"
@@ -358,7 +352,6 @@ async def test_a_session_prints_and_ends_with_its_code(bench: Bench, tty: Tty | 
 
 
 async def test_a_session_is_given_input_until_there_is_no_more(bench: Bench) -> None:
-    _skip_containers(bench)
     session = await bench.executor.enter(bench.task(READING), ["sh", "-c", "cat; exit 3"], None)
     await session.write(b"one ")
     await session.write(b"two")
@@ -370,7 +363,6 @@ async def test_a_session_is_given_input_until_there_is_no_more(bench: Bench) -> 
 
 
 async def test_a_session_that_hangs_is_hung_up(bench: Bench) -> None:
-    _skip_containers(bench)
     session = await bench.executor.enter(bench.task(READING), ["sleep", "600"], None)
     session.resize(10, 10)
     assert session.code is None

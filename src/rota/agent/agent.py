@@ -125,7 +125,11 @@ async def run_agent(
             sources=Sources(world, ports.checkout),
         )
         entrance = Entrance(
-            runner=runner, workspaces=workspaces, executor=ports.executor, data=me.data
+            runner=runner,
+            workspaces=workspaces,
+            executor=ports.executor,
+            data=me.data,
+            containers=ports.containers,
         )
         loop = Loop(
             group=group,
@@ -190,6 +194,7 @@ async def run_agent(
             follower.told.append(identities.changed)
         giving = _giving(service, ports)
         runner.stages = _stages(service, ports, giving)
+        entrance.contained = next(iter(_contained(service, ports)), None)
         reactor = Reactor(
             world=world,
             journal=ports.journal,

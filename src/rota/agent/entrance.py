@@ -13,10 +13,13 @@ from msgspec.structs import replace
 
 from rota.agent.caching import HOME, in_home
 from rota.agent.runner import Active, Runner
+from rota.agent.stages import Stage, Underway
 from rota.agent.workspaces import Workspaces
 from rota.core.build import Build
 from rota.core.kept import Kept
-from rota.errors import ConflictError, RotaError
+from rota.core.masks import Masks
+from rota.errors import ConflictError, ExecutionError, RotaError
+from rota.ports.containers import Containers
 from rota.ports.executor import Executor, Task
 from rota.ports.session import Session, Tty
 
@@ -33,6 +36,7 @@ class Place:
     task: Task
     executor: Executor
     workspaces: Workspaces
+    containers: Containers | None = None
     kept: Kept | None = None
     active: Active | None = None
     missing: tuple[str, ...] = ()
@@ -58,6 +62,9 @@ class Place:
             finally:
                 try:
                     await session.end()
+                    if self.kept is not None and self.task.container and self.containers:
+                        # What the container's user made would be in the way of its removal.
+                        await self.containers.reclaim([self.task.home])
                 except RotaError as error:
                     logger.warning("a shell is not ended: %s", error.message)
 
@@ -70,8 +77,10 @@ class Entrance:
     workspaces: Workspaces
     executor: Executor
     data: Path
+    contained: Stage | None = None
+    containers: Containers | None = None
 
-    def place(self, build: Build, attempt: int) -> Place | None:
+    async def place(self, build: Build, attempt: int) -> Place | None:
         """Return the workspace of an attempt; ``None`` if there is none here.
 
         Raises:
@@ -90,9 +99,27 @@ class Entrance:
             return None
         home = self.workspaces.home(kept)
         task = self.runner.task_of(replace(build, attempt=attempt), home)
-        if (home / HOME).is_dir():
+        if build.spec.container is not None:
+            task = await self._contained(replace(build, attempt=attempt), home, task)
+        elif (home / HOME).is_dir():
             task = replace(task, env=in_home(task.env, home / HOME))
         return self._made(build, task, kept=kept)
+
+    async def _contained(self, build: Build, home: Path, task: Task) -> Task:
+        """Return the task of a build that ran in a container, as far as that can be made again.
+
+        Its services are gone, and the network that it shared with them.
+        """
+        if self.contained is None or self.containers is None:
+            raise ExecutionError(f"{build.ref} ran in a container, and there is no engine here now")
+        under = Underway(build=build, home=home, masks=Masks())
+        task = await self.contained.resume(under, task)
+        if build.spec.services and task.container is not None:
+            settings = self.runner.world.definitions.settings
+            is_cut = "none" in (build.spec.network, settings.isolation.network)
+            container = replace(task.container, network="none" if is_cut else "bridge", aliases=())
+            task = replace(task, container=container)
+        return task
 
     def _made(
         self, build: Build, task: Task, *, kept: Kept | None = None, active: Active | None = None
@@ -104,6 +131,7 @@ class Entrance:
             task=replace(task, env={**env, name: value}),
             executor=self.executor,
             workspaces=self.workspaces,
+            containers=self.containers,
             kept=kept,
             active=active,
             missing=secret,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rota.adapters.docker.executor import ContainerExecutor
-from rota.errors import ExecutionError
 from rota.ports.executor import Executor, Running, Task
 from rota.ports.session import Session, Tty
 
@@ -40,6 +39,6 @@ class Executors:
 
     async def enter(self, task: Task, argv: Sequence[str], tty: Tty | None) -> Session:
         """See :meth:`rota.ports.executor.Executor.enter`."""
-        if self._contained.has(task.home):
-            raise ExecutionError("builds in containers cannot be entered yet")
+        if task.container is not None:
+            return await self._contained.enter(task, argv, tty)
         return await self._plain.enter(task, argv, tty)

@@ -126,7 +126,7 @@ class Place(Protocol):
 class Entrance(Protocol):
     """The workspaces on this agent."""
 
-    def place(self, build: Build, attempt: int) -> Place | None:
+    async def place(self, build: Build, attempt: int) -> Place | None:
         """Return the workspace of an attempt; ``None`` if there is none here.
 
         Raises:

@@ -102,7 +102,7 @@ async def shell(service: Service, request: m.ShellRequest, who: Principal) -> Ta
     attempt = _attempt(build, request.attempt)
     agent = _agent(build, attempt)
     if agent == service.me.name:
-        place = service.entrance.place(build, attempt)
+        place = await service.entrance.place(build, attempt)
         if place is None:
             raise not_kept(build)
         return lambda channel: _serve(service, build, attempt, place, who, channel)

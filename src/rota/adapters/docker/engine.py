@@ -13,10 +13,11 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rota.adapters.docker.outside import Outside
 from rota.errors import ConflictError, ExecutionError, NotFoundError, RotaError, UnavailableError
 
 if TYPE_CHECKING:
-    from rota.adapters.docker.client import Client
+    from rota.adapters.docker.client import Client, Stream
 
 #: Longer than an engine takes for anything that is not a wait, also on a very busy machine.
 ANSWER_S = 120.0
@@ -68,6 +69,7 @@ class Engine:
         self._environ = os.environ if environ is None else environ
         self._client: Client | None = None
         self._socket = Path()
+        self._outside = Outside(self.ask)
 
     @property
     def socket(self) -> Path:
@@ -102,6 +104,8 @@ class Engine:
             ExecutionError: it refuses; the text is its own.
         """
         client = self._connected()
+        if path == "containers/create" and isinstance(body, dict):
+            body = await self._outside.body(body)
         with self._translated():
             try:
                 async with asyncio.timeout(within_s):
@@ -139,6 +143,22 @@ class Engine:
             await asyncio.wait([making])
             raise
         return str(made["Id"])
+
+    async def stream(self, exec_id: str, *, is_tty: bool) -> Stream:
+        """Start a program that was made in a container; return its input and output.
+
+        Raises as :meth:`ask`.
+        """
+        client = self._connected()
+        with self._translated():
+            stream = client.stream(exec_id, is_tty=is_tty)
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    await stream.open()
+            except BaseException:
+                await stream.close()
+                raise
+        return stream
 
     @contextlib.asynccontextmanager
     async def told(

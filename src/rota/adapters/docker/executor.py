@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 from rota.adapters.docker.attempt import AWAY_S, ContainerAttempt, remove
@@ -16,10 +17,12 @@ from rota.adapters.docker.home import FOLDER, Home, Record
 from rota.adapters.docker.interpreter import check
 from rota.adapters.docker.lease import Lease, moment
 from rota.adapters.docker.owner import give
+from rota.adapters.docker.session import ContainerSession, enter
 from rota.adapters.docker.shell import Shell, bring
 from rota.errors import ConflictError, ExecutionError, NotFoundError, RotaError
 from rota.homes.stdin import ScriptInput
 from rota.ports.executor import Container, Task
+from rota.ports.session import Tty
 
 #: For removals that are under way when the agent stops; what is left is found at its next start.
 REMOVAL_S = 5.0
@@ -109,6 +112,14 @@ class ContainerExecutor:
     async def adopt(self, task: Task) -> ContainerAttempt:
         """Take over an attempt from its home, whether its container runs or ended meanwhile."""
         return self._attempt(task, Home(task.home).record(), await self._brought())
+
+    async def enter(self, task: Task, argv: Sequence[str], tty: Tty | None) -> ContainerSession:
+        """Start a program in the task's container; in one like it, if that is gone.
+
+        Raises:
+            ExecutionError: it could not be started; nothing of it runs.
+        """
+        return await enter(self._engine, await self._brought(), task, argv, tty)
 
     async def _begin(self, task: Task, container: Container, shell: Shell, record: Record) -> None:
         body = await asyncio.to_thread(container_body, task, container, shell)
