@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import responses
 from msgspec.structs import replace
 from tests.harness.ec2 import KEYS, REGION, Account, Front, moto
 
 from rota.adapters.clouds import LibcloudProviders
+from rota.adapters.clouds.faults import translated
 from rota.core.clouds import Node
 from rota.core.settings_clouds import Cloud
 from rota.errors import (
@@ -109,6 +115,20 @@ async def test_a_lost_answer_is_told_from_a_refusal(cloud: Cloud, front: Front) 
     assert len(await ec2.nodes("lost")) == 1  # it was carried out
 
 
+async def test_no_error_tells_what_was_sent(cloud: Cloud) -> None:
+    token = "rota1." + "0" * 64 + "." + "s" * 43 + ".127.0.0.1:1"
+    ec2 = await opened(replace(cloud, endpoint="http://127.0.0.1:1"))
+    with pytest.raises(UnavailableError) as fault:
+        await ec2.launch(replace(ORDER, user_data=token))
+    said = fault.value.message
+    assert "Connection refused" in said
+    assert "UserData" not in said
+    assert base64.b64encode(token.encode())[:20].decode() not in said
+    with pytest.raises(UnavailableError) as fault, translated("aws"):
+        raise ValueError(f"cannot parse <x>{token}</x> as XML")
+    assert fault.value.message == "cloud aws: cannot parse … as XML"
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
@@ -150,7 +170,11 @@ async def test_refusals_are_told_apart_and_nothing_was_launched(
         ({"key": "NO_SUCH_KEY"}, "there is no secret NO_SUCH_KEY, and the agent that leads has no"),
         ({"secret": "/no/such/file"}, "cannot read secret /no/such/file: No such file"),
         ({"provider": "opnstack"}, "there is no provider 'opnstack' (did you mean 'openstack'"),
-        ({"provider": "dummy"}, "the driver of dummy has no user data"),
+        (
+            {"provider": "dummy", "options": {"creds": "0"}, "endpoint": ""},
+            "the driver of dummy has no user data",
+        ),
+        ({"provider": "dummy"}, "key, secret or options do not fit: "),
     ],
 )
 async def test_what_is_wrong_in_the_settings_is_told(
@@ -244,3 +268,95 @@ async def test_nodes_of_any_other_provider_are_known_by_their_names() -> None:
         with pytest.raises(InputError) as fault:
             await (await opened(replace(cloud, **change))).launch(ORDER)
         assert said in fault.value.message
+
+
+class Ocean:
+    """DigitalOcean's interface, as far as a machine's life needs it."""
+
+    URL = "https://api.digitalocean.com/v2/"
+
+    def __init__(self) -> None:
+        self.droplets: list[dict[str, Any]] = []
+        self.refuses: tuple[int, str] | None = None
+
+    def answer(self, request: Any) -> tuple[int, dict[str, str], str]:
+        what = urlsplit(request.url).path.removeprefix("/v2/")
+        if request.headers["Authorization"] != "Bearer good":
+            return 401, {}, json.dumps({"message": "Unable to authenticate you"})
+        match request.method, what.split("/"):
+            case "POST", ["droplets"]:
+                if self.refuses:
+                    return self.refuses[0], {}, json.dumps({"message": self.refuses[1]})
+                made = json.loads(request.body)
+                made |= {"id": len(self.droplets) + 1, "status": "new", "networks": {}}
+                made |= {"region": {"slug": made["region"]}, "image": {}, "size": None}
+                made |= {"created_at": "2026-01-01T00:00:00Z", "size_slug": "s-1"}
+                self.droplets.append(made)
+                return 202, {}, json.dumps({"droplet": made})
+            case "DELETE", ["droplets", id_]:
+                self.droplets = [it for it in self.droplets if str(it["id"]) != id_]
+                return 204, {}, ""
+            case _, ["droplets"]:
+                found: Any = {"droplets": self.droplets}
+            case _, ["sizes"]:
+                found = {
+                    "sizes": [
+                        {
+                            "slug": "s-1",
+                            "memory": 1,
+                            "vcpus": 1,
+                            "disk": 1,
+                            "transfer": 1,
+                            "price_monthly": 5,
+                            "price_hourly": 0.1,
+                            "regions": [],
+                        }
+                    ]
+                }
+            case _, ["regions"]:
+                found = {"regions": [{"slug": "fra1", "name": "Frankfurt", "available": True}]}
+            case _, ["images", id_]:
+                found = {
+                    "image": {
+                        "id": 7,
+                        "slug": id_,
+                        "name": id_,
+                        "distribution": "",
+                        "public": True,
+                        "regions": [],
+                        "min_disk_size": 1,
+                        "created_at": "",
+                    }
+                }
+            case _:
+                raise AssertionError(what)
+        return 200, {}, json.dumps(found | {"links": {}, "meta": {"total": 1}})
+
+
+async def test_another_real_driver_does_it_all_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    ocean = Ocean()
+    monkeypatch.setenv("DO_TOKEN", "good")
+    cloud = Cloud(
+        provider="digitalocean", image="debian-12", size="s-1", region="fra1", key="DO_TOKEN"
+    )
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        for method in ("GET", "POST", "DELETE"):
+            mock.add_callback(method, re.compile(re.escape(Ocean.URL)), ocean.answer)
+        provider = await opened(cloud)
+        node = await provider.launch(ORDER)
+        (droplet,) = ocean.droplets
+        assert droplet["name"] == "rota-cafe-aws-1"
+        assert droplet["user_data"] == ORDER.user_data
+        assert await provider.nodes("cafe") == [Node(node, "aws-1")]
+        ocean.refuses = (422, "creating this/these droplet(s) will exceed your droplet limit")
+        with pytest.raises(ConflictError, match="will exceed your droplet limit"):
+            await provider.launch(ORDER)
+        ocean.refuses = (500, "Server Error")
+        with pytest.raises(UnavailableError, match="Server Error"):
+            await provider.launch(ORDER)
+        await provider.end(node)
+        await provider.end(node)
+        assert await provider.nodes("cafe") == []
+        monkeypatch.setenv("DO_TOKEN", "bad")
+        with pytest.raises(DeniedError, match="Unable to authenticate you"):
+            await (await opened(cloud)).nodes("cafe")

@@ -437,8 +437,10 @@ class Clouds:
             )
         except StaleError:
             await never()
-        with contextlib.suppress(TimeoutError):
-            await self._world.reached(seq, FOLD_S)
+        # However long that takes: who does not see what it wants would want it again.
+        while self._world.seq < seq:
+            with contextlib.suppress(TimeoutError):
+                await self._world.reached(seq, FOLD_S)
 
 
 def words_of(error: RotaError) -> str:

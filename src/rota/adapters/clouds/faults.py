@@ -23,10 +23,12 @@ _DENIED = re.compile(
 )
 _NOT_NOW = re.compile(
     r"\w*LimitExceeded|Insufficient\w*(Capacity|Addresses\w*|Resources?)|Max\w+CountExceeded"
-    r"|SpotMaxPriceTooLow|Throttling|PendingVerification|Quota\w*|quota|capacity|Unsupported",
+    r"|SpotMaxPriceTooLow|Throttling|PendingVerification|Quota\w*|quota|capacity|\blimit\b|Unsupported",
 )
 #: The same token for another request: there is a machine already.
 _REPEATED = re.compile(r"IdempotentParam\w*")
+#: A URL with a query, as the HTTP library prints what it could not send; and a join token.
+_SENT = re.compile(r"\S*\?\S*|\S*rota1\.\S*|\S*UserData\S*")
 _KEY_HINT = "see key and secret of the cloud in settings.toml, and what they may do"
 
 
@@ -74,5 +76,6 @@ def _fault(cloud: str, error: Exception) -> RotaError:
 def _text(error: Exception) -> str:
     value = getattr(error, "value", None) or getattr(error, "message", None)
     text = value if isinstance(value, str) and value else str(error)
-    text = " ".join(text.split())
+    # What was sent has user data in it, and that lets a machine join.
+    text = _SENT.sub("…", " ".join(text.split()))
     return text[:MAX_MESSAGE] if text else type(error).__name__

@@ -38,6 +38,7 @@ class Generic:
         Raises:
             InputError: there is no such driver, it takes other arguments, or has no user data.
         """
+        from libcloud.common.types import LibcloudError
         from libcloud.compute import providers
 
         known = sorted(str(it) for it in providers.DRIVERS)
@@ -48,23 +49,26 @@ class Generic:
                 f"cloud {name}: there is no provider {cloud.provider!r}",
                 hint=nearest(cloud.provider, known) or "see Libcloud's compute drivers",
             ) from error
-        arguments = inspect.signature(driver_class.create_node).parameters
+        given, options = [it for it in (key, secret) if it], _options(cloud, driver_class)
+
+        def make() -> Any:
+            try:
+                return driver_class(*given, timeout=REQUEST_S, **options)
+            except TypeError:  # not all of them can be told how long to wait
+                return driver_class(*given, **options)
+
+        try:
+            # What a class makes may be of another one, that knows more.
+            arguments = inspect.signature(make().create_node).parameters
+        except (TypeError, ValueError, LibcloudError) as error:
+            raise InputError(f"cloud {name}: key, secret or options do not fit: {error}") from error
         user_data = next((it for it in USER_DATA if it in arguments), "")
-        if not user_data and not any("user_data" in str(it) for it in cloud.extra.values()):
+        if not user_data and "{user_data}" not in str(cloud.extra):
             raise InputError(
                 f"cloud {name}: the driver of {cloud.provider} has no user data, by which a machine"
                 " becomes an agent",
                 hint="say where it is to go, with {user_data} in extra",
             )
-        given = [it for it in (key, secret) if it]
-
-        def make() -> Any:
-            return driver_class(*given, **_options(cloud, driver_class))
-
-        try:
-            make()
-        except (TypeError, ValueError) as error:
-            raise InputError(f"cloud {name}: key, secret or options do not fit: {error}") from error
         return cls(cloud, Threads(name, make), user_data)
 
     async def launch(self, order: Order) -> str:
@@ -121,13 +125,11 @@ class Generic:
         return ""
 
 
-def _options(cloud: Cloud, driver_class: type) -> dict[str, Any]:
+def _options(cloud: Cloud, driver_class: Any) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    taken = inspect.signature(driver_class.__init__).parameters  # type: ignore[misc]
-    is_open = any(it.kind is inspect.Parameter.VAR_KEYWORD for it in taken.values())
-    if is_open:
-        options["timeout"] = REQUEST_S
-    if cloud.region and ("region" in taken):
+    taken = inspect.signature(driver_class.__init__).parameters
+    is_place = "location" in inspect.signature(driver_class.create_node).parameters
+    if cloud.region and "region" in taken and not is_place:
         options["region"] = cloud.region
     if cloud.endpoint:
         url = urlsplit(cloud.endpoint)
