@@ -70,7 +70,11 @@ def steps(view: View) -> Iterator[str]:
             yield from ("tmpfs", at, "1777" if str(root) == _SHARED_MEMORY else "755")
         for path in view.shown:
             if path.is_relative_to(root):
-                yield from ("bind", str(path), f"{at}/{path.relative_to(root)}".rstrip("/."))
+                yield from (
+                    "bind",
+                    str(path),
+                    at if path == root else f"{at}/{path.relative_to(root)}",
+                )
     for number, root in enumerate(view.replaced):
         yield from ("place", f"{stage}/{number}", str(root))
     yield from ("unplace", stage)
