@@ -318,7 +318,7 @@ async def test_another_user_may_write_where_it_works(place: Place, user: str) ->
     (place.work / "src" / "a").write_text("x")
     (place.root / "pack").write_text("of a mirror")
     (place.work / "src" / "pack").hardlink_to(place.root / "pack")
-    script = f"id -u; echo more >> src/a; touch made {place.home}/tmp/t; ls {place.home} >/dev/null || echo closed"
+    script = f"id -u; echo more >> src/a; touch made {place.home}/tmp/t"
     ended = await place.run(script, place.container(user=user))
     assert (ended.code, place.log.splitlines()[0]) == (0, "1000"), place.log
     assert (place.work / "src" / "a").read_text() == "xmore\n"
@@ -512,3 +512,18 @@ def test_a_context_is_the_same_bytes_for_the_same_files(tmp_path: Path) -> None:
             ".rota-Dockerfile",
         ]
     assert keys[0] == keys[1]
+
+
+async def test_a_container_cannot_change_what_the_agent_keeps_of_it(place: Place) -> None:
+    run, own = place.home / "container", place.home / "container.own"
+    script = (
+        f"for f in {own}/record {place.home}/log; do rm -f $f 2>/dev/null; done; "
+        f"touch {own}/x 2>/dev/null || echo closed; "
+        f"ln -s /etc/passwd {place.home}/verdict; ln -sf /etc/passwd {run}/exit; ls {place.home}; exit 3"
+    )
+    ended = await place.run(script, place.container())
+    assert "closed\n" in place.log
+    assert not (place.home / "log").is_symlink()
+    assert not (place.home / "verdict").is_symlink(), "the attempt's folder is not there"
+    # the supervisor's own record was in the way: the engine's stands
+    assert (ended.code, ended.note) == (3, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -244,6 +245,9 @@ def test_what_is_no_login_is_refused_without_saying_it(secret: bytes) -> None:
 def test_the_body_of_a_container_says_no_more_than_is_asked_for(tmp_path: Path) -> None:
     home = tmp_path / "home"
     (home / "work").mkdir(parents=True)
+    (home / "log").touch()
+    for own in (Home(home).run, Home(home).own):
+        own.mkdir()
     shell = Shell(tmp_path / "carried", ("/c/ld.so", "/c/sh"), tells_signals=True)
     container = Container(image="sha256:1", called="a", labels={"rota.attempt": "b.1"})
     asked = Task(
@@ -261,7 +265,13 @@ def test_the_body_of_a_container_says_no_more_than_is_asked_for(tmp_path: Path) 
     assert host["Privileged"] is False
     assert host["SecurityOpt"][0] == "no-new-privileges"
     assert host["LogConfig"] == {"Type": "none"}
-    assert [it["Target"] for it in host["Mounts"]] == [str(home), str(tmp_path / "carried")]
+    assert {it["Target"]: it["ReadOnly"] for it in host["Mounts"]} == {
+        str(home / "work"): False,
+        str(home / "container"): False,
+        str(home / "log"): False,
+        str(home / "container.own"): True,
+        str(tmp_path / "carried"): True,
+    }
     assert "Memory" not in host
     limited = replace(container, resources=Resources(cpus=1.5, memory_bytes=1 << 30, pids=10))
     host = container_body(asked, limited, shell)["HostConfig"]
@@ -427,3 +437,29 @@ async def test_labels_are_looked_for_when_an_engine_is_gone_and_when_it_is_back(
     found = {"containers": "docker"}
     assert await asyncio.wait_for(looked.get(), 20) == "look"
     watching.cancel()
+
+
+def test_a_mount_is_what_its_links_lead_to(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "link").symlink_to("/etc")
+    allowed = Settings(containers=Containers(mounts=(f"{tmp_path}/open",)))
+    check_leave(Image(mounts=(f"{tmp_path}/open/new:/x",)), allowed)
+    with pytest.raises(ExecutionError, match="the settings allow no mount of /etc"):
+        check_leave(Image(mounts=(f"{tmp_path}/open/link:/x",)), allowed)
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder", "huge"])
+def test_what_a_container_put_in_place_of_a_record_is_not_read(tmp_path: Path, kind: str) -> None:
+    home = Home(tmp_path)
+    home.run.mkdir()
+    path = home.run / "exit"
+    if kind == "link":
+        (tmp_path / "secret").write_text("code 3\npeak 10\noom 0\n0m0s 0m0s\n0m0s 0m0s\nend\n")
+        path.symlink_to(tmp_path / "secret")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"x" * 10_000_000)
+    assert home.outcome() is None

@@ -86,6 +86,15 @@ class Contained:
 
     async def before(self, under: Underway, task: Task) -> Task:
         """Have the image, start the services, and return the task that runs in a container."""
+        try:
+            return await self._ready(under, task)
+        except RotaError as error:
+            under.say(f"rota: {error.message}")
+            if error.hint:
+                under.say(f"hint: {error.hint}")
+            raise
+
+    async def _ready(self, under: Underway, task: Task) -> Task:
         wanted = filled(under.build)
         check_leave(wanted, self._settings())
         attempt = _attempt(under.build)
@@ -263,8 +272,8 @@ def check_leave(wanted: Image, settings: Settings) -> None:
     if wanted.privileged and not allowed.privileged:
         raise ExecutionError("the settings allow no privileged containers", hint=hint)
     for text in wanted.mounts:
-        source = Path(text.partition(":")[0])
-        if not any(source.is_relative_to(folder) for folder in allowed.mounts):
+        source = _mount(text).source
+        if not any(source.is_relative_to(Path(folder).resolve()) for folder in allowed.mounts):
             raise ExecutionError(f"the settings allow no mount of {source}", hint=hint)
     for name in wanted.capabilities:
         if name not in allowed.capabilities:
@@ -302,7 +311,9 @@ def _mount(text: str) -> Mount:
     target, _, mode = rest.partition(":")
     if target in ("ro", "rw") and not mode:
         target, mode = "", target
-    return Mount(source=Path(source), target=target or source, writable=mode != "ro")
+    # Who may write there may lay links there, too: it is what they lead to that must be allowed.
+    real = Path(source).resolve()
+    return Mount(source=real, target=target or source, writable=mode != "ro")
 
 
 async def swept(containers: Containers, running: Callable[[], Iterable[Active]]) -> None:

@@ -244,9 +244,12 @@ class ContainerAttempt:
         killed = self._killed or self._lease.has_expired
         told = str(state.get("Error") or "")
         note = ""
-        if not killed and not state.get("OOMKilled"):
-            note = told or "its container was killed from outside"
         number = code if isinstance(code, int) and 0 <= code < 256 else None
+        # A smaller one is the supervisor's, and so the script's: only its record is lost. But 0 is
+        # also what an engine says that was killed itself, and does not know.
+        is_own = number is not None and 0 < number < 128
+        if not killed and not state.get("OOMKilled") and not is_own:
+            note = told or "its container was killed from outside"
         return Verdict(
             code=number if number not in (0, 255) or told else None,
             oom_killed=bool(state.get("OOMKilled")) and not killed,

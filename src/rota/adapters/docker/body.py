@@ -97,20 +97,30 @@ def environment_of(words: Iterable[str]) -> Mapping[str, str]:
 
 
 def _mounts(task: Task, container: Container, shell: Shell) -> list[Mount]:
-    """Return what the container sees of the machine; everything at its own path."""
-    folders = topmost([task.home, Home(task.home).log.parent, task.cwd])
-    mounts = [Mount(source=folder, target=str(folder)) for folder in folders]
+    """Return what the container sees of the machine; everything at its own path.
+
+    Not the attempt's folder itself: its root could put links in the place of what the agent reads or
+    writes there.
+    """
+    home = Home(task.home)
+    folders = topmost([task.cwd, *existing(home.run, *home.folders)])
+    mounts = [_shown(folder) for folder in (*folders, *existing(home.log))]
+    mounts += [_seen(folder) for folder in existing(home.own)]
     script = Path(task.argv[0])
     if is_ours(script) and script.is_file() and not _is_below(script, folders):
-        mounts.append(_seen(script.parent))
+        mounts.append(_seen(script))
     mounts.append(_seen(shell.folder))
     taken = {mount.target for mount in mounts}
     own = [_at_home(mount, task.env) for mount in (*task.mounts, *container.mounts)]
     return mounts + [mount for mount in own if mount.target not in taken]
 
 
-def _seen(folder: Path) -> Mount:
-    return Mount(source=folder, target=str(folder), writable=False)
+def _shown(path: Path) -> Mount:
+    return Mount(source=path, target=str(path))
+
+
+def _seen(path: Path) -> Mount:
+    return Mount(source=path, target=str(path), writable=False)
 
 
 def _at_home(mount: Mount, env: Mapping[str, str]) -> Mount:
@@ -119,10 +129,17 @@ def _at_home(mount: Mount, env: Mapping[str, str]) -> Mount:
     return replace(mount, target=f"{env.get('HOME', '/root')}/{mount.target[2:]}")
 
 
+def existing(*paths: Path) -> list[Path]:
+    """Return those of ``paths`` that there are."""
+    return [path for path in paths if path.exists()]
+
+
 def topmost(paths: Iterable[Path]) -> list[Path]:
     """Return those of ``paths`` that are below none of the others."""
     found: list[Path] = []
-    for path in sorted({path.absolute() for path in paths}, key=lambda path: len(path.parts)):
+    for path in sorted(
+        {path.absolute() for path in paths}, key=lambda path: (len(path.parts), path)
+    ):
         if not _is_below(path, found):
             found.append(path)
     return found

@@ -6,6 +6,9 @@
 # is sure to be there. As process 1 it hears no signal that it has no trap for, not even SIGKILL of
 # the script; when it ends, the kernel ends all that is left in the container.
 #
+# RUN is the only folder here that it writes to. What the daemon wrote is in RUN.own, which the container
+# may read and not write: its root is not the agent.
+#
 #   RUN/pid      the script's line of /proc/PID/stat, written before the script begins
 #   RUN/refused  what the image lacks; the script did not begin
 #   RUN/exit     what sh says of a death by signal, "code N", "peak N", "oom N", two lines of times, "end"
@@ -17,25 +20,25 @@
 exec 2>"$1/exit"
 
 # The lease ran out before the script began: the guard first renames, then kills.
-[ ! -p "$1/expired" ] || exit 126
+[ ! -p "$1.own/expired" ] || exit 126
 
 # The script runs in the foreground: so a trap waits until it has ended, and it does not start with
 # SIGINT and SIGQUIT ignored, as it would after `&`.
 trap : HUP INT QUIT TERM USR1 USR2 ALRM PIPE
 
-# With a standard input, a holder keeps the writing end open until a line arrives in RUN/stdin.eof:
+# With a standard input, a holder keeps the writing end open until a line arrives in stdin.eof:
 # from the daemon (end of input) or from below (the script has ended).
-if [ -p "$1/stdin" ]; then
-  exec 7<>"$1/stdin.eof" 9<>"$1/stdin" 8>"$1/stdin" 9<&-
+if [ -p "$1.own/stdin" ]; then
+  exec 7<>"$1.own/stdin.eof" 9<>"$1.own/stdin" 8>"$1.own/stdin" 9<&-
   (
     exec >/dev/null 2>&1 7<&-
     read -r rota_line
-  ) <"$1/stdin.eof" &
+  ) <"$1.own/stdin.eof" &
   exec 8>&-
 fi
 
 (
-  if [ -p "$1/stdin" ]; then exec <"$1/stdin" 7<&-; else exec </dev/null; fi
+  if [ -p "$1.own/stdin" ]; then exec <"$1.own/stdin" 7<&-; else exec </dev/null; fi
   # what would otherwise be a "not found" that blames the script
   if [ -n "$4" ] && ! [ -x "$4" ]; then
     echo "$4" >"$1/refused"

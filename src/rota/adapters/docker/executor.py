@@ -89,6 +89,7 @@ class ContainerExecutor:
         shell = await self._brought()
         try:
             home.run.mkdir(mode=0o700)
+            home.own.mkdir(mode=0o700)
             if task.stdin:
                 ScriptInput.create(home)
             home.log.touch(mode=0o600)

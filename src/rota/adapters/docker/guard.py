@@ -1,9 +1,9 @@
 """The guard of one container whose attempt has a lease: it kills the container when the lease runs out.
 
-    python -I -S -c … RUN CONTAINER SOCKET UNTIL
+    python -I -S -c … OWN CONTAINER SOCKET UNTIL
 
 A process of its own, since a lease is for the case that the daemon is dead, stopped or hung; of the
-standard library alone. It reads lines from the FIFO ``RUN/lease``: a moment until when the lease is
+standard library alone. It reads lines from the FIFO ``OWN/lease``: a moment until when the lease is
 good from now on, or "end". Moments are of ``CLOCK_BOOTTIME``, which goes on while the machine sleeps.
 On expiry it first renames that FIFO, which says so for ever, and then kills until nothing runs. It is
 as good as the engine, which it needs for that.
@@ -42,13 +42,13 @@ def moment() -> float:
 class Guard:
     """Waits for the end of one lease."""
 
-    def __init__(self, run: Path, container: str, engine: str, until: float) -> None:
-        self._run = run
+    def __init__(self, own: Path, container: str, engine: str, until: float) -> None:
+        self._own = own
         self._path = f"/containers/{container}"
         self._engine = engine
         self._until = until
         # For reading and writing: so there is no end of file when a daemon closes its end.
-        self._fifo = os.open(run / "lease", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fifo = os.open(own / "lease", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._torn = b""
 
     def run(self) -> None:
@@ -87,9 +87,9 @@ class Guard:
     def _expire(self) -> None:
         with contextlib.suppress(OSError):
             # A supervisor whose script has not begun looks for the new name, and ends.
-            (self._run / "lease").rename(self._run / "expired")
+            (self._own / "lease").rename(self._own / "expired")
         pause_s, silent_since = _ROUND_S, moment()
-        while not self._has_ended() and self._run.exists():
+        while not self._has_ended() and self._own.exists():
             state = self._state()
             if state in ("exited", "dead", "gone"):
                 return
@@ -132,8 +132,8 @@ class Guard:
 
 def main() -> None:
     """Begin to guard, in the background; the process that was started ends when that is so."""
-    run, container, engine, until = sys.argv[1:]
-    guard = Guard(Path(run), container, engine, float(until))
+    own, container, engine, until = sys.argv[1:]
+    guard = Guard(Path(own), container, engine, float(until))
     for signum in _DEAF:
         signal.signal(signum, signal.SIG_IGN)
     if os.fork():

@@ -3,27 +3,32 @@
 ========== ============ =========================================================================
 file       written by   what
 ========== ============ =========================================================================
-log        the script   all it prints
-container/
-  record   the daemon   the container's name, and what people call its image; before it is made
+log        the script   all it prints; the container has the file, and not its name
+container/              what the container may write to, and so anything may be in it
   pid      contain.sh   the script's line of ``/proc/PID/stat``, as seen in the container
   refused  contain.sh   what the image lacks; the script did not begin
   exit     contain.sh   how the script ended
+container.own/          what the container may read
+  record   the daemon   the container's name, and what people call its image; before it is made
   verdict  the daemon   how the container ended, where contain.sh could not say it
-  stdin    the daemon   as for processes
+  stdin    the daemon   FIFOs, as for processes
   stdin.eof
+  lease    the daemon   a FIFO to the guard, for an attempt that has one; ``expired`` once it ran out
 ========== ============ =========================================================================
 """
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
 FOLDER = "container"
+_MOST = 64 * 1024  # of a file that a container may write
 _TIMES = r"(\d+)m(\d+[.,]\d+)s (\d+)m(\d+[.,]\d+)s\n"
 _OUTCOME = re.compile(rf"(.*?)code (\d+)\npeak (\d+)\noom (\d+)\n{_TIMES}{_TIMES}end\n", re.DOTALL)
 
@@ -65,8 +70,13 @@ class Home(NamedTuple):
 
     @property
     def run(self) -> Path:
-        """What the supervisor and the daemon write to each other."""
+        """What the container may write to: nothing there is to be believed or followed."""
         return self.path / FOLDER
+
+    @property
+    def own(self) -> Path:
+        """What the daemon writes, and the container may read."""
+        return self.path / f"{FOLDER}.own"
 
     @property
     def log(self) -> Path:
@@ -74,18 +84,24 @@ class Home(NamedTuple):
         return (self.path / "log").resolve()
 
     @property
+    def folders(self) -> tuple[Path, Path]:
+        """The attempt's temporary files, and a home folder of its own; they need not be there."""
+        attempt = self.log.parent
+        return attempt / "tmp", attempt / "home"
+
+    @property
     def stdin(self) -> Path:
         """The FIFO that the script reads."""
-        return self.run / "stdin"
+        return self.own / "stdin"
 
     @property
     def stdin_eof(self) -> Path:
         """The FIFO in which a line ends the input."""
-        return self.run / "stdin.eof"
+        return self.own / "stdin.eof"
 
     def has_begun(self) -> bool:
         """Say whether the supervisor came as far as the script."""
-        return (self.run / "pid").exists()
+        return os.path.lexists(self.run / "pid")
 
     def pid(self) -> int:
         """Return the script's process id as seen in its container; 0 before it began."""
@@ -114,21 +130,29 @@ class Home(NamedTuple):
         Raises:
             OSError: the disk does not take it.
         """
-        aside = self.run / f"{name}.new"
+        aside = self.own / f"{name}.new"
         aside.write_bytes(msgspec.json.encode(value))
-        aside.rename(self.run / name)
+        aside.rename(self.own / name)
 
     def _decoded(self, name: str, kind: type[_Kind]) -> _Kind | None:
         try:
-            return msgspec.json.decode((self.run / name).read_bytes(), type=kind)
+            return msgspec.json.decode((self.own / name).read_bytes(), type=kind)
         except (OSError, msgspec.DecodeError):
             return None
 
     def _read(self, name: str) -> str:
+        """Return what the supervisor wrote, or what is there instead: never of another file, and not much."""
         try:
-            return (self.run / name).read_text("utf-8", "replace")
+            opened = os.open(
+                self.run / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            )
         except OSError:
             return ""
+        try:
+            is_file = stat.S_ISREG(os.fstat(opened).st_mode)
+            return os.read(opened, _MOST).decode("utf-8", "replace") if is_file else ""
+        finally:
+            os.close(opened)
 
 
 def parse_outcome(text: str) -> Outcome | None:

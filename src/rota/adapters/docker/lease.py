@@ -25,12 +25,12 @@ class Lease:
     """The lease of the attempt in ``home``."""
 
     def __init__(self, home: Home) -> None:
-        self._run = home.run
+        self._own = home.own
 
     @property
     def has_expired(self) -> bool:
         """Whether it ran out: the container was killed for it, or is just now."""
-        return (self._run / "expired").exists()
+        return (self._own / "expired").exists()
 
     async def begin(self, container: str, engine: Path, until: float) -> None:
         """Start the guard of a container that is made and not started; return when it stands.
@@ -39,8 +39,8 @@ class Lease:
             ExecutionError: it does not start.
             OSError: the FIFO or the process cannot be made.
         """
-        os.mkfifo(self._run / "lease", 0o600)
-        words = [*_WORDS, _GUARD, str(self._run.absolute()), container, str(engine), repr(until)]
+        os.mkfifo(self._own / "lease", 0o600)
+        words = [*_WORDS, _GUARD, str(self._own.absolute()), container, str(engine), repr(until)]
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *words,
@@ -72,7 +72,7 @@ class Lease:
 
     def _tell(self, line: bytes, name: str = "lease") -> bool:
         try:
-            fd = os.open(self._run / name, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = os.open(self._own / name, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             return False  # nobody holds it open, or its name is gone
         try:

@@ -11,9 +11,9 @@ import io
 import os
 import stat
 import tarfile
-from pathlib import Path
 from typing import NamedTuple
 
+from rota.adapters.docker.body import existing
 from rota.adapters.docker.engine import Engine
 from rota.adapters.docker.home import Home
 from rota.errors import ExecutionError, NotFoundError
@@ -77,26 +77,20 @@ async def _lines(engine: Engine, container: str, path: str) -> list[list[str]]:
 
 def _give(owner: Owner, task: Task) -> None:
     home = Home(task.home)
-    # to get through, but not to look around
-    for folder in {task.home, home.log.parent}:
-        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | 0o011)
     home.log.chmod(0o666)
-    attempt = home.log.parent
+    home.own.chmod(0o711)
+    for fifo in existing(home.stdin, home.stdin_eof):
+        fifo.chmod(0o666)
     # Files of secrets lie elsewhere: only root can give them away without showing them to everybody.
     own = (
         mount.source
         for mount in task.mounts
-        if os.geteuid() == 0 or mount.source.is_relative_to(attempt)
+        if os.geteuid() == 0 or mount.source.is_relative_to(home.log.parent)
     )
-    folders = (*_existing(attempt / "tmp"), *_existing(attempt / "home"))
-    for tree in (home.run, task.cwd, *folders, *own):
+    for tree in (home.run, task.cwd, *existing(*home.folders), *own):
         for place, _, files in os.walk(tree):
             for path in (place, *(f"{place}/{name}" for name in files)):
                 _give_one(owner, path)
-
-
-def _existing(path: Path) -> list[Path]:
-    return [path] if path.is_dir() else []
 
 
 def _give_one(owner: Owner, path: str) -> None:
