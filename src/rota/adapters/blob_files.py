@@ -26,7 +26,7 @@ from rota.ports.blobs import Blob
 logger = logging.getLogger(__name__)
 
 #: So much is read at once: larger pieces cost more than they save, in pages that are made for them.
-PIECE = 256 << 10
+PIECE = 512 << 10
 #: So much is written at once, and in so many parts at most: what the kernel takes in one call.
 BATCH, PARTS = 1 << 20, 512
 #: So often the kernel is told to begin to write down what it was given: so the end waits for little.
@@ -89,10 +89,16 @@ class FileBlobs:
             raise NotFoundError(f"nothing is stored as {name!r}")
         path = self._label_path(name).with_name(label.upload)
         try:
-            with path.open("rb") as file:
+            with path.open("rb", buffering=0) as file:
                 file.seek(offset)
-                while piece := await asyncio.to_thread(file.read, PIECE):
-                    yield piece
+                loop = asyncio.get_running_loop()
+                reading = loop.run_in_executor(None, file.read, PIECE)
+                try:
+                    while piece := await reading:
+                        reading = loop.run_in_executor(None, file.read, PIECE)
+                        yield piece
+                finally:
+                    await asyncio.wait([reading])
         except OSError as error:
             raise UnavailableError(f"cannot read {path}: {error.strerror}") from error
 

@@ -76,6 +76,8 @@ def make_runner(app: web.Application) -> web.AppRunner:
         handler_cancellation=True,
         shutdown_timeout=1.0,
         keepalive_timeout=75.0,
+        # What a large body may be ahead of who writes it down; less, and both wait by turns.
+        read_bufsize=1 << 20,
         logger=_protocol_logger(),
     )
 

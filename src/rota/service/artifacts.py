@@ -113,16 +113,18 @@ async def _whole(
     kept: Artifact, pieces: AsyncGenerator[bytes], offset: int = 0
 ) -> AsyncGenerator[bytes]:
     """Yield the bytes of ``kept`` and of no other upload of that path."""
-    digest, size = hashlib.sha256(), 0
+    digest, size, loop = hashlib.sha256(), 0, asyncio.get_running_loop()
     async with contextlib.aclosing(pieces):
         async for piece in pieces:
-            await asyncio.to_thread(digest.update, piece)
+            hashing = loop.run_in_executor(None, digest.update, piece)
             size += len(piece)
             part = piece[max(0, offset - size + len(piece)) :] if offset else piece
             if size < kept.size:
                 if part:
-                    yield part
+                    yield part  # what is sent is hashed meanwhile
+                await hashing
                 continue
+            await hashing
             # The last piece goes out once all is known to be right; what is longer is not.
             if size == kept.size and digest.hexdigest() == kept.sha256:
                 if part:
