@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tarfile
 from collections.abc import Iterator
@@ -146,7 +147,14 @@ def test_what_is_promoted_stays_under_its_name_whatever_the_rules(
     assert '"message":"promote web/rel#1 to v1.0: good"' in agent.ok(
         "events", "-n", "500", "--json"
     )
-    # A sweep comes at a start of the leader's.
+
+    # A sweep comes at a start of the leader's, and looks at what the history has.
+    def sealed() -> bool:
+        events = [json.loads(it) for it in agent.ok("events", "-n", "500", "--json").splitlines()]
+        finished = max(it["seq"] for it in events if it["kind"] == "build.finished")
+        return any(it["kind"] == "history.sealed" and it["through"] >= finished for it in events)
+
+    wait_until("both builds are in the history", sealed)
     agent.ok("stop")
     agent.start()
 
