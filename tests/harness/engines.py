@@ -296,10 +296,14 @@ def running(kind: str, *, live_restore: bool = False) -> Iterator[Engine]:
             engine.start()
         except EngineError as error:
             pytest.skip(str(error))
-        yield engine
-        for container in engine.containers():
-            with contextlib.suppress(EngineError):
-                engine.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
+        try:
+            yield engine
+        finally:
+            # also of a test that failed: with live restore they would outlive the engine
+            with contextlib.suppress(OSError):
+                for container in engine.containers():
+                    with contextlib.suppress(EngineError):
+                        engine.request("DELETE", f"/containers/{container['Id']}?force=1&v=1")
 
 
 def _command(kind: str, folder: Path) -> Sequence[str]:
