@@ -155,7 +155,8 @@ class Clouds:
                 self._woken.clear()
                 self._follow_settings(group)
                 if self._attended or self._world.cluster.picture.machines:
-                    await self._look(group)
+                    if await self._look(group):
+                        continue  # what is wanted is to be launched at once
                     await asyncio.sleep(BREATH_S)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TICK_S if self._is_timed() else None):
@@ -267,7 +268,8 @@ class Clouds:
 
     # -- decide and act ---------------------------------------------------------------------------
 
-    async def _look(self, group: asyncio.TaskGroup) -> None:
+    async def _look(self, group: asyncio.TaskGroup) -> bool:
+        """Decide and act; return whether machines were wanted that are to be launched now."""
         self._note_idle()
         now = self._clock.monotonic()
         view = CloudView(
@@ -286,8 +288,7 @@ class Clouds:
         found = steps(self._world.cluster, view, self._clock.now())
         for step in found:
             await self._act(group, step)
-        if any(isinstance(step, Want) for step in found):
-            self._woken.set()  # they are to be launched
+        return any(isinstance(step, Want) for step in found)
 
     async def _act(self, group: asyncio.TaskGroup, step: Step) -> None:
         match step:
