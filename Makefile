@@ -16,9 +16,9 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)   ## an agent, two jobs, their logs and their history, in a temporary folder
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
-test: $(STAMP)   ## all tests
+test: $(STAMP)   ## all tests, WORKERS=2 at a time
 	@sh tests/install-system-packages.sh
-	$(BIN)/pytest
+	$(BIN)/pytest -n $${WORKERS:-2} --dist loadfile
 
 check: $(STAMP)  ## format, lint, types, import contracts, spelling
 	$(BIN)/ruff format --check

@@ -337,6 +337,7 @@ class Lab:
         ip("link", "add", name, "type", "bridge")
         ip("addr", "add", f"{self.net}.1/24", "dev", name)  # to look in from outside
         ip("link", "set", name, "up")
+        _let_through(name)
 
     def __enter__(self) -> Lab:
         atexit.register(self.close)
@@ -446,6 +447,18 @@ def ip(*arguments: str, check: bool = True) -> str:
     return done.stdout
 
 
+def _let_through(bridge: str, *, ends: bool = False) -> None:
+    """Let frames cross a bridge, or no more.
+
+    A Docker on this machine has the kernel's filter look at what crosses bridges, and drop it.
+    """
+    if shutil.which("iptables"):
+        rule = ["FORWARD", "-i", bridge, "-o", bridge, "-j", "ACCEPT"]
+        subprocess.run(
+            ["iptables", "-w", "-D" if ends else "-I", *rule], capture_output=True, check=False
+        )
+
+
 def no_spaces() -> str:
     """Return why this machine has no network namespaces for us; nothing if it has."""
     if not shutil.which("ip") or not shutil.which("nsenter"):
@@ -513,6 +526,7 @@ def _take_away(tag: str) -> None:
     for name in _names():
         if name.startswith(tag):
             ip("link", "del", name, check=False)
+            _let_through(name, ends=True)
 
 
 def _unmount(tag: str) -> None:
