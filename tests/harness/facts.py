@@ -26,7 +26,7 @@ JSON = st.recursive(
 
 
 def facts(named: Strategies = NONE) -> st.SearchStrategy[Known]:
-    """Events of every kind; fields that ``named`` has, but for mappings, get theirs there."""
+    """Events of every kind; plain fields that ``named`` has get theirs there."""
     union = inspect.type_info(Known)
     assert isinstance(union, inspect.UnionType)
     named = {"v": st.integers(-1, VERSION), **named}
@@ -72,10 +72,17 @@ def _struct(info: inspect.StructType, named: Strategies) -> st.SearchStrategy[An
     required: dict[str, st.SearchStrategy[Any]] = {}
     optional: dict[str, st.SearchStrategy[Any]] = {}
     for field in info.fields:
-        is_named = field.name in named and not isinstance(field.type, inspect.DictType)
+        is_named = field.name in named and not _is_of_more(field.type)
         strategy = named[field.name] if is_named else _of(field.type, named)
         (required if field.required else optional)[field.name] = strategy
     return st.fixed_dictionaries(required, optional=optional).map(lambda kw: info.cls(**kw))
+
+
+def _is_of_more(info: inspect.Type) -> bool:
+    """Whether a field is no plain value, so that only its name is what another one has."""
+    if isinstance(info, inspect.UnionType):
+        return any(_is_of_more(member) for member in info.types)
+    return isinstance(info, inspect.DictType | inspect.StructType)
 
 
 def moment(seconds: float = 0.0) -> datetime:

@@ -107,7 +107,7 @@ class Client(Rest):
         is_saved = saved is not None and saved.url.rstrip("/") == place.url
         return cls(
             place,
-            patience_s=BUILD_PATIENCE_S if build else PATIENCE_S,
+            patience_s=BUILD_PATIENCE_S if build and env.get("ROTA_SOCKET") else PATIENCE_S,
             build=build,
             saved=_known(place, saved if is_saved else None),
             note=note,
