@@ -140,6 +140,9 @@ class Engine:
             changes: Lines of a Dockerfile, such as ``ENV A=1``.
         """
         repository, _, tag = name.partition(":")
+        if self._process is not None and (status := self._process.poll()) is not None:
+            said = (self.folder / "log").read_text(errors="replace").splitlines()[-8:]
+            raise EngineError(f"{self.kind} ended with {status}: {' / '.join(said)}")
         if not self.has(name):
             query = "".join(f"&changes={_quoted(change)}" for change in changes)
             path = f"/images/create?fromSrc=-&repo={repository}&tag={tag or 'latest'}{query}"
