@@ -337,16 +337,16 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def docker_engine() -> Iterator[Engine]:
-    """A dockerd for all tests of the session; it has no image until one is asked for."""
+    """A dockerd for all tests of a module; it has no image until one is asked for."""
     with running("docker") as engine:
         yield engine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def podman_engine() -> Iterator[Engine]:
-    """A podman service for all tests of the session."""
+    """A podman service for all tests of a module."""
     with running("podman") as engine:
         yield engine
 

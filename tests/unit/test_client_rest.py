@@ -16,7 +16,7 @@ from rota.cli.main import exit_status
 from rota.client.answer import BrokenError
 from rota.client.client import Client
 from rota.client.place import parse_place
-from rota.client.rest import BUILD_PATIENCE_S, written
+from rota.client.rest import BUILD_PATIENCE_S, PATIENCE_S, written
 from rota.errors import (
     ConflictError,
     DeniedError,
@@ -214,10 +214,13 @@ def test_patience_ends_with_the_last_error(tmp_path: Path) -> None:
 
 def test_inside_a_build_requests_are_attributed_and_patient(tmp_path: Path) -> None:
     with fake_agent(lambda _: answer([]), tmp_path / "s") as agent:
-        inside = Client.find(agent.url, env={"ROTA_BUILD": "0123456789abcdef"})
+        within = {"ROTA_BUILD": "0123456789abcdef", "ROTA_SOCKET": str(tmp_path / "s")}
+        inside = Client.find(agent.url, env=within)
         inside.call("jobs")
         Client.find(agent.url, env={}).call("jobs")
         assert inside.patience_s == BUILD_PATIENCE_S
+        alone = {"ROTA_BUILD": "0123456789abcdef", "ROTA_SOCKET": ""}
+        assert Client.find(agent.url, env=alone).patience_s == PATIENCE_S, "as under rota exec"
         assert agent.asked[0].headers["rota-build"] == "0123456789abcdef"
         assert "rota-build" not in agent.asked[1].headers
 
