@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 from rota.core.build import Artifact, Build
@@ -16,14 +16,13 @@ from rota.core.promotions import (
     promotion_name_fault,
 )
 from rota.core.states import State
-from rota.errors import ConflictError, InputError, NotFoundError, StaleError, UnavailableError
-from rota.ports.store import Author
+from rota.errors import ConflictError, InputError, NotFoundError
 from rota.service import messages as m
 from rota.service.artifacts import blob_name, is_there
 from rota.service.builds import find_build
+from rota.service.committing import commit_file
 from rota.service.context import Principal, Service
 
-TRIES = 20
 #: A file on `main` is read by every agent at every change of it.
 MAX_PROMOTED = 200
 
@@ -77,7 +76,13 @@ async def promote(service: Service, request: m.PromoteRequest, who: Principal) -
         )
 
     why = f": {request.why}" if request.why else ""
-    await _commit(service, request.to, change, f"promote {build.ref} to {request.to}{why}", who)
+    await commit_file(
+        service,
+        f"{PROMOTED}{request.to}.json",
+        change,
+        f"promote {build.ref} to {request.to}{why}",
+        who,
+    )
     return _view(request.to, _find(service, request.to))
 
 
@@ -111,7 +116,13 @@ async def demote(service: Service, request: m.DemoteRequest, who: Principal) -> 
     """End a promotion; its files go as those of any build do."""
     found = _find(service, request.promotion)
     why = f": {request.why}" if request.why else ""
-    await _commit(service, request.promotion, None, f"demote {request.promotion}{why}", who)
+    await commit_file(
+        service,
+        f"{PROMOTED}{request.promotion}.json",
+        None,
+        f"demote {request.promotion}{why}",
+        who,
+    )
     await drop_remains(service, found)
     return _view(request.promotion, found)
 
@@ -124,35 +135,6 @@ async def drop_remains(service: Service, former: Promotion) -> None:
     for artifact in former.artifacts:
         if (former.build, artifact.path) not in stays:
             await service.blobs.drop(blob_name(former.build, artifact.path))
-
-
-async def _commit(
-    service: Service,
-    name: str,
-    change: Callable[[Definitions], bytes | None] | None,
-    message: str,
-    who: Principal,
-) -> None:
-    path = f"{PROMOTED}{name}.json"
-    author = Author(name=who.name, email=f"{who.name}@{service.me.name}")
-    async with service.turn("main"):
-        for _ in range(TRIES):
-            definitions = service.world.definitions
-            data = change(definitions) if change is not None else None
-            if data is None and (change is not None or path not in definitions.files):
-                return
-            try:
-                await service.main.commit(
-                    {path: data},
-                    base=service.world.commit,
-                    author=author,
-                    message=message,
-                    by=who.name,
-                )
-            except StaleError:
-                continue
-            return
-    raise UnavailableError("main moves too fast; try again")
 
 
 def _find(service: Service, name: str) -> Promotion:

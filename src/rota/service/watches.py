@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from rota.core.definitions import Definitions
 from rota.core.scm import shown, url_fault
 from rota.core.watches import (
@@ -14,12 +12,10 @@ from rota.core.watches import (
     parse_watch,
     watch_name_fault,
 )
-from rota.errors import ConflictError, InputError, NotFoundError, StaleError, UnavailableError
-from rota.ports.store import Author
+from rota.errors import ConflictError, InputError, NotFoundError
 from rota.service import messages as m
+from rota.service.committing import commit_file
 from rota.service.context import Principal, Service
-
-TRIES = 20
 
 
 async def watches(service: Service, request: m.Nothing, who: Principal) -> list[m.WatchView]:
@@ -63,7 +59,7 @@ async def watch(service: Service, request: m.WatchRequest, who: Principal) -> m.
             )
         return None if known == new else data
 
-    changed = await _commit(service, name, change, f"watch {name}", who)
+    changed = await commit_file(service, f"{WATCHES}{name}.toml", change, f"watch {name}", who)
     return _view(service, name, new, changed=changed)
 
 
@@ -73,38 +69,10 @@ async def unwatch(service: Service, request: m.UnwatchRequest, who: Principal) -
     if found is None:
         raise NotFoundError(f"no watch {request.watch!r}", hint="see which there are: rota watches")
     view = _view(service, request.watch, found, changed=True)
-    await _commit(service, request.watch, None, f"unwatch {request.watch}", who)
+    await commit_file(
+        service, f"{WATCHES}{request.watch}.toml", None, f"unwatch {request.watch}", who
+    )
     return view
-
-
-async def _commit(
-    service: Service,
-    name: str,
-    change: Callable[[Definitions], bytes | None] | None,
-    message: str,
-    who: Principal,
-) -> bool:
-    """Write a watch's file, or remove it; return whether that made a commit."""
-    path = f"{WATCHES}{name}.toml"
-    author = Author(name=who.name, email=f"{who.name}@{service.me.name}")
-    async with service.turn("main"):
-        for _ in range(TRIES):
-            definitions = service.world.definitions
-            data = change(definitions) if change is not None else None
-            if data is None and (change is not None or path not in definitions.files):
-                return False
-            try:
-                await service.main.commit(
-                    {path: data},
-                    base=service.world.commit,
-                    author=author,
-                    message=message,
-                    by=who.name,
-                )
-            except StaleError:
-                continue
-            return True
-    raise UnavailableError("main moves too fast; try again")
 
 
 def _view(service: Service, name: str, found: WatchFile, *, changed: bool = False) -> m.WatchView:
