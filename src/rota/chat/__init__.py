@@ -1,0 +1,1 @@
+"""The bot: the process that speaks on chat networks for the cluster (ADR 42)."""
