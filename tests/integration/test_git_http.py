@@ -208,6 +208,20 @@ async def test_a_limit_comes_with_or_before_its_jobs_and_goes_after_them(site: S
     assert "no limit is called 'licence' (did you mean 'license'?)" in said
 
 
+async def test_a_push_of_users_is_held_against_those_that_are_there(site: Site) -> None:
+    clone = await site.clone()
+    await clone.commit({"users/ann.toml": b'emails = ["a@b"]\n[chat]\nirc = "ann"\n'})
+    await clone.run("push", "origin", "main")
+    await clone.commit({"users/bob.toml": b'role = "boss"\n[chat]\nirc = ["bob", "ann"]\n'})
+    said = await clone.refused()
+    assert "remote: users/bob.toml:1:8: role cannot be 'boss' (known: viewer, builder" in said
+    await clone.commit({"users/bob.toml": b'[chat]\nirc = ["bob", "ann"]\n'})
+    said = await clone.refused()
+    assert "remote: users/bob.toml:2:15: ann on irc belongs to ann too (users/ann.toml)" in said
+    await clone.commit({"users/ann.toml": b'emails = ["a@b"]\n'})
+    await clone.run("push", "origin", "main")
+
+
 async def test_other_files_are_left_alone(site: Site) -> None:
     clone = await site.clone()
     await clone.commit({"docs/logo.png": b"\x89PNG\0\0", "notes/berlin": b"\xff\xfe"})

@@ -27,7 +27,7 @@ def test_a_tree_of_jobs_settings_and_pauses_is_read() -> None:
             "paused/gone": b"",
             "settings.toml": b"timeout = '1h'\n",
             "README.md": b"\xff\0",
-            "users/ada": b"\xff",
+            "users.toml": b"\xff",
         }
     )
     assert problems == ()

@@ -359,6 +359,7 @@ class Daemon:
             tokens=lambda: tokens(world),
             member_of=lambda pin: member_of(world, pin),
             uids=lambda: uids(self._agent.runner.builds(), world.definitions.settings.isolation),
+            speaks=service.speakers.knows,
         )
         app = make_app(service, access.principal, git)
         add_peer_routes(app, gate, self._agent.historian.state)

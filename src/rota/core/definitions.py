@@ -7,6 +7,7 @@
 ``hooks/NAME.toml``      a webhook that may be called
 ``watches/NAME.toml``    a repository whose own jobs are adopted
 ``adopted/NAME.json``    what was adopted of it; written by the leader
+``users/NAME.toml``      a user: what somebody may, and by what chat networks know them
 ``secrets/NAME.toml``      a secret, its value encrypted
 ``secrets/recipients.txt`` the public key it is encrypted for
 ``settings.toml``        what concerns all jobs
@@ -51,6 +52,7 @@ from rota.core.secrets import (
 from rota.core.settings import Settings, parse_settings
 from rota.core.toml_document import Source, read_document
 from rota.core.triggers import Schedule
+from rota.core.users import USERS, Claim, User, Users, claims_of, parse_user, twins, user_name
 from rota.core.watches import (
     ADOPTED,
     WATCHES,
@@ -70,7 +72,7 @@ PAUSED = "paused/"
 CALENDARS = "calendars/"
 HOOKS = "hooks/"
 SETTINGS = "settings.toml"
-_FOLDERS = (JOBS, PAUSED, CALENDARS, HOOKS, WATCHES, ADOPTED, SECRETS, PROMOTED)
+_FOLDERS = (JOBS, PAUSED, CALENDARS, HOOKS, WATCHES, ADOPTED, SECRETS, PROMOTED, USERS)
 #: A definition travels through memory whole: what is larger belongs beside it, not into it.
 MAX_BYTES = 1 << 20
 
@@ -124,11 +126,16 @@ class Parsed(msgspec.Struct, frozen=True):
         | Adopted
         | Settings
         | SecretFile
+        | User
         | str
         | None
     )
     problems: tuple[Problem, ...] = ()
     uses: tuple[Use, ...] = ()  # the calendars that it names
+    claims: tuple[Claim, ...] = ()  # what it says is its user's alone
+
+
+NOBODY = Users()
 
 
 class Definitions(msgspec.Struct, frozen=True):
@@ -144,6 +151,7 @@ class Definitions(msgspec.Struct, frozen=True):
     promoted: Mapping[str, Promotion] = {}
     secrets: Mapping[str, SecretFile] = {}
     recipient: str = ""  # the public key that secrets are encrypted for; empty: there are none yet
+    users: Users = NOBODY
 
 
 EMPTY = Definitions()
@@ -203,7 +211,8 @@ def check(
     problems += _tangles(files)
     problems += _not_allowed(files, _settings(files))
     problems += _without_secrets(files, _named(files, SECRETS, ".toml", SecretFile))
-    return _definitions(files, former), tuple(sorted(problems))
+    found = _definitions(files, former)
+    return found, tuple(sorted([*problems, *found.users.problems]))
 
 
 def check_tree(
@@ -222,6 +231,7 @@ def check_changes(
     needing: Mapping[str, bytes] = {},
     removed: Collection[str] = (),
     secrets: Mapping[str, bytes] | None = None,
+    users: Mapping[str, bytes] = {},
 ) -> tuple[Problem, ...]:
     """Return the problems of changed files alone; what was bad before is not looked at.
 
@@ -236,6 +246,7 @@ def check_changes(
         needing: Jobs that stay as they are and may need others: these may go, or lead back to them.
         removed: The paths of files that go.
         secrets: The secrets after the change; ``None`` leaves out whether they are there.
+        users: Users that stay as they are, if any changes: two may claim the same.
     """
     new = {path: data for path, data in changes.items() if data is not None}
     files = {path: _parsed(path, "", data) for path, data in new.items() if is_definition(path)}
@@ -253,6 +264,9 @@ def check_changes(
     if secrets is not None:
         among = {path: _parsed(path, "", data) for path, data in secrets.items()} | files
         problems += _without_secrets(files | staying, _named(among, SECRETS, ".toml", SecretFile))
+    claims = {path: it.claims for path, it in files.items() if path.startswith(USERS)}
+    known_claims = {path: claims_of(data) for path, data in users.items() if path not in changes}
+    problems += twins(claims, {**known_claims, **claims})
     waiting = {path: _parsed(path, "", data) for path, data in needing.items()} | files
     problems += need_problems(
         {it.value.name: it.value for it in waiting.values() if isinstance(it.value, Job)},
@@ -434,6 +448,7 @@ def _definitions(files: Mapping[str, Parsed], former: Definitions) -> Definition
         _named(files, PROMOTED, ".json", Promotion),
         _named(files, SECRETS, ".toml", SecretFile),
         _recipient(files),
+        _users(files, former),
     )
 
 
@@ -489,6 +504,16 @@ def _calendars(files: Mapping[str, Parsed], former: Definitions) -> Mapping[str,
     return former.calendars if found == before else resolve(found)
 
 
+def _users(files: Mapping[str, Parsed], former: Definitions) -> Users:
+    """Return the users; the former ones, with what they know already, if none has changed."""
+    found = {
+        user_name(path): (parsed.value, parsed.claims)
+        for path, parsed in files.items()
+        if path.startswith(USERS) and isinstance(parsed.value, User)
+    }
+    return former.users if former.users.is_of(found) else Users(found)
+
+
 def _paused(parsed: Parsed | None) -> Paused | None:
     if parsed is None:
         return None
@@ -517,6 +542,9 @@ def _parsed(path: str, blob: str, data: bytes) -> Parsed:
         return Parsed(blob, *parse_recipient(text, path))
     if path.startswith(SECRETS):
         return Parsed(blob, *parse_secret(text, path))
+    if path.startswith(USERS):
+        user, claims, problems = parse_user(text, path)
+        return Parsed(blob, user, problems, claims=claims)
     if path.startswith(PROMOTED):
         return _parsed_promotion(path, blob, data)
     if path.startswith(HOOKS):

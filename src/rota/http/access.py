@@ -22,8 +22,9 @@ from rota.service.context import Principal
 from rota.service.verbs import Role
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
-#: For whom a peer asks, as ``NAME;ROLE``, the name percent-encoded. Heeded from peers alone.
+#: For whom a peer or a speaker asks, as ``NAME;ROLE``, the name percent-encoded.
 PRINCIPAL = "Rota-Principal"
+_LOOPBACK = ("127.", "::1", "::ffff:127.")
 
 
 def _nobody(pin: str) -> str | None:
@@ -32,6 +33,10 @@ def _nobody(pin: str) -> str | None:
 
 def _no_builds() -> frozenset[int]:
     return frozenset()
+
+
+def _no_speaker(token: bytes) -> bool:
+    return False
 
 
 class Access:
@@ -43,6 +48,8 @@ class Access:
         member_of: The name of the member whose key has this pin, or ``None``.
         uids: The users of this machine as whom builds run here now, besides our own. They may ask for
             what a build may: less than who could change what builds may.
+        speaks: Whether a token is that of a process of this agent that speaks for users: the
+            one on the chat networks, while it lives.
     """
 
     def __init__(
@@ -52,9 +59,11 @@ class Access:
         tokens: Callable[[], Iterable[str]] = tuple,
         member_of: Callable[[str], str | None] = _nobody,
         uids: Callable[[], Container[int]] = _no_builds,
+        speaks: Callable[[bytes], bool] = _no_speaker,
     ) -> None:
         self._token = hashlib.sha256(token.encode()).hexdigest()
         self._tokens, self._member_of, self._uids = tokens, member_of, uids
+        self._speaks = speaks
 
     def principal(self, request: web.Request) -> Principal:
         """Return who is asking.
@@ -68,6 +77,9 @@ class Access:
         shown = certificate(request)
         if shown is not None:
             return self._peer(shown, request.headers.get(PRINCIPAL, ""), build)
+        if PRINCIPAL in request.headers:
+            # Never less is asked of it than this: who spoke for a user yesterday is no admin today.
+            return self._spoken_for(request)
         uid = _caller(request)
         if uid is not None and uid not in (os.geteuid(), 0) and uid in self._uids():
             return Principal(name=_user(uid), role=Role.BUILDER, build=build)
@@ -85,10 +97,19 @@ class Access:
             )
         if not spoken_for:
             return Principal(name=agent, role=Role.ADMIN, build=build, peer=agent)
-        name, _, role = spoken_for.partition(";")
-        if not name or role not in Role.__members__:
-            raise InputError(f"bad header {PRINCIPAL}: {spoken_for!r}", hint="NAME;ROLE")
-        return Principal(name=unquote(name), role=Role[role], build=build, peer=agent)
+        name, role = _named(spoken_for)
+        return Principal(name=name, role=role, build=build, peer=agent)
+
+    def _spoken_for(self, request: web.Request) -> Principal:
+        """Return the user for whom a process of this agent speaks, at this machine alone."""
+        given = _token(request.headers.get("Authorization", ""))
+        if given is None or not self._speaks(given[1]) or not _is_here(request):
+            raise DeniedError(
+                f"the header {PRINCIPAL} speaks for another, which its sender may not",
+                hint="leave it out; or, on a chat network: the process that spoke is gone, try again",
+            )
+        name, role = _named(request.headers[PRINCIPAL])
+        return Principal(name=name, role=role, speaks=True)
 
     def _local(self, uid: int) -> str:
         if uid not in (os.geteuid(), 0):
@@ -115,6 +136,18 @@ class Access:
         # All are compared, wherever one fits: the time that it takes says nothing.
         fits = [hmac.compare_digest(digest, known) for known in (self._token, *self._tokens())]
         return any(fits)
+
+
+def _named(header: str) -> tuple[str, Role]:
+    name, _, role = header.partition(";")
+    if not name or role not in Role.__members__:
+        raise InputError(f"bad header {PRINCIPAL}: {header!r}", hint="NAME;ROLE")
+    return unquote(name), Role[role]
+
+
+def _is_here(request: web.Request) -> bool:
+    """Whether the caller is on this machine."""
+    return _caller(request) is not None or (request.remote or "").startswith(_LOOPBACK)
 
 
 def certificate(request: web.Request) -> bytes | None:

@@ -364,7 +364,8 @@ def _git_route(git: GitHttp) -> Handler:
         who = request[PRINCIPAL]
         path = "/" + request.match_info["tail"]
         writes = path == "/git-receive-pack" or "git-receive-pack" in request.query_string
-        who.require(Role.MAINTAINER if writes else Role.VIEWER, "git push" if writes else "git")
+        # A push may change users and groups: less than an admin could raise himself by it.
+        who.require(Role.ADMIN if writes else Role.VIEWER, "git push" if writes else "git")
         reply = await git.handle(
             request.method, path, request.query_string, request.headers, _chunks(request), who.name
         )

@@ -31,6 +31,7 @@ from rota.ports.session import Session, Tty
 from rota.ports.store import Author, Store
 from rota.service.messages import JoinTokenView
 from rota.service.search import Searches
+from rota.service.speakers import Speakers
 from rota.service.verbs import Role
 from rota.service.waiting import Waits
 from rota.service.world import World
@@ -48,6 +49,7 @@ class Principal(msgspec.Struct, frozen=True):
     role: Role
     build: str = ""
     peer: str = ""  # the agent through which it asks; it is asked itself where that is all
+    speaks: bool = False  # it asks by a process that speaks for users: on a chat network
 
     def require(self, role: Role, what: str) -> None:
         """Do nothing if the principal may.
@@ -57,7 +59,7 @@ class Principal(msgspec.Struct, frozen=True):
         """
         if self.role < role:
             raise DeniedError(
-                f"{self.name} is a {self.role.name.lower()}; {what} needs a {role.name.lower()}",
+                f"{self.name} is {self.role.title}; {what} needs {role.title}",
                 known=True,
             )
 
@@ -243,6 +245,7 @@ class Service:
     ca: str = ""  # the cluster's certificate authority, PEM
     ca_key: Callable[[], bytes] = no_key  # and its key, from which secrets of webhooks are made
     searches: Searches = dataclasses.field(default_factory=Searches)
+    speakers: Speakers = dataclasses.field(default_factory=Speakers)
     #: What must not be done twice at a time on this agent, by name: see :meth:`turn`.
     turns: weakref.WeakValueDictionary[str, asyncio.Lock] = dataclasses.field(
         default_factory=weakref.WeakValueDictionary

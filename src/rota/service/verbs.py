@@ -25,6 +25,12 @@ class Role(enum.IntEnum):
     MAINTAINER = 3
     ADMIN = 4
 
+    @property
+    def title(self) -> str:
+        """What somebody with it is: ``an admin``."""
+        word = self.name.lower()
+        return f"an {word}" if word[0] in "aeiou" else f"a {word}"
+
 
 class Verb(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that can be asked.

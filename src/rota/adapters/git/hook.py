@@ -22,11 +22,12 @@ from rota.core.definitions import (
 )
 from rota.core.problem import Problem
 from rota.core.secrets import SECRETS
+from rota.core.users import USERS
 
 MAIN = "refs/heads/main"
 #: So many problems help; more scroll away what matters.
 MAX_SHOWN = 50
-_FOLDERS = ("jobs", "paused", "calendars", "secrets")
+_FOLDERS = ("jobs", "paused", "calendars", "secrets", "users")
 _NONE = "0" * 40
 _KINDS = {"120000": "a symbolic link", "160000": "a submodule"}
 
@@ -63,6 +64,7 @@ def check_push(old: str, new: str, ref: str) -> list[str]:
         _needing(after, changed.keys() | removed),
         removed,
         _secrets(after),
+        _people(after, changed.keys()),
     )
     return [str(problem) for problem in sorted(problems)]
 
@@ -78,6 +80,18 @@ def _settings(after: dict[str, tuple[str, str]], contents: dict[str, bytes | Non
 def _secrets(after: dict[str, tuple[str, str]]) -> dict[str, bytes]:
     """Return the secrets after the push, their values as they are: encrypted."""
     blobs = {path: blob for path, (_, blob) in after.items() if path.startswith(SECRETS)}
+    return {path: data for path, data in _contents(blobs).items() if data is not None}
+
+
+def _people(after: dict[str, tuple[str, str]], changed: Set[str]) -> dict[str, bytes]:
+    """Return the users that stay as they are, if any other changes: two may claim the same."""
+    if not any(path.startswith(USERS) for path in changed):
+        return {}
+    blobs = {
+        path: blob
+        for path, (mode, blob) in after.items()
+        if path.startswith(USERS) and path not in changed and mode.startswith("100")
+    }
     return {path: data for path, data in _contents(blobs).items() if data is not None}
 
 

@@ -37,14 +37,16 @@ def check(args: Namespace, screen: Screen) -> int:
 
 
 def problems_of(name: str, data: bytes) -> list[Problem]:
-    """Return what is wrong with a script's header, or with a file in a folder ``calendars``."""
+    """Return what is wrong with a script's header, or with a file of a folder of definitions."""
     from rota.core.definitions import CALENDARS, check_file
     from rota.core.header import decode_script, parse_header
     from rota.core.problem import Problem
+    from rota.core.users import USERS
 
     path = "<stdin>" if name == "-" else name
-    if Path(name).resolve().parent.name == CALENDARS.rstrip("/"):
-        found = check_file(CALENDARS + Path(name).name, data)
+    folder = Path(name).resolve().parent.name + "/"
+    if folder in {CALENDARS, USERS}:
+        found = check_file(folder + Path(name).name, data)
         return [Problem(path, it.line, it.column, it.message, it.hint) for it in found]
     try:
         text = decode_script(data)
