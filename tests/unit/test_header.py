@@ -143,7 +143,7 @@ def test_a_description_of_several_lines_is_what_the_comment_says() -> None:
                 "retry, priority, params, env, stdin, artifacts, keep, exclusive, scm, on, concurrency, "
                 "concurrency_key, limits, rate, needs, matrix, supersede, supersede_key, "
                 "approve, finally, caches, resources, user, network, isolation, image, services, "
-                "workspace, tests, coverage, secrets)"
+                "workspace, tests, coverage, secrets, notify)"
             ),
         ),
         ('"a b" = 1', "j:4:3: unknown key 'a b' (known: "),

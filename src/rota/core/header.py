@@ -22,6 +22,7 @@ from rota.core.header_caches import CACHES, check_caches
 from rota.core.header_container import CONTAINER, check_container
 from rota.core.header_joins import JOINS, check_joins
 from rota.core.header_limits import LIMITS, check_limits
+from rota.core.header_notify import NOTIFY
 from rota.core.header_on import read_on
 from rota.core.header_people import PEOPLE, check_people
 from rota.core.header_reports import REPORTS
@@ -352,4 +353,5 @@ _JOB = {
     **WORKSPACE,
     **REPORTS,
     **SECRETS,
+    **NOTIFY,
 }

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from rota.core.container import Image, Service
+from rota.core.preferences import JobNotices
 from rota.core.reports import CaseReports, CoverageReports
 from rota.core.resources import Isolation, Network, Resources
 from rota.core.scm import Scm
@@ -218,6 +219,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     container: Image | None = None
     services: tuple[Service, ...] = ()
     workspace: Workspace = Workspace()
+    notify: JobNotices = JobNotices()
 
 
 class Job(msgspec.Struct, frozen=True, omit_defaults=True):
