@@ -21,6 +21,7 @@ from rota.core.kept import Limits
 from rota.core.labels import parse_labels, print_labels
 from rota.core.policy import AGEING, Policy, Throttle
 from rota.core.problem import Problem
+from rota.core.settings_chat import CHAT, ChatNetwork
 from rota.core.settings_clouds import Cloud, cloud_name_fault, read_cloud
 from rota.core.settings_secrets import SECRETS, SecretSettings
 from rota.core.toml_document import Source, read_document
@@ -152,6 +153,7 @@ class Settings(msgspec.Struct, frozen=True):
     secrets: SecretSettings = SecretSettings()
     cloud: dict[str, Cloud] = {}  # where machines are launched
     isolation: Bounds = Bounds()
+    chat: dict[str, ChatNetwork] = {}  # where the bot listens and speaks
     groups: dict[str, tuple[str, ...]] = {}  # who is meant by @NAME in `approve` and `rota ask`
 
 
@@ -429,4 +431,5 @@ _SETTINGS = {
         "groups", fields.table_of(_group_fault, _members), '[groups] with release = ["ann", "bob"]'
     ),
     **SECRETS,
+    **CHAT,
 }
