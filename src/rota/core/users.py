@@ -16,7 +16,10 @@ import msgspec
 from rota.core import fields
 from rota.core.calendar_file import zone_name
 from rota.core.fields import Field, FieldError, Spot
+from rota.core.preferences import PREFERENCES, Preference
 from rota.core.problem import Problem
+from rota.core.quiet import Quiet
+from rota.core.targets import MAIL, address_fault, network_fault
 from rota.core.toml_document import Source, read_document
 
 USERS = "users/"
@@ -24,29 +27,30 @@ USERS = "users/"
 ROLES = ("viewer", "builder", "maintainer", "admin")
 #: ASCII alone: no two names look alike and are not the same.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-#: In place of a network where an e-mail address is claimed; no network may be called so.
-MAIL = "mail"
 #: What an identity begins with that lasts as long as somebody's session on a network, and no longer.
 SESSION = "session:"
 MAX_CHARACTERS = 16 * 1024
 MAX_EMAILS = 50
 MAX_IDENTITIES = 50
 MAX_IDENTITY = 255
-_EMAIL = re.compile(r"[^\s@<>()\[\],;:\\\"]{1,64}@[^\s@<>()\[\],;:\\\"]{1,253}")
 
 
 class User(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What ``users/NAME.toml`` says."""
+    """What ``users/NAME.toml`` says.
+
+    ``preferences`` are ``None`` where the file says nothing of them: then what is usual holds.
+    """
 
     role: str = "builder"
     emails: tuple[str, ...] = ()  # those of commits too; mail goes to the first
     timezone: str = ""  # of quiet hours; UTC if empty
     chat: dict[str, tuple[str, ...]] = {}  # by network: who this is there
+    quiet: Quiet = Quiet()
+    preferences: tuple[Preference, ...] | None = None
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What a file says is its user's alone, at that place: an address, or an identity."""
+    """What a file says is its user's alone, at that place: an identity, or a mail address."""
 
     network: str
     value: str
@@ -120,13 +124,6 @@ def user_name(path: str) -> str:
 def user_name_fault(name: str) -> str | None:
     """Say what a user's name is made of, if this is none; ``None`` if it is."""
     return None if NAME.fullmatch(name) else "1 to 63 letters, digits and . _ -, such as ann"
-
-
-def email_fault(email: str) -> str | None:
-    """Say what is wrong with an e-mail address, or ``None`` if nothing is."""
-    if len(email) > MAX_IDENTITY or not email.isprintable() or not _EMAIL.fullmatch(email):
-        return f"is no e-mail address: {fields.printed_value(email)}"
-    return None
 
 
 def identity_fault(who: str) -> str | None:
@@ -218,8 +215,8 @@ def _claims(table: Mapping[str, Any], spot: Spot) -> Iterator[Claim]:
 
 def _email(value: Any, spot: Spot) -> str:
     email = fields.text(value, spot)
-    if (fault := email_fault(email)) is not None:
-        raise FieldError(fault, "such as ann@example.org")
+    if (fault := address_fault(email)) is not None:
+        raise FieldError(f"{fault}: {fields.printed_value(email)}")
     return email
 
 
@@ -255,11 +252,10 @@ def _refuse_doubles(values: Collection[str]) -> None:
         raise FieldError(f"has {fields.printed_value(double)} twice", "leave one of them out")
 
 
-def network_fault(name: str) -> str | None:
-    """Say why no chat network can be called so, or ``None`` if one can."""
+def _chat_fault(name: str) -> str | None:
     if name == MAIL:
         return 'is no chat network: write emails = ["…"]'
-    return None if NETWORK.fullmatch(name) else "is no network's name: letters, digits, - and _"
+    return network_fault(name)
 
 
 _USER = {
@@ -268,7 +264,8 @@ _USER = {
     "timezone": Field("timezone", zone_name, 'timezone = "Europe/Berlin"'),
     "chat": Field(
         "chat",
-        fields.table_of(network_fault, _identities),
+        fields.table_of(_chat_fault, _identities),
         '[chat] with matrix = ["@ann:example.org"]',
     ),
+    **PREFERENCES,
 }
