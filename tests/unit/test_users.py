@@ -67,14 +67,18 @@ def test_each_fault_is_told_with_its_place() -> None:
     assert faults('rolle = "admin"\nrole = "root"\nemails = "nobody"\ntimezone = "Mars"\n') == [
         "users/ann.toml:1:1: unknown key rolle (did you mean 'role'?)",
         "users/ann.toml:2:8: role cannot be 'root' (known: viewer, builder, maintainer, admin)",
-        ("users/ann.toml:3:10: emails is no address, such as ann@example.org: 'nobody' "
-        '(such as emails = ["ann@example.org"])'),
+        (
+            "users/ann.toml:3:10: emails is no address, such as ann@example.org: 'nobody' "
+            '(such as emails = ["ann@example.org"])'
+        ),
         "users/ann.toml:4:12: timezone is no time zone: 'Mars' (did you mean 'Europe/Paris'?)",
     ]
     assert faults('[chat]\nmail = "a@b"\n"x y" = "z"\nirc = ["a", "session:1", "b\\u0007"]\n') == [
         'users/ann.toml:2:1: chat.mail is no chat network: write emails = ["…"]',
-        ("users/ann.toml:3:1: chat.'x y' is no name of a network: up to 40 small letters, digits, "
-        "- and _, the first a letter"),
+        (
+            "users/ann.toml:3:1: chat.'x y' is no name of a network: up to 40 small letters, digits, "
+            "- and _, the first a letter"
+        ),
         (
             "users/ann.toml:4:13: chat.irc[2] lasts as long as a session, and no file can name it: "
             "'session:1' (as the network writes it, such as @ann:example.org)"

@@ -637,6 +637,45 @@ class StatusPosted(Fact, frozen=True, kw_only=True, tag="status.posted"):
     why: str = ""
 
 
+class UserCode(Fact, frozen=True, kw_only=True, tag="user.code"):
+    """A user was given a code, which links whoever says it on a network. Written by any agent.
+
+    ``digest`` is keyed by what only members know. ``network`` is the only one where it holds; empty
+    is any.
+    """
+
+    user: str
+    digest: str
+    until: Instant
+    network: str = ""
+
+
+class UserLinked(Fact, frozen=True, kw_only=True, tag="user.linked"):
+    """An identity on a network is a user's: it said a code of that user. Written by the leader.
+
+    The code is used by it. An identity that outlasts a session is committed to the user's file next;
+    one of a session counts from here.
+    """
+
+    user: str
+    network: str
+    who: str
+    digest: str
+    nick: str = ""
+
+
+class UserUnlinked(Fact, frozen=True, kw_only=True, tag="user.unlinked"):
+    """A session is over, or its user says that it is his no more. Written by any agent.
+
+    Without ``who`` all of that user's on the network; without ``network`` the user is gone, and the
+    codes as well.
+    """
+
+    user: str
+    network: str = ""
+    who: str = ""
+
+
 class Unknown(msgspec.Struct, frozen=True, kw_only=True):
     """Something this program cannot read: kept as it is, folded as nothing."""
 
@@ -699,6 +738,9 @@ Known = (
     | HookCalled
     | TriggerFailed
     | StatusPosted
+    | UserCode
+    | UserLinked
+    | UserUnlinked
 )
 Event = Known | Unknown
 BuildEvent = (
@@ -791,5 +833,7 @@ def key_of(event: Event) -> str:
             return f"build.{event.build}"
         case StatusPosted():
             return f"status.{event.build}"
+        case UserCode() | UserLinked() | UserUnlinked():
+            return "users"
         case Unknown():
             return "unknown"

@@ -78,6 +78,9 @@ from rota.core.events import (
     StoreMoved,
     TriggerFailed,
     Unknown,
+    UserCode,
+    UserLinked,
+    UserUnlinked,
     VoterAppointed,
     VoterDismissed,
     VoterListening,
@@ -86,6 +89,7 @@ from rota.core.events import (
 from rota.core.instant import Instant
 from rota.core.job import Reason
 from rota.core.labels import satisfies
+from rota.core.linking import Linking, fold_linking
 from rota.core.links import Links
 from rota.core.machines import CloudRecord, Machine, change_machines, learn
 from rota.core.people import APPROVAL, Due, answered, approved, asked, due, rejected
@@ -165,6 +169,7 @@ class Picture(msgspec.Struct):
     rates: dict[str, float] = {}
     machines: dict[str, Machine] = {}  # of clouds, by their agents' names
     clouds: dict[str, CloudRecord] = {}
+    linking: Linking = msgspec.field(default_factory=Linking)  # of chat identities to users
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -424,6 +429,8 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
         case CachesDropped():
             for name in event.caches:
                 picture.caches.pop(name, None)
+        case UserCode() | UserLinked() | UserUnlinked():
+            fold_linking(picture.linking, seq, event)
         case BuildsSwept() | Emitted() | HookCalled() | BuildEntered() | Unknown():
             pass
     return NOTHING

@@ -47,11 +47,16 @@ def secret_of(ca_key: bytes, name: str, generation: int) -> str:
         name: The hook's.
         generation: Another one is another secret.
     """
+    key = derived_key(ca_key, f"{name}\0{generation}".encode())
+    return "whsec_" + base64.b64encode(key[:SECRET_BYTES]).decode()
+
+
+def derived_key(ca_key: bytes, purpose: bytes) -> bytes:
+    """Return 32 bytes that all members know, for one purpose: those of webhooks have a NUL in it."""
     found = _PEM.search(ca_key)
     material = base64.b64decode(found[1]) if found is not None else ca_key
     extracted = hmac.digest(_SALT, material, "sha256")
-    key = hmac.digest(extracted, f"{name}\0{generation}\x01".encode(), "sha256")
-    return "whsec_" + base64.b64encode(key[:SECRET_BYTES]).decode()
+    return hmac.digest(extracted, purpose + b"\x01", "sha256")
 
 
 def fingerprint(secret: str) -> str:
