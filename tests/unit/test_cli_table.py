@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rota.cli.main import build_parser, function_of
+from rota.cli.main import build_parser
 from rota.cli.mirror import descriptions, wire_source
+from rota.cli.mouth import function_of
 from rota.cli.parser import command_parser
 from rota.cli.table import COMMANDS, GROUPS, field_text
 from rota.client import wire

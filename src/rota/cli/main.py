@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rota import __version__
 from rota.errors import (
@@ -25,8 +25,6 @@ from rota.errors import (
 if TYPE_CHECKING:
     import argparse
 
-    from rota.cli.table import Command
-
 GOOD, FAILED, BUG, INTERRUPTED, BROKEN_PIPE = 0, 1, 70, 130, 141
 _STATUSES: tuple[tuple[type[RotaError], int], ...] = (
     (InputError, 2),
@@ -35,7 +33,6 @@ _STATUSES: tuple[tuple[type[RotaError], int], ...] = (
     (NotFoundError, 5),
     (ConflictError, 6),
 )
-_VALUED = ("--at", "--data", "--color")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,106 +65,34 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _run(words: list[str]) -> int:
-    given, rest = _leading(words)
+    if words[:1] in (["--version"], ["-V"]):
+        # Nothing else is asked so often by programs that look for us.
+        print(f"rota {__version__}")
+        return GOOD
+    from rota.cli.mouth import leading, perform
+    from rota.cli.table import Mouth
+
+    given, rest = leading(words)
     if given.pop("version", None):
         print(f"rota {__version__}")
         return GOOD
-    from rota.cli.table import find
-
-    if rest[:1] == ["help"]:
-        rest = [*rest[1:2], "--help"]
-    if not rest or rest[0] in ("-h", "--help"):
-        return _overview(GOOD if rest else 2)
-    command = find(rest[0])
-    if command is None:
-        raise _unknown(rest[0])
-    if command.name == "__complete":
+    if rest[:1] == ["__complete"]:
         # Before argparse: what is completed may look like an option, and time counts.
         from rota.cli.commands.completion import complete_words
 
         return complete_words(rest[1:], given)
-    return _dispatch(command, rest[1:], given)
-
-
-def _leading(words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Return what was given before the command, and the rest."""
-    given: dict[str, str] = {}
-    rest = list(words)
-    while rest and rest[0].startswith("-") and rest[0] not in ("-h", "--help"):
-        name, equals, value = rest.pop(0).partition("=")
-        if name in ("--version", "-V"):
-            given["version"] = "yes"
-        elif name not in _VALUED:
-            raise InputError(f"unknown option {name}", hint="see how: rota --help")
-        elif not equals and not rest:
-            raise InputError(f"{name} needs a value", hint="see how: rota --help")
-        else:
-            given[name[2:]] = value if equals else rest.pop(0)
-    if given.get("color", "auto") not in ("auto", "always", "never"):
-        raise InputError("--color is auto, always or never")
-    return given, rest
-
-
-def _dispatch(command: Command, words: list[str], given: dict[str, str]) -> int:
-    from rota.cli.parser import command_parser
-
-    parser = command_parser(command)
-    try:
-        # What is another program's command is not looked into for options of ours.
-        parse = parser.parse_args if command.has_rest else parser.parse_intermixed_args
-        args = parse(words)
-    except SystemExit as over:  # --help was given
-        return int(over.code or 0)
-    for name, value in (("at", "at"), ("data_folder", "data"), ("color", "color")):
-        if not hasattr(args, name):
-            setattr(args, name, given.get(value))
     from rota.cli.screen import screen_from
 
-    screen = screen_from(args.color or "auto")
-    return function_of(command)(args, screen)
-
-
-def function_of(command: Command) -> Callable[[Any, Any], int]:
-    """Return the function that carries a command out; imports its module."""
-    import importlib
-
-    module, _, name = command.call.partition(":")
-    function: Callable[[Any, Any], int]
-    function = getattr(importlib.import_module(f"rota.cli.commands.{module}"), name)
-    return function
-
-
-def _unknown(word: str) -> InputError:
-    from rota.cli.nearest import nearest
-    from rota.cli.table import COMMANDS
-
-    names = [command.name for command in COMMANDS if not command.is_hidden]
-    return InputError(
-        f"no command {word!r}", hint=nearest(word, names) or "see which there are: rota --help"
-    )
-
-
-def _overview(status: int) -> int:
-    """Print all commands; on standard error if nobody asked for it."""
-    from rota.cli.table import COMMANDS, GROUPS
-
-    lines = ["usage: rota [--at URL | --data DIR] [--color WHEN] COMMAND …", ""]
-    for group in GROUPS:
-        lines += [f"{group}:"]
-        members = [command for command in COMMANDS if command.group == group]
-        lines += [f"  {command.name:<11} {command.summary}" for command in members]
-        lines += [""]
-    lines += ["more: rota COMMAND --help"]
-    print("\n".join(lines), file=sys.stderr if status else sys.stdout)
-    return status
+    return perform(words, screen_from("auto"), mouth=Mouth.SHELL)
 
 
 def _report(error: RotaError, words: list[str]) -> int:
-    from rota.cli.screen import look_at, print_error
+    from rota.cli.screen import error_text, look_at
 
     try:
         sys.stdout.flush()
-        print_error(error, look_at(sys.stderr, _wanted_color(words), os.environ))
+        look = look_at(sys.stderr, _wanted_color(words), os.environ)
+        print(error_text(error, look), file=sys.stderr, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     return exit_status(error)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from rota.cli.table import AT, COLOR, COMMANDS, DATA, JSON, Arg, Command
+from rota.cli.table import AT, COLOR, COMMANDS, DATA, JSON, Arg, Command, Mouth
 from rota.errors import InputError
+
+if TYPE_CHECKING:
+    from rota.cli.screen import Screen
 
 _TYPES = {"int": int, "float": float}
 _DASHED_WORD = re.compile(r"-(?!h$)[A-Za-z0-9]\S*")
@@ -15,6 +18,16 @@ _DASHED_WORD = re.compile(r"-(?!h$)[A-Za-z0-9]\S*")
 
 class Parser(argparse.ArgumentParser):
     """An argparse parser whose faults are our errors."""
+
+    screen: Screen | None = None
+    elsewhere: frozenset[str] = frozenset()  # options of the command that are for other mouths
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # What argparse prints by itself is help.
+        if self.screen is not None:
+            self.screen.text(message)
+        else:
+            super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong with the arguments.
@@ -34,6 +47,8 @@ class Parser(argparse.ArgumentParser):
             from rota.cli.nearest import nearest
 
             given = message.removeprefix(prefix).split()[0].partition("=")[0]
+            if given in self.elsewhere:
+                return f"{given} is for the shell: it is about what is on your machine"
             known = [name for name in self._option_string_actions if name.startswith("--")]
             found = nearest(given, known)
             if found:
@@ -41,10 +56,10 @@ class Parser(argparse.ArgumentParser):
         return f"see how: {self.prog} --help"
 
 
-def command_parser(command: Command) -> Parser:
-    """Return the parser of one command's arguments."""
+def command_parser(command: Command, mouth: Mouth = Mouth.SHELL) -> Parser:
+    """Return the parser of one command's arguments, as far as the mouth has what they are about."""
     parser = Parser(prog=f"rota {command.name}", **described(command))
-    fill(parser, command)
+    fill(parser, command, mouth)
     if command.has_dashed_words:
         parser.take_dashed_words()
     return parser
@@ -61,14 +76,28 @@ def described(command: Command) -> dict[str, Any]:
     }
 
 
-def fill(parser: argparse.ArgumentParser, command: Command) -> None:
+def fill(parser: argparse.ArgumentParser, command: Command, mouth: Mouth = Mouth.SHELL) -> None:
     """Add a command's arguments to its parser."""
-    positionals = [arg for arg in command.args if not arg.is_option]
-    options = [arg for arg in command.args if arg.is_option]
-    for arg in positionals + options:
+    shared = (*((JSON,) if command.has_json else ()), *common(command))
+    args = [arg for arg in (*command.args, *shared) if is_in(arg, mouth)]
+    for arg in sorted(args, key=lambda arg: arg.is_option):
         _add(parser, arg)
-    for arg in (*((JSON,) if command.has_json else ()), *common(command)):
-        _add(parser, arg)
+    if mouth is Mouth.CHAT and isinstance(parser, Parser):
+        away = [arg for arg in (*command.args, *shared) if arg not in args]
+        parser.elsewhere = frozenset(name for arg in away for name in arg.names)
+        parser.set_defaults(**{_dest(arg): None for arg in away})
+
+
+def is_in(arg: Arg, mouth: Mouth) -> bool:
+    """Whether an argument is for a mouth: in a room there are no files of the caller's, nor agents."""
+    return mouth is not Mouth.CHAT or not (arg.names_file or arg in (AT, DATA, COLOR))
+
+
+def _dest(arg: Arg) -> str:
+    if arg == DATA:
+        return "data_folder"
+    long = next((name for name in arg.names if name.startswith("--")), arg.names[0])
+    return long.lstrip("-").replace("-", "_")
 
 
 def common(command: Command) -> tuple[Arg, ...]:

@@ -1,6 +1,7 @@
 """Text for people: tables, colours, times. Pure: what is known of the terminal is a :class:`Look`.
 
-On a terminal columns are aligned and cut to its width. In a pipe each row is one line, fields two
+On a terminal columns are aligned and cut to its width. In a room, where letters have whatever width
+they like, each row is a short line with nothing aligned and nothing for what is empty. In a pipe each row is one line, fields two
 spaces apart, nothing cut, times as the agent wrote them, an absent field as ``-``: so that
 programs may split it.
 """
@@ -20,6 +21,7 @@ class Look(NamedTuple):
     unicode: bool = True
     width: int | None = None
     now: datetime | None = None  # by the agent's clock, as its answer said
+    aligned: bool = True  # whether a column of text is one to the eye
 
     @property
     def is_terminal(self) -> bool:
@@ -36,6 +38,8 @@ class Cell(NamedTuple):
 
 
 PLAIN = Look()
+#: What people read in a room: short plain lines, of about what networks take in one message.
+ROOM = Look(width=350, aligned=False)
 CODES = {
     "red": "31",
     "green": "32",
@@ -101,6 +105,8 @@ def table(rows: Sequence[Sequence[Cell]], look: Look, shrink: Sequence[int] = ()
     rows = [[cell._replace(text=clean(cell.text)) for cell in row] for row in rows]
     if look.width is None:
         return ["  ".join(cell.text or "-" for cell in row) for row in rows]
+    if not look.aligned:
+        return ["  ".join(cell.text for cell in row if cell.text).strip() for row in rows]
     if not rows:
         return []
     widths = [max(cells(row[n].text) for row in rows) for n in range(len(rows[0]))]
@@ -274,6 +280,8 @@ def jobs_table(jobs: Sequence[dict[str, Any]], look: Look) -> list[str]:
 def facts(rows: Sequence[tuple[str, str]], look: Look) -> list[str]:
     """Return lines of a name and what is to be said of it; empty ones are left out."""
     rows = [(name, text) for name, text in rows if text]
+    if not look.aligned:
+        return [f"{name}: {text}" for name, text in rows]
     width = max((len(name) for name, _ in rows), default=0)
     lines = []
     for name, text in rows:

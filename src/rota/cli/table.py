@@ -10,9 +10,25 @@ is tied: an argument that fills a verb's field takes its help from that field (t
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import NamedTuple
 
 from rota.client.wire import ROUTES
+
+
+class Mouth(Enum):
+    """Where commands are given. The words are the same in all of them."""
+
+    SHELL = "shell"
+    REPL = "repl"
+    CHAT = "chat"
+
+
+EVERYWHERE = (Mouth.SHELL, Mouth.REPL, Mouth.CHAT)
+#: What reads or writes files of the caller's, asks at the terminal, or shows what no room may see.
+AT_TERMINAL = (Mouth.SHELL, Mouth.REPL)
+#: What is about this process or its environment: a daemon, a script's build, the shell itself.
+IN_SHELL = (Mouth.SHELL,)
 
 
 class Arg(NamedTuple):
@@ -45,6 +61,11 @@ class Arg(NamedTuple):
         """Its help."""
         return self.help or field_text(self.fields[0])
 
+    @property
+    def names_file(self) -> bool:
+        """Whether its value is a file or folder of the caller's: in a room nobody has any."""
+        return self.completes in ("file", "folder")
+
 
 class Command(NamedTuple):
     """A word after ``rota``. ``call`` is the function that does it, as ``module:function``."""
@@ -61,6 +82,7 @@ class Command(NamedTuple):
     has_json: bool = False
     has_data: bool = True  # --data DIR names an agent
     has_dashed_words: bool = False  # words may begin with one dash
+    mouths: tuple[Mouth, ...] = EVERYWHERE
 
     @property
     def summary(self) -> str:
@@ -159,6 +181,7 @@ COMMANDS: tuple[Command, ...] = (
         name="agent",
         group=_AGENT,
         call="agent:agent",
+        mouths=IN_SHELL,
         verbs=("invite",),
         help="run an agent: the daemon that takes builds on this machine",
         more="In the foreground, until Ctrl-C; --daemon returns as soon as the agent takes builds.\n"
@@ -206,6 +229,7 @@ COMMANDS: tuple[Command, ...] = (
         name="stop",
         group=_AGENT,
         call="agent:stop",
+        mouths=AT_TERMINAL,
         verbs=("stop", "status"),
         examples=(("rota stop", "returns when the agent is gone"),),
         has_json=True,
@@ -280,6 +304,7 @@ COMMANDS: tuple[Command, ...] = (
         name="token",
         group=_AGENT,
         call="cluster:token",
+        mouths=AT_TERMINAL,
         verbs=("invite", "invitations", "revoke"),
         help="make, list or revoke the tokens with which machines join",
         more="Whoever has a token can become a member until it ends: pass it on as a secret.",
@@ -312,6 +337,7 @@ COMMANDS: tuple[Command, ...] = (
         name="join",
         group=_AGENT,
         call="cluster:join",
+        mouths=IN_SHELL,
         verbs=("status", "invite"),
         help="start an agent here that joins the cluster of a token",
         more="The same as rota agent --daemon --join TOKEN. It returns when the agent takes builds.",
@@ -394,6 +420,7 @@ COMMANDS: tuple[Command, ...] = (
         name="recover",
         group=_AGENT,
         call="cluster:recover",
+        mouths=AT_TERMINAL,
         verbs=("recover",),
         more="Only where a majority of the voters will never come back: what they alone had taken is\n"
         "lost, and is listed. Ask at an agent that is a voter.",
@@ -405,6 +432,7 @@ COMMANDS: tuple[Command, ...] = (
         name="login",
         group=_AGENT,
         call="login:login",
+        mouths=IN_SHELL,
         verbs=("status", "cluster"),
         help="remember an agent's URL and a token for it",
         more="The token is asked for at a terminal, else read from standard input. Both are kept in\n"
@@ -477,6 +505,7 @@ COMMANDS: tuple[Command, ...] = (
         name="new",
         group=_JOBS,
         call="templates:new",
+        mouths=AT_TERMINAL,
         help="propose jobs for what is in this folder, or print the job of one template",
         more="Alone it looks at the folder and those below it, says which projects are there and how it knows,\n"
         "and writes nothing. With a template it prints that job, filled in with what the folder says; with\n"
@@ -521,6 +550,7 @@ COMMANDS: tuple[Command, ...] = (
         name="templates",
         group=_JOBS,
         call="templates:templates",
+        mouths=AT_TERMINAL,
         help="list the jobs to start from, and where they fit",
         args=(_IN,),
         examples=(("rota templates", ""),),
@@ -530,6 +560,7 @@ COMMANDS: tuple[Command, ...] = (
         name="add",
         group=_JOBS,
         call="jobs:add",
+        mouths=AT_TERMINAL,
         verbs=("put", "job"),
         sets=("put.script", "put.if_match", "put.if_none_match"),
         help="add a job",
@@ -553,6 +584,7 @@ COMMANDS: tuple[Command, ...] = (
         name="edit",
         group=_JOBS,
         call="edit:edit",
+        mouths=AT_TERMINAL,
         verbs=("put", "job"),
         sets=("put.script", "put.if_match", "put.if_none_match"),
         help="change a job in $VISUAL or $EDITOR, or replace it by a file",
@@ -578,6 +610,7 @@ COMMANDS: tuple[Command, ...] = (
         name="check",
         group=_JOBS,
         call="check:check",
+        mouths=AT_TERMINAL,
         verbs=("check",),
         sets=("check.job", "check.script"),
         help="check scripts' headers, and calendars; needs no agent and changes nothing",
@@ -633,6 +666,7 @@ COMMANDS: tuple[Command, ...] = (
         name="clone",
         group=_JOBS,
         call="clone:clone",
+        mouths=AT_TERMINAL,
         verbs=("status",),
         help="clone the store with git; a later git push brings changes back",
         args=(
@@ -714,6 +748,7 @@ COMMANDS: tuple[Command, ...] = (
         name="simulate",
         group=_JOBS,
         call="schedules:simulate",
+        mouths=AT_TERMINAL,
         verbs=("status",),
         help="let days pass in virtual time, and show what schedules come to by hour and label",
         more="It is the leader's own agenda that runs, on a clock that does not wait. Builds last as\n"
@@ -783,6 +818,7 @@ COMMANDS: tuple[Command, ...] = (
         name="exec",
         group=_BUILDS,
         call="exec:exec_here",
+        mouths=IN_SHELL,
         help="run a job's script here and now, with no agent",
         args=(
             Arg(("file",), help="the script", metavar="FILE", completes="file"),
@@ -994,6 +1030,7 @@ COMMANDS: tuple[Command, ...] = (
         name="metric",
         group=_BUILDS,
         call="metrics:metric",
+        mouths=IN_SHELL,
         help="tell a number of the build that runs: it is followed from build to build",
         more="It prints a line into the build's log: ::metric name=NAME,unit=UNIT::VALUE",
         args=(
@@ -1128,6 +1165,7 @@ COMMANDS: tuple[Command, ...] = (
         name="step",
         group=_BUILDS,
         call="step:step",
+        mouths=IN_SHELL,
         help="name a part of a script: its time, log and status are told apart",
         more="Without a command the step lasts until the next one, or the script's end. With one it is\n"
         "run, and its exit status is the answer. ::group::NAME in a log is a step as well.",
@@ -1173,6 +1211,7 @@ COMMANDS: tuple[Command, ...] = (
         name="ask",
         group=_BUILDS,
         call="people:ask",
+        mouths=IN_SHELL,
         verbs=("ask", "question"),
         sets=("ask.build", "ask.key", "question.build", "question.question", "question.wait"),
         more="It waits for rota answer, and prints the answer. If time is over it prints the default,\n"
@@ -1250,6 +1289,7 @@ COMMANDS: tuple[Command, ...] = (
         name="shell",
         group=_BUILDS,
         call="shell:shell",
+        mouths=AT_TERMINAL,
         verbs=("shell",),
         help="a shell, or a program, in the workspace of a build that runs or whose workspace is kept",
         args=(
@@ -1386,6 +1426,7 @@ COMMANDS: tuple[Command, ...] = (
         name="hook",
         group=_REST,
         call="hooks:hook",
+        mouths=AT_TERMINAL,
         verbs=("hook", "put_hook", "rm_hook"),
         help="make a webhook, and print its URL and secret",
         more="GitHub, GitLab, Gitea, Forgejo and Bitbucket are known by what they send. Pushes and pull\n"
@@ -1495,6 +1536,7 @@ COMMANDS: tuple[Command, ...] = (
         name="completion",
         group=_REST,
         call="completion:completion",
+        mouths=IN_SHELL,
         help="print the completion script of a shell",
         args=(Arg(("shell",), help="which shell", choices=("bash", "zsh", "fish")),),
         examples=(
@@ -1507,6 +1549,7 @@ COMMANDS: tuple[Command, ...] = (
         name="git-credential",
         group="",
         call="clone:git_credential",
+        mouths=IN_SHELL,
         verbs=("status",),
         help="speak git's credential protocol, for clones made by rota clone",
         args=(Arg(("action",), help="get, store or erase", metavar="ACTION"),),
@@ -1515,6 +1558,7 @@ COMMANDS: tuple[Command, ...] = (
         name="__complete",
         group="",
         call="completion:complete",
+        mouths=IN_SHELL,
         verbs=("jobs", "builds", "job", "agents", "invitations"),
         help="print what may stand where the last word is, a line each",
         args=(Arg(("words",), help="the words after rota", many="*", metavar="WORD"),),

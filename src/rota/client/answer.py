@@ -41,6 +41,12 @@ class NoQuorumError(BusyError):
     """The agent is cut off from most of the others: it cannot, and does not know until when."""
 
 
+class ClosedError(RotaError):
+    """The caller itself has ended this: its client or its screen was closed."""
+
+    code = "closed"
+
+
 class Answer(NamedTuple):
     """A whole answer. ``headers`` have the names that the agent wrote them with."""
 

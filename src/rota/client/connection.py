@@ -61,17 +61,21 @@ def exchange(
     heard: Callable[[int, Headers], None],
     limit_s: float | None = None,
     connect_s: float = CONNECT_S,
+    opened: Callable[[socket.socket | None], None] | None = None,
 ) -> Iterator[http.client.HTTPResponse]:
     """Give the answer to one request as it arrives; read it with :func:`pieces`.
 
     ``limit_s`` is how long the whole answer may take; ``None`` is for ever, as long as the agent
-    is there. ``heard`` is told each answer's status and headers, an error's too.
+    is there. ``heard`` is told each answer's status and headers, an error's too. ``opened`` is
+    told the connection's socket while there is one.
 
     Raises:
         RotaError: the agent's own error; or that it was not reached, or the connection broke.
     """
     connection = connected(place, connect_s)
     try:
+        if opened is not None:
+            opened(connection.sock)
         with translated(place):
             connection.sock.settimeout(ANSWER_S)
             _ask(connection, method, place.prefix + target, body, dict(headers))
@@ -83,6 +87,8 @@ def exchange(
                 raise error_of(place.url, response.status, response.reason, response.headers, raw)
             yield response
     finally:
+        if opened is not None:
+            opened(None)
         connection.close()
 
 

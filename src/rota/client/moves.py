@@ -69,6 +69,10 @@ class Whereabouts:
         """Whether the client goes elsewhere at all."""
         return self._moves
 
+    def staying(self) -> Whereabouts:
+        """Return the same place for one that does not move."""
+        return Whereabouts(self.place, note=self._note, moves=False)
+
     def bearer(self) -> Place:
         """Return the agent that was named, with the token and CA that are known by it."""
         if self._credentials is None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import copy
 from http.client import HTTPResponse
-from typing import TypeVar
+from typing import Self, TypeVar
 from urllib.parse import quote, urlencode
 
-from rota.client.answer import Answer, RefusedError
+from rota.client.answer import Answer, ClosedError, RefusedError
 from rota.client.connection import ANSWER_S, Body, exchange, pieces, upgraded
 from rota.client.moves import Patience, Whereabouts
 from rota.client.place import Place
@@ -47,6 +48,20 @@ class Rest:
         self.patience_s = patience_s
         self._answer_s = answer_s
         self._build = build
+        self._line = _Line()
+
+    def close(self) -> None:
+        """End what is asked and followed now, and refuse what comes; from any thread.
+
+        Whoever waits for an answer gets a ``ClosedError`` within about a second.
+        """
+        self._line.close()
+
+    def staying(self) -> Self:
+        """Return a client for the agent where this one is, which goes nowhere else."""
+        other = copy(self)
+        other.where = self.where.staying()
+        return other
 
     @property
     def place(self) -> Place:
@@ -160,6 +175,7 @@ class Rest:
         wait_s: float | None,
     ) -> Iterator[HTTPResponse]:
         where = self.where
+        self._line.check()
         with _strangers(where):
             exchanged = exchange(
                 where.place,
@@ -170,6 +186,7 @@ class Rest:
                 heard=where.heard,
                 limit_s=None if wait_s is None else self._answer_s + wait_s,
                 connect_s=min(where.connect_s, self._answer_s),
+                opened=self._line.opened,
             )
             with exchanged as response:
                 yield response
@@ -185,6 +202,37 @@ class Rest:
         if self._build:
             ours["Rota-Build"] = self._build
         return ours
+
+
+class _Line:
+    """The connection there is at a time, which another thread may end."""
+
+    def __init__(self) -> None:
+        self._sock: socket.socket | None = None
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Break the connection there is, and refuse others."""
+        self._is_closed = True
+        sock = self._sock
+        if sock is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def opened(self, sock: socket.socket | None) -> None:
+        """Take note of a connection, or that there is none any more."""
+        self._sock = sock
+        if sock is not None:
+            self.check()
+
+    def check(self) -> None:
+        """Go on only if it is not closed.
+
+        Raises:
+            ClosedError: it is.
+        """
+        if self._is_closed:
+            raise ClosedError("ended")
 
 
 def written(verb: str, fields: Mapping[str, object]) -> tuple[str, str, bytes | None]:

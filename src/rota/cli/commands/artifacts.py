@@ -11,7 +11,7 @@ from rota.cli.commands.connected import connected
 from rota.cli.fetched import Fetching
 from rota.cli.kept import Source, sources
 from rota.cli.render import Cell, ago, clean, size, table
-from rota.cli.screen import Screen
+from rota.cli.screen import Screen, no_files
 from rota.client.client import Client
 from rota.client.rest import written
 from rota.errors import InputError, NotFoundError
@@ -27,6 +27,8 @@ def artifacts(args: Namespace, screen: Screen) -> int:
     match args.words:
         case [] if args.promoted:
             return _promotions(connected(args), args, screen)
+        case ["get" | "put", *_] if not screen.has_files:
+            raise no_files(f"artifacts {args.words[0]}")
         case ["get", name, *patterns]:
             return _get(connected(args), name, patterns, args, screen)
         case ["put", file]:

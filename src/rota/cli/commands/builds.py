@@ -67,7 +67,7 @@ def send(args: Namespace, screen: Screen) -> int:
     client = connected(args)
     sent = 0
     answer = None
-    for text in _texts(args):
+    for text in _texts(args, screen):
         answer = client.call("send", build=args.build, text=text)
         sent += answer.json()["bytes"]
     if args.eof:
@@ -93,17 +93,18 @@ def _list(args: Namespace, screen: Screen, **fields: Any) -> int:
     return 0
 
 
-def _texts(args: Namespace) -> Iterator[str]:
+def _texts(args: Namespace, screen: Screen) -> Iterator[str]:
     """Yield what is to be sent, in pieces that an agent takes."""
     if args.text and args.text != ["-"]:
         text = " ".join(args.text) + ("" if args.no_newline else "\n")
         yield from (text[at : at + PIECE] for at in range(0, len(text), PIECE))
         return
-    if not args.text and args.eof and sys.stdin.isatty():
+    if not args.text and args.eof and (not screen.has_files or sys.stdin.isatty()):
         return
+    given = screen.input()
     try:
         # A person's lines go one by one, a file's in large pieces.
-        while text := sys.stdin.readline() if sys.stdin.isatty() else sys.stdin.read(PIECE):
+        while text := given.readline() if given.isatty() else given.read(PIECE):
             yield from (text[at : at + PIECE] for at in range(0, len(text), PIECE))
     except UnicodeDecodeError as error:
         raise InputError(f"what is to be sent is not UTF-8: {error}") from error

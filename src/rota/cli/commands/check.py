@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +31,7 @@ def check(args: Namespace, screen: Screen) -> int:
     if not found and screen.out.is_terminal:
         count = len(args.files)
         what = "1 script is" if count == 1 else f"{count} scripts are"
-        print(paint(screen.err, "green", f"{what} fine"), file=sys.stderr)
+        screen.note(paint(screen.err, "green", f"{what} fine"))
     return 2 if found else 0
 
 

@@ -133,7 +133,7 @@ def join(args: Namespace, screen: Screen) -> int:
 
 def recover(args: Namespace, screen: Screen) -> int:
     """Go on with the voters that are left; say what may be missing."""
-    if not args.yes and sys.stdin.isatty() and not _is_sure():
+    if not args.yes and sys.stdin.isatty() and not _is_sure(screen):
         screen.note("nothing was done")
         return 2
     answer = at_this_agent(args).call("recover", wait_s=RECOVER_S)
@@ -287,11 +287,10 @@ def _builds(count: int) -> str:
     return "1 build is" if count == 1 else f"{count} builds are"
 
 
-def _is_sure() -> bool:
-    print(
+def _is_sure(screen: Screen) -> bool:
+    screen.note(
         "This re-forms the cluster from the voters that are left. What only the others had taken is\n"
-        "lost, and they must not come back with their data. Is a majority of the voters gone for ever?",
-        file=sys.stderr,
+        "lost, and they must not come back with their data. Is a majority of the voters gone for ever?"
     )
     try:
         return input("recover? [y/N] ").strip().lower() in ("y", "yes")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 from argparse import Namespace
+from collections.abc import Callable
 
 from rota.client.client import Client
 from rota.errors import InputError
@@ -13,20 +13,30 @@ from rota.errors import InputError
 def connected(args: Namespace) -> Client:
     """Return a client for the agent that ``args`` and the environment name.
 
-    It goes on at others of its cluster if that one is gone.
+    It goes on at others of its cluster if that one is gone. Where the mouth has a client, it is
+    that one, unless the command names another agent.
     """
-    return Client.find(args.at, args.data_folder, env=os.environ, note=say)
+    client = _given(args)
+    if client is not None:
+        return client
+    return Client.find(args.at, args.data_folder, env=os.environ, note=_note(args))
 
 
 def at_this_agent(args: Namespace) -> Client:
     """Return a client for the very agent that was named: it is what is asked about."""
-    return Client.find(args.at, args.data_folder, env=os.environ, note=say, moves=False)
+    client = _given(args)
+    if client is not None:
+        return client.staying()
+    return Client.find(args.at, args.data_folder, env=os.environ, note=_note(args), moves=False)
 
 
-def say(text: str) -> None:
-    """Print a line that is no data."""
-    sys.stdout.flush()
-    print(text, file=sys.stderr, flush=True)
+def _given(args: Namespace) -> Client | None:
+    client: Client | None = getattr(args, "client", None)
+    return client if args.at is None and args.data_folder is None else None
+
+
+def _note(args: Namespace) -> Callable[[str], None] | None:
+    return getattr(args, "note", None)
 
 
 def pairs(words: list[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rota.cli.commands.connected import connected
 from rota.cli.commands.jobs import print_committed, put, read_script
-from rota.cli.screen import Screen, print_error
+from rota.cli.screen import Screen
 from rota.client.client import Client
 from rota.errors import ConflictError, InputError, RotaError
 
@@ -116,7 +116,7 @@ def _again(error: RotaError, screen: Screen, draft: Path) -> bool:
     """Print what was wrong and ask whether to edit again; without a person the answer is no."""
     if not sys.stdin.isatty():
         return False
-    print_error(error, screen.err)
+    screen.error(error)
     screen.note("")
     try:
         answer = input("edit again? [Y/n] ")

@@ -7,7 +7,6 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from rota.cli.commands.connected import say
 from rota.cli.screen import Screen
 from rota.client.client import Client
 from rota.client.login import Login, login_path, save_login
@@ -32,7 +31,7 @@ def login(args: Namespace, screen: Screen) -> int:
         )
     place = _trusted(place, args)
     place = place._replace(token=_token(args, place.url))
-    client = Client(place, note=say, moves=False)
+    client = Client(place, note=screen.note, moves=False)
     state = client.call("status").json()
     save_login(_login(client, state["agent"]), os.environ)
     screen.line(f"logged in to {state['agent']} at {place.url}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from argparse import Namespace
 from typing import Any
@@ -122,7 +121,7 @@ def _answered(question: dict[str, Any], reply: Any, args: Namespace, screen: Scr
         screen.line(_plain(value))
     if value is not None:
         return 0
-    print(f"error: nobody answered in time: {clean(question['text'])}", file=sys.stderr)
+    screen.note(f"error: nobody answered in time: {clean(question['text'])}")
     return 1
 
 

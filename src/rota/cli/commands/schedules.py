@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rota.cli.commands.connected import connected
 from rota.cli.render import Cell, clean, paint, table
-from rota.cli.screen import Screen
+from rota.cli.screen import Screen, no_files
 from rota.core.durations import format_duration, parse_duration
 from rota.errors import InputError
 
@@ -103,11 +102,14 @@ def _verify(args: Namespace, screen: Screen, job: str) -> int:
     from rota.cli.commands.reading import clone_of
     from rota.core.audit import audit
 
+    if not screen.has_files:
+        raise no_files("schedule verify")
+
     with clone_of(args) as clone:
         timetables = _Timetables(clone)
         report = audit(clone.notes(), tuple(clone.builds()), timetables.made, job)
     if args.json:
-        _print_json(report)
+        _print_json(report, screen)
     else:
         screen.lines(_report_lines(report, screen))
     return 0 if report.is_clean else 1
@@ -190,7 +192,7 @@ def simulate(args: Namespace, screen: Screen) -> int:
     if screen.err.is_terminal:
         screen.text("\r          \r", on_error=True)
     if args.json:
-        _print_json(simulation.outcome)
+        _print_json(simulation.outcome, screen)
     else:
         screen.lines(_outcome_lines(simulation.outcome, screen))
     return 0
@@ -300,7 +302,7 @@ def _utc(at: datetime) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if at.microsecond else "%Y-%m-%dT%H:%M:%SZ")
 
 
-def _print_json(value: object) -> None:
+def _print_json(value: object, screen: Screen) -> None:
     import msgspec
 
-    sys.stdout.write(json.dumps(msgspec.to_builtins(value)) + "\n")
+    screen.text(json.dumps(msgspec.to_builtins(value)) + "\n")

@@ -26,6 +26,11 @@ def secret(args: Namespace, screen: Screen) -> int:
         case [] | ["list"]:
             _refuse_options(args, "list")
             return _list(args, screen)
+        case ["set", _] if not screen.has_files:
+            raise InputError(
+                "a value that is written in a room is no secret any more",
+                hint="from a shell: rota secret set NAME",
+            )
         case ["set", name]:
             _refuse_options(args, "set", "file", "jobs", "branches", "description")
             return _set(name, args, screen)
