@@ -144,6 +144,7 @@ ROUTES: dict[str, Route] = {
         "list jobs",
         {
             "match": "only jobs whose name matches this glob",
+            "recent": "tell how so many of each job's last builds ended",
         },
     ),
     "job": Route(
@@ -418,6 +419,27 @@ ROUTES: dict[str, Route] = {
         "the queue in the order in which builds would begin, and what they wait for",
         {
             "limit": "at most so many builds",
+        },
+    ),
+    "overview": Route(
+        "GET",
+        "/v1/overview",
+        "show the cluster at one look: agents, what runs, what waits, what failed",
+        {
+            "match": "only builds of jobs whose name matches this glob",
+            "rows": "at most so many agents, builds and failures",
+            "sort": "which running builds come first: longest, newest, or by job or agent",
+            "after": "with wait: answer once something happened after this sequence",
+            "wait": "seconds to wait for that before answering",
+        },
+    ),
+    "trend": Route(
+        "GET",
+        "/v1/jobs/{job}/trend",
+        "say how a job's last builds went, how long they took, since when it fails",
+        {
+            "job": "the job's name, its path under jobs/",
+            "limit": "its last so many builds",
         },
     ),
     "limits": Route(

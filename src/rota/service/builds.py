@@ -112,7 +112,7 @@ async def builds(service: Service, request: m.BuildsRequest, who: Principal) -> 
     """List builds, newest first: those in memory and those in the index."""
     wanted = _states(request.state)
     check_result(request.result)
-    _refuse_unknown_job(service.world, request.job)
+    refuse_unknown_job(service.world, request.job)
     live = [build for build in service.world.live() if _matches(build, request, wanted)]
     past: Sequence[Build] = ()
     if State.FINISHED in wanted:
@@ -396,8 +396,12 @@ def check_result(text: str) -> None:
         )
 
 
-def _refuse_unknown_job(world: World, name: str) -> None:
-    """Refuse a name that no job has or had: an empty list would hide the mistake."""
+def refuse_unknown_job(world: World, name: str) -> None:
+    """Do nothing if there is or was a job of that name: an empty list would hide the mistake.
+
+    Raises:
+        NotFoundError: there never was; the hint has the name that is most like it.
+    """
     if name and not world.last_number(name):
         find_definition(world, name)
 

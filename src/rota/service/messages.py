@@ -41,6 +41,9 @@ class JobsRequest(Request, frozen=True, kw_only=True):
     match: Annotated[
         str, Meta(description="only jobs whose name matches this glob", max_length=MAX_TEXT)
     ] = "*"
+    recent: Annotated[
+        int, Meta(description="tell how so many of each job's last builds ended", ge=0, le=30)
+    ] = 0
 
 
 class JobRequest(Request, frozen=True, kw_only=True):
@@ -766,6 +769,7 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     paused: str | None  # why, "" without a reason, null if it is not
     last: LastBuild | None
+    recent: tuple[str, ...] = ()  # results of its last builds, oldest first, if that was asked for
 
 
 class RuleView(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ done. Cost for one build: a look at all agents, and at what stands before it in 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 
 from msgspec.structs import replace
@@ -284,16 +284,28 @@ def _ready(
 async def queue(service: Service, request: m.QueueRequest, who: Principal) -> m.QueueView:
     """Show the queue: who may begin, in order; then who waits for a limit; then for a time."""
     cluster, now = service.world.cluster, service.clock.now()
+    return m.QueueView(
+        queued=cluster.queue.number(), builds=first_queued(cluster, now, request.limit)
+    )
+
+
+def first_queued(
+    cluster: Cluster, now: datetime, limit: int, wanted: Callable[[str], object] = bool
+) -> tuple[m.Queued, ...]:
+    """Return the first builds of the queue, of the jobs that ``wanted`` says yes to.
+
+    Cost: looks at all that stand before the last one returned.
+    """
     cluster.look(now)
     builds = cluster.picture.builds
     shown: list[m.Queued] = []
-    for item in _everybody(cluster):
-        if len(shown) == request.limit:
-            break
+    for place, item in enumerate(_everybody(cluster) if limit else (), 1):
         build = builds[item[2]]
+        if not wanted(build.job):
+            continue
         shown.append(
             m.Queued(
-                place=len(shown) + 1,
+                place=place,
                 build=build.ref,
                 id=build.id,
                 project=project_of(build.job),
@@ -303,7 +315,9 @@ async def queue(service: Service, request: m.QueueRequest, who: Principal) -> m.
                 text=_in_short(cluster, build, now),
             )
         )
-    return m.QueueView(queued=cluster.queue.number(), builds=tuple(shown))
+        if len(shown) == limit:
+            break
+    return tuple(shown)
 
 
 def _everybody(cluster: Cluster) -> Iterator[QueueItem]:

@@ -14,6 +14,7 @@ from rota.core.build import Artifact, Build
 from rota.core.questions import Question
 from rota.core.steps import Step
 from rota.service import messages as m
+from rota.service import overview_messages as o
 from rota.service import report_messages as r
 
 
@@ -434,6 +435,22 @@ VERBS: tuple[Verb, ...] = (
         path="/v1/queue",
         request=m.QueueRequest,
         reply=m.QueueView,
+    ),
+    Verb(
+        name="overview",
+        summary="show the cluster at one look: agents, what runs, what waits, what failed",
+        method="GET",
+        path="/v1/overview",
+        request=o.OverviewRequest,
+        reply=o.Overview,
+    ),
+    Verb(
+        name="trend",
+        summary="say how a job's last builds went, how long they took, since when it fails",
+        method="GET",
+        path="/v1/jobs/{job}/trend",
+        request=o.TrendRequest,
+        reply=o.TrendView,
     ),
     Verb(
         name="limits",

@@ -22,6 +22,7 @@ from rota.core.codec import encode
 from rota.core.definitions import Definitions
 from rota.core.events import BuildsSwept, SchedulesFired, SchedulesSet, Unknown
 from rota.core.fold import Change, Cluster, apply
+from rota.core.pulse import Pulse
 from rota.core.reactions import Rules
 from rota.core.retention import Removed
 from rota.core.schedules import Scheduled
@@ -39,6 +40,8 @@ logger = logging.getLogger(__name__)
 STALE_S = 4.0
 #: Events kept in memory for followers; older ones are read from the journal.
 RECENT = 4096
+#: So many builds of the time before a daemon's start are counted for its pulse.
+RECALLED = 1000
 
 
 class World:
@@ -54,6 +57,8 @@ class World:
         self.contact: Contact | None = None  # the agent that runs this world makes it
         self.is_recovering = False  # the journal is about to begin behind what is known here
         self.agenda = Agenda(lambda: self.cluster.picture.schedules, self.timetable)
+        self.pulse = Pulse()
+        self._has_recalled = False
         self._journal, self._index = journal, index
         self._unindexed: dict[str, Build] = {}
         self._recent: deque[Entry] = deque(maxlen=RECENT)
@@ -94,6 +99,7 @@ class World:
         """Fold one event and wake those who wait. Only the agent's loop calls this."""
         change = apply(self.cluster, entry.seq, entry.event)
         self._recent.append(entry)
+        self.pulse.beat(entry.seq, entry.event.at, change.builds)
         if change.sealed:
             # In the same step as they leave the cluster: a build is always in one of the places.
             self._unindexed.update((build.id, build) for build in change.sealed)
@@ -184,6 +190,16 @@ class World:
             if len(past) >= limit or len(found) < limit:
                 return past[:limit]
             before = found[-1].requested_seq
+
+    def per_minute(self, now: datetime, minutes: int) -> tuple[int, ...]:
+        """Return how many builds finished in each of the last minutes; the last is under way.
+
+        What finished before this daemon began is looked up in the index, once.
+        """
+        if not self._has_recalled:
+            self._has_recalled = True
+            self.pulse.recall(self._index.latest(limit=RECALLED))
+        return self.pulse.per_minute(now, minutes)
 
     def last_number(self, job: str) -> int:
         """Return the number of the job's latest build; 0 if there is none."""

@@ -1,0 +1,287 @@
+"""``rota top``: what keys do, and what the picture is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.harness.fake_agent import answer
+from tests.unit.test_cli_commands import AGENT, Rota, rota
+
+from rota.cli.bars import bar, builds_marks, marks, slots_bar
+from rota.cli.render import Look, cells
+from rota.cli.top.frame import Frame, Seen, frame, shares
+from rota.cli.top.view import Cancel, Choice, View, glob_of
+
+__all__ = ["rota"]
+
+AT = "2026-01-02T03:04:05.000000Z"
+NOW = "2026-01-02T03:05:05.000000Z"
+RUN: dict[str, Any] = {
+    "build": "web/slow#4", "id": "r1", "agent": "a1", "attempt": 1, "started_at": AT,
+    "typical_s": 120.0, "waits_for": "",
+}  # fmt: skip
+WAITING = {
+    "place": 1, "build": "web/next#5", "id": "q1", "project": "web", "priority": 0,
+    "labels": "linux", "requested_at": AT, "text": "slot",
+}  # fmt: skip
+FAILURE = {
+    "build": "web/bad#6", "id": "f1", "result": "failed", "agent": "a1", "finished_at": AT,
+    "ran_s": 1.0, "step": "compile", "message": "no such file",
+}  # fmt: skip
+OVERVIEW: dict[str, Any] = {
+    "seq": 9, "at": NOW, "agent": "a1", "version": "1", "leader": "a1", "leader_since": AT,
+    "voters": ["a1", "a2", "a3"], "stale_since": None, "trouble": [], "members": 1, "up": 1,
+    "slots": 4, "used": 2, "running": 1, "queued": 1, "held": 2, "oldest_at": AT,
+    "agents": [AGENT], "runs": [RUN], "waiting": [WAITING], "failures": [FAILURE],
+    "finished": [0] * 28 + [7, 3],
+}  # fmt: skip
+LOOK = Look(unicode=True, width=80)
+
+
+def shown(
+    view: View | None = None,
+    *,
+    look: Look = LOOK,
+    width: int = 80,
+    height: int | None = 24,
+    **seen: Any,
+) -> Frame:
+    return frame(Seen(**{"overview": OVERVIEW, **seen}), view or View(), look, width, height)
+
+
+def text(drawn: Frame) -> str:
+    return "\n".join("".join(cell.text for cell in line).rstrip() for line in drawn.lines)
+
+
+PICTURE = """\
+rota  a1 leads since 1m00s  1 up  voters a1 a2 a3  03:05:05
+██░░ 2/4 slots  1 running  1 queued for 1m00s  2 held  ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁█▄ 7/min
+AGENTS
+ a1     up       ██░░        2/4  leads linux
+RUNNING
+ web/slow#4   a1   █████░░░░░  1m00s  50%, 1m00s left
+QUEUED
+ web/next#5    1m00s  waits for slot  linux
+FAILED LATELY
+ ✗ web/bad#6    1 min ago   failed  in step compile: no such file"""
+
+
+def test_the_picture_has_all_that_is_there() -> None:
+    assert text(shown(height=None)) == PICTURE
+
+
+def test_in_a_window_the_keys_stand_below_and_each_line_fits() -> None:
+    drawn = shown()
+    assert len(drawn.lines) == 24
+    assert text(drawn).startswith(PICTURE)
+    assert text(drawn).endswith("? help")
+
+
+def test_where_there_are_no_such_signs_everything_is_ascii() -> None:
+    plain = LOOK._replace(unicode=False)
+    assert text(shown(look=plain)).isascii()
+    assert text(shown(View(has_help=True), look=plain)).isascii()
+    assert text(shown(View(log="r1"), look=plain, log=["x"], log_of="r1")).isascii()
+
+
+@given(st.integers(1, 200), st.integers(1, 60), st.integers(0, 60), st.booleans())
+def test_no_window_is_too_small(width: int, height: int, rows: int, has_log: bool) -> None:
+    many = {
+        **OVERVIEW,
+        "runs": [{**RUN, "id": f"r{n}"} for n in range(rows)],
+        "waiting": [{**WAITING, "id": f"q{n}", "build": "ä漢" * n} for n in range(rows)],
+    }
+    view = View(log="r1" if has_log else "", selected="r1")
+    drawn = shown(
+        view, overview=many, width=width, height=height, log=["漢" * 90] * 70, log_of="r1"
+    )
+    assert len(drawn.lines) == height
+    assert all(sum(cells(cell.text) for cell in line) <= width for line in drawn.lines)
+
+
+def test_a_build_that_is_late_says_by_how_much_and_one_without_a_past_no_share() -> None:
+    late = {**OVERVIEW, "runs": [{**RUN, "typical_s": 20.0}]}
+    assert "██████████  1m00s, 40s over" in text(shown(overview=late))
+    new = {**OVERVIEW, "runs": [{**RUN, "typical_s": None}]}
+    line = next(it for it in text(shown(overview=new)).splitlines() if "web/slow" in it)
+    assert "%" not in line
+    assert line.endswith("1m00s")
+
+
+def test_time_goes_on_between_two_answers() -> None:
+    assert "75%, 30s left" in text(shown(age_s=30.0))
+
+
+def test_what_is_wrong_stands_at_the_top() -> None:
+    bad = {**OVERVIEW, "stale_since": AT, "trouble": ["the disk is full"], "leader": ""}
+    lines = text(
+        shown(overview=bad, silent_s=4.0, trouble="b is away", note="c answers now")
+    ).splitlines()
+    assert "nobody leads" in lines[0]
+    assert lines[2:6] == [
+        "no answer for 4.0s, this is how it was: b is away",
+        "stale: no quorum of the voters is heard since 03:04:05",
+        "the disk is full",
+        "c answers now",
+    ]
+
+
+def test_nobodys_text_drives_the_terminal() -> None:
+    evil = {**OVERVIEW, "failures": [{**FAILURE, "build": "a\x1b[2J", "message": "b\x07\n\u2028"}]}
+    drawn = text(shown(overview=evil))
+    assert "\x1b" not in drawn
+    assert "\x07" not in drawn
+    assert len(drawn.splitlines()) == 24
+
+
+def test_a_section_says_how_many_it_does_not_show() -> None:
+    many = {**OVERVIEW, "members": 1000, "agents": [{**AGENT, "name": f"a{n}"} for n in range(30)]}
+    assert "AGENTS 14 of 1000" in text(shown(overview=many))
+
+
+@given(st.lists(st.integers(0, 50), max_size=5), st.integers(0, 60))
+def test_rows_are_shared_whole_and_nobody_is_given_what_it_does_not_need(
+    needs: list[int], room: int
+) -> None:
+    given_ = shares(needs, room)
+    assert all(had <= need for had, need in zip(given_, needs, strict=True))
+    assert sum(given_) == min(room, sum(needs))
+    hungry = [had for had, need in zip(given_, needs, strict=True) if had < need]
+    if hungry:
+        assert max(given_) - min(hungry) <= 1 or max(given_) <= min(hungry) + len(needs)
+
+
+# -- keys ---------------------------------------------------------------------------------------
+
+CHOICES = (
+    Choice("r1", "web/slow#4", can_cancel=True),
+    Choice("f1", "web/bad#6", can_cancel=False),
+)
+
+
+def pressed(*keys: str, view: View | None = None) -> View:
+    view = view or View(choices=CHOICES)
+    for key in keys:
+        view.press(key)
+    return view
+
+
+def test_arrows_select_and_stay_within_what_is_shown() -> None:
+    assert pressed("down").selected == "r1"
+    assert pressed("j", "j", "j").selected == "f1"
+    assert pressed("k").selected == "f1"
+    assert pressed("down", "up", "up").selected == "r1"
+    assert pressed("down", view=View()).selected == ""
+
+
+def test_enter_shows_the_log_of_what_is_selected_and_moves_on_with_it() -> None:
+    assert pressed("enter").said.startswith("select a build first")
+    view = pressed("down", "enter")
+    assert view.log == "r1"
+    assert pressed("down", view=view).log == "f1"
+    assert pressed("enter", view=view).log == ""
+
+
+def test_a_cancel_asks_first_and_takes_yes_alone() -> None:
+    view = pressed("down", "c")
+    assert text(shown(view)).endswith("cancel web/slow#4? y or n")
+    assert view.press("x") is None
+    assert view.said == "nothing was cancelled"
+    view.press("c")
+    assert view.press("y") == Cancel("r1", "web/slow#4")
+    assert pressed("c").said.startswith("select a build first")
+    assert pressed("k", "c").said == "web/bad#6 is over"
+
+
+def test_a_filter_is_typed_mended_taken_or_given_up() -> None:
+    view = pressed("/", "q", "x", "backspace")
+    assert (view.is_over, view.typing, view.filter) == (False, "q", "")
+    assert "jobs: q" in text(shown(view))
+    assert pressed("enter", view=view).match == "*q*"
+    assert pressed("/", "z", "escape", view=view).match == "*q*"
+    assert pressed("escape", view=view).match == "*"
+    assert [glob_of(it) for it in ("", "web", "web/*")] == ["*", "*web*", "web/*"]
+
+
+def test_escape_closes_the_last_thing_first() -> None:
+    view = pressed("down", "enter", "?")
+    states = []
+    for _ in range(3):
+        pressed("escape", view=view)
+        states.append((view.has_help, view.log, view.selected))
+    assert states == [(False, "r1", "r1"), (False, "", "r1"), (False, "", "")]
+
+
+def test_help_tells_all_keys_and_any_key_closes_it() -> None:
+    view = pressed("?")
+    assert "filter" not in text(shown(view)) or "cancel the selected build" in text(shown(view))
+    assert not pressed("j", view=view).has_help
+    assert pressed("q").is_over
+
+
+def test_sorting_goes_round() -> None:
+    view = View()
+    seen = [pressed("s", view=view).sort for _ in range(4)]
+    assert seen == ["newest", "job", "agent", "longest"]
+    assert view.said == "running builds: longest first"
+
+
+@given(
+    st.lists(st.sampled_from([*"qjkcs/?yn*w", "up", "down", "enter", "escape", "backspace", "é"]))
+)
+def test_no_keys_break_it(keys: list[str]) -> None:
+    view = View(choices=CHOICES)
+    for key in keys:
+        cancel = view.press(key)
+        assert cancel is None or cancel.id == "r1"
+        shown(view)
+
+
+# -- bars ---------------------------------------------------------------------------------------
+
+
+def test_a_bar_shows_that_it_began_and_is_full_only_at_the_end() -> None:
+    assert [bar(LOOK, share, 4) for share in (0, 0.01, 0.5, 0.99, 1, 7)] == [
+        "░░░░", "█░░░", "██░░", "███░", "████", "████",
+    ]  # fmt: skip
+    assert slots_bar(LOOK, 1, 2) == "█░"
+    assert slots_bar(LOOK, 0, 0) == ""
+    assert bar(LOOK._replace(unicode=False), 0.5, 2) == "#."
+
+
+def test_marks_are_a_sign_each() -> None:
+    assert marks(LOOK, ["passed", "failed", "lost", "odd"]) == "✓✗?·"
+    newest_first: list[dict[str, Any]] = [
+        {"result": "failed", "state": "finished"},
+        {"result": None, "state": "running"},
+    ]
+    assert builds_marks(LOOK, newest_first) == "●✗"
+    assert marks(Look(color=True), ["passed"]) == "\x1b[32m✓\x1b[0m"
+
+
+# -- the command --------------------------------------------------------------------------------
+
+
+def test_in_a_pipe_one_picture_is_printed(rota: Rota) -> None:
+    rota.routes["GET /v1/overview"] = answer(OVERVIEW)
+    said = rota("top", "web")
+    assert said.out.splitlines()[0].startswith("rota  a1 leads")
+    assert "jobs *web*" in said.out
+    assert rota.last.query["match"] == "*web*"
+    assert said.status == 0
+
+
+def test_programs_get_what_rest_said(rota: Rota) -> None:
+    rota.routes["GET /v1/overview"] = answer(OVERVIEW)
+    assert json.loads(rota("top", "--json").out) == OVERVIEW
+
+
+def test_a_delay_that_is_none_is_refused(rota: Rota) -> None:
+    said = rota("top", "-d", "0")
+    assert (said.status, said.out) == (2, "")
+    assert "--delay 0.0: from 0.1 to 3600 seconds" in said.err
+    assert rota("top", "-d", "nan").status == 2
+    assert rota.agent.asked == []
