@@ -10,4 +10,5 @@ pytest_plugins = [
     "tests.harness.bucket",
     "tests.harness.engine",
     "tests.harness.engines",
+    "tests.harness.irc",
 ]

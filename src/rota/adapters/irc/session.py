@@ -1,0 +1,406 @@
+"""One connection's life: from the first line to the last."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from rota.adapters.irc.connection import Connection, LostError
+from rota.adapters.irc.ear import Ear, Position
+from rota.adapters.irc.handshake import Handshake, Login
+from rota.adapters.irc.lines import MAX_BYTES, Folding, Line, Source, line_of
+from rota.adapters.irc.own_nick import OwnNick, alternatives
+from rota.adapters.irc.people import ACCOUNT, SESSION, People, Person
+from rota.adapters.irc.rooms import Room, Rooms
+from rota.adapters.irc.talk import ID_TAG, Utterance
+from rota.adapters.irc.texts import lines_of
+from rota.errors import InputError
+from rota.ports.networks import LaterError, Said, Saying
+
+#: Until a server that says nothing of use is given up.
+HANDSHAKE_S = 60.0
+#: Until a room that is joined for a message has let us in, and a person is found: seconds.
+WAIT_S = 15.0
+#: A person who is not there now is looked for again after so long.
+ABSENT_S = 300.0
+TICK_S = 1.0
+#: Of one message; more is a flood, by what people think.
+MAX_LINES = 8
+#: What history is asked for where the server has it: the newest messages of a room.
+HISTORY = 100
+#: The longest user and host that a server may show with our lines, until we have seen them.
+_USER_AND_HOST = 12 + 64
+
+
+class LoginError(Exception):
+    """The network does not take the account and its password."""
+
+
+class Patience(NamedTuple):
+    """How long a silent server is waited for, in seconds; tests are less patient."""
+
+    quiet: float = 60.0  # until it is asked whether it is there
+    answer: float = 30.0  # until its answer
+
+
+class Plan(NamedTuple):
+    """What is wanted of every connection."""
+
+    login: Login
+    rooms: tuple[str, ...]
+    prefix: str
+    patience: Patience
+
+
+class _Waiting(NamedTuple):
+    """A message; of its writer the server may still be asked."""
+
+    line: Line
+    person: Person | None
+    room: str
+    text: str
+    at: datetime
+    is_direct: bool
+
+
+class Session:
+    """What is known and done on one connection."""
+
+    def __init__(self, plan: Plan, connection: Connection, ear: Ear, *, listens_only: bool) -> None:
+        self._plan, self._connection, self._ear = plan, connection, ear
+        self._listens_only = listens_only
+        nick = f"{plan.login.nick}_" if listens_only else plan.login.nick
+        self._fold = Folding()
+        self._handshake = Handshake(plan.login, alternatives(nick))
+        self.own = OwnNick(nick, self._fold)
+        self._rooms = Rooms(plan.rooms, self._fold)
+        self._people = People(self._fold)
+        self._supports: dict[str, str] = {}
+        self._batches: set[str] = set()
+        self._waiting: deque[_Waiting] = deque()
+        self._utterance: Utterance | None = None
+        self._changed = asyncio.Event()
+        self._mask = len(nick) + _USER_AND_HOST
+        self._is_ready = False
+        self._heard_at = self._began = self._now()
+        self._pinged = False
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    @property
+    def trouble(self) -> str:
+        """What is not as it should be."""
+        account = [self._handshake.no_account] if self._handshake.no_account else []
+        return "; ".join([*account, *self._rooms.troubles])
+
+    async def live(self, ready: Callable[[Session], None]) -> None:
+        """Be there until the connection ends; ``ready`` is called when the server has let us in.
+
+        Raises:
+            LostError: it ended.
+            LoginError: the account or its password is wrong.
+            InputError: the server will never take us.
+        """
+        faults: list[Exception] = []
+        was_ready = False
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._connection.send_all())
+                group.create_task(self._tick())
+                self._put(self._handshake.begin())
+                async for line in self._connection.lines():
+                    self._heard_at, self._pinged = self._now(), False
+                    self._take(line)
+                    if self._is_ready and not was_ready:
+                        was_ready = True
+                        ready(self)
+                    self._flush()
+                    self._changed.set()
+        except* (LostError, LoginError, InputError) as several:
+            faults.extend(_leaves(several))
+        raise faults[0]
+
+    def end(self) -> None:
+        """Tell who waits for an answer that there will be none."""
+        if self._utterance is not None and not self._utterance.outcome.done():
+            self._utterance.outcome.set_exception(
+                LaterError("the connection was lost before the server took it")
+            )
+
+    def _put(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            self._connection.put(line)
+
+    async def _tick(self) -> None:
+        patience = self._plan.patience
+        while True:
+            await asyncio.sleep(min(TICK_S, patience.quiet / 4))
+            now = self._now()
+            if not self._is_ready and now - self._began > HANDSHAKE_S:
+                raise LostError("the server does not finish its welcome")
+            if now - self._heard_at > patience.quiet + patience.answer:
+                raise LostError("the server says nothing any more")
+            if now - self._heard_at > patience.quiet and not self._pinged:
+                self._pinged = True
+                self._put([line_of("PING", "rota")])
+            if self._is_ready:
+                self._put(self._rooms.due(now))
+                self._regain(now)
+                self._flush()
+
+    def _regain(self, now: float) -> None:
+        self._put(
+            self.own.due(
+                now,
+                is_logged_in=bool(self._handshake.account),
+                can_monitor="MONITOR" in self._supports,
+            )
+        )
+
+    # -- what the server says ----------------------------------------------------------------------
+
+    def _take(self, line: Line) -> None:
+        handshake, now = self._handshake, self._now()
+        if line.command == "PING":
+            self._put([line_of("PONG", line.text or "rota")])
+            return
+        if line.command == "ERROR":
+            raise LostError(f"the server ends it: {line.text}")
+        self._put(handshake.take(line))
+        if handshake.fault:
+            raise InputError(handshake.fault)
+        if handshake.is_wrong_login and not handshake.account:
+            raise LoginError(handshake.no_account)
+        match line.command:
+            case "001":
+                self.own.current = handshake.nick
+                if self._ear.position is None:
+                    self._ear.position = Position(self._ear.when(line))
+            case "005":
+                self._settle(line)
+            case "376" | "422" if not self._is_ready:
+                self._begin(now)
+            case "BATCH":
+                self._batch(line)
+            case _:
+                pass
+        if self._is_ready:
+            self._know(line, now)
+
+    def _settle(self, line: Line) -> None:
+        for entry in line.params[1:-1]:
+            key, _, value = entry.partition("=")
+            self._supports[key] = value
+            self._rooms.settle(key, value)
+            if key == "CASEMAPPING":
+                self._fold.settle(value)
+                self._rooms.refold()
+
+    def _begin(self, now: float) -> None:
+        self._is_ready = True
+        self._people.has_account_tags = "account-tag" in self._handshake.enabled
+        if bot := self._supports.get("BOT"):
+            self._put([line_of("MODE", self.own.current, f"+{bot}")])
+        self._put(self._rooms.due(now))
+        self._regain(now)
+
+    def _know(self, line: Line, now: float) -> None:
+        """Let all that are concerned learn from a line."""
+        is_ours = self.own.is_ours(line.source.nick)
+        if is_ours and line.source.user:
+            self._mask = len(str(line.source).encode())
+        self._put(self._rooms.take(line, now, is_ours=self.own.is_ours))
+        is_kicked = line.command == "KICK" and self.own.is_ours(line.param(1))
+        if is_kicked or (is_ours and line.command == "PART"):
+            self._people.left(line.param(0))
+        if is_ours and line.command == "JOIN":
+            self._ask_history(line.param(0))
+        self._people.take(line, lambda room: self._rooms.has_joined(room))
+        self._put(self.own.take(line, now))
+        if self._utterance is not None:
+            self._utterance.take(line, is_ours=self.own.is_ours, fold=self._fold)
+        if line.command == "PRIVMSG":
+            self._message(line, now)
+
+    def _ask_history(self, room: str) -> None:
+        if {"draft/chathistory", "batch", "server-time"} <= self._handshake.enabled:
+            self._put([line_of("CHATHISTORY", "LATEST", room, "*", str(HISTORY))])
+
+    def _batch(self, line: Line) -> None:
+        reference = line.param(0)
+        if (
+            reference.startswith("+")
+            and line.param(1) == "chathistory"
+            and len(self._batches) < 100
+        ):
+            self._batches.add(reference[1:])
+        elif reference.startswith("-"):
+            self._batches.discard(reference[1:])
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    def _message(self, line: Line, now: float) -> None:
+        nick, text = line.source.nick, line.text
+        is_replayed = line.tags.get("batch", "") in self._batches
+        if self._is_one_of_us(nick, is_past=is_replayed):
+            if name := line.tags.get(ID_TAG, ""):
+                self._ear.taken.add(name)
+            return
+        if len(line.params) < 2 or text.startswith("\x01") or not line.source.user:
+            return  # ACTION and other CTCP, or a server
+        if {"bot", "draft/bot"} & line.tags.keys():
+            return  # two bots that answer each other do not stop
+        target = line.param(0)
+        target = target.lstrip("~&@%+") if self._rooms.is_room(target.lstrip("~&@%+")) else target
+        is_direct = self.own.is_ours(target)
+        if not is_direct and not self._rooms.is_room(target):
+            return
+        room = self._rooms.get(target)
+        at = self._ear.when(line)
+        if is_replayed and not self._is_news(line, at):
+            return
+        person = None
+        if not is_replayed and not line.tags.get("account") and self._is_for_us(text, is_direct):
+            person, ask = self._people.meet(line.source, "" if is_direct else target, now)
+            self._put(ask)
+        name = "" if is_direct else room.name if room is not None else target
+        self._waiting.append(_Waiting(line, person, name, text, at, is_direct))
+
+    def _is_one_of_us(self, nick: str, *, is_past: bool) -> bool:
+        """Whether we wrote that, or the connection of ours that speaks, or spoke."""
+        if self.own.is_ours(nick) or not (is_past or self._listens_only):
+            return self.own.is_ours(nick)
+        names = alternatives(self._plan.login.nick)
+        return self._fold(nick) in {self._fold(next(names)) for _ in range(5)}
+
+    def _is_news(self, line: Line, at: datetime) -> bool:
+        position = self._ear.position
+        return position is None or position.is_before(at, line.tags.get("msgid", ""))
+
+    def _is_for_us(self, text: str, is_direct: bool) -> bool:
+        prefix = self._plan.prefix
+        called = self._fold(text).startswith(self._fold(self.own.current))
+        return is_direct or not prefix or called or text.lstrip("\x02\x0f\x1f ").startswith(prefix)
+
+    def _flush(self) -> None:
+        now = self._now()
+        while self._waiting:
+            it = self._waiting[0]
+            who = self._people.identity(it.person, it.line, now)
+            if who is None:
+                return
+            self._waiting.popleft()
+            self._ear.hear(
+                it.line,
+                room=it.room or who or it.line.source.nick,
+                who=who,
+                text=it.text,
+                at=it.at,
+                is_direct=it.is_direct,
+            )
+
+    # -- speaking ----------------------------------------------------------------------------------
+
+    async def say(self, saying: Saying) -> Said:
+        """Say something; see :meth:`rota.ports.networks.Network.say`."""
+        if self._listens_only:
+            raise LaterError("we only listen here")
+        target, has_colours = await self._target(saying.room)
+        enabled = self._handshake.enabled
+        head = len(f":!@ PRIVMSG {target} :\r\n".encode())
+        texts = lines_of(
+            saying,
+            room=MAX_BYTES - head - self._mask,
+            most=MAX_LINES,
+            has_colours=has_colours,
+        )
+        utterance = Utterance(
+            saying.id,
+            target,
+            texts or ["…"],
+            tagged="message-tags" in enabled and self._takes_tags,
+            echoed="echo-message" in enabled,
+        )
+        try:
+            self._utterance = utterance
+            for line in [*utterance.lines, utterance.ping]:
+                self._connection.put(line, is_urgent=False)
+            said = await utterance.outcome
+        finally:
+            self._utterance = None
+            self._connection.take_back()
+        self._ear.taken.add(saying.id)
+        return said
+
+    @property
+    def _takes_tags(self) -> bool:
+        """Whether the server hands on tags of clients."""
+        denied = self._supports.get("CLIENTTAGDENY", "").split(",")
+        return f"-{ID_TAG[1:]}" in denied or not {"*", ID_TAG[1:]} & set(denied)
+
+    async def _target(self, room: str) -> tuple[str, bool]:
+        """Return whom to send it to, and whether colours may be."""
+        if room.startswith((ACCOUNT, SESSION)):
+            return await self._nick(room), True
+        if not room or set(room) & set(" ,:\a\r\n\0"):
+            raise InputError(f"{room!r} is neither a room nor a person")
+        if self._rooms.is_room(room):
+            joined = await self._joined(room)
+            return joined.name, joined.has_colours
+        return room, True
+
+    async def _joined(self, name: str) -> Room:
+        room = self._rooms.want(name)
+        self._put(self._rooms.due(self._now()))
+        deadline = self._now() + WAIT_S
+        while not room.is_joined and not room.refusal:
+            await self._change(deadline, f"{name}: the server does not let us in")
+        if room.is_joined:
+            return room
+        fault = f"{name}: {room.refusal}"
+        raise LaterError(fault, after_s=room.pause) if room.is_passing else InputError(fault)
+
+    async def _nick(self, who: str) -> str:
+        """Return the nick of somebody who is there now.
+
+        Raises:
+            LaterError: it is not; with an account it may come again.
+            InputError: it will never be.
+        """
+        if nick := self._people.nick_of(who):
+            return nick
+        kind, _, rest = who.partition(":")
+        nick = rest.partition("!")[0]
+        try:
+            person, ask = self._people.probe(Source(nick), self._now())
+            self._put(ask)
+        except ValueError:
+            raise InputError(f"{who}: there is nobody of that name") from None
+        deadline = self._now() + WAIT_S
+        while not person.is_known:
+            await self._change(deadline, f"{nick}: the server does not say who that is")
+        if person.is_named(who):
+            return nick
+        if f"{kind}:" == ACCOUNT:
+            raise LaterError(f"{rest} is not there now", after_s=ABSENT_S)
+        raise InputError(f"{nick} is not there any more, or is somebody else by now")
+
+    async def _change(self, deadline: float, why_not: str) -> None:
+        self._changed.clear()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._changed.wait()
+        except TimeoutError:
+            raise LaterError(why_not) from None
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> list[Exception]:
+    found: list[Exception] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

@@ -1,0 +1,112 @@
+"""What we say: sent line by line, and what the server did with it.
+
+IRC has no receipts. Where a server echoes what it took (``echo-message``) the echo is one; where it does not, it has
+taken or refused what was sent before a PING when it answers that. Pure but for the future that is waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+
+from rota.adapters.irc.lines import Line, line_of
+from rota.errors import InputError
+from rota.ports.networks import LaterError, Said
+
+#: The tag under which a message of ours has its id, where servers hand tags on.
+ID_TAG = "+rota/id"
+#: So many ids of what was taken are kept.
+KEPT_IDS = 5000
+_NEVER = {
+    "401": "there is nobody of that name",
+    "403": "there is no such room",
+    "404": "the room does not let us speak",
+    "415": "the room does not let us speak",
+    "442": "we are not in that room",
+    "477": "only who is logged in may write there: set account and password",
+    "482": "the room lets only operators speak",
+    "486": "only who is logged in may write to them: set account and password",
+    "531": "they take no messages from us",
+    "716": "they take no messages from strangers",
+}
+_LATER = {"263": 30.0, "439": 60.0, "707": 60.0}
+
+
+class TakenIds:
+    """Which messages of ours were taken, as far as anybody here saw it."""
+
+    def __init__(self) -> None:
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def add(self, name: str) -> None:
+        """Take note of one."""
+        self._ids[name] = None
+        while len(self._ids) > KEPT_IDS:
+            self._ids.popitem(last=False)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether one was."""
+        return name in self._ids
+
+
+class Utterance:
+    """One message on its way."""
+
+    def __init__(
+        self, name: str, target: str, texts: list[str], *, tagged: bool, echoed: bool
+    ) -> None:
+        tags = {ID_TAG: name} if tagged else {}
+        self.lines = [line_of("PRIVMSG", target, text, tags=tags) for text in texts]
+        self.ping = line_of("PING", f"rota-{name}")
+        self._target, self._is_echoed = target, echoed
+        self._echoes = 0
+        self._refusals: list[tuple[str, str]] = []
+        self._msgid = ""
+        self.outcome: asyncio.Future[Said] = asyncio.get_running_loop().create_future()
+
+    def take(
+        self, line: Line, *, is_ours: Callable[[str], bool], fold: Callable[[str], str]
+    ) -> None:
+        """Learn from a line what became of it."""
+        if self.outcome.done():
+            return
+        if line.command == "PRIVMSG" and is_ours(line.source.nick):
+            if self._is_echoed and fold(line.param(0)) == fold(self._target):
+                self._echoes += 1
+                self._msgid = self._msgid or line.tags.get("msgid", "")
+                if self._echoes == len(self.lines):
+                    self._end()
+        elif line.command in _NEVER or line.command in _LATER:
+            if (
+                fold(self._target) in {fold(it) for it in line.params[1:-1]}
+                or line.command == "263"
+            ):
+                self._refusals.append((line.command, line.text))
+        elif line.command == "FAIL" and line.param(0) == "PRIVMSG":
+            self._refusals.append((line.command, line.text))
+        elif line.command == "PONG" and line.text == self.ping.param(0):
+            self._end()
+
+    def _end(self) -> None:
+        if len(self._refusals) >= len(self.lines) or (self._refusals and not self._echoes):
+            code, text = self._refusals[0]
+            self.outcome.set_exception(self._error(code, text))
+        elif self._is_echoed and not self._echoes:
+            self.outcome.set_exception(
+                InputError(
+                    f"{self._target}: the server dropped it without a word",
+                    hint="a mode of the room or a filter of the server may forbid such messages",
+                )
+            )
+        else:
+            # What was taken in part was taken: said again, all would stand there twice.
+            self.outcome.set_result(Said(id=self._msgid))
+
+    def _error(self, code: str, text: str) -> Exception:
+        if code in _LATER:
+            return LaterError(
+                f"{self._target}: slower, says the server: {text}", after_s=_LATER[code]
+            )
+        why = _NEVER.get(code, "the server refuses it")
+        return InputError(f"{self._target}: {why}; the server says: {text}")
