@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from rota.adapters.irc.lines import Folding, Line, Source, line_of, parse
 
 WORDS = st.text(
-    st.characters(exclude_characters=" \r\n\0", exclude_categories=("Cs",)), min_size=1
+    st.characters(exclude_characters=" \r\n\0", exclude_categories=["Cs"]), min_size=1
 ).filter(lambda it: it[0] not in ":@")
-TEXTS = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=("Cs",)))
+TEXTS = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]))
 
 
 def test_what_a_server_sends_is_taken_apart() -> None:

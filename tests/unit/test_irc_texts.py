@@ -53,7 +53,7 @@ def test_colour_is_on_the_first_word_alone(tone: str, begin: str) -> None:
     assert lines_of(saying, room=400, most=8, has_colours=False) == ["web#7 failed"]
 
 
-@given(st.text(st.characters(exclude_categories=("Cs",)), max_size=300), st.integers(8, 60))
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=300), st.integers(8, 60))
 def test_pieces_fit_and_lose_nothing_but_spaces(text: str, room: int) -> None:
     found = pieces(text, room)
     assert all(len(piece.encode()) <= room for piece in found)

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from rota.adapters.clocks import SystemClock
 from rota.core.settings import Settings
 from rota.core.settings_chat import SECRETS, ChatNetwork
 from rota.errors import InputError, RotaError
@@ -81,11 +82,11 @@ def network_of(wanted: Wanted) -> Network:
 
 
 def _irc(wanted: Wanted) -> Any:
-    values = _plain(wanted, "server", "tls", "ca", "nick", "account")
+    values = _plain(wanted, "server", "tls", "ca", "nick", "account", "prefix")
     port = int(_value(wanted, "port", 0)) or _PORTS["irc"][values["tls"]]
     secrets = {key: wanted.secrets.get(key, "") for key in _IRC_SECRETS}
     return _adapter("irc", "IrcNetwork")(
-        wanted.name, port=port, rooms=_rooms(wanted), **values, **secrets
+        wanted.name, clock=SystemClock(), port=port, rooms=_rooms(wanted), **values, **secrets
     )
 
 

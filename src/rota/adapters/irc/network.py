@@ -77,7 +77,7 @@ class IrcNetwork:
             server_password=server_password,
         )
         _check(name, nick=nick, account=account, rooms=rooms, server_password=server_password)
-        self._plan = Plan(login, tuple(rooms), prefix, patience)
+        self._plan = Plan(name, login, tuple(rooms), prefix, patience)
         self._flow = Flow(every_s, burst)
         self._abilities = Abilities(
             characters=MAX_LINES * 400, lines=MAX_LINES, every_s=every_s, burst=max(burst // 2, 1)
@@ -99,8 +99,8 @@ class IrcNetwork:
 
     @property
     def trouble(self) -> str:
-        """Why we are not connected, or not where we should be."""
-        return self._session.trouble if self._session else self._why_not
+        """Why we are not connected. What else is not as it should be is in the log."""
+        return "" if self._session else self._why_not
 
     @property
     def nick(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -20,12 +21,12 @@ from rota.adapters.irc.texts import lines_of
 from rota.errors import InputError
 from rota.ports.networks import LaterError, Said, Saying
 
+logger = logging.getLogger(__name__)
+
 #: Until a server that says nothing of use is given up.
 HANDSHAKE_S = 60.0
 #: Until a room that is joined for a message has let us in, and a person is found: seconds.
 WAIT_S = 15.0
-#: A person who is not there now is looked for again after so long.
-ABSENT_S = 300.0
 TICK_S = 1.0
 #: Of one message; more is a flood, by what people think.
 MAX_LINES = 8
@@ -49,6 +50,7 @@ class Patience(NamedTuple):
 class Plan(NamedTuple):
     """What is wanted of every connection."""
 
+    name: str
     login: Login
     rooms: tuple[str, ...]
     prefix: str
@@ -87,16 +89,11 @@ class Session:
         self._is_ready = False
         self._heard_at = self._began = self._now()
         self._pinged = False
+        self._complaints: set[str] = set()
 
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-    @property
-    def trouble(self) -> str:
-        """What is not as it should be."""
-        account = [self._handshake.no_account] if self._handshake.no_account else []
-        return "; ".join([*account, *self._rooms.troubles])
 
     async def live(self, ready: Callable[[Session], None]) -> None:
         """Be there until the connection ends; ``ready`` is called when the server has let us in.
@@ -148,10 +145,19 @@ class Session:
             if now - self._heard_at > patience.quiet and not self._pinged:
                 self._pinged = True
                 self._put([line_of("PING", "rota")])
+            self._complain()
             if self._is_ready:
                 self._put(self._rooms.due(now))
                 self._regain(now)
                 self._flush()
+
+    def _complain(self) -> None:
+        """Have in the log what is not as it should be although we are connected."""
+        account = [self._handshake.no_account] if self._handshake.no_account else []
+        complaints = {*account, *self._rooms.troubles}
+        for complaint in sorted(complaints - self._complaints):
+            logger.warning("%s: %s", self._plan.name, complaint)
+        self._complaints = complaints
 
     def _regain(self, now: float) -> None:
         self._put(
@@ -363,7 +369,7 @@ class Session:
         if room.is_joined:
             return room
         fault = f"{name}: {room.refusal}"
-        raise LaterError(fault, after_s=room.pause) if room.is_passing else InputError(fault)
+        raise LaterError(fault) if room.is_passing else InputError(fault)
 
     async def _nick(self, who: str) -> str:
         """Return the nick of somebody who is there now.
@@ -387,7 +393,7 @@ class Session:
         if person.is_named(who):
             return nick
         if f"{kind}:" == ACCOUNT:
-            raise LaterError(f"{rest} is not there now", after_s=ABSENT_S)
+            raise LaterError(f"{rest} is not there now")
         raise InputError(f"{nick} is not there any more, or is somebody else by now")
 
     async def _change(self, deadline: float, why_not: str) -> None:
