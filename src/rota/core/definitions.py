@@ -51,6 +51,7 @@ from rota.core.secrets import (
 )
 from rota.core.settings import Settings, parse_settings
 from rota.core.toml_document import Source, read_document
+from rota.core.toml_writing import toml_value
 from rota.core.triggers import Schedule
 from rota.core.users import USERS, Claim, User, Users, claims_of, parse_user, twins, user_name
 from rota.core.watches import (
@@ -88,19 +89,14 @@ class Paused(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def encode_paused(paused: Paused) -> bytes:
     """Return the file that marks a job as paused."""
-    lines = [f"by = {_toml_string(paused.by)}"]
+    lines = [f"by = {toml_value(paused.by)}"]
     if paused.at is not None:
         lines.append(f"at = {paused.at.isoformat()}")
     if paused.reason:
-        lines.append(f"reason = {_toml_string(paused.reason)}")
+        lines.append(f"reason = {toml_value(paused.reason)}")
     if paused.misses != "skip":
-        lines.append(f"misses = {_toml_string(paused.misses)}")
+        lines.append(f"misses = {toml_value(paused.misses)}")
     return ("\n".join(lines) + "\n").encode()
-
-
-def _toml_string(text: str) -> str:
-    # A JSON string is a TOML basic string, but for DEL, which only TOML wants escaped.
-    return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")
 
 
 class Definition(msgspec.Struct, frozen=True):

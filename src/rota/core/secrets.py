@@ -22,6 +22,7 @@ from rota.core.problem import Problem, nearest
 from rota.core.scm import Source as Checkout
 from rota.core.secret_use import SecretUse, secret_name_fault
 from rota.core.toml_document import Source, read_document
+from rota.core.toml_writing import toml_value
 
 SECRETS = "secrets/"
 #: The cluster's public key, as ``age -R`` reads it.
@@ -153,18 +154,14 @@ def secret_path(name: str) -> str:
 
 def encode_secret(file: SecretFile) -> bytes:
     """Return the file of a secret: the same bytes for the same."""
-
-    def text(value: object) -> str:
-        return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
-
     lines = []
     if file.description:
-        lines.append(f"description = {text(file.description)}")
+        lines.append(f"description = {toml_value(file.description)}")
     if file.rules.jobs:
-        lines.append(f"jobs = {text(list(file.rules.jobs))}")
+        lines.append(f"jobs = {toml_value(file.rules.jobs)}")
     if file.rules.branches:
-        lines.append(f"branches = {text(list(file.rules.branches))}")
-    lines.append(f"by = {text(file.by)}")
+        lines.append(f"branches = {toml_value(file.rules.branches)}")
+    lines.append(f"by = {toml_value(file.by)}")
     if file.at is not None:
         lines.append(f"at = {file.at.isoformat()}")
     lines.append(f'value = """\n{file.value.strip()}\n"""')
