@@ -55,6 +55,8 @@ requests = st.sampled_from([verb for verb in VERBS if verb.name != "stop"]).flat
 PLACES = tuple(sorted({name for verb in VERBS for name in re.findall(r"{(\w+)}", verb.path)}))
 #: What needs a schedule, a gate or a repository: their own tests have them.
 ELSEWHERE = {
+    "link_code",  # tests/integration/test_users_rest.py
+    "unlink",
     "rm_caches",  # tests/acceptance/test_caches.py
     "tests",
     "why_not",
@@ -164,7 +166,7 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
     build = await here.run("a")
     done = await here.finished(build["id"])
     places = {"job": "b", "build": running["id"], "path": "dist/x", "agent": "here", "hook": "x",
-              "secret": "TOKEN", "promotion": "v1"}  # fmt: skip
+              "secret": "TOKEN", "promotion": "v1", "user": "ann", "number": 1}  # fmt: skip
     bodies: dict[str, object] = {
         "put": {"script": "#!/bin/sh\necho\n"},
         "check": {"script": "# /// script\n# [tool.rota]\n# x = 1\n# ///\n"},
@@ -175,12 +177,16 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
         "label": {"labels": {"gpu": ""}},
         "keep": b"bytes",
         "promote": {"to": "v1"},
+        "put_user": {"emails": ["a@b"]},
+        "add_notify": {"to": ["mail"]},
+        "quiet": {"days": ["sun"]},
     }
     order = [
         "status", "agents", "caches", "clouds", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
         "build", "why", "steps", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "promote", "promotions", "promotion", "demote", "retry", "check_secrets", "put", "rm",
         "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "test_history", "metrics", "overview", "trend", "watches", "workspaces",
         "put_secret", "secrets", "rotate_secrets", "rm_secret",
+        "put_user", "users", "user", "add_notify", "quiet", "rm_notify", "rm_user",
         "rm_workspace", "drain", "stop",
     ]  # fmt: skip
     assert sorted(order) == sorted(

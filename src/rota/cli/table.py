@@ -47,7 +47,7 @@ class Arg(NamedTuple):
     choices: tuple[str, ...] = ()
     const: str | None = None  # an option's value where it is given without one
     completes: str = (
-        ""  # job, build, job-or-build, param, agent, token, secret, file, folder, template
+        ""  # job, build, job-or-build, param, agent, token, secret, user, users, notify, file, …
     )
     hidden: bool = False
 
@@ -1486,6 +1486,133 @@ COMMANDS: tuple[Command, ...] = (
                 "rota hook web --repo /srv/git/web.git --post-receive >hooks/post-receive",
                 "in the bare repository; make it executable",
             ),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="user",
+        group=_REST,
+        call="users:user",
+        verbs=("users", "user", "put_user", "rm_user", "link_code", "unlink"),
+        help="list users, make, change or remove one, link chat identities",
+        more="A user is a file of main, users/NAME.toml: a role, e-mail addresses (those of commits), chat\n"
+        "identities. Who an agent's socket or the admin's token lets in is an admin whatever that says.\n"
+        "link prints a code, good for 10 minutes and once: whoever says it to the bot on a chat network\n"
+        "is that user there. A role is given by admins alone; the rest of it users change themselves.\n"
+        "See docs/users.md.",
+        args=(
+            Arg(
+                ("words",),
+                (
+                    "put_user.user",
+                    "user.user",
+                    "rm_user.user",
+                    "link_code.network",
+                    "unlink.network",
+                    "unlink.who",
+                ),
+                "[list] | show NAME | set NAME | rm NAME | link [NETWORK] | unlink NETWORK [WHO]",
+                many="*",
+                metavar="WORD",
+                completes="user",
+            ),
+            Arg(
+                ("--user",),
+                ("link_code.user", "unlink.user"),
+                "show, link, unlink: another user than you",
+                metavar="NAME",
+                completes="users",
+            ),
+            Arg(
+                ("--role",),
+                ("put_user.role",),
+                "set: viewer, builder, maintainer or admin",
+                choices=("viewer", "builder", "maintainer", "admin"),
+            ),
+            Arg(
+                ("--email",),
+                ("put_user.emails",),
+                "set: e-mail addresses, with commas, those of commits too; '' is none",
+                metavar="ADDRESSES",
+            ),
+            Arg(
+                ("--timezone",),
+                ("put_user.timezone",),
+                "set: where quiet hours are, such as Europe/Berlin; '' is UTC",
+                metavar="ZONE",
+            ),
+        ),
+        examples=(
+            ("rota user", "who there is"),
+            ("rota user set ann --role builder --email ann@example.org", "make one, or change her"),
+            ("rota user link irc", "a code to say to the bot on irc"),
+            ("rota user unlink matrix --user ann", "nobody is ann there any more"),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="notify",
+        group=_REST,
+        call="users:notify",
+        verbs=("user", "add_notify", "rm_notify", "quiet"),
+        sets=("rm_notify.usual",),
+        help="see and change what you are told of builds, where, and when not",
+        more="Without any rules a user is told of first failures of builds with own commits or asked for by\n"
+        "him, of their end (fixed), and of what is asked: on the first network that knows him, or by\n"
+        "mail. A rule that is added stands beside these; none is nothing at all, usual takes rules away.\n"
+        "See docs/users.md.",
+        args=(
+            Arg(
+                ("words",),
+                ("rm_notify.number", "quiet.hours"),
+                "[show] | add | rm NUMBER | none | usual | quiet HOURS | quiet off",
+                many="*",
+                metavar="WORD",
+                completes="notify",
+            ),
+            Arg(
+                ("--user",),
+                ("user.user", "add_notify.user", "rm_notify.user", "quiet.user"),
+                "another user than you",
+                metavar="NAME",
+                completes="users",
+            ),
+            Arg(
+                ("--jobs",),
+                ("add_notify.jobs",),
+                "add: only jobs that match, such as 'web/**,!web/try'",
+                metavar="GLOBS",
+            ),
+            Arg(
+                ("--on",),
+                ("add_notify.on",),
+                "add: first-failure, failed, fixed, passed, always, asked; with commas",
+                metavar="OCCASIONS",
+            ),
+            Arg(
+                ("--to",),
+                ("add_notify.to",),
+                "add: matrix (you there), mail, irc:#web, an outlet; with commas",
+                metavar="TARGETS",
+            ),
+            Arg(
+                ("--whose",),
+                ("add_notify.whose",),
+                "add: mine (your commits, or asked for by you) or all",
+                choices=("mine", "all"),
+            ),
+            Arg(
+                ("--days",),
+                ("quiet.days",),
+                "quiet: whole days as well, such as sat,sun",
+                metavar="DAYS",
+            ),
+        ),
+        examples=(
+            ("rota notify", "what you are told"),
+            ("rota notify add --jobs 'web/**' --whose all --on failed --to matrix", ""),
+            ("rota notify rm 2", "the second of the rules"),
+            ("rota notify quiet 22:00-07:00 --days sat,sun", "a digest comes after"),
         ),
         has_json=True,
     ),

@@ -705,4 +705,89 @@ ROUTES: dict[str, Route] = {
             "branch": "for a build of this branch",
         },
     ),
+    "users": Route(
+        "GET",
+        "/v1/users",
+        "list users: what each may, and by what commits and chat networks know them",
+        {},
+    ),
+    "user": Route(
+        "GET",
+        "/v1/users/{user}",
+        "show a user, and what that user is told of builds",
+        {
+            "user": "the user's name; @me is who asks",
+        },
+    ),
+    "put_user": Route(
+        "PUT",
+        "/v1/users/{user}",
+        "make a user, or change one, in one commit; a role is given by an admin alone",
+        {
+            "user": "the user's name; @me is who asks",
+            "role": "what the user may; builder, if nothing is said",
+            "emails": "e-mail addresses, those of commits too; mail goes to the first",
+            "timezone": "where quiet hours are, such as Europe/Berlin; empty is UTC",
+        },
+    ),
+    "rm_user": Route(
+        "DELETE",
+        "/v1/users/{user}",
+        "remove a user, in one commit; nobody is known as that any more",
+        {
+            "user": "the user's name; @me is who asks",
+        },
+    ),
+    "link_code": Route(
+        "POST",
+        "/v1/users/{user}/codes",
+        "make a code, to be said on a chat network, that makes whoever says it this user there",
+        {
+            "user": "the user's name; @me is who asks",
+            "network": "the only network where it holds; any, if empty",
+        },
+    ),
+    "unlink": Route(
+        "DELETE",
+        "/v1/users/{user}/links",
+        "make identities on a chat network a user's no more",
+        {
+            "user": "the user's name; @me is who asks",
+            "network": "the network",
+            "who": "the identity there; all, if empty",
+        },
+    ),
+    "add_notify": Route(
+        "POST",
+        "/v1/users/{user}/notify",
+        "have a user told of something more",
+        {
+            "user": "the user's name; @me is who asks",
+            "to": "where: a network, mail, irc:#web, an outlet",
+            "on": "first-failure, failed, fixed, passed, always, asked; the usual if empty",
+            "jobs": "globs of the jobs; all if empty",
+            "whose": "mine: with commits of mine, or asked for by me",
+        },
+        repeats=True,
+    ),
+    "rm_notify": Route(
+        "DELETE",
+        "/v1/users/{user}/notify/{number}",
+        "have a user told of something no more",
+        {
+            "user": "the user's name; @me is who asks",
+            "number": "which of them, from 1; 0 is all",
+            "usual": "all of them, and then what is usual holds again",
+        },
+    ),
+    "quiet": Route(
+        "PUT",
+        "/v1/users/{user}/quiet",
+        "say when a user is told nothing directly",
+        {
+            "user": "the user's name; @me is who asks",
+            "hours": "such as 22:00-07:00; no hours if empty",
+            "days": "whole days of the week, such as sat, sun",
+        },
+    ),
 }

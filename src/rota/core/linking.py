@@ -60,14 +60,17 @@ class Linking(msgspec.Struct):
         found = self.sessions.get(network, {}).get(who)
         return found.user if found is not None else ""
 
+    def by_user(self) -> dict[str, list[tuple[str, str, Session]]]:
+        """Return each user's sessions: network, identity, what is known of it. Cost: a look at all."""
+        found: dict[str, list[tuple[str, str, Session]]] = {}
+        for network, sessions in self.sessions.items():
+            for who, it in sessions.items():
+                found.setdefault(it.user, []).append((network, who, it))
+        return found
+
     def of(self, user: str) -> list[tuple[str, str, Session]]:
-        """Return a user's sessions: network, identity, what is known of it. Cost: a look at all."""
-        return [
-            (network, who, it)
-            for network, sessions in self.sessions.items()
-            for who, it in sessions.items()
-            if it.user == user
-        ]
+        """Return a user's sessions."""
+        return self.by_user().get(user, [])
 
 
 def is_session(who: str) -> bool:

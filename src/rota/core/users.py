@@ -95,6 +95,19 @@ class Users(Mapping[str, User]):
         """Whether these users are those of the files."""
         return self._files == files
 
+    def rivals(self, name: str, claims: Iterable[Claim]) -> Iterator[Problem]:
+        """Yield a problem for what a user would claim and another one has. Cost: as many look-ups."""
+        path = user_path(name)
+        spelled = next((it for it in self if it.casefold() == name.casefold() and it != name), None)
+        if spelled is not None and name not in self:
+            yield Problem(
+                path, 0, 0, f"there is also {user_path(spelled)}, which differs only in case"
+            )
+        for claim in claims:
+            owner = self._owners.get(claim.key, name)
+            if owner not in ("", name):
+                yield _rivalry(path, claim, user_path(owner))
+
     def find(self, network: str, who: str) -> str:
         """Return the name of the user that a network knows as ``who``; empty if there is none."""
         return self._owners.get((network, who), "") if who and network != MAIL else ""
@@ -201,9 +214,13 @@ def twins(
             yield Problem(path, 0, 0, f"there is also {other}, which differs only in case")
         for claim in claims:
             for other in sorted(owners.get(claim.key, set()) - {path})[:1]:
-                text = f"{claim} belongs to {user_name(other) or other} too ({other})"
-                hint = "take it out of one of them: nobody could tell who is meant"
-                yield Problem(path, claim.line, claim.column, text, hint)
+                yield _rivalry(path, claim, other)
+
+
+def _rivalry(path: str, claim: Claim, other: str) -> Problem:
+    text = f"{claim} belongs to {user_name(other) or other} too ({other})"
+    hint = "take it out of one of them: nobody could tell who is meant"
+    return Problem(path, claim.line, claim.column, text, hint)
 
 
 def _claimed(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

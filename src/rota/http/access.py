@@ -82,7 +82,7 @@ class Access:
             return self._spoken_for(request)
         uid = _caller(request)
         if uid is not None and uid not in (os.geteuid(), 0) and uid in self._uids():
-            return Principal(name=_user(uid), role=Role.BUILDER, build=build)
+            return Principal(name=_user(uid), role=Role.BUILDER, build=build, builds=True)
         name = self._local(uid) if uid is not None else self._by_token(request)
         return Principal(name=name, role=Role.ADMIN, build=build)
 

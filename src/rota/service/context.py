@@ -29,6 +29,7 @@ from rota.ports.reports import Reports
 from rota.ports.secrets import Secrets
 from rota.ports.session import Session, Tty
 from rota.ports.store import Author, Store
+from rota.service.guesses import Guesses
 from rota.service.messages import JoinTokenView
 from rota.service.search import Searches
 from rota.service.speakers import Speakers
@@ -50,6 +51,7 @@ class Principal(msgspec.Struct, frozen=True):
     build: str = ""
     peer: str = ""  # the agent through which it asks; it is asked itself where that is all
     speaks: bool = False  # it asks by a process that speaks for users: on a chat network
+    builds: bool = False  # it is known by running as somebody as whom builds run
 
     def require(self, role: Role, what: str) -> None:
         """Do nothing if the principal may.
@@ -245,6 +247,7 @@ class Service:
     ca: str = ""  # the cluster's certificate authority, PEM
     ca_key: Callable[[], bytes] = no_key  # and its key, from which secrets of webhooks are made
     searches: Searches = dataclasses.field(default_factory=Searches)
+    guesses: Guesses = dataclasses.field(default_factory=Guesses)
     speakers: Speakers = dataclasses.field(default_factory=Speakers)
     #: What must not be done twice at a time on this agent, by name: see :meth:`turn`.
     turns: weakref.WeakValueDictionary[str, asyncio.Lock] = dataclasses.field(

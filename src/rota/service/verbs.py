@@ -16,6 +16,7 @@ from rota.core.steps import Step
 from rota.service import messages as m
 from rota.service import overview_messages as o
 from rota.service import report_messages as r
+from rota.service import user_messages as u
 
 
 class Role(enum.IntEnum):
@@ -713,6 +714,81 @@ VERBS: tuple[Verb, ...] = (
         path="/v1/jobs/{job}/secrets",
         request=m.CheckSecretsRequest,
         reply=list[m.GivenView],
+    ),
+    Verb(
+        name="users",
+        summary="list users: what each may, and by what commits and chat networks know them",
+        method="GET",
+        path="/v1/users",
+        request=m.Nothing,
+        reply=list[u.UserView],
+    ),
+    Verb(
+        name="user",
+        summary="show a user, and what that user is told of builds",
+        method="GET",
+        path="/v1/users/{user}",
+        request=u.UserRequest,
+        reply=u.UserView,
+    ),
+    Verb(
+        name="put_user",
+        summary="make a user, or change one, in one commit; a role is given by an admin alone",
+        method="PUT",
+        path="/v1/users/{user}",
+        request=u.PutUserRequest,
+        reply=u.UserView,
+    ),
+    Verb(
+        name="rm_user",
+        summary="remove a user, in one commit; nobody is known as that any more",
+        method="DELETE",
+        path="/v1/users/{user}",
+        request=u.UserRequest,
+        reply=u.UserView,
+        role=Role.ADMIN,
+    ),
+    Verb(
+        name="link_code",
+        summary="make a code, to be said on a chat network, that makes whoever says it this user there",
+        method="POST",
+        path="/v1/users/{user}/codes",
+        request=u.LinkRequest,
+        reply=u.LinkCodeView,
+        status=201,
+    ),
+    Verb(
+        name="unlink",
+        summary="make identities on a chat network a user's no more",
+        method="DELETE",
+        path="/v1/users/{user}/links",
+        request=u.UnlinkRequest,
+        reply=u.UserView,
+    ),
+    Verb(
+        name="add_notify",
+        summary="have a user told of something more",
+        method="POST",
+        path="/v1/users/{user}/notify",
+        request=u.AddNotifyRequest,
+        reply=u.UserView,
+        repeats=True,
+    ),
+    Verb(
+        name="rm_notify",
+        summary="have a user told of something no more",
+        method="DELETE",
+        path="/v1/users/{user}/notify/{number}",
+        request=u.RemoveNotifyRequest,
+        reply=u.UserView,
+    ),
+    Verb(
+        name="quiet",
+        summary="say when a user is told nothing directly",
+        method="PUT",
+        path="/v1/users/{user}/quiet",
+        request=u.QuietRequest,
+        reply=u.UserView,
     ),
 )
 

@@ -207,6 +207,8 @@ def _values(
         yield from _tokens(positionals, place)
     elif arg.completes == "secret":
         yield from _secrets(positionals, place)
+    elif arg.completes in ("user", "users", "notify"):
+        yield from _PEOPLE[arg.completes](positionals, place)
     elif arg.completes == "param":
         yield from _params(positionals[0], last, place)
     elif arg.completes == "build" and positionals[:1] == ["put"]:
@@ -251,6 +253,46 @@ def _secrets(positionals: list[str], place: dict[str, str]) -> Iterator[tuple[st
     elif positionals in (["set"], ["rm"]):
         for one in _ask(place, "secrets"):
             yield one["name"], _said(one["description"])
+
+
+def _users(_: list[str], place: dict[str, str]) -> Iterator[tuple[str, str]]:
+    for one in _ask(place, "users"):
+        yield one["name"], one["role"]
+
+
+def _user_words(positionals: list[str], place: dict[str, str]) -> Iterator[tuple[str, str]]:
+    if not positionals:
+        yield from (
+            ("list", "those there are"),
+            ("show", "one of them"),
+            ("set", "make one, or change one"),
+            ("rm", "remove one"),
+            ("link", "a code for a chat network"),
+            ("unlink", "end what a code began"),
+        )
+    elif positionals in (["show"], ["set"], ["rm"]):
+        yield from _users(positionals, place)
+    elif positionals == ["unlink"]:
+        yield from ((network, "") for network in _ask(place, "user", user="@me")["chat"])
+
+
+def _notify_words(positionals: list[str], place: dict[str, str]) -> Iterator[tuple[str, str]]:
+    if not positionals:
+        yield from (
+            ("add", "one more rule"),
+            ("rm", "a rule by its number"),
+            ("none", "nothing at all"),
+            ("usual", "no rules of your own"),
+            ("quiet", "when nothing is told"),
+        )
+    elif positionals == ["rm"]:
+        rules = _ask(place, "user", user="@me")["notify"]
+        yield from ((str(number), it["text"]) for number, it in enumerate(rules, 1))
+    elif positionals == ["quiet"]:
+        yield "off", "at all times"
+
+
+_PEOPLE = {"users": _users, "user": _user_words, "notify": _notify_words}
 
 
 def _tokens(positionals: list[str], place: dict[str, str]) -> Iterator[tuple[str, str]]:

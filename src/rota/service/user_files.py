@@ -1,0 +1,138 @@
+"""Users' files on ``main``: found, changed and committed, by whoever may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from rota.core.definitions import Definitions
+from rota.core.fields import printed_value
+from rota.core.problem import nearest
+from rota.core.user_text import rewritten
+from rota.core.users import User, parse_user, user_name_fault, user_path
+from rota.errors import DeniedError, InputError, NotFoundError, StaleError, UnavailableError
+from rota.ports.store import Author
+from rota.service import user_messages as u
+from rota.service.context import Principal, Service
+from rota.service.verbs import Role
+
+TRIES = 20
+
+
+def user_meant(request: str, who: Principal) -> str:
+    """Return the name of the user whom a request means."""
+    return who.name if request == u.ME else request
+
+
+def find_user(service: Service, request: str, who: Principal) -> str:
+    """Return the name of a user who is there.
+
+    Raises:
+        NotFoundError: none of that name.
+    """
+    name, users = user_meant(request, who), service.world.definitions.users
+    if name in users:
+        return name
+    hint = nearest(name, users) if len(users) <= 1000 else None
+    good = name if user_name_fault(name) is None else "NAME"
+    hint = hint or f"an admin makes one: rota user set {good} --role builder --email …"
+    raise NotFoundError(f"no user {printed_value(name)}", hint=hint)
+
+
+def refuse_others(who: Principal, name: str, what: str) -> None:
+    """Do nothing if that is the principal himself, or an admin.
+
+    Raises:
+        DeniedError: it is somebody else; or a build, which is nobody.
+    """
+    if who.build or who.builds:
+        raise DeniedError(f"a build is no user: {what} is for people", known=True)
+    if who.name != name and who.role < Role.ADMIN:
+        raise DeniedError(
+            f"{who.name} is {who.role.title}; {what} of {name} needs an admin", known=True
+        )
+
+
+async def change_user(
+    service: Service, name: str, change: Callable[[User], User], *, message: str, who: Principal
+) -> bool:
+    """Commit what ``change`` makes of a user; return whether that made a commit.
+
+    It is asked again whenever somebody else was first. Comments and layout of the file stay.
+
+    Raises:
+        InputError: the user would not be one, or the file has a layout that only people understand.
+        NotFoundError: the user went meanwhile, and ``change`` did not make one.
+        UnavailableError: ``main`` moved each time, or cannot be written to now.
+    """
+    async with service.turn("main"):
+        for _ in range(TRIES):
+            base, definitions = service.world.commit, service.world.definitions
+            before = definitions.users.get(name)
+            after = change(before if before is not None else User())
+            if after == before:
+                return False
+            text = await _text(service, definitions, name)
+            new = await asyncio.to_thread(_checked, definitions, name, text, before, after)
+            if await _commit(service, base, name, new.encode(), message, who):
+                return True
+    raise UnavailableError("main moves too fast; try again")
+
+
+async def remove_user(service: Service, name: str, who: Principal) -> bool:
+    """Remove a user's file; return whether it was there."""
+    async with service.turn("main"):
+        for _ in range(TRIES):
+            base = service.world.commit
+            if user_path(name) not in service.world.definitions.files:
+                return False
+            if await _commit(service, base, name, None, f"remove user {name}", who):
+                return True
+    raise UnavailableError("main moves too fast; try again")
+
+
+async def _text(service: Service, definitions: Definitions, name: str) -> str | None:
+    parsed = definitions.files.get(user_path(name))
+    if parsed is None:
+        return None
+    data = (await service.store.blobs([parsed.blob]))[parsed.blob]
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _checked(
+    definitions: Definitions, name: str, text: str | None, before: User | None, after: User
+) -> str:
+    """Return the new text of a user's file, read again: it says what it is to say."""
+    path = user_path(name)
+    if text is not None and before is None:
+        raise InputError(
+            f"{path} has faults, and cannot be changed but by hand",
+            problems=parse_user(text, path)[2],
+        )
+    new = rewritten(text, before or User(), after)
+    user, claims, problems = parse_user(new, path)
+    problems = problems or tuple(definitions.users.rivals(name, claims))
+    if problems:
+        raise InputError(f"{name} cannot be so", problems=problems)
+    if user != after:
+        raise InputError(
+            f"{path} is written in a way that rota cannot change and keep",
+            hint="change it by hand: rota clone, and git push",
+        )
+    return new
+
+
+async def _commit(
+    service: Service, base: str, name: str, data: bytes | None, message: str, who: Principal
+) -> bool:
+    """Commit a user's file; return whether that was not too late."""
+    known = service.world.definitions.users.get(who.name)
+    email = known.emails[0] if known is not None and known.emails else ""
+    author = Author(name=who.name, email=email or f"{who.name}@{service.me.name}")
+    try:
+        await service.main.commit(
+            {user_path(name): data}, base=base, author=author, message=message, by=who.name
+        )
+    except StaleError:
+        return False
+    return True
