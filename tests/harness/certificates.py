@@ -48,6 +48,20 @@ class Authority(NamedTuple):
         context.load_cert_chain(path)
         return context
 
+    def pems(self, *names: str) -> tuple[bytes, bytes]:
+        """Return key and certificate of a server of these names, for other people's servers."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        alternative = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+        certificate = _built(names[0], key, self.certificate.subject, self.key, [alternative])
+        return (
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            ),
+            certificate.public_bytes(serialization.Encoding.PEM),
+        )
+
 
 def authority() -> Authority:
     key = ec.generate_private_key(ec.SECP256R1())

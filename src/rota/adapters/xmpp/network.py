@@ -1,0 +1,569 @@
+"""One account on XMPP, in its rooms and for whoever writes to it directly.
+
+What is said in a room is confirmed by its reflection, what is said to a person by the answer to a
+ping after it: servers deal with what one connection sends in order (RFC 6120, 10.1). What was
+missed is had from the archives (XEP-0313), or from what the room sends to who enters. Streams
+are not resumed (XEP-0198): the next leader speaks from another process, and finds in the
+archive what a stream that waits for its owner would keep from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from slixmpp import JID, Message, Presence
+from slixmpp.exceptions import IqError, IqTimeout, PresenceError, XMPPError
+from slixmpp.xmlstream.handler import Callback
+from slixmpp.xmlstream.matcher import StanzaPath
+
+from rota.adapters.xmpp import archive, stanzas
+from rota.adapters.xmpp.link import ANSWER_S, PING_S, Account, Link, LostError
+from rota.core.backoff import Backoff
+from rota.core.literal import literal
+from rota.core.recent import Recent
+from rota.errors import InputError
+from rota.ports.clock import Clock
+from rota.ports.networks import Abilities, Heard, LaterError, Said, Saying
+
+RESOURCE = "rota"
+#: Clocks of servers and agents differ. What is heard twice by that is known by its id.
+OVERLAP = timedelta(seconds=60)
+#: Messages of an archive that are looked through for one of ours: it was said a moment ago.
+LOOK_BACK = 300
+MANY = 500  # waiting to be dealt with: more is left to the server's patience
+NICKS = 3
+
+
+class XmppNetwork:
+    """See :class:`rota.ports.networks.Network`; ``who`` is a bare address, and so is a room."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        account: str,
+        password: str,
+        clock: Clock,
+        server: str = "",
+        port: int = 0,
+        tls: str = "starttls",
+        ca: str = "",
+        nick: str = "rota",
+        rooms: Sequence[str] = (),
+    ) -> None:
+        """Settle what to connect to; ``server`` and ``port`` are found by DNS where they are left out.
+
+        Raises:
+            InputError: the account or a room is no address.
+        """
+        self._name = name
+        self._clock = clock
+        self._nick = nick
+        self._account = Account(
+            jid=stanzas.address(account, f"the account of [chat.{name}],"),
+            password=password,
+            server=server,
+            port=port,
+            tls=tls,
+            ca=ca,
+        )
+        self._rooms: dict[str, _Room] = {}
+        for room in rooms:
+            jid = stanzas.address(room, f"a room of [chat.{name}],")
+            self._rooms[jid.bare] = _Room(jid)
+        self._direct = _Place(self._account.jid)
+        self._link: Link | None = None
+        self._trouble = "not connected yet"
+        self._heard: asyncio.Queue[Heard] = asyncio.Queue()
+        self._drained = asyncio.Event()
+        self._known = Recent(5000)
+        self._taken = Recent(2000)
+        self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._since: datetime | None = None  # what came later was not heard yet
+        self._floor: datetime | None = None  # what is older is not heard, whatever clocks say
+        self._from: datetime | None = None  # where the past is read from, this time
+        self._has_position = False
+        self._listens_only = False
+
+    @property
+    def name(self) -> str:
+        """Its name in the settings."""
+        return self._name
+
+    @property
+    def abilities(self) -> Abilities:
+        """What servers put up with: their limits are of bytes, a few kilobytes a second."""
+        return Abilities(characters=4000, lines=40, every_s=1.0, burst=5)
+
+    @property
+    def trouble(self) -> str:
+        """Why it is not connected, or not in some room; empty while all is well."""
+        if self._trouble:
+            return self._trouble
+        return "; ".join(room.trouble for room in self._rooms.values() if room.trouble)
+
+    # -- connected --------------------------------------------------------------------------------
+
+    async def run(self, position: str, *, listens_only: bool = False) -> None:
+        """Be connected until cancelled; see the port. A position is an instant."""
+        self._since = _instant(position)
+        self._has_position = self._since is not None
+        self._listens_only = listens_only
+        backoff = Backoff(1.0, 60.0)
+        while True:
+            link = Link(self._account, RESOURCE + ("-listens" if listens_only else ""))
+            try:
+                await self._connected(link, backoff)
+            except LostError as error:
+                self._trouble = error.message
+                if link.is_replaced:  # by the next leader, who must not be put out in turn
+                    for _ in range(5):
+                        backoff.failed()
+            finally:
+                self._link = None
+                for room in self._rooms.values():
+                    room.nick, room.trouble = "", f"not in {room.jid} yet"
+                self._fail_waiting()
+                await link.close()
+            await asyncio.sleep(backoff.failed())
+
+    async def _connected(self, link: Link, backoff: Backoff) -> None:
+        client = link.client
+        client.register_handler(Callback("rota-in", StanzaPath("message"), self._on_message))
+        client.register_handler(Callback("rota-who", StanzaPath("presence"), self._on_presence))
+        self._direct.held = []
+        for room in self._rooms.values():
+            room.held = []
+        await link.open()
+        self._link = link
+        self._from = None if self._since is None else self._since - OVERLAP
+        self._floor = self._floor or self._since or self._clock.now()
+        self._since = self._since or self._floor
+        # Who only listens is sent no direct messages while another one of us is there.
+        client.send_presence(ppriority=-1 if self._listens_only else 5)
+        async with asyncio.TaskGroup() as tasks:
+            inside = [tasks.create_task(self._read_direct(link), name="direct messages")]
+            inside += [
+                tasks.create_task(self._stay(link, room), name=f"room {room.jid}")
+                for room in self._rooms.values()
+            ]
+            self._trouble = ""
+            backoff.went_well()
+            why = await link.watch()
+            for task in inside:
+                task.cancel()
+        raise LostError(why)
+
+    async def _stay(self, link: Link, room: _Room) -> None:
+        backoff = Backoff(1.0, 60.0)
+        while True:
+            room.trouble = await self._enter(link, room)
+            if not room.trouble:
+                room.trouble = await self._inside(link, room, backoff)
+            room.nick = ""
+            room.held = []
+            await asyncio.sleep(backoff.failed())
+
+    async def _inside(self, link: Link, room: _Room, backoff: Backoff) -> str:
+        """Return why we are not in the room any more."""
+        while True:
+            try:
+                await asyncio.wait_for(room.out.wait(), PING_S)
+            except TimeoutError:
+                me = JID(room.jid)
+                me.resource = room.nick
+                answer = await link.ping(me)  # XEP-0410
+                if answer in {"not-acceptable", "silent"} or answer.startswith("remote-server"):
+                    return f"not in {room.jid} any more: {answer}"
+                backoff.went_well()
+            else:
+                return room.why
+
+    async def _enter(self, link: Link, room: _Room) -> str:
+        """Return why we are not in the room; empty if we are, and have read what we missed."""
+        room.out.clear()
+        try:
+            features = await _features(link, room.jid)
+            room.is_open = "muc_nonanonymous" in features
+            room.has_archive = archive.FEATURE in features
+            presence = await self._join(link, room)
+            if 201 in presence["muc"]["status_codes"]:
+                # It was made this moment, by our entering, and goes with us.
+                link.plugin("xep_0045").leave_muc(room.jid, presence["from"].resource)
+                return f"there is no room {room.jid}"
+            room.nick = presence["from"].resource
+            if room.has_archive:
+                await self._catch_up(link, room)
+            self._release(room)
+        except PresenceError as error:
+            return f"{room.jid} does not let us in: {_why(error)}"
+        except IqError as error:
+            if error.condition == "item-not-found":
+                return f"there is no room {room.jid}"
+            return f"{room.jid} does not let us in: {_why(error)}"
+        except (IqTimeout, TimeoutError):
+            return f"{room.jid} does not answer within {ANSWER_S:g} s"
+        return ""
+
+    async def _join(self, link: Link, room: _Room) -> Presence:
+        muc = link.plugin("xep_0045")
+        wanted = self._nick + ("-listens" if self._listens_only else "")
+        since = None if room.has_archive else self._from
+        for taken in range(NICKS):
+            try:
+                presence: Presence
+                presence, *_ = await muc.join_muc_wait(
+                    room.jid,
+                    wanted + "_" * taken,
+                    maxstanzas=None if since else 0,
+                    since=since,
+                    timeout=ANSWER_S,
+                )
+            except PresenceError as error:
+                if error.condition != "conflict" or taken == NICKS - 1:
+                    raise
+            else:
+                return presence
+        raise AssertionError
+
+    async def _read_direct(self, link: Link) -> None:
+        if self._listens_only:
+            return
+        try:
+            me = self._account.jid
+            self._direct.has_archive = archive.FEATURE in await _features(link, me)
+            if self._direct.has_archive:
+                await self._catch_up(link, self._direct)
+        except (IqError, IqTimeout):
+            pass  # without an archive, what came while nobody was there is sent by itself
+        self._release(self._direct)
+
+    async def _catch_up(self, link: Link, place: _Place) -> None:
+        after = ""
+        while self._from is not None:
+            page = await archive.read_page(link, place.jid, start=self._from, after=after)
+            for past in page.past:
+                if past.message["body"] and past.message["type"] != "error":
+                    self._take(place, past.message, past.at, archived=past.name)
+            while self._heard.qsize() > MANY:
+                self._drained.clear()
+                await self._drained.wait()
+            if page.is_last or not page.last or page.last == after:
+                return
+            after = page.last
+
+    def _release(self, place: _Place) -> None:
+        held, place.held = place.held or (), None
+        for message in held:
+            self._live(place, message)
+
+    # -- what comes ------------------------------------------------------------------------------
+
+    def _on_message(self, message: Any) -> None:
+        kind, sender = message["type"], message["from"]
+        if kind == "error":
+            self._refused(message)
+        elif not message["body"]:
+            pass
+        elif kind == "groupchat":
+            room = self._rooms.get(sender.bare)
+            if room is not None and sender.resource:
+                self._come(room, message)
+        elif sender.bare in self._rooms or not self._listens_only:
+            self._come(self._direct, message)
+        if self._heard.qsize() > MANY and self._link and self._link.client.transport:
+            self._link.client.transport.pause_reading()
+
+    def _come(self, place: _Place, message: Message) -> None:
+        if place.held is None:
+            self._live(place, message)
+        else:
+            place.held.append(message)
+            # Ours are known at once: somebody waits for them.
+            if isinstance(place, _Room) and self._is_ours(place, message, ""):
+                self._confirm(message["id"])
+
+    def _live(self, place: _Place, message: Message) -> None:
+        self._take(place, message, stanzas.instant(message, self._clock.now()))
+
+    def _take(self, place: _Place, message: Message, at: datetime, *, archived: str = "") -> None:
+        """Tell of a message that a room or a person sent, unless it is known or ours."""
+        if isinstance(place, _Room):
+            heard = self._from_room(place, message, at, archived)
+        else:
+            heard = self._from_person(message, at, archived)
+        if heard is None or (archived and self._is_older(at)) or not self._known.add(heard.id):
+            return
+        self._since = max(at, self._since or at)
+        self._heard.put_nowait(heard)
+
+    def _is_older(self, at: datetime) -> bool:
+        """Whether it was written before anything that is to be heard."""
+        return self._floor is not None and at < self._floor - OVERLAP * self._has_position
+
+    def _from_room(
+        self, room: _Room, message: Message, at: datetime, archived: str
+    ) -> Heard | None:
+        sender = message["from"]
+        is_past = bool(archived) or message.get_plugin("delay", check=True) is not None
+        if is_past:
+            who = stanzas.archived_writer(message) if room.is_open else ""
+        else:
+            who = self._occupant(room, sender.resource)
+        if self._is_ours(room, message, who):
+            self._confirm(message["id"])
+            return None
+        return Heard(
+            id=stanzas.archived(room.jid, archived)
+            if archived
+            else stanzas.id_of(message, room.jid),
+            room=room.jid.bare,
+            who=who,
+            nick=literal(sender.resource),
+            text=message["body"],
+            at=at,
+            position=at.isoformat(),
+        )
+
+    def _from_person(self, message: Message, at: datetime, archived: str) -> Heard | None:
+        sender = message["from"]
+        own = self._account.jid
+        if sender.bare == own.bare:
+            self._confirm(message["id"])
+            return None
+        who = sender.bare
+        if who in self._rooms:  # one of the room writes to us alone
+            if archived or not sender.resource:
+                return None
+            who = self._occupant(self._rooms[who], sender.resource)
+            if not who:
+                return None  # an answer could reach another one who has the name by then
+        elif not sender.user:
+            return None  # a server
+        return Heard(
+            id=stanzas.archived(own, archived) if archived else stanzas.id_of(message, own),
+            room=who,
+            who=who,
+            nick=who.partition("@")[0],
+            text=message["body"],
+            at=at,
+            is_direct=True,
+            position=at.isoformat(),
+        )
+
+    def _occupant(self, room: _Room, nick: str) -> str:
+        """Return the address behind a nick of now, if the room tells."""
+        if self._link is None:
+            return ""
+        occupants = self._link.plugin("xep_0045").rooms[None].get(room.jid, {})
+        jid = occupants.get(nick, {}).get("jid")
+        return str(JID(jid).bare) if jid else ""
+
+    def _is_ours(self, room: _Room, message: Message, who: str) -> bool:
+        nick = message["from"].resource
+        who = who or ("" if nick == room.nick else self._occupant(room, nick))
+        return who == self._account.jid.bare if who else nick in {room.nick, self._nick}
+
+    def _on_presence(self, presence: Any) -> None:
+        room = self._rooms.get(presence["from"].bare)
+        if room is None or not room.nick or presence["type"] != "unavailable":
+            return
+        nick, item = presence["from"].resource, presence["muc"]
+        codes = item["status_codes"]
+        if nick == room.nick:
+            if 303 in codes and item["item_nick"]:
+                room.nick = str(item["item_nick"])
+                return
+            room.why = f"not in {room.jid} any more: {_leaving(codes)}"
+            room.out.set()
+        elif nick == self._nick and not self._listens_only and self._link is not None:
+            me = JID(room.jid)  # whoever had our name is gone
+            me.resource = self._nick
+            self._link.client.send_presence(pto=me)
+
+    async def heard(self) -> AsyncIterator[Heard]:
+        """Yield what people write; see the port."""
+        while True:
+            yield await self._heard.get()
+            if self._heard.qsize() < MANY // 2:
+                self._drained.set()
+                transport = self._link.client.transport if self._link is not None else None
+                if transport is not None and not transport.is_closing():
+                    transport.resume_reading()
+
+    # -- what is said ------------------------------------------------------------------------------
+
+    async def say(self, saying: Saying) -> Said:
+        """Say it, and wait until the room shows it, or the server has it; see the port."""
+        if saying.id in self._taken:
+            return Said(id=saying.id)
+        link = self._ready()
+        room = self._rooms.get(saying.room)
+        to = room.jid if room is not None else self._person(saying.room)
+        if room is not None and not room.nick:
+            raise LaterError(room.trouble or f"not in {room.jid} yet")
+        message = link.client.make_message(
+            to, stanzas.body_of(saying), mtype="chat" if room is None else "groupchat"
+        )
+        message["id"] = saying.id
+        if not saying.code:
+            stanzas.leave_unstyled(message)
+        waiting = self._waiting.get(saying.id)
+        if waiting is None:
+            waiting = self._waiting[saying.id] = asyncio.get_running_loop().create_future()
+            message.send()
+        try:
+            if room is None:
+                await self._passed(link, waiting, saying.room)
+            else:
+                await self._shown(waiting, saying.room)
+        finally:
+            self._waiting.pop(saying.id, None)
+        self._taken.add(saying.id)
+        return Said(id=saying.id)
+
+    async def _shown(self, waiting: asyncio.Future[None], room: str) -> None:
+        try:
+            await asyncio.wait_for(asyncio.shield(waiting), ANSWER_S)
+        except TimeoutError as error:
+            raise LaterError(f"{room} has not shown it within {ANSWER_S:g} s") from error
+
+    async def _passed(self, link: Link, waiting: asyncio.Future[None], person: str) -> None:
+        answer = link.plugin("xep_0199").send_ping(JID(self._account.jid.domain), timeout=ANSWER_S)
+        await asyncio.wait({answer, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            answer.cancel()
+            waiting.result()
+            return
+        try:
+            answer.result()
+        except IqTimeout as error:
+            raise LaterError(f"the server does not say whether it took it for {person}") from error
+        except IqError:
+            pass  # it knows no pings: an answer all the same
+
+    async def was_said(self, saying: Saying) -> bool | None:
+        """Look for it in the archive of the room or the own one; without one nobody knows."""
+        if saying.id in self._taken:
+            return True
+        link = self._ready()
+        place = self._rooms.get(saying.room, self._direct)
+        if isinstance(place, _Room) and not place.nick:
+            raise LaterError(place.trouble or f"not in {place.jid} yet")
+        if not place.has_archive:
+            return None
+        person = None if isinstance(place, _Room) else self._person(saying.room)
+        before = ""
+        try:
+            for _ in range(LOOK_BACK // archive.PAGE):
+                page = await archive.read_page(link, place.jid, before=before, person=person)
+                if any(self._is_that(past.message, saying, place) for past in page.past):
+                    self._taken.add(saying.id)
+                    return True
+                if page.is_last or not page.first:
+                    return False
+                before = page.first
+        except (IqError, IqTimeout) as error:
+            raise LaterError(f"the archive of {place.jid} cannot be read: {_why(error)}") from error
+        return False
+
+    def _is_that(self, message: Message, saying: Saying, place: _Place) -> bool:
+        if message["id"] != saying.id:
+            return False
+        if isinstance(place, _Room):  # anybody may have sent a message with that id
+            return self._is_ours(place, message, stanzas.archived_writer(message))
+        return bool(message["from"].bare == self._account.jid.bare)
+
+    def _ready(self) -> Link:
+        if self._listens_only:
+            raise LaterError("who only listens says nothing")
+        if self._link is None:
+            raise LaterError(self._trouble or "not connected")
+        return self._link
+
+    def _person(self, text: str) -> JID:
+        try:
+            return stanzas.address(text, "")
+        except InputError as error:
+            raise InputError(
+                f"{text!r} is neither a room of [chat.{self._name}] nor an address",
+                hint=f"rooms there are: {', '.join(self._rooms) or 'none'}",
+            ) from error
+
+    def _confirm(self, message_id: str) -> None:
+        if not message_id:
+            return
+        self._taken.add(message_id)
+        waiting = self._waiting.get(message_id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    def _refused(self, message: Message) -> None:
+        waiting = self._waiting.get(message["id"])
+        if waiting is None or waiting.done():
+            return
+        error = message["error"]
+        sender = message["from"].bare
+        reason = stanzas.refusal(sender, error["condition"], error["type"], error["text"])
+        if error["condition"] == "not-acceptable" and sender in self._rooms:
+            self._rooms[sender].why = f"not in {sender} any more"
+            self._rooms[sender].out.set()
+        waiting.set_exception(reason)
+        waiting.exception()
+
+    def _fail_waiting(self) -> None:
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(LaterError("the connection was lost before it was confirmed"))
+                waiting.exception()
+
+
+class _Place:
+    """The own account, or a room; ``held`` is what comes while the past is read."""
+
+    def __init__(self, jid: JID) -> None:
+        self.jid = jid
+        self.has_archive = False
+        self.held: list[Message] | None = []
+
+
+class _Room(_Place):
+    def __init__(self, jid: JID) -> None:
+        super().__init__(jid)
+        self.nick = ""  # ours in it, while we are in
+        self.is_open = False  # whether everybody sees addresses
+        self.trouble = f"not in {jid} yet"
+        self.out = asyncio.Event()
+        self.why = ""
+
+
+async def _features(link: Link, jid: JID) -> set[str]:
+    answer = await link.plugin("xep_0030").get_info(jid, timeout=ANSWER_S)
+    return set(answer["disco_info"]["features"])
+
+
+def _why(error: XMPPError) -> str:
+    return literal(error.text or "") or str(error.condition)
+
+
+def _leaving(codes: set[int]) -> str:
+    for code, why in (
+        (301, "banned"),
+        (307, "kicked"),
+        (321, "not a member"),
+        (322, "for members only now"),
+        (332, "its server goes down"),
+    ):
+        if code in codes:
+            return why
+    return "it is gone, or we were put out"
+
+
+def _instant(position: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(position) if position else None
+    except ValueError:
+        return None
