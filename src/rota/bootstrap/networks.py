@@ -105,6 +105,7 @@ def _xmpp(wanted: Wanted) -> Any:
     values = _plain(wanted, "server", "account", "tls", "ca", "nick")
     return _adapter("xmpp", "XmppNetwork")(
         wanted.name,
+        clock=SystemClock(),
         port=int(_value(wanted, "port", 0)),
         password=wanted.secrets.get("password", ""),
         rooms=_rooms(wanted),
