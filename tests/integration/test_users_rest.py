@@ -95,7 +95,7 @@ async def test_an_admin_makes_changes_and_removes_users(here: Here) -> None:
     assert (reply.status, view["changed"]) == (200, True)
     assert (view["role"], view["is_usual"]) == ("maintainer", True)
     assert [it["text"] for it in view["notify"]] == [
-        "first-failure, fixed, asked of my builds of ** to mail"
+        "first-failure, fixed, asked of my builds to mail"
     ]
     assert await text(here, "users/ann.toml") == (
         'role = "maintainer"\nemails = ["ann@example.org"]\n'
@@ -186,6 +186,7 @@ async def test_what_is_no_user_is_told_as_such_and_changes_nothing(here: Here) -
     missing = await here.ask("GET", "/v1/users/amn")
     assert (missing.status, missing.json()["hint"]) == (404, "did you mean 'ann'?")
     me = await here.ask("GET", "/v1/users/@me")
+    assert said(me)[1].endswith(" here, and no user is called so")
     assert (me.status, "an admin makes one: rota user set" in me.text) == (404, True)
     assert here.service.world.commit == before
 
@@ -227,7 +228,7 @@ async def test_rules_come_and_go_and_what_is_usual_stays_until_it_is_taken_away(
         assert reply.status == 200, reply.text
         return [rule["text"] for rule in reply.json()["notify"]], reply.json()["is_usual"]
 
-    usual = "first-failure, fixed, asked of my builds of ** to mail"
+    usual = "first-failure, fixed, asked of my builds to mail"
     web = "failed of all builds of web/** to irc:#web"
     body = {"to": ["irc:#web"], "on": ["failed"], "jobs": ["web/**"], "whose": "all"}
     assert await add(**body) == [usual, web]

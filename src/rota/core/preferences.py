@@ -46,7 +46,8 @@ class Preference(msgspec.Struct, frozen=True):
         """The preference in words."""
         whose = "my builds" if self.whose == "mine" else "all builds"
         where = ", ".join(target.text for target in self.to)
-        return f"{', '.join(self.on)} of {whose} of {' '.join(self.jobs)} to {where}"
+        of = "" if self.jobs == ("**",) else f" of {' '.join(self.jobs)}"
+        return f"{', '.join(self.on)} of {whose}{of} to {where}"
 
 
 #: On what occasions a known user is told whose file says nothing of it.

@@ -36,6 +36,10 @@ def find_user(service: Service, request: str, who: Principal) -> str:
     hint = nearest(name, users) if len(users) <= 1000 else None
     good = name if user_name_fault(name) is None else "NAME"
     hint = hint or f"an admin makes one: rota user set {good} --role builder --email …"
+    if request == u.ME:
+        raise NotFoundError(
+            f"you are {printed_value(name)} here, and no user is called so", hint=hint
+        )
     raise NotFoundError(f"no user {printed_value(name)}", hint=hint)
 
 

@@ -114,7 +114,7 @@ async def rm_notify(service: Service, request: u.RemoveNotifyRequest, who: Princ
             return replace(now, preferences=())
         told = list(preferences_of(now, _sessions(service, name)))
         if request.number > len(told):
-            count = f"there are {len(told)}" if told else "there are none"
+            count = {0: "there are none", 1: "there is 1"}.get(len(told), f"there are {len(told)}")
             raise NotFoundError(
                 f"{name} has no rule {request.number}", hint=f"{count}: rota notify"
             )

@@ -37,15 +37,18 @@ def check(args: Namespace, screen: Screen) -> int:
 
 def problems_of(name: str, data: bytes) -> list[Problem]:
     """Return what is wrong with a script's header, or with a file of a folder of definitions."""
-    from rota.core.definitions import CALENDARS, check_file
+    from rota.core.definitions import CALENDARS, check_changes, check_file
     from rota.core.header import decode_script, parse_header
     from rota.core.problem import Problem
     from rota.core.users import USERS
 
     path = "<stdin>" if name == "-" else name
-    folder = Path(name).resolve().parent.name + "/"
-    if folder in {CALENDARS, USERS}:
-        found = check_file(folder + Path(name).name, data)
+    folder, file = Path(name).resolve().parent, Path(name).name
+    if folder.name + "/" in {CALENDARS, USERS}:
+        found = check_file(f"{folder.name}/{file}", data)
+        if folder.name + "/" == USERS:
+            beside = {USERS + it.name: it.read_bytes() for it in folder.glob("*.toml")}
+            found = check_changes({USERS + file: data}, users=beside)
         return [Problem(path, it.line, it.column, it.message, it.hint) for it in found]
     try:
         text = decode_script(data)
