@@ -707,9 +707,9 @@ async def test_a_peer_asks_in_the_name_of_a_person_with_that_persons_role(
 
 async def test_nobody_else_can_speak_for_a_person(founder: Member) -> None:
     event = {"type": "a.b"}
-    await founder.here.ask("POST", "/v1/events", body=event, Rota_Principal="anna;ADMIN")
-    [last] = (await founder.here.ask("GET", "/v1/events?kind=custom")).json()
-    assert last["by"] != "anna"
+    reply = await founder.here.ask("POST", "/v1/events", body=event, Rota_Principal="anna;ADMIN")
+    assert (reply.status, "speaks for another" in reply.text) == (401, True)
+    assert (await founder.here.ask("GET", "/v1/events?kind=custom")).json() == []
 
 
 async def test_text_reaches_a_build_that_another_agent_runs(
