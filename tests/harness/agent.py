@@ -37,6 +37,7 @@ from rota.agent.ports import Ports
 from rota.errors import NotFoundError
 from rota.http.access import Access
 from rota.http.app import make_app, make_runner
+from rota.ports.chat import MakeChat
 from rota.ports.executor import Task
 from rota.ports.git_http import Reply as GitReply
 from rota.service.context import Myself, Principal, Service
@@ -72,8 +73,14 @@ class Here:
     """The agent, and how a test speaks with it."""
 
     def __init__(
-        self, data: Path, slots: int, name: str = "here", journal: MemoryJournal | None = None
+        self,
+        data: Path,
+        slots: int,
+        name: str = "here",
+        journal: MemoryJournal | None = None,
+        chat: MakeChat | None = None,
     ) -> None:
+        self.chat = chat
         self.data = data
         self.socket = str(data / "rota.sock")
         self.port = 0
@@ -185,6 +192,7 @@ async def _serve(here: Here, begun: asyncio.Event, over: asyncio.Event) -> None:
             reports=ReportReader(),
             case_index=case_index,
             clock=SystemClock(),
+            chat=here.chat,
             disk=SystemDisk(),
             safe=MemorySafe(),
             programs=SystemPrograms(),
@@ -214,13 +222,17 @@ async def _serve(here: Here, begun: asyncio.Event, over: asyncio.Event) -> None:
 
 @contextlib.asynccontextmanager
 async def agent_here(
-    slots: int = 4, *, name: str = "here", journal: MemoryJournal | None = None
+    slots: int = 4,
+    *,
+    name: str = "here",
+    journal: MemoryJournal | None = None,
+    chat: MakeChat | None = None,
 ) -> AsyncIterator[Here]:
     """An agent for as long as the context is open; what hangs is ended with it."""
     begun, over = asyncio.Event(), asyncio.Event()
     # Unix sockets want short paths.
     with tempfile.TemporaryDirectory(prefix="rota-") as folder:
-        here = Here(Path(folder), slots, name, journal)
+        here = Here(Path(folder), slots, name, journal, chat)
         serving = asyncio.create_task(_serve(here, begun, over))
         waiting = asyncio.create_task(begun.wait())
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)

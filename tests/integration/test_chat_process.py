@@ -14,6 +14,7 @@ from rota.adapters.chat_process import ChatProcess
 from rota.errors import InputError
 from rota.ports.chat_wire import Setup, Wanted
 from rota.ports.networks import LaterError, Saying
+from rota.service.speakers import Speakers
 
 
 def bridge(server: ChatServer) -> Wanted:
@@ -51,7 +52,8 @@ async def test_what_is_heard_and_said_goes_through_the_process(tmp_path: Path) -
         async def setup() -> Setup:
             return Setup(networks=(bridge(server),))
 
-        chat = ChatProcess(setup)
+        speakers = Speakers()
+        chat = ChatProcess(setup, speakers.admitted)
         async with speaking(chat):
             await server.joined()
             server.hear("!ps")
@@ -64,7 +66,6 @@ async def test_what_is_heard_and_said_goes_through_the_process(tmp_path: Path) -
             assert await chat.was_said("team", saying("hello")) is True
             assert await chat.was_said("team", saying("hello", "two")) is False
             await settled(chat, {})
-            assert chat.token
             server.refused["#gone"] = "no such room"
             with pytest.raises(InputError, match="team: no such room"):
                 await chat.say("team", saying("hello", room="#gone"))
@@ -74,7 +75,6 @@ async def test_what_is_heard_and_said_goes_through_the_process(tmp_path: Path) -
             with pytest.raises(LaterError) as late:
                 await chat.say("team", saying("hello", "three"))
             assert late.value.after_s == 7.5
-        assert not chat.token
         with pytest.raises(LaterError, match="not there yet"):
             await chat.say("team", saying("hello"))
 
@@ -85,10 +85,10 @@ async def test_a_process_that_is_killed_begins_again_where_it_was(tmp_path: Path
         async def setup() -> Setup:
             return Setup(networks=(bridge(server),))
 
-        chat = ChatProcess(setup)
+        speakers = Speakers()
+        chat = ChatProcess(setup, speakers.admitted)
         async with speaking(chat, "0"):
             await server.joined()
-            token = chat.token
             assert chat.pid is not None
             server.silent = True
             unsure = asyncio.create_task(chat.say("team", saying("half")))
@@ -100,7 +100,6 @@ async def test_a_process_that_is_killed_begins_again_where_it_was(tmp_path: Path
             while len(server.began) < 2:
                 server.changed = asyncio.Event()
                 await server.changed.wait()
-            assert chat.token != token
             assert await chat.was_said("team", saying("half")) is True
 
 
@@ -113,7 +112,8 @@ async def test_who_cannot_be_had_is_a_trouble_and_holds_up_nobody(tmp_path: Path
         async def setup() -> Setup:
             return Setup(networks=(bad, missing, strange, bridge(server)))
 
-        chat = ChatProcess(setup)
+        speakers = Speakers()
+        chat = ChatProcess(setup, speakers.admitted)
         async with speaking(chat):
             await server.joined()
             await chat.say("team", saying("hello"))
@@ -132,7 +132,8 @@ async def test_other_settings_begin_another_process(tmp_path: Path) -> None:
         async def setup() -> Setup:
             return Setup(networks=networks)
 
-        chat = ChatProcess(setup)
+        speakers = Speakers()
+        chat = ChatProcess(setup, speakers.admitted)
         async with speaking(chat):
             networks = (bridge(server),)
             chat.changed()

@@ -7,11 +7,11 @@ import contextlib
 import itertools
 import logging
 import os
-import secrets
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import msgspec
 
@@ -49,6 +49,8 @@ LEAVE_S = 2.0
 #: For what it still has to say of its end.
 LAST_WORDS_S = 1.0
 MAX_HEARD = 1000
+#: How soon it is looked again for a secret that was not there.
+FAULT_S = 15.0
 #: What it may know of our environment.
 _PASSED = ("LANG", "LC_ALL", "PATH", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "ROTA_LOG")
 
@@ -57,12 +59,18 @@ class ChatProcess:
     """See :class:`rota.ports.chat.Chat`.
 
     Args:
-        setup: Returns what the process is to be made with; asked for before each start.
+        setup: Returns what the process is to be made with; asked for before each start, whenever
+            the settings may have changed, and again where something was missing.
+        admitted: Gives a token by which the process may speak for users while the context is open.
     """
 
-    def __init__(self, setup: Callable[[], Awaitable[Setup]]) -> None:
-        self._setup = setup
-        self._token = ""
+    def __init__(
+        self,
+        setup: Callable[[], Awaitable[Setup]],
+        admitted: Callable[[], AbstractContextManager[str]],
+    ) -> None:
+        self._setup, self._admitted = setup, admitted
+        self._positions: dict[str, str] = {}
         self.pid: int | None = None  # of the process, while there is one
         self._heard: asyncio.Queue[Reported] = asyncio.Queue(MAX_HEARD)
         self._troubles: dict[str, str] = {}
@@ -71,11 +79,6 @@ class ChatProcess:
         self._writer: asyncio.StreamWriter | None = None
         self._again = asyncio.Event()
 
-    @property
-    def token(self) -> str:
-        """What the process shows where it asks on somebody's behalf; empty while there is none."""
-        return self._token
-
     def changed(self) -> None:
         """Look at the settings anew."""
         self._again.set()
@@ -83,6 +86,7 @@ class ChatProcess:
     async def run(self, positions: Mapping[str, str]) -> None:
         """Keep the process, until cancelled."""
         tries, clock = 0, asyncio.get_running_loop()
+        self._positions = dict(positions)
         try:
             while True:
                 self._again.clear()
@@ -92,7 +96,7 @@ class ChatProcess:
                     await self._again.wait()
                     continue
                 begun = clock.time()
-                if await self._live(setup, positions):
+                if await self._live(setup):
                     tries = 0  # it was ended since the settings changed
                     continue
                 tries = 0 if clock.time() - begun > LONG_S else tries + 1
@@ -104,7 +108,7 @@ class ChatProcess:
         finally:
             self._troubles = {}
 
-    async def _live(self, setup: Setup, positions: Mapping[str, str]) -> bool:
+    async def _live(self, setup: Setup) -> bool:
         """Run one process to its end; return whether it was we who ended it."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -126,28 +130,40 @@ class ChatProcess:
             return False
         finally:
             theirs.close()
-        self._token, self.pid = secrets.token_urlsafe(32), process.pid
+        self.pid = process.pid
         try:
-            async with asyncio.TaskGroup() as group:
-                again = group.create_task(self._again.wait())
-                echo = group.create_task(_echo(process))
-                talk = group.create_task(self._talk(ours, setup, dict(positions)))
-                await asyncio.wait([again, talk], return_when=asyncio.FIRST_COMPLETED)
-                is_ours = again.done()
-                again.cancel()
-                talk.cancel()
-                await asyncio.wait([echo], timeout=LAST_WORDS_S)
-                echo.cancel()
+            with self._admitted() as token:
+                begin = Begin(setup=setup, token=token, positions=dict(self._positions))
+                async with asyncio.TaskGroup() as group:
+                    again = group.create_task(self._until_others(setup))
+                    echo = group.create_task(_echo(process))
+                    talk = group.create_task(self._talk(ours, begin))
+                    await asyncio.wait([again, talk], return_when=asyncio.FIRST_COMPLETED)
+                    is_ours = again.done()
+                    again.cancel()
+                    talk.cancel()
+                    await asyncio.wait([echo], timeout=LAST_WORDS_S)
+                    echo.cancel()
         finally:
-            self._token = ""
             await asyncio.shield(_end(process))
             self.pid = None
         return is_ours
 
-    async def _talk(self, ours: socket.socket, setup: Setup, positions: dict[str, str]) -> None:
+    async def _until_others(self, setup: Setup) -> None:
+        """Return once a process is to be made with something else."""
+        is_whole = not any(it.fault for it in setup.networks)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if is_whole else FAULT_S):
+                    await self._again.wait()
+            self._again.clear()
+            if await self._setup() != setup:
+                return
+
+    async def _talk(self, ours: socket.socket, begin: Begin) -> None:
         reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE)
         try:
-            writer.write(line(Begin(setup=setup, token=self._token, positions=positions)))
+            writer.write(line(begin))
             self._writer = writer
             while raw := await reader.readline():
                 await self._take(read_report(raw))
@@ -164,6 +180,8 @@ class ChatProcess:
     async def _take(self, report: Report) -> None:
         match report:
             case HeardThat():
+                if report.heard.position:
+                    self._positions[report.network] = report.heard.position
                 await self._heard.put(Reported(network=report.network, heard=report.heard))
             case Standing():
                 self._troubles[report.network] = report.trouble

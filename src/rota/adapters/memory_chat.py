@@ -14,14 +14,14 @@ Carry = Callable[[Command], Awaitable[Sequence[Saying]]]
 
 
 async def _echo(command: Command) -> Sequence[Saying]:
-    """Answer with the command's words."""
+    """Answer with the command."""
     heard = command.heard
     return [
         Saying(
             id=f"answer-{command.key}",
             room=heard.room,
             thread=heard.thread,
-            text=" ".join(command.words),
+            text=command.line,
         )
     ]
 
@@ -57,6 +57,9 @@ class MemoryChat:
     async def _listen(self, network: Network) -> None:
         async for heard in network.heard():
             self._heard.put_nowait(Reported(network=network.name, heard=heard))
+
+    def changed(self) -> None:
+        """Do nothing: there are no settings."""
 
     async def reports(self) -> AsyncIterator[Reported]:
         """Yield what people write."""

@@ -13,12 +13,14 @@ from functools import partial
 from pathlib import Path
 
 from rota.agent.adopter import Adopter
+from rota.agent.bot import Bot
 from rota.agent.caching import Caching
 from rota.agent.clouds import Clouds
 from rota.agent.contained import Contained, swept
 from rota.agent.definitions import Follower
 from rota.agent.duties import Duty
 from rota.agent.entrance import Entrance
+from rota.agent.following import Followers
 from rota.agent.group import ended_group
 from rota.agent.historian import Historian
 from rota.agent.identities import Identities
@@ -50,6 +52,7 @@ from rota.core.settings import kept_limits
 from rota.core.surroundings import Place
 from rota.core.user_data import cluster_tag
 from rota.errors import RotaError, UnavailableError
+from rota.ports.chat import Chat
 from rota.ports.journal import Journal
 from rota.service.contact import Contact
 from rota.service.context import Myself, Service
@@ -215,6 +218,12 @@ async def run_agent(
             loop.on_change.append(clouds.folded)
             follower.told.append(clouds.changed)
             duties.append(clouds.run)
+        chat = _chat(service, ports, socket)
+        bot = _bot(service, ports, chat)
+        if bot is not None:
+            loop.on_change.append(bot.folded)
+            follower.told.append(bot.changed)
+            duties.append(bot.run)
         if ports.checkout is not None:
             poller = Poller(
                 name=me.name,
@@ -244,6 +253,8 @@ async def run_agent(
         reactor.fence = lambda: members.leadership.fence
         if statuses is not None:
             statuses.fence = reactor.fence
+        if bot is not None:
+            bot.fence = reactor.fence
         if clouds is not None:
             clouds.fence = reactor.fence
             clouds.leads = lambda: members.leadership.leads
@@ -368,6 +379,39 @@ def _statuses(service: Service, ports: Ports) -> Statuses | None:
         clock=ports.clock,
         forges=ports.forges,
         base=lambda: service.world.definitions.settings.url or service.me.url,
+    )
+
+
+def _chat(service: Service, ports: Ports, socket: str) -> Chat | None:
+    if ports.chat is None:
+        return None
+    return ports.chat(
+        settings=lambda: service.world.definitions.settings,
+        read_secret=lambda name: _secret(service, name),
+        admitted=service.speakers.admitted,
+        socket=socket,
+    )
+
+
+def _bot(service: Service, ports: Ports, chat: Chat | None) -> Bot | None:
+    if chat is None:
+        return None
+    name, world = service.me.name, service.world
+    followers = Followers(
+        name=name,
+        world=world,
+        journal=ports.journal,
+        logs=ports.logs,
+        clock=ports.clock,
+        chat=chat,
+    )
+    return Bot(
+        name=name,
+        world=world,
+        journal=ports.journal,
+        clock=ports.clock,
+        chat=chat,
+        followers=followers,
     )
 
 

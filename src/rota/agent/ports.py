@@ -10,6 +10,7 @@ from rota.core.settings import Settings
 from rota.ports.blobs import Blobs, Make, Named
 from rota.ports.caches import Caches
 from rota.ports.case_index import CaseIndex
+from rota.ports.chat import MakeChat
 from rota.ports.checkout import Checkout
 from rota.ports.clock import Clock
 from rota.ports.clouds import Providers
@@ -60,6 +61,8 @@ class Ports:
     """What else the settings may choose for artifacts, by the name they choose it by."""
     forges: Forges | None = None
     """Told of builds that came from them; ``None`` for an agent that speaks to nobody."""
+    chat: MakeChat | None = None
+    """Speaks on chat networks, by mail and the like; ``None`` for an agent that tells nobody."""
     clouds: Providers | None = None
     """Launches machines; ``None`` for an agent that is alone for ever."""
     checkout: Checkout | None = None

@@ -54,6 +54,7 @@ from rota.agent.joining import SNAPSHOT, fetch_snapshot, write_known
 from rota.agent.ports import Ports
 from rota.agent.timeline import SURE_S, has_parted
 from rota.bootstrap.blobs import BLOB_STORES
+from rota.bootstrap.chat import make_chat
 from rota.bootstrap.executors import Executors
 from rota.bootstrap.machine import labels_of, log_bytes
 from rota.bootstrap.member import Member
@@ -301,6 +302,7 @@ class Daemon:
             voting=engine if isinstance(engine, Engine) else None,
             ensemble=ensemble,
             clouds=LibcloudProviders(),
+            chat=make_chat,
             forges=await stack.enter_async_context(HttpForges()),
         )
 

@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
+import logging
+import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from urllib.parse import quote
 
 from rota.chat.hub import Hub
+from rota.chat.phrase import HELP, LOGS, phrased
+from rota.chat.scroll import Scroll
+from rota.cli import line as lines
+from rota.cli.mouth import perform
+from rota.cli.render import Look
+from rota.cli.screen import Screen
+from rota.cli.table import Mouth, find
+from rota.client.answer import ClosedError
+from rota.client.client import Client
+from rota.client.place import socket_place
+from rota.client.wire import ROUTES
+from rota.core.chat_text import answer_id
+from rota.errors import ConflictError, InputError, NotFoundError, RotaError, UnavailableError
 from rota.ports.chat import Command
 from rota.ports.chat_wire import Setup
-from rota.ports.networks import Said, Saying
+from rota.ports.networks import LaterError, Said, Saying
+
+logger = logging.getLogger(__name__)
+
+#: Commands at the same time, each in a thread.
+AT_ONCE = 8
+#: How long one may take, and then until it has ended.
+LIMIT_S, END_S = 60.0, 5.0
+#: Plain lines: nobody knows how wide a room is, or its letters.
+LOOK = Look(aligned=False)
+
+
+class Outcome:
+    """What came of a command: what it printed, or what went wrong."""
+
+    def __init__(self, *, keep_first: bool) -> None:
+        self.keep_first = keep_first
+        self.out = Scroll(keep_first=keep_first)
+        self.err = Scroll(keep_first=True)
+        self.error: RotaError | None = None
+        self.is_late = False
+        self.status = 0
 
 
 class Speaker:
@@ -16,6 +55,8 @@ class Speaker:
 
     def __init__(self, hub: Hub, setup: Setup, token: str) -> None:
         self._hub, self._setup, self._token = hub, setup, token
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="command")
+        self._prefixes = {it.name: str(it.values.get("prefix") or "!") for it in setup.networks}
 
     async def perform(self, command: Command) -> Sequence[Said]:
         """Carry a command out and answer it; see the port.
@@ -23,16 +64,122 @@ class Speaker:
         Raises:
             LaterError: it is not known whether it was answered.
         """
+        outcome = await self._carry(command)
+        if isinstance(outcome.error, UnavailableError):
+            # The agent is away for a moment, or has no quorum: the duty tries again.
+            raise LaterError(outcome.error.message, hint=outcome.error.hint or "")
+        saying = self._saying(command, outcome)
+        return [await self._hub.say(command.network, saying, keep_first=outcome.keep_first)]
+
+    async def _carry(self, command: Command) -> Outcome:
+        outcome = Outcome(keep_first=next(iter(command.line.split()), "") not in LOGS)
+        screen = Screen(LOOK, LOOK, stdout=outcome.out, stderr=outcome.err, has_files=False)
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._threads, self._run, command, outcome, screen)
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                await asyncio.shield(running)
+        except TimeoutError:
+            outcome.is_late = True
+            screen.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(END_S):
+                    await asyncio.shield(running)
+        except asyncio.CancelledError:
+            screen.close()
+            raise
+        return outcome
+
+    def _run(self, command: Command, outcome: Outcome, screen: Screen) -> None:
+        """Carry a command out; in a thread of its own."""
+        client = self._client(command)
+
+        def is_build(name: str) -> bool:
+            try:
+                client.build(name)
+            except (NotFoundError, InputError, ConflictError):
+                return False
+            return True
+
+        prefix = self._prefixes.get(command.network, "!")
+        try:
+            given = lines.words(command.line)
+            if not given:
+                raise InputError("an empty command", hint=f"{prefix}help")
+            words = phrased(given, build=command.build, is_build=is_build, prefix=prefix)
+            outcome.status = perform(words, screen, mouth=Mouth.CHAT, client=client)
+            if words == ["help"]:
+                screen.line(HELP)
+        except ClosedError:
+            pass
+        except RotaError as error:
+            outcome.error = error
+
+    def _client(self, command: Command) -> Client:
+        return Client(
+            socket_place(self._setup.socket, "the bot"),
+            moves=False,
+            key=command.key,
+            headers={
+                "Authorization": f"Bearer {self._token}",
+                "Rota-Principal": f"{quote(command.user, safe='')};{command.role}",
+                "Rota-Via": quote(command.key, safe=""),
+            },
+        )
+
+    # -- answers ------------------------------------------------------------------------------------
+
+    def _saying(self, command: Command, outcome: Outcome) -> Saying:
         heard = command.heard
-        answer = Saying(
+        prefix = self._prefixes.get(command.network, "!")
+        to = "" if heard.is_direct or heard.thread else f"{heard.nick}: "
+        text, code = self._told(outcome, command.line, prefix)
+        link = ""
+        if code.count("\n") >= self._hub.abilities(command.network).lines:
+            link = self._link(command)
+        return Saying(
             id=answer_id(command.key),
             room=heard.room,
             thread=heard.thread,
-            text=f"{heard.nick}: {' '.join(command.words)}?",
+            text=to + text,
+            code=code,
+            link=link,
+            tone="bad" if outcome.error is not None or outcome.is_late else "",
         )
-        return [await self._hub.say(command.network, answer)]
+
+    def _told(self, outcome: Outcome, line: str, prefix: str) -> tuple[str, str]:
+        """Return what is said, and what is shown below it."""
+        if outcome.is_late:
+            return f"it took longer than {LIMIT_S:g} s, and was ended", outcome.out.text
+        if outcome.error is not None:
+            error = outcome.error
+            hint = f"\n{_as_here(error.hint, prefix)}" if error.hint else ""
+            problems = getattr(error, "problems", ())
+            return error.message + hint, "\n".join(str(it) for it in problems)
+        shown = (outcome.out.text + outcome.err.text).strip("\n")
+        if not shown:
+            return "nothing to show" if _only_looks(line) else "done", ""
+        if "\n" not in shown:
+            return shown, ""
+        return line.split("\n", 1)[0][:100], shown
+
+    def _link(self, command: Command) -> str:
+        """Return where the whole of a log is; empty for all else."""
+        if not self._setup.url:
+            return ""
+        words = command.line.split()
+        named = next((word for word in words[1:] if "#" in word), command.build)
+        if words[0] not in LOGS or not named:
+            return ""
+        return f"{self._setup.url}/v1/builds/{quote(named, safe='')}/log"
 
 
-def answer_id(key: str) -> str:
-    """Return the id of the answer to a command: the same for whoever answers it."""
-    return "answer-" + hashlib.sha256(key.encode()).hexdigest()[:24]
+def _only_looks(line: str) -> bool:
+    """Whether a command changes nothing."""
+    command = find(next(iter(line.split()), ""))
+    return command is not None and all(ROUTES[it].method == "GET" for it in command.verbs)
+
+
+def _as_here(hint: str, prefix: str) -> str:
+    """Return a hint with commands as they are given here."""
+    return re.sub(r"\brota (?=[a-z])", lambda _: prefix, hint)

@@ -58,6 +58,8 @@ class Client(Rest):
         note: Is told, in one line, when the client goes on elsewhere or an answer is stale.
         learnt: Is told the URLs of the other agents, whenever they change.
         moves: Whether to go on at another agent at all.
+        key: Names the one thing that it is made for: a trigger without an idempotency key has this.
+        headers: What each request says besides.
     """
 
     def __init__(
@@ -71,11 +73,16 @@ class Client(Rest):
         note: Callable[[str], None] | None = None,
         learnt: Callable[[tuple[str, ...]], None] | None = None,
         moves: bool = True,
+        key: str = "",
+        headers: Mapping[str, str] = {},
     ) -> None:
+        self._key = key
         where = Whereabouts(
             place, saved=saved, note=note or _say_nothing, learnt=learnt, moves=moves
         )
-        super().__init__(where, patience_s=patience_s, answer_s=answer_s, build=build)
+        super().__init__(
+            where, patience_s=patience_s, answer_s=answer_s, build=build, headers=headers
+        )
 
     @classmethod
     def find(
@@ -155,7 +162,7 @@ class Client(Rest):
             priority=priority,
             only=only or None,
             keep_workspace=keep_workspace or None,
-            headers={"Idempotency-Key": key or os.urandom(12).hex()},
+            headers={"Idempotency-Key": key or self._key or os.urandom(12).hex()},
             repeat=True,
         )
         return Build(answer)

@@ -43,7 +43,9 @@ class Rest:
         patience_s: float = PATIENCE_S,
         answer_s: float = ANSWER_S,
         build: str = "",
+        headers: Mapping[str, str] = {},
     ) -> None:
+        self._own_headers = headers
         self.where = where
         self.patience_s = patience_s
         self._answer_s = answer_s
@@ -193,7 +195,12 @@ class Rest:
 
     def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         place, seq = self.where.place, self.where.seq
-        ours = {"Connection": "close", "Accept-Encoding": "identity", **headers}
+        ours = {
+            "Connection": "close",
+            "Accept-Encoding": "identity",
+            **self._own_headers,
+            **headers,
+        }
         if place.token and not place.is_local:
             ours["Authorization"] = f"Bearer {place.token}"
         if seq:

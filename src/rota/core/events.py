@@ -38,6 +38,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_def
     at: Instant
     by: str = ""
     agent: str = ""
+    via: str = ""  # the chat command that it comes of: NETWORK:MESSAGE
     v: Int = 1
 
 
@@ -527,6 +528,72 @@ class Emitted(Fact, frozen=True, kw_only=True, tag="custom"):
     build: str = ""
 
 
+class ChatHeard(Fact, frozen=True, kw_only=True, tag="chat.heard"):
+    """Somebody gave the bot a command: it is carried out and answered, whichever agent leads then.
+
+    Written by the leader before that. ``message`` is the network's id of the message, ``who`` wrote it
+    as the network vouches, ``user`` and ``role`` are who that is here; empty is a stranger. ``build``
+    is what the message's thread is about, ``position`` up to where the network was heard by it.
+    """
+
+    network: str
+    message: str
+    room: str
+    thread: str = ""
+    who: str = ""
+    nick: str = ""
+    text: str = ""
+    user: str = ""
+    role: str = ""
+    is_direct: bool = False
+    build: str = ""
+    position: str = ""
+
+
+class ChatAnswered(Fact, frozen=True, kw_only=True, tag="chat.answered"):
+    """A command was carried out and answered. Written by the leader.
+
+    What it was about is ``build``: it is followed where the answer stands (``follow`` is ``end``, or
+    ``log`` with its log from ``offset`` on), or not any more (``unfollow``). ``thread`` is that of the
+    answer. With ``why`` it could not be answered, and is given up.
+    """
+
+    network: str
+    message: str
+    room: str = ""
+    thread: str = ""
+    build: str = ""
+    follow: str = ""
+    unfollow: bool = False
+    offset: Int = 0
+    why: str = ""
+
+
+class ChatTold(Fact, frozen=True, kw_only=True, tag="chat.told"):
+    """Something of a build was said where it is followed. Written by the leader.
+
+    ``mark`` says what: its end, or a question. Without one its log was shown, up to ``offset`` of
+    ``attempt``. With ``why`` it cannot be said there.
+    """
+
+    network: str
+    room: str
+    build: str
+    thread: str = ""
+    mark: str = ""
+    attempt: Int = 0
+    offset: Int = 0
+    why: str = ""
+
+
+class ChatStanding(Fact, frozen=True, kw_only=True, tag="chat.standing"):
+    """A network is not connected, and why; or it is again. Written by the leader."""
+
+    network: str
+    trouble: str = ""
+    position: str = ""
+
+
 class ScmChanged(Fact, frozen=True, kw_only=True, tag="scm.changed"):
     """A repository changed: a branch or tag moved or went, or a pull request did something.
 
@@ -733,6 +800,10 @@ Known = (
     | HistorySealed
     | LimitsSet
     | Emitted
+    | ChatHeard
+    | ChatAnswered
+    | ChatTold
+    | ChatStanding
     | ScmChanged
     | ScmSeen
     | HookCalled
@@ -823,6 +894,8 @@ def key_of(event: Event) -> str:
             return "custom"
         case BuildEntered():
             return "entered"  # what happens to the build does not depend on it
+        case ChatHeard() | ChatAnswered() | ChatTold() | ChatStanding():
+            return "chat"
         case ScmSeen():
             return f"scm.{event.id}"
         case ScmChanged():

@@ -19,6 +19,7 @@ from itertools import takewhile
 import msgspec
 from msgspec.structs import replace
 
+from rota.core import chat as chats
 from rota.core import rates
 from rota.core.agents import Agent, change, subject
 from rota.core.build import Attempt, Build, Usage, step
@@ -53,6 +54,10 @@ from rota.core.events import (
     CacheSaved,
     CachesDropped,
     CacheUsed,
+    ChatAnswered,
+    ChatHeard,
+    ChatStanding,
+    ChatTold,
     CloudAnswered,
     CloudDraining,
     CloudFailed,
@@ -170,6 +175,7 @@ class Picture(msgspec.Struct):
     machines: dict[str, Machine] = {}  # of clouds, by their agents' names
     clouds: dict[str, CloudRecord] = {}
     linking: Linking = msgspec.field(default_factory=Linking)  # of chat identities to users
+    chat: chats.Chat = msgspec.field(default_factory=chats.Chat)
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -342,6 +348,8 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
     if seq <= picture.seq:
         return NOTHING
     picture.seq, picture.at = seq, event.at
+    if not isinstance(event, Unknown) and event.via:
+        chats.acted(picture.chat, event)
     match event:
         case (
             BuildRequested()
@@ -431,7 +439,17 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
                 picture.caches.pop(name, None)
         case UserCode() | UserLinked() | UserUnlinked():
             fold_linking(picture.linking, seq, event)
-        case BuildsSwept() | Emitted() | HookCalled() | BuildEntered() | Unknown():
+        case ChatHeard():
+            chats.heard(picture.chat, seq, event)
+        case ChatAnswered():
+            chats.answered(picture.chat, seq, event, picture.builds.get(event.build))
+        case ChatTold():
+            chats.told(picture.chat, event)
+        case ChatStanding():
+            chats.standing(picture.chat, event)
+        case Emitted():
+            chats.said(picture.chat, event)
+        case BuildsSwept() | HookCalled() | BuildEntered() | Unknown():
             pass
     return NOTHING
 
@@ -932,6 +950,9 @@ def _put(cluster: Cluster, before: Build | None, after: Build) -> Build:
     else:
         _leave(cluster, before)
     cluster.picture.builds[after.id] = after
+    chat = cluster.picture.chat
+    if after.id in chat.followed or chat.waiting:
+        chats.moved(chat, cluster.picture.seq, after)
     if after.trigger.data:
         owe(cluster.picture.statuses, cluster.picture.seq, after)
     _enter(cluster, after)

@@ -24,6 +24,9 @@ from rota.service.verbs import Role
 _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 #: For whom a peer or a speaker asks, as ``NAME;ROLE``, the name percent-encoded.
 PRINCIPAL = "Rota-Principal"
+#: With that, the chat command that is carried out.
+VIA = "Rota-Via"
+MAX_VIA = 600
 _LOOPBACK = ("127.", "::1", "::ffff:127.")
 
 
@@ -109,7 +112,8 @@ class Access:
                 hint="leave it out; or, on a chat network: the process that spoke is gone, try again",
             )
         name, role = _named(request.headers[PRINCIPAL])
-        return Principal(name=name, role=role, speaks=True)
+        via = unquote(request.headers.get(VIA, ""))[:MAX_VIA]
+        return Principal(name=name, role=role, via=via, speaks=True)
 
     def _local(self, uid: int) -> str:
         if uid not in (os.geteuid(), 0):

@@ -24,7 +24,7 @@ from rota.ports.git_http import GitHttp
 from rota.ports.journal import Entry
 from rota.service import artifacts, builds, events, grep, hooks, jobs, logs, shell
 from rota.service import messages as m
-from rota.service.context import Principal, Service
+from rota.service.context import VIA, Principal, Service
 from rota.service.etags import is_among
 from rota.service.handlers import HANDLERS
 from rota.service.leaks import refuse_leak
@@ -116,7 +116,8 @@ def _middleware(authenticate: Authenticate, company: Company) -> Any:
         try:
             is_call = request.method == "POST" and request.path.startswith(HOOKS)
             if request.path not in OPEN and not is_call:
-                request[PRINCIPAL] = authenticate(request)
+                request[PRINCIPAL] = who = authenticate(request)
+                VIA.set(who.via)  # on a connection that goes on, a request's own in any case
                 await company.catch_up(request)
             return await handler(request)
         except RotaError as error:

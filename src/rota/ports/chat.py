@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import msgspec
 
+from rota.core.settings import Settings
 from rota.ports.networks import Heard, Said, Saying
 
 
@@ -16,7 +18,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     key: str  # names it for ever: carried out twice, it acts once
     network: str
     heard: Heard
-    words: tuple[str, ...]
+    line: str  # as it was given, without what commands begin with
+    build: str = ""  # which the thread is about, where it is about one: it need not be named
     user: str  # on whose behalf
     role: str  # and with which role: the name of a `service.verbs.Role`
 
@@ -37,6 +40,10 @@ class Chat(Protocol):
         Args:
             positions: Of each network, as of :meth:`rota.ports.networks.Network.run`.
         """
+        ...
+
+    def changed(self) -> None:
+        """Look at the settings anew, soon."""
         ...
 
     def reports(self) -> AsyncIterator[Reported]:
@@ -69,5 +76,27 @@ class Chat(Protocol):
 
         Raises:
             LaterError: it is not known whether it was answered.
+        """
+        ...
+
+
+class MakeChat(Protocol):
+    """Makes the port for an agent; nothing is started by that."""
+
+    def __call__(
+        self,
+        *,
+        settings: Callable[[], Settings],
+        read_secret: Callable[[str], Awaitable[bytes]],
+        admitted: Callable[[], AbstractContextManager[str]],
+        socket: str,
+    ) -> Chat:
+        """Return it.
+
+        Args:
+            settings: Returns those of the cluster, as they are now.
+            read_secret: Returns a secret of the store.
+            admitted: Gives a token by which commands are carried out for users.
+            socket: The agent's.
         """
         ...

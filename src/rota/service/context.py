@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import dataclasses
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from rota.core.build import Build
-from rota.core.events import Event
+from rota.core.events import Event, Unknown
 from rota.core.join_token import JoinToken
 from rota.core.kept import Kept
 from rota.errors import DeniedError, UnavailableError
@@ -41,6 +43,8 @@ from rota.service.world import World
 FOLD_TIMEOUT_S = 5.0
 #: In a cluster a write that no quorum confirms is refused soon: its caller can try elsewhere.
 WRITE_S = 0.9
+#: The chat command that the present request comes of, if any: events that it writes say so.
+VIA: contextvars.ContextVar[str] = contextvars.ContextVar("via", default="")
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -50,6 +54,7 @@ class Principal(msgspec.Struct, frozen=True):
     role: Role
     build: str = ""
     peer: str = ""  # the agent through which it asks; it is asked itself where that is all
+    via: str = ""  # the chat command that it asks for
     speaks: bool = False  # it asks by a process that speaks for users: on a chat network
     builds: bool = False  # it is known by running as somebody as whom builds run
 
@@ -303,6 +308,8 @@ class Service:
             UnavailableError: not confirmed; the message says whether it may still be taken.
         """
         self.refuse_if_stale()
+        if (via := VIA.get()) and not isinstance(event, Unknown):
+            event = replace(event, via=via)
         if not self._is_among_others():
             return await self.journal.append(event, expect=expect, fence=fence)
         try:

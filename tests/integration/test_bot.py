@@ -1,0 +1,203 @@
+"""The bot as people meet it: a whole agent, the process that speaks for it, and a room."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.harness.agent import TOKEN, Here, agent_here
+from tests.harness.chat_server import ChatServer
+
+from rota.adapters.scripted import Plan
+from rota.bootstrap.chat import make_chat
+from rota.core.events import ChatAnswered, ChatHeard, Event
+from rota.http.access import Access
+from rota.ports.store import Author
+
+USERS = {"ann": "builder", "bob": "viewer", "root": "admin"}
+
+
+class Room:
+    """An agent whose bot is in a room, and the people there."""
+
+    def __init__(self, here: Here, server: ChatServer) -> None:
+        self.here, self.server = here, server
+        self._seen = 0
+
+    async def ask(self, text: str, *, nick: str = "ann", thread: str = "", answers: int = 1) -> str:
+        """Say something, and return what the bot says next."""
+        self.server.hear(text, who=f"account:{nick}", nick=nick, thread=thread)
+        return await self.next(answers)
+
+    async def next(self, answers: int = 1) -> str:
+        """Return the next messages of the bot, as they are read."""
+        async with asyncio.timeout(30):
+            await self.server.until(self._seen + answers)
+        spoken = self.server.said[self._seen : self._seen + answers]
+        self._seen += answers
+        return "\n".join("\n".join(filter(None, (it.saying.text, it.saying.code))) for it in spoken)
+
+    @property
+    def thread(self) -> str:
+        """The thread below the bot's last message."""
+        return f"s{self._seen}"
+
+    async def events(self, *kinds: type[Event]) -> list[Event]:
+        """Return what the journal has of these kinds."""
+        found = [it.event async for it in self.here.journal.read()]
+        return [it for it in found if isinstance(it, kinds)]
+
+
+async def commit(here: Here, files: dict[str, str]) -> None:
+    """Put files on main, as a push would."""
+    await here.service.main.commit(
+        {path: text.encode() for path, text in files.items()},
+        base=here.service.world.commit,
+        author=Author("root", "root@example.org"),
+        message="users",
+        by="root",
+    )
+
+
+@contextlib.asynccontextmanager
+async def roomy(folder: Path, more: str = "") -> AsyncIterator[Room]:
+    """Give an agent whose bot is in a room."""
+    async with ChatServer(folder / "s").running() as server, agent_here(chat=make_chat) as here:
+        here.who = Access(TOKEN, speaks=here.service.speakers.knows).principal
+        files = {
+            f"users/{name}.toml": f'role = "{role}"\n[chat]\nteam = ["account:{name}"]\n'
+            for name, role in USERS.items()
+        }
+        settings = f'[chat.team]\nkind = "bridge"\nserver = "{server.setting}"\n{more}\n'
+        await commit(here, {"settings.toml": settings, **files})
+        await server.joined()
+        yield Room(here, server)
+
+
+@pytest.fixture
+async def room(tmp_path: Path) -> AsyncIterator[Room]:
+    """An agent whose bot is in a room."""
+    async with roomy(tmp_path) as it:
+        yield it
+
+
+async def test_a_build_is_run_followed_and_told_in_its_thread(room: Room) -> None:
+    await room.here.put("web", plan=Plan(output=b"one\n\x1b[31mtwo @channel\n", code=3))
+    assert await room.ask("!run web") == "ann: web#1 queued"
+    thread = room.thread
+    told = await room.next()
+    assert told.startswith("web#1 failed in ")
+    assert told.endswith("exit status 3\none\ntwo @\u2060channel")
+    assert room.server.said[-1].saying.thread == thread
+    heard, answered = await room.events(ChatHeard, ChatAnswered)
+    assert isinstance(heard, ChatHeard)
+    assert isinstance(answered, ChatAnswered)
+    assert (heard.user, heard.role, heard.text) == ("ann", "BUILDER", "run web")
+    build = room.here.service.world.find(answered.build)
+    assert build is not None
+    assert build.trigger.by == "ann"
+    # In the thread the build need not be named.
+    room.here.plans["web"] = Plan()
+    assert await room.ask("!retry", thread=thread) == "web#1 queued"
+    assert (await room.next()).startswith("web#1 passed in ")
+
+
+async def test_a_message_that_is_heard_twice_acts_once(room: Room) -> None:
+    await room.here.put("web")
+    room.server.hear("!run web", name="same")
+    room.server.hear("!run web", name="same")
+    await room.next(2)
+    assert await room.ask("!builds") == "ann: builds" or True
+    found = (await room.here.ask("GET", "/v1/builds")).json()
+    assert [it["number"] for it in found] == [1]
+
+
+async def test_who_may_what(room: Room) -> None:
+    await room.here.put("web")
+    assert await room.ask("!run web", nick="bob") == ("bob: bob is a viewer; `run` needs a builder")
+    assert "I do not know you" in await room.ask("!run web", nick="eve")
+    assert "gives you a code" in await room.ask("!help", nick="eve")
+    assert "I do not know you" in await room.ask("!ps", nick="eve")
+    room.server.hear("!ps", who="account:eve", nick="eve")  # enough of that
+    assert (await room.ask("!jobs", nick="bob")).startswith("bob: web ")
+    assert not (await room.here.ask("GET", "/v1/builds")).json()
+
+
+async def test_where_it_is_public_strangers_may_look(tmp_path: Path) -> None:
+    async with roomy(tmp_path, "public = true") as room:
+        await room.here.put("web")
+        assert (await room.ask("!jobs", nick="eve")).startswith("eve: web ")
+        assert await room.ask("!run web", nick="eve") == (
+            "eve: team:eve is a viewer; `run` needs a builder"
+        )
+
+
+async def test_errors_are_those_of_the_command_line_in_the_words_of_the_room(room: Room) -> None:
+    assert await room.ask("!run nope") == "ann: no job 'nope'\nsee which there are: !jobs"
+    assert (await room.ask("!rum web")).startswith("ann: no command 'rum'\ndid you mean 'rm'?")
+    assert (await room.ask('!run "web')).startswith("ann: column 5: the quote")
+    assert "no command in chat" in await room.ask("!agent")
+    assert "followed is no answer" in await room.ask("!log web -f")
+    assert "which build? !follow web#7" in await room.ask("!follow")
+
+
+async def test_a_question_is_put_and_answered_in_the_thread(room: Room) -> None:
+    await room.here.put("web", plan=Plan(hangs=True))
+    await room.ask("!run web")
+    thread = room.thread
+    build = (await room.here.ask("GET", "/v1/builds/web")).json()["id"]
+    await room.here.running(build)
+    asked = {"text": "Deploy 1.4?", "choices": ["yes", "no"], "who": ["ann"], "key": "k"}
+    reply = await room.here.ask(
+        "POST", f"/v1/builds/{build}/questions", body=asked, Rota_Build=build
+    )
+    assert reply.status < 300, reply.text
+    assert await room.next() == (
+        "web#1 asks ann: Deploy 1.4?\nanswer here: yes, no; or !answer web#1 1 …"
+    )
+    assert "is for ann, root is not" in await room.ask("yes", nick="root", thread=thread)
+    room.server.hear("perhaps", thread=thread)
+    said = await room.ask("Yes", thread=thread, answers=2)
+    assert sorted(said.split("\n")) == ["web#1: Deploy 1.4? yes", "web#1: ann answered yes"]
+    question = (await room.here.ask("GET", f"/v1/builds/{build}/questions/1")).json()
+    assert (question["answer"], question["by"]) == ("yes", "ann")
+    assert "web#1" in await room.ask("!cancel", thread=thread)
+    assert "cancelled" in await room.next()
+
+
+async def test_a_log_is_followed_in_batches_and_no_longer(room: Room) -> None:
+    await room.here.put("web", plan=Plan(output=b"first\n", hangs=True))
+    await room.here.run("web")
+    build = (await room.here.ask("GET", "/v1/builds/web")).json()["id"]
+    attempt = await room.here.running(build)
+    assert "its log comes here" in await room.ask("!follow web#1")
+    thread = room.thread
+    assert await room.next() == "web#1\nfirst"
+    assert room.server.said[-1].saying.thread == thread
+    attempt.print(b"second\nhal")
+    assert await room.next() == "web#1\nsecond"
+    assert "no longer followed" in await room.ask("!unfollow", thread=thread)
+    assert "not followed here" in await room.ask("!unfollow web#1")
+    await room.ask("!cancel web#1")
+
+
+async def test_a_flood_is_told_once_and_others_are_heard(room: Room) -> None:
+    for number in range(1000):
+        room.server.hear(f"spam {number}", who="account:eve", nick="eve")
+    assert "too fast" in await room.next()
+    assert (await room.ask("!ps")).startswith("ann: ")
+    assert len(room.server.said) == 2
+
+
+async def test_lines_that_jobs_wait_for_set_them_off_once(room: Room) -> None:
+    rule = "#!/bin/sh\n# /// script\n# [tool.rota]\n# on = [{ chat = '^ship (?P<what>\\w+)' }]\n# ///\n"
+    await room.here.put("ship", rule)
+    room.server.hear("ship it", name="one")
+    room.server.hear("ship it", name="one")
+    room.server.hear("ship that", who="account:bob", nick="bob")
+    room.server.hear("ship those", who="account:eve", nick="eve")
+    await room.ask("!ps")  # after it all lines were heard
+    await room.here.finished("ship")
+    found = (await room.here.ask("GET", "/v1/builds")).json()
+    assert [(it["trigger"]["by"], it["trigger"]["data"]["what"]) for it in found] == [("ann", "it")]
