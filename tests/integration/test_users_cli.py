@@ -104,3 +104,8 @@ def test_a_clone_is_checked_with_the_users_beside(daemon: Daemon, tmp_path: Path
     assert done.stdout.startswith(f"{bob}:1:18: A@B belongs to ann too (users/ann.toml)")
     bob.write_text("")
     assert daemon.ok("check", str(bob), str(folder / "ann.toml")) == ""
+    job = folder / "import"
+    job.write_text("#!/bin/sh\n# /// script\n# [tool.rota]\n# rol = 1\n# ///\n")
+    assert "unknown key rol" in daemon.run("check", str(job)).stdout
+    job.write_text("#!/bin/sh\n")
+    assert daemon.ok("check", str(job)) == ""

@@ -44,7 +44,8 @@ def problems_of(name: str, data: bytes) -> list[Problem]:
 
     path = "<stdin>" if name == "-" else name
     folder, file = Path(name).resolve().parent, Path(name).name
-    if folder.name + "/" in {CALENDARS, USERS}:
+    # A job may well be called users/import: its file has no such ending.
+    if folder.name + "/" in {CALENDARS, USERS} and file.endswith((".toml", ".ics")):
         found = check_file(f"{folder.name}/{file}", data)
         if folder.name + "/" == USERS:
             beside = {USERS + it.name: it.read_bytes() for it in folder.glob("*.toml")}
