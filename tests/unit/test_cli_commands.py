@@ -677,6 +677,7 @@ def test_agents_fit_eighty_columns(rota: Rota, monkeypatch: pytest.MonkeyPatch) 
     assert all(len(line) <= 80 for line in lines)
     assert lines[0].startswith("a1               up        leader  voter  2/4  linux")
     assert lines[0].endswith("5 min ago")
+    assert cluster._row(AGENT, look._replace(width=100))[4].text == "██░░ 2/4"
 
 
 # -- the rest -----------------------------------------------------------------------------------

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.harness.fake_agent import answer
 from tests.unit.test_cli_commands import AGENT, Rota, rota
 
-from rota.cli.bars import bar, builds_marks, marks, slots_bar
-from rota.cli.render import Look, cells
+from rota.cli.bars import bar, marks, slots_bar
+from rota.cli.render import Look, cells, jobs_table
+from rota.cli.sparkline import sparkline
 from rota.cli.top.frame import Frame, Seen, frame, shares
 from rota.cli.top.view import Cancel, Choice, View, glob_of
+from rota.cli.trend_view import results_line, trend_lines
 
 __all__ = ["rota"]
 
@@ -254,11 +258,6 @@ def test_a_bar_shows_that_it_began_and_is_full_only_at_the_end() -> None:
 
 def test_marks_are_a_sign_each() -> None:
     assert marks(LOOK, ["passed", "failed", "lost", "odd"]) == "✓✗?·"
-    newest_first: list[dict[str, Any]] = [
-        {"result": "failed", "state": "finished"},
-        {"result": None, "state": "running"},
-    ]
-    assert builds_marks(LOOK, newest_first) == "●✗"
     assert marks(Look(color=True), ["passed"]) == "\x1b[32m✓\x1b[0m"
 
 
@@ -285,3 +284,68 @@ def test_a_delay_that_is_none_is_refused(rota: Rota) -> None:
     assert "--delay 0.0: from 0.1 to 3600 seconds" in said.err
     assert rota("top", "-d", "nan").status == 2
     assert rota.agent.asked == []
+
+
+# -- trends -------------------------------------------------------------------------------------
+
+TREND: dict[str, Any] = {
+    "job": "web/test",
+    "marks": [
+        {"number": n, "id": f"b{n}", "state": "finished" if r else "running", "result": r, "waited_s": 0.1, "ran_s": ran}
+        for n, (r, ran) in enumerate([("passed", 60.0), ("failed", 2.0), ("failed", 2.0), (None, None)], 4)
+    ],
+    "passed": 1, "finished": 3, "typical_s": 60.0, "broken": 2, "broken_since": "web/test#5",
+    "broken_at": AT, "last_passed": "web/test#4",
+}  # fmt: skip
+TREND_TEXT = """\
+results  ✓✗✗●  1 of 3 passed, 33%
+ran      █▁▁  2.0s to 1m00s, 1m00s where it passed
+waited   ████  0.1s
+broken   since web/test#5, 5 min ago: 2 builds, web/test#4 passed"""
+
+
+def test_a_trend_is_a_few_lines_of_pictures() -> None:
+    look = LOOK._replace(now=datetime.fromisoformat("2026-01-02T03:09:05Z"))
+    assert "\n".join(trend_lines(TREND, look)) == TREND_TEXT
+    assert "\n".join(trend_lines(TREND, look._replace(unicode=False))).isascii()
+    assert trend_lines({**TREND, "marks": []}, look) == []
+    whole = {**TREND, "broken_since": None, "passed": 3}
+    assert len(trend_lines(whole, look)) == 3
+
+
+def test_results_of_a_list_are_drawn_from_the_oldest_to_the_newest() -> None:
+    builds: list[dict[str, Any]] = [
+        {"state": "running", "result": None},
+        {"state": "finished", "result": "failed"},
+        {"state": "finished", "result": "cancelled"},
+        {"state": "finished", "result": "passed"},
+    ]
+    assert results_line(builds, LOOK) == "✓-✗●  1 of 2 passed, 50%"
+    assert results_line(builds[:1], LOOK) == "●"
+
+
+def test_show_trend_prints_it_also_in_a_pipe(rota: Rota, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANG", "C")
+    rota.routes["GET /v1/jobs/web/test/trend"] = answer(TREND)
+    said = rota("show", "web/test", "--trend")
+    assert said.out.splitlines()[0] == "results  +xx*  1 of 3 passed, 33%"
+    assert json.loads(rota("show", "web/test", "--trend", "--json").out) == TREND
+    rota.routes["GET /v1/jobs/web/test/trend"] = answer({**TREND, "marks": []})
+    assert rota("show", "web/test", "--trend").err == "web/test has no builds yet\n"
+
+
+def test_jobs_and_agents_have_pictures_on_a_terminal_alone() -> None:
+    job = {
+        "name": "web/test", "description": "d", "paused": None, "recent": ["passed", "failed"],
+        "last": {"number": 2, "state": "finished", "result": "failed", "finished_at": AT},
+    }  # fmt: skip
+    assert jobs_table([job], Look()) == ["web/test  failed  #2  d"]
+    assert jobs_table([job], LOOK) == ["web/test  ✗ failed  ✓✗  #2 2026-01-02T03:04:05.000000Z  d"]
+    coloured = jobs_table([job], LOOK._replace(color=True))[0]
+    assert "\x1b[32m✓\x1b[0m\x1b[31m✗\x1b[0m" in coloured
+
+
+def test_bars_that_begin_at_zero_show_small_differences_as_small() -> None:
+    assert sparkline([20.0, 20.1], LOOK) == "▁█"
+    assert sparkline([20.0, 20.1, 10.0, 0.0], LOOK, low=0.0) == "██▄▁"
+    assert sparkline([0.0, 0.0], LOOK, low=0.0) == "▁▁"

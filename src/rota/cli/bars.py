@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from rota.cli.render import SIGNS, Cell, Look, paint
 
@@ -42,8 +41,3 @@ def mark_cells(look: Look, results: Sequence[str]) -> list[Cell]:
         Cell(it[0 if look.unicode else 1], it[2])
         for it in (SIGNS.get(result, ("·", "'", "dim")) for result in results)
     ]
-
-
-def builds_marks(look: Look, builds: Sequence[dict[str, Any]]) -> str:
-    """Return a mark for each build, oldest first, given them newest first."""
-    return marks(look, [str(it.get("result") or it["state"]) for it in reversed(builds)])

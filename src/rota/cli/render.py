@@ -30,11 +30,15 @@ class Look(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A field of a row: its text, and how it is coloured on a terminal."""
+    """A field of a row: its text, and how it is coloured on a terminal.
+
+    Of several colours, ``parts`` are what the text is made of.
+    """
 
     text: str
     code: str = ""
     right: bool = False
+    parts: tuple[tuple[str, str], ...] = ()  # text and colour
 
 
 PLAIN = Look()
@@ -274,7 +278,9 @@ def _remark(look: Look, build: dict[str, Any]) -> str:
 
 def jobs_table(jobs: Sequence[dict[str, Any]], look: Look) -> list[str]:
     """Return a line for each job."""
-    return table([_job_row(job, look) for job in jobs], look, shrink=(3, 0))
+    return table(
+        [_job_row(job, look) for job in jobs], look, shrink=(4, 0) if look.is_terminal else ()
+    )
 
 
 def facts(rows: Sequence[tuple[str, str]], look: Look) -> list[str]:
@@ -342,12 +348,17 @@ def _job_row(job: dict[str, Any], look: Look) -> tuple[Cell, ...]:
         state = Cell(sign(look, what), colour_of(what))
     number = f"#{last['number']}" if last else ""
     when = ago(look, last.get("finished_at"))
-    return (
+    signs = [SIGNS[it] for it in job.get("recent") or () if it in SIGNS] if look.is_terminal else []
+    parts = tuple((it[0 if look.unicode else 1], it[2]) for it in signs)
+    row = (
         Cell(job["name"], "bold"),
         state,
         Cell(f"{number} {when}".strip() if look.is_terminal else number, "dim"),
         Cell(job.get("description") or ""),
     )
+    # In a pipe the columns are those that programs know.
+    marks = Cell("".join(sign for sign, _ in parts), right=True, parts=parts)
+    return (*row[:2], marks, *row[2:]) if look.is_terminal else row
 
 
 def _fit(widths: list[int], width: int, shrink: Sequence[int]) -> None:
@@ -368,7 +379,9 @@ def _row(row: Sequence[Cell], widths: Sequence[int], look: Look) -> str:
             break
         text = cut(look, cell.text, room)
         pad = " " * (room - cells(text))
-        painted = paint(look, cell.code, text)
+        is_whole = bool(cell.parts) and text == cell.text
+        parts = cell.parts if is_whole else ((text, cell.code),)
+        painted = "".join(paint(look, code, part) for part, code in parts)
         line += " " * gap + (pad + painted if cell.right else painted + pad)
         used += gap + room
     return line.rstrip()

@@ -12,6 +12,7 @@ from rota.cli.limits_view import why_lines
 from rota.cli.render import builds_table, clean, paint, result_line
 from rota.cli.screen import Screen
 from rota.cli.tree import nested
+from rota.cli.trend_view import results_line
 from rota.errors import InputError
 
 MAX_LIST = 1000
@@ -88,6 +89,8 @@ def _list(args: Namespace, screen: Screen, **fields: Any) -> int:
     look = screen.at(answer)
     ordered, stems = nested(found, look)
     screen.lines(builds_table(ordered, look, stems))
+    if args.job and len(found) > 1 and look.is_terminal:
+        screen.lines(["", results_line(found, look)])
     if not found and screen.out.is_terminal:
         screen.note("no builds")
     return 0

@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import Any
 
+from rota.cli.bars import slots_bar
 from rota.cli.commands.agent import labels_text
 from rota.cli.commands.connected import at_this_agent, connected
 from rota.cli.render import Cell, Look, ago, clean, table
@@ -21,6 +22,8 @@ from rota.errors import InputError, NotFoundError, RotaError, UnavailableError
 LOOK_S = 0.5
 #: How long the survivors of a cluster may take to agree again.
 RECOVER_S = 60.0
+#: Where there is less room than this, labels and URLs say more than a bar.
+WIDE = 96
 _COLOURS = {"up": "green", "draining": "yellow", "leaving": "yellow", "lost": "red"}
 
 
@@ -166,6 +169,8 @@ def _row(one: dict[str, Any], look: Look) -> tuple[Cell, ...]:
     if state == "up" and (one["leaving"] or one["draining"]):
         state = "leaving" if one["leaving"] else "draining"
     slots = f"{one['running']}/{one['slots']}"
+    if look.width is not None and look.width >= WIDE:
+        slots = f"{slots_bar(look, one['running'], one['slots'])} {slots}".strip()
     return (
         Cell(one["name"], "bold"),
         Cell(state, _COLOURS.get(state, "dim")),

@@ -12,15 +12,22 @@ from rota.cli.commands.connected import connected
 from rota.cli.render import Look, ago, cell_text, clean, facts, jobs_table, paint, ref, size
 from rota.cli.screen import Screen
 from rota.cli.tree import edge_text, tree_lines
+from rota.cli.trend_view import trend_lines
 from rota.client.answer import Answer
 from rota.client.client import Client
 from rota.client.rest import written
 from rota.errors import ConflictError, InputError, NotFoundError
 
+#: So many of a job's last results are shown in a list of jobs, and beside one.
+RECENT = 10
+TREND = 30
+
 
 def jobs(args: Namespace, screen: Screen) -> int:
     """List jobs."""
-    answer = connected(args).call("jobs", match=args.match)
+    # Pictures are for those who look.
+    recent = RECENT if screen.out.is_terminal and not args.json else None
+    answer = connected(args).call("jobs", match=args.match, recent=recent)
     if args.json:
         screen.json(answer)
         return 0
@@ -35,6 +42,8 @@ def jobs(args: Namespace, screen: Screen) -> int:
 def show(args: Namespace, screen: Screen) -> int:
     """Show a job; or a build, if the name is one."""
     client = connected(args)
+    if args.trend:
+        return _show_trend(client, args, screen)
     answer = None
     missing = None
     if "#" not in args.what and not args.tree:
@@ -50,7 +59,23 @@ def show(args: Namespace, screen: Screen) -> int:
     elif args.json:
         screen.json(answer)
     else:
-        screen.lines(job_lines(job, screen.at(answer)))
+        look = screen.at(answer)
+        screen.lines(job_lines(job, look))
+        if look.is_terminal:
+            trend = client.call("trend", job=args.what, limit=TREND).json()
+            screen.lines(trend_lines(trend, look))
+    return 0
+
+
+def _show_trend(client: Client, args: Namespace, screen: Screen) -> int:
+    answer = client.call("trend", job=args.what, limit=TREND)
+    if args.json:
+        screen.json(answer)
+        return 0
+    trend = answer.json()
+    screen.lines(trend_lines(trend, screen.at(answer)))
+    if not trend["marks"]:
+        screen.note(f"{clean(args.what)} has no builds yet")
     return 0
 
 

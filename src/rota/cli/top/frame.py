@@ -149,7 +149,10 @@ def _head(
     second: Line = (
         Cell(filled, "blue"),
         Cell(text),
-        Cell(sparkline(pulse, look, min(room, 20)) if any(pulse) and room > 0 else "", "green"),
+        Cell(
+            sparkline(pulse, look, min(room, 20), low=0.0) if any(pulse) and room > 0 else "",
+            "green",
+        ),
         Cell(rate, "dim"),
     )
     return [first, second, *_warnings(overview, seen)]
