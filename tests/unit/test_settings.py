@@ -86,7 +86,7 @@ def test_bytes_can_be_a_number() -> None:
             "x = 1",
             (
                 "settings.toml:1:1: unknown key x (known: path, env, timeout, voters, logs, "
-                "artifacts, bucket, caches, builds, workspaces, agents, containers, queue, limits, throttle, share, url, forge, cloud, isolation, groups, secrets, chat)"
+                "artifacts, bucket, caches, builds, workspaces, agents, containers, queue, limits, throttle, share, url, rest, forge, cloud, isolation, groups, secrets, chat)"
             ),
         ),
         (
@@ -271,3 +271,30 @@ def test_a_fault_in_what_limits_is_told(text: str, fault: str) -> None:
     found = faults(text)
     assert len(found) == 1
     assert found[0].startswith(fault)
+
+
+def test_origins_of_pages_are_read_as_browsers_send_them() -> None:
+    origins = ["http://localhost:8000", "https://ci.example", "http://[::1]:80", "null"]
+    settings, faults = parse_settings(f"[rest]\norigins = {origins}")
+    assert (list(settings.rest.origins), faults) == (origins, ())
+    assert parse_settings("")[0].rest.origins == ()
+
+
+@pytest.mark.parametrize(
+    ("origin", "fault"),
+    [
+        ("*", "rest.origins[1] must name each origin: '*' would let any page read"),
+        ("https://ci.example/", "rest.origins[1] is no origin: 'https://ci.example/'"),
+        ("https://CI.example", "rest.origins[1] is no origin: 'https://CI.example'"),
+        ("ci.example", "rest.origins[1] is no origin: 'ci.example'"),
+        ("https://*.example", "rest.origins[1] is no origin: 'https://*.example'"),
+        ("ftp://ci.example", "rest.origins[1] is no origin: 'ftp://ci.example'"),
+    ],
+)
+def test_what_is_no_origin_is_refused_with_its_place(origin: str, fault: str) -> None:
+    settings, faults = parse_settings(f"[rest]\norigins = ['{origin}']")
+    assert settings.rest.origins == ()
+    (found,) = faults
+    assert found.message == fault
+    assert (found.line, found.column) == (2, 12)
+    assert found.hint

@@ -29,6 +29,8 @@ from rota.core.toml_document import Source, read_document
 HOUR_S = 3600.0
 #: Odd numbers: an even one survives no more losses than the odd one below it.
 VOTERS = (1, 3, 5)
+#: An origin as browsers send it: lower case, without a path, the port only if it is not the scheme's.
+_ORIGIN = re.compile(r"https?://([a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _GROUP = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
@@ -111,6 +113,14 @@ class Queue(msgspec.Struct, frozen=True):
     ageing: int = AGEING  # after so many builds of its project a waiting one is a point higher
 
 
+class RestSettings(msgspec.Struct, frozen=True):
+    """What pages in browsers may do with REST: ``[rest]``."""
+
+    origins: tuple[
+        str, ...
+    ] = ()  # origins: pages of these may read it, with a token that a person gave them
+
+
 class Forge(msgspec.Struct, frozen=True):
     """How a forge is told of builds: ``[forge."git.example"]``, by the host of its clone URLs."""
 
@@ -149,6 +159,7 @@ class Settings(msgspec.Struct, frozen=True):
     throttle: tuple[Throttle, ...] = ()  # how many builds run at once that ask for labels
     share: dict[str, int] = {}  # weights of projects, the first parts of jobs' names; others have 1
     url: str = ""  # where people and forges reach the cluster, such as https://ci.example
+    rest: RestSettings = RestSettings()
     forge: dict[str, Forge] = {}
     secrets: SecretSettings = SecretSettings()
     cloud: dict[str, Cloud] = {}  # where machines are launched
@@ -294,6 +305,20 @@ def _host_fault(host: str) -> str | None:
     return None if re.fullmatch(r"[a-z0-9.:\[\]-]+", host) else "is no host, such as git.example"
 
 
+def _origin(value: Any, spot: Spot) -> str:
+    origin = fields.text(value, spot)
+    if origin == "*":
+        raise FieldError(
+            "must name each origin: '*' would let any page read", 'such as "https://ci.example"'
+        )
+    if origin != "null" and not _ORIGIN.fullmatch(origin):
+        hint = (
+            'as browsers send it: scheme, host, port if it has one; such as "http://localhost:8000"'
+        )
+        raise FieldError(f"is no origin: {fields.printed_value(origin)}", hint)
+    return origin
+
+
 FORGES = ("github", "gitlab", "gitea", "forgejo", "bitbucket", "bitbucket-server")
 _FORGE = {
     "kind": Field("kind", fields.one_of(FORGES), 'kind = "gitea"'),
@@ -360,6 +385,8 @@ _CONTAINERS = {
     ),
 }
 
+_REST = {"origins": Field("origins", fields.list_of(_origin), 'origins = ["https://ci.example"]')}
+
 _QUEUE = {"ageing": Field("ageing", fields.integer(0, 1_000_000), "ageing = 50")}
 
 _THROTTLE = {
@@ -414,6 +441,9 @@ _SETTINGS = {
         "share", fields.table_of(_project_fault, fields.integer(1, 1000)), "[share] with web = 2"
     ),
     "url": Field("url", _base, 'url = "https://ci.example"'),
+    "rest": Field(
+        "rest", fields.table(_REST, RestSettings), '[rest] with origins = ["https://ci.example"]'
+    ),
     "forge": Field(
         "forge",
         fields.table_of(_host_fault, fields.table(_FORGE, Forge)),

@@ -20,6 +20,7 @@ from rota.http import openapi, problems, sockets, sse
 from rota.http.access import Authenticate
 from rota.http.arguments import MAX_BODY, arguments, header_text, refuse_encoded
 from rota.http.company import Company
+from rota.http.cors import Cors
 from rota.ports.git_http import GitHttp
 from rota.ports.journal import Entry
 from rota.service import artifacts, builds, events, grep, hooks, jobs, logs, shell
@@ -50,11 +51,11 @@ _PATTERNS = {"job": r"{job:[^{}]+}", "path": r"{path:[\s\S]+}"}
 
 def make_app(service: Service, authenticate: Authenticate, git: GitHttp) -> web.Application:
     """Return the application. It holds no state of its own."""
-    company = Company(service)
+    company, cors = Company(service), Cors(service)
     app = web.Application(
-        client_max_size=MAX_BODY, middlewares=[_middleware(authenticate, company)]
+        client_max_size=MAX_BODY, middlewares=[_middleware(authenticate, company, cors)]
     )
-    app.on_response_prepare.append(_telling(company))
+    app.on_response_prepare.append(_telling(company, cors))
     # aiohttp takes the first route that fits: longer paths before `/v1/jobs/{job}` itself.
     for verb in sorted(VERBS, key=lambda verb: -verb.path.count("/")):
         path = re.sub(r"{(\w+)}", lambda match: _PATTERNS.get(match[1], match[0]), verb.path)
@@ -102,8 +103,11 @@ def _without_quotes(record: logging.LogRecord) -> bool:
     return True
 
 
-def _telling(company: Company) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+def _telling(
+    company: Company, cors: Cors
+) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     async def tell(request: web.Request, response: web.StreamResponse) -> None:
+        cors.mark(request, response)
         # Who is not known is not told who else is there.
         if PRINCIPAL in request:
             company.tell(response)
@@ -111,9 +115,12 @@ def _telling(company: Company) -> Callable[[web.Request, web.StreamResponse], Aw
     return tell
 
 
-def _middleware(authenticate: Authenticate, company: Company) -> Any:
+def _middleware(authenticate: Authenticate, company: Company, cors: Cors) -> Any:
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            asked_for_page = cors.preflight(request)
+            if asked_for_page is not None:
+                return asked_for_page
             is_call = request.method == "POST" and request.path.startswith(HOOKS)
             if request.path not in OPEN and not is_call:
                 request[PRINCIPAL] = who = authenticate(request)
