@@ -192,6 +192,7 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     source: Source | None = None  # what was checked out for it
     tests: Tally | None = None  # what its reports of tests came to
     metrics: tuple[Metric, ...] = ()
+    told: tuple[str, ...] = ()  # the targets of the notices that it gave rise to
 
     @property
     def trusted(self) -> bool:

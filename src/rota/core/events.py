@@ -20,6 +20,7 @@ from rota.core.cache_entry import Entry
 from rota.core.cases import Tally
 from rota.core.instant import Instant
 from rota.core.job import Int, ParamValue, Reason, Spec
+from rota.core.outbox import Telling
 from rota.core.policy import Policy
 from rota.core.questions import Question
 from rota.core.retention import Swept
@@ -744,6 +745,52 @@ class UserUnlinked(Fact, frozen=True, kw_only=True, tag="user.unlinked"):
     who: str = ""
 
 
+class NoticesQueued(Fact, frozen=True, kw_only=True, tag="notices.queued"):
+    """Ends, questions or approvals of builds were looked at, and somebody is to be told.
+
+    Written by the leader; where nobody is to be told nothing is written. What is asked for by hand
+    to try a target is of no build, and written by the agent that was asked. All that happened up to
+    ``through`` was looked at.
+    """
+
+    tellings: tuple[Telling, ...]
+    through: Int = 0
+
+
+class NoticesSending(Fact, frozen=True, kw_only=True, tag="notices.sending"):
+    """A target is about to be told these notices by one message. Written by the leader before it is.
+
+    ``left_out`` older ones are only counted in it. Who leads next asks the network for the message
+    before it says it again.
+    """
+
+    target: str
+    message: str
+    notices: tuple[str, ...]
+    left_out: Int = 0
+
+
+class NoticesSent(Fact, frozen=True, kw_only=True, tag="notices.sent"):
+    """A target took these notices. Written by the leader.
+
+    ``said`` is what the network calls the message, ``thread`` what stands below it stands in.
+    """
+
+    target: str
+    message: str
+    notices: tuple[str, ...]
+    said: str = ""
+    thread: str = ""
+
+
+class NoticesDropped(Fact, frozen=True, kw_only=True, tag="notices.dropped"):
+    """These notices will not be told any more, and ``why``. Written by the leader."""
+
+    target: str
+    notices: tuple[str, ...]
+    why: str
+
+
 class Unknown(msgspec.Struct, frozen=True, kw_only=True):
     """Something this program cannot read: kept as it is, folded as nothing."""
 
@@ -810,6 +857,10 @@ Known = (
     | HookCalled
     | TriggerFailed
     | StatusPosted
+    | NoticesQueued
+    | NoticesSending
+    | NoticesSent
+    | NoticesDropped
     | UserCode
     | UserLinked
     | UserUnlinked
@@ -907,6 +958,8 @@ def key_of(event: Event) -> str:
             return f"build.{event.build}"
         case StatusPosted():
             return f"status.{event.build}"
+        case NoticesQueued() | NoticesSending() | NoticesSent() | NoticesDropped():
+            return "notices"
         case UserCode() | UserLinked() | UserUnlinked():
             return "users"
         case Unknown():

@@ -74,6 +74,10 @@ from rota.core.events import (
     LeaderElected,
     LeaderResigned,
     LimitsSet,
+    NoticesDropped,
+    NoticesQueued,
+    NoticesSending,
+    NoticesSent,
     PipelineRequested,
     SchedulesFired,
     SchedulesSet,
@@ -97,6 +101,15 @@ from rota.core.labels import satisfies
 from rota.core.linking import Linking, fold_linking
 from rota.core.links import Links
 from rota.core.machines import CloudRecord, Machine, change_machines, learn
+from rota.core.outbox import (
+    Outbox,
+    Said,
+    Sending,
+    fold_done,
+    fold_queued,
+    fold_sending,
+    forget_builds,
+)
 from rota.core.people import APPROVAL, Due, answered, approved, asked, due, rejected
 from rota.core.policy import Policy
 from rota.core.queue import Queue
@@ -174,6 +187,7 @@ class Picture(msgspec.Struct):
     rates: dict[str, float] = {}
     machines: dict[str, Machine] = {}  # of clouds, by their agents' names
     clouds: dict[str, CloudRecord] = {}
+    outbox: Outbox = msgspec.field(default_factory=Outbox)  # who is to be told of what
     linking: Linking = msgspec.field(default_factory=Linking)  # of chat identities to users
     chat: chats.Chat = msgspec.field(default_factory=chats.Chat)
 
@@ -427,6 +441,8 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
             keep_failure(picture.failures, seq, event)
         case StatusPosted():
             note_posted(picture.statuses, event)
+        case NoticesQueued() | NoticesSending() | NoticesSent() | NoticesDropped():
+            _told(picture, event)
         case CacheSaved():
             entry = event.entry
             shared = SharedCache(entry=entry, used_at=event.at)
@@ -452,6 +468,24 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
         case BuildsSwept() | HookCalled() | BuildEntered() | Unknown():
             pass
     return NOTHING
+
+
+def _told(
+    picture: Picture, event: NoticesQueued | NoticesSending | NoticesSent | NoticesDropped
+) -> None:
+    match event:
+        case NoticesQueued():
+            fold_queued(picture.outbox, picture.builds, event.tellings, event.at)
+            picture.outbox.looked = max(picture.outbox.looked, min(event.through, picture.seq))
+        case NoticesSending():
+            sending = Sending(event.message, event.notices, event.at, event.left_out)
+            fold_sending(picture.outbox, event.target, sending)
+        case NoticesSent():
+            said = Said(at=event.at, message=event.message, said=event.said, thread=event.thread)
+            fold_done(picture.outbox, event.target, event.notices, said)
+        case NoticesDropped():
+            dropped = Said(at=event.at, why=event.why or "?")
+            fold_done(picture.outbox, event.target, event.notices, dropped)
 
 
 def _led(picture: Picture, seq: int, event: LeaderElected | LeaderResigned) -> None:
@@ -797,6 +831,7 @@ def _sealed(cluster: Cluster, seq: int, event: HistorySealed) -> Change:
         _leave(cluster, build)
         del cluster.requests[bisect.bisect_left(cluster.requests, build.requested_seq)]
         del picture.builds[build.id]
+    forget_builds(picture.outbox, done)
     notes = tuple(note for note in picture.ledger if note.seq <= event.through)
     picture.ledger = tuple(note for note in picture.ledger if note.seq > event.through)
     picture.sealed_through = max(picture.sealed_through, min(event.through, seq))

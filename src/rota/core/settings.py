@@ -20,9 +20,11 @@ from rota.core.ids import job_name_fault
 from rota.core.kept import Limits
 from rota.core.labels import parse_labels, print_labels
 from rota.core.policy import AGEING, Policy, Throttle
+from rota.core.preferences import Preference
 from rota.core.problem import Problem
 from rota.core.settings_chat import CHAT, ChatNetwork
 from rota.core.settings_clouds import Cloud, cloud_name_fault, read_cloud
+from rota.core.settings_notify import NOTIFY, Mail, Outlet, check_notify
 from rota.core.settings_secrets import SECRETS, SecretSettings
 from rota.core.toml_document import Source, read_document
 
@@ -165,6 +167,9 @@ class Settings(msgspec.Struct, frozen=True):
     cloud: dict[str, Cloud] = {}  # where machines are launched
     isolation: Bounds = Bounds()
     chat: dict[str, ChatNetwork] = {}  # where the bot listens and speaks
+    mail: Mail | None = None  # how mail leaves
+    outlet: dict[str, Outlet] = {}  # services that take notices one way
+    notify: tuple[Preference, ...] = ()  # channels: who is told of which builds
     groups: dict[str, tuple[str, ...]] = {}  # who is meant by @NAME in `approve` and `rota ask`
 
 
@@ -182,6 +187,7 @@ def parse_settings(text: str, path: str = "settings.toml") -> tuple[Settings, tu
     spot = Spot(document, problems)
     values = fields.read_table(document.table, spot, _SETTINGS)
     _check_store(Settings(**values), spot)
+    check_notify(Settings(**values), spot)
     ordered = sorted(problems, key=lambda it: (it.line, it.column, it.message))
     return Settings(**values), tuple(ordered)
 
@@ -461,5 +467,6 @@ _SETTINGS = {
         "groups", fields.table_of(_group_fault, _members), '[groups] with release = ["ann", "bob"]'
     ),
     **SECRETS,
+    **NOTIFY,
     **CHAT,
 }

@@ -178,6 +178,13 @@ class World:
         found |= {build.id: build for build in live if build.root == root}
         return tuple(found.values())
 
+    def sealed_pipeline(self, root: str) -> Sequence[Build]:
+        """Return those builds of a tree that have left the memory. Cost: flat in what is live."""
+        found = {build.id: build for build in self._index.pipeline(root)}
+        found |= {build.id: build for build in self._unindexed.values() if build.root == root}
+        live = self.cluster.picture.builds
+        return tuple(build for build in found.values() if build.id not in live)
+
     def past(
         self, *, job: str | None, result: str | None, before: int | None, limit: int
     ) -> Sequence[Build]:

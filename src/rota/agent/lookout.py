@@ -1,0 +1,228 @@
+"""A leader's duty: whatever ends or asks people something is looked at, once, for who is to be told.
+
+Every agent keeps what is still to be looked at, in the order of the journal; so a new leader goes
+on where the former one was. Nothing is sealed before it was looked at. Where nobody is to be told
+nothing is written, and where nothing is set up to tell anybody by nothing is kept, either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from rota.agent.patience import persist
+from rota.core.build import Build
+from rota.core.events import HistorySealed, NoticesQueued
+from rota.core.fold import Change
+from rota.core.links import Links
+from rota.core.notices import (
+    Audience,
+    audience,
+    concerns,
+    is_due,
+    look_at_end,
+    look_at_questions,
+    speaks_for_itself,
+)
+from rota.core.outbox import Telling, end_mark
+from rota.core.settings_notify import networks_of, outlets_of
+from rota.core.states import State
+from rota.errors import InputError, StaleError
+from rota.ports.clock import Clock
+from rota.ports.journal import Entry, Journal
+from rota.service.world import World
+
+logger = logging.getLogger(__name__)
+
+#: So many ends are looked at in one go, some 0.1 ms each, and told of by one event at most; one that
+#: tells so many already is full.
+LOOKS_AT_ONCE, MAX_NOTICES = 20, 500
+FOLD_S = 30.0
+#: After a refused write: another agent leads, or this one by another election.
+STALE_S = 0.2
+
+
+class Look(msgspec.Struct, frozen=True):
+    """A build that was at a point worth a look, and the event by which it was."""
+
+    seq: int
+    build: str
+
+
+class Lookout:
+    """Of one agent: :meth:`folded` is for its loop, :meth:`begin` for its start, :meth:`run` a duty."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        world: World,
+        journal: Journal,
+        clock: Clock,
+        advanced: Callable[[], None],
+    ) -> None:
+        self._name, self._world, self._journal = name, world, journal
+        self._clock, self._advanced = clock, advanced
+        self.fence: Callable[[], int] = lambda: 0  # set by who makes this agent one among others
+        self._looks: deque[Look] = deque()
+        self._is_begun = False
+        self._woken = asyncio.Event()
+        self._whom: tuple[object, int, Audience] | None = None
+
+    @property
+    def settled(self) -> int:
+        """The sequence up to which all that happened was looked at."""
+        return self._looks[0].seq - 1 if self._looks else self._world.seq
+
+    @property
+    def audience(self) -> Audience:
+        """Everybody who may want to be told, as settings and users are now."""
+        definitions, linking = self._world.definitions, self._world.cluster.picture.linking
+        if self._whom is None or self._whom[:2] != (definitions, linking.seq):
+            settings = definitions.settings
+            sessions = {
+                network: {who: it.user for who, it in found.items()}
+                for network, found in linking.sessions.items()
+            }
+            whom = audience(
+                definitions.users,
+                settings.notify,
+                networks=networks_of(settings),
+                outlets=outlets_of(settings),
+                groups=settings.groups,
+                sessions=sessions,
+            )
+            self._whom = (definitions, linking.seq, whom)
+        return self._whom[2]
+
+    # -- every agent --------------------------------------------------------------------------------
+
+    def folded(self, entry: Entry, change: Change) -> None:
+        """Note what is to be looked at; returns at once. For the agent's loop, in order."""
+        event = entry.event
+        if isinstance(event, NoticesQueued):
+            self._forget(event.through)
+        elif isinstance(event, HistorySealed):
+            # A leader says so: where another agent thought that there was more, nobody is to be told.
+            self._forget(event.through)
+        if self._is_begun and networks_of(self._world.definitions.settings):
+            for build in change.builds:
+                if is_due(build) and concerns(self.audience, build):
+                    self._looks.append(Look(entry.seq, build.id))
+                    self._woken.set()
+
+    def begin(self) -> None:
+        """Go over what is in memory. Call once, when the journal is folded."""
+        self._is_begun = True
+        if not networks_of(self._world.definitions.settings):
+            return
+        picture = self._world.cluster.picture
+        found = [
+            Look(build.seq, build.id)
+            for build in picture.builds.values()
+            if is_due(build) and build.seq > picture.outbox.looked
+        ]
+        self._looks.extend(sorted(found, key=lambda it: it.seq))
+        self._woken.set()
+
+    def _forget(self, through: int) -> None:
+        before = len(self._looks)
+        while self._looks and self._looks[0].seq <= through:
+            self._looks.popleft()
+        if len(self._looks) < before:
+            self._advanced()
+
+    # -- the leader ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look at what is to be looked at, for ever."""
+        while True:
+            if not self._looks:
+                await self._woken.wait()
+                self._woken.clear()
+                continue
+            await self._look()
+
+    async def _look(self) -> None:
+        """Look at the first ones, and write down who is to be told."""
+        looks, tellings = [], list[Telling]()
+        lanes: set[str] = set()
+        for look in itertools.islice(self._looks, LOOKS_AT_ONCE):
+            found = self._tellings(look)
+            touched = {tale.lane for it in found for tale in it.tales if tale.lane}
+            if touched & lanes:
+                break  # what came first of a lane is folded first
+            lanes |= touched
+            looks.append(look)
+            tellings += found
+            if sum(len(tale.notices) for it in tellings for tale in it.tales) >= MAX_NOTICES:
+                break
+        await self._settle(looks, tellings)
+
+    def _tellings(self, look: Look) -> list[Telling]:
+        outbox = self._world.cluster.picture.outbox
+        build = self._world.find(look.build)
+        if build is None:
+            return []
+        now, whom = self._clock.now(), self.audience
+        if build.state is not State.FINISHED:
+            known = set(outbox.marks.get(build.id, ()))
+            return list(look_at_questions(whom, build, known, now))
+        root = build if build.root == build.id else self._world.find(build.root)
+        if not speaks_for_itself(build, root) or outbox.has(build.id, end_mark(build)):
+            return []
+        tree = self._tree(build) if root is build else ()
+        telling = look_at_end(whom, build, tree, outbox.broken, now)
+        return [] if telling is None else [telling]
+
+    def _tree(self, root: Build) -> list[Build]:
+        """Return the other builds of a tree. Cost: a look into the index, and at all live ones if it has any."""
+        is_joined = root.needs or root.group is not None or root.id in self._links.children
+        world = self._world
+        tree = world.pipeline(root.id) if is_joined else world.sealed_pipeline(root.id)
+        return [it for it in tree if it.id != root.id]
+
+    @property
+    def _links(self) -> Links:
+        return self._world.cluster.links
+
+    async def _settle(self, looks: Sequence[Look], tellings: list[Telling]) -> None:
+        """Forget some looks; what they came to is in the journal, and folded here, by then."""
+        following = next(itertools.islice(self._looks, len(looks), None), None)
+        last = looks[-1].seq
+        through = last if following is None or following.seq > last else last - 1
+        if tellings and not await self._write(tellings, through):
+            await asyncio.sleep(STALE_S)
+            return
+        for look in looks:
+            if self._looks and self._looks[0] == look:
+                self._looks.popleft()
+        self._advanced()
+        # Between looks the rest of the agent has its turn.
+        await asyncio.sleep(0)
+
+    async def _write(self, tellings: list[Telling], through: int) -> bool:
+        """Write who is to be told; return whether it is so by now."""
+        event = NoticesQueued(
+            at=self._clock.now(),
+            by=self._name,
+            agent=self._name,
+            tellings=tuple(tellings),
+            through=through,
+        )
+        try:
+            seq = await persist("notices", lambda: self._journal.append(event, fence=self.fence()))
+            await self._world.reached(seq, FOLD_S)
+        except (StaleError, TimeoutError) as error:
+            # Another agent leads by now, and goes on with it.
+            logger.info("notices are not written down: %s", error)
+            return False
+        except InputError as error:
+            # Beyond what an event may hold: nobody could write it, and the next ones go on.
+            logger.warning("notices cannot be written down: %s", error.message)
+        return True
