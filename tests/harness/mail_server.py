@@ -60,7 +60,7 @@ class MailServer:
         self.changed.set()
         if said == "drop":
             assert server.transport is not None
-            server.transport.abort()
+            server.transport.close()
         return "250 taken"
 
     def login(

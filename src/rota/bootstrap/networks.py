@@ -11,6 +11,7 @@ import msgspec
 from rota.adapters.clocks import SystemClock
 from rota.core.settings import Settings
 from rota.core.settings_chat import SECRETS, ChatNetwork
+from rota.core.targets import MAIL
 from rota.errors import InputError, RotaError
 from rota.ports.chat_wire import Wanted
 from rota.ports.networks import Network
@@ -23,6 +24,12 @@ _PORTS = {"irc": {"direct": 6697, "starttls": 6667, "none": 6667}}
 async def wanted_networks(settings: Settings, read_secret: ReadSecret) -> tuple[Wanted, ...]:
     """Return all networks that the settings name, in their order, with the secrets they need."""
     found = [await _chat(name, it, read_secret) for name, it in settings.chat.items()]
+    if settings.mail is not None:
+        values: dict[str, object] = msgspec.to_builtins(settings.mail)
+        names = {"password": str(values.pop("password"))}
+        found.append(await resolved(MAIL, "mail", values, names, read_secret))
+    for name, outlet in settings.outlet.items():
+        found.append(await resolved(name, "outlet", {}, {"url": outlet.url}, read_secret))
     return tuple(found)
 
 
@@ -128,12 +135,27 @@ def _bridge(wanted: Wanted) -> Any:
     )
 
 
+def _mail(wanted: Wanted) -> Any:
+    values = _plain(wanted, "server", "sender", "user", "ca")
+    return _adapter("mail", "MailNetwork")(
+        wanted.name, password=wanted.secrets.get("password", ""), **values
+    )
+
+
+def _outlet(wanted: Wanted) -> Any:
+    return _adapter("apprise_outlet", "AppriseOutlet")(
+        wanted.name, url=wanted.secrets.get("url", "")
+    )
+
+
 _MAKERS: dict[str, Callable[[Wanted], Any]] = {
     "irc": _irc,
     "matrix": _matrix,
     "xmpp": _xmpp,
     "slack": _slack,
     "bridge": _bridge,
+    "mail": _mail,
+    "outlet": _outlet,
 }
 
 

@@ -1,0 +1,467 @@
+"""People are told: agents that lead one after the other, networks that fail, hang and forget."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.harness.facts import moment
+
+from rota.adapters.clocks import ManualClock
+from rota.adapters.memory import MemoryJournal
+from rota.adapters.memory_chat import MemoryChat
+from rota.adapters.memory_network import MemoryNetwork, MemoryServer
+from rota.adapters.memory_store import MemoryIndex
+from rota.agent import backoff, notifier
+from rota.agent.lookout import Lookout
+from rota.agent.notifier import Notifier
+from rota.core.build import Build, Trigger
+from rota.core.definitions import Definitions
+from rota.core.events import (
+    AgentJoined,
+    BuildAnswered,
+    BuildAsked,
+    BuildFinished,
+    BuildRequested,
+    BuildRetried,
+    BuildStarted,
+    Event,
+    HistorySealed,
+    LeaderElected,
+    NoticesQueued,
+    NoticesSending,
+)
+from rota.core.fold import Change, Cluster, decode_picture, encode_picture
+from rota.core.job import Reason, Spec
+from rota.core.preferences import Preference
+from rota.core.questions import Question
+from rota.core.quiet import Quiet
+from rota.core.settings import Settings
+from rota.core.settings_notify import Mail
+from rota.core.targets import Target
+from rota.core.users import Claim, User, Users
+from rota.errors import StaleError, UnavailableError
+from rota.ports.journal import Entry
+from rota.ports.networks import Said, Saying
+from rota.service.world import World
+
+CHANNEL = Preference(to=(Target("room", "#web"),), on=("failed", "fixed", "asked"), whose="all")
+ANN = User(emails=("ann@example.org",))
+
+
+class Chat(MemoryChat):
+    """As the twin; ``before`` and ``after`` say are a test's to use."""
+
+    before: Callable[[Saying], Any] | None = None
+    after: Callable[[Saying], Any] | None = None
+
+    async def say(self, network: str, saying: Saying) -> Said:
+        if self.before is not None:
+            await self.before(saying)
+        said = await super().say(network, saying)
+        if self.after is not None:
+            await self.after(saying)
+        return said
+
+
+class Here:
+    """Agents over one journal in memory, and two networks: rooms, and mail."""
+
+    def __init__(self) -> None:
+        self.journal = MemoryJournal()
+        self.clock = ManualClock(moment())
+        self.rooms, self.mails = MemoryServer(), MemoryServer()
+        self.mails.forgets = True
+        self.agents: list[Agent] = []
+        self.settings = Settings(
+            chat={"room": None},  # type: ignore[dict-item]  # only its name matters here
+            mail=Mail(server="smtp://x", sender="rota@x"),
+            notify=(CHANNEL,),
+        )
+        self.users: Mapping[str, User] = {"ann": ANN}
+
+    def definitions(self) -> Definitions:
+        claims = {
+            name: tuple(Claim("mail", it) for it in u.emails) for name, u in self.users.items()
+        }
+        users = Users({name: (user, claims[name]) for name, user in self.users.items()})
+        return Definitions(settings=self.settings, users=users)
+
+    async def __call__(self, event: Event) -> None:
+        seq = await self.journal.append(event)
+        for agent in self.agents:
+            await agent.world.reached(seq, 5.0)
+
+    async def ends(self, build: str, code: int = 1, job: str = "web", by: str = "ann") -> None:
+        await self.begins(build, job, by)
+        await self(
+            BuildFinished(
+                at=moment(), agent="a", build=build, attempt=1, reason=Reason.SCRIPT, exit_code=code
+            )
+        )
+
+    async def begins(self, build: str, job: str = "web", by: str = "ann") -> None:
+        trigger = Trigger(by=by)
+        await self(BuildRequested(at=moment(), build=build, job=job, spec=Spec(), trigger=trigger))
+        await self(BuildStarted(at=moment(), agent="a", build=build, attempt=1))
+
+    async def until(self, is_so: Callable[[], object]) -> None:
+        async with asyncio.timeout(20):
+            while not is_so():
+                await asyncio.sleep(0.002)
+
+    async def events(self, kind: type[Event]) -> list[Any]:
+        return [it.event async for it in self.journal.read() if isinstance(it.event, kind)]
+
+
+class Agent:
+    """An agent that folds, looks, and tells while it leads."""
+
+    def __init__(self, here: Here, name: str) -> None:
+        self.here, self.name, self.fence = here, name, 0
+        self.world = World(here.journal, MemoryIndex(), Cluster())
+        self.world.definitions = here.definitions()
+        self.chat = Chat(
+            MemoryNetwork("room", server=here.rooms), MemoryNetwork("mail", server=here.mails)
+        )
+        self.lookout = Lookout(
+            name=name,
+            world=self.world,
+            journal=here.journal,
+            clock=here.clock,
+            advanced=lambda: None,
+        )
+        self.notifier = Notifier(
+            name=name,
+            world=self.world,
+            journal=here.journal,
+            clock=here.clock,
+            chat=self.chat,
+            tail=self._tail,
+            base=lambda: "https://ci.example",
+            audience=lambda: self.lookout.audience,
+        )
+        self.lookout.fence = self.notifier.fence = lambda: self.fence
+        self.lookout.begin()
+        self.tasks: list[asyncio.Task[None]] = []
+        self.folding = asyncio.create_task(self._fold())
+        here.agents.append(self)
+
+    @property
+    def outbox(self) -> Any:
+        return self.world.cluster.picture.outbox
+
+    async def _tail(self, build: Build, attempt: int) -> str:
+        return f"the end of {build.ref}\n"
+
+    async def _fold(self) -> None:
+        async with contextlib.aclosing(self.here.journal.read(follow=True)) as entries:
+            async for entry in entries:
+                change: Change = self.world.fold(Entry(entry.seq, entry.event))
+                self.lookout.folded(entry, change)
+                self.notifier.folded(entry, change)
+
+    async def lead(self) -> None:
+        self.fence = await self.here.journal.append(LeaderElected(at=moment(), agent=self.name))
+        await self.world.reached(self.fence, 5.0)
+        duties = (self.chat.run({}), self.lookout.run(), self.notifier.run())
+        self.tasks = [asyncio.create_task(duty) for duty in duties]
+
+    async def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.tasks = []
+
+
+@pytest.fixture
+async def here(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Here]:
+    monkeypatch.setattr(backoff, "FIRST_S", 0.01)
+    monkeypatch.setattr(backoff, "LAST_S", 0.02)
+    found = Here()
+    await found(AgentJoined(at=moment(), name="a", pin="p"))
+    for name in ("a", "b"):
+        Agent(found, name)
+    yield found
+    for agent in found.agents:
+        await agent.stop()
+        agent.folding.cancel()
+        await asyncio.gather(agent.folding, return_exceptions=True)
+
+
+async def test_a_build_that_fails_is_told_and_the_next_failure_and_that_it_is_fixed(
+    here: Here,
+) -> None:
+    first = here.agents[0]
+    await first.lead()
+    await here.ends("b1")
+    await here.until(lambda: here.rooms.said and here.mails.said)
+    [mail] = here.mails.said
+    assert mail.saying.room == "ann@example.org"
+    assert mail.saying.subject == "web#1 failed: exit code 1"
+    assert mail.saying.code == "the end of web#1"
+    assert mail.saying.link == "https://ci.example/v1/builds/b1"
+    assert "again: rota retry web#1" in mail.saying.text
+    [said] = here.rooms.said
+    assert (said.saying.room, said.saying.text) == ("#web", "web#1 failed: exit code 1")
+    await here.ends("b2")
+    await here.ends("b3", code=0)
+    await here.until(lambda: len(here.rooms.said) == 3 and len(here.mails.said) == 2)
+    assert here.rooms.texts() == [
+        "web#1 failed: exit code 1",
+        "web#2 failed, as since web#1: exit code 1",
+        "web#3 is fixed: web#1 had failed",
+    ]
+    await here.until(lambda: not first.outbox.queues)
+    assert first.world.find("b1").told == ("mail:@ann", "room:#web")  # type: ignore[union-attr]
+    assert not first.outbox.broken
+
+
+async def test_nothing_is_sealed_before_it_was_looked_at_and_nobody_is_told_of_nothing(
+    here: Here,
+) -> None:
+    first, second = here.agents
+    await here.ends("b1", code=0)
+    seq = first.world.seq
+    assert first.lookout.settled == second.lookout.settled < seq
+    await first.lead()
+    await here.until(lambda: first.lookout.settled == first.world.seq)
+    assert not await here.events(NoticesQueued)
+    assert second.lookout.settled < seq, "that is for who leads to say"
+    await here(HistorySealed(at=moment(), agent="a", through=seq))
+    assert second.lookout.settled == second.world.seq
+
+
+async def test_where_nothing_is_set_up_nothing_is_kept(here: Here) -> None:
+    here.settings = Settings(notify=(CHANNEL,))
+    first = here.agents[0]
+    first.world.definitions = here.definitions()
+    await here.ends("b1")
+    assert first.lookout.settled == first.world.seq
+
+
+async def test_a_new_leader_goes_on_and_says_nothing_twice(here: Here) -> None:
+    first, second = here.agents
+    reached, never = asyncio.Event(), asyncio.Event()
+
+    async def stand_still(saying: Saying) -> None:
+        reached.set()
+        await never.wait()
+
+    first.chat.after = stand_still
+    await first.lead()
+    await here.ends("b1", by="nobody")
+    await reached.wait()
+    assert len(here.rooms.said) == 1
+    await second.lead()
+    await here.until(lambda: not second.outbox.queues)
+    assert len(here.rooms.said) == 1, "the network knew it"
+    never.set()
+    await here.ends("b2", by="nobody")
+    await here.until(lambda: len(here.rooms.said) == 2)
+    await first.stop()
+
+
+async def test_where_nobody_can_know_it_is_said_again_under_the_same_id(here: Here) -> None:
+    first, second = here.agents
+    reached, never = asyncio.Event(), asyncio.Event()
+
+    async def stand_still(saying: Saying) -> None:
+        if saying.room == "ann@example.org":
+            reached.set()
+            await never.wait()
+
+    first.chat.after = stand_still
+    await first.lead()
+    await here.ends("b1")
+    await reached.wait()
+    await first.stop()
+    await second.lead()
+    await here.until(lambda: not second.outbox.queues)
+    assert len(here.mails.said) == 2
+    assert len({it.saying.id for it in here.mails.said}) == 1
+
+
+async def test_who_leads_no_more_says_no_more(here: Here) -> None:
+    first, second = here.agents
+    await first.lead()
+    fence, first.fence = first.fence, 0
+    await second.lead()
+    first.fence = fence
+    await second.stop()
+    await here.ends("b1")
+    # Only the fence keeps the former leader quiet.
+    for _ in range(50):
+        await asyncio.sleep(0.002)
+    assert not here.rooms.said
+    assert not await here.events(NoticesQueued)
+
+
+async def test_what_was_looked_at_is_not_looked_at_anew_when_things_have_changed(
+    here: Here,
+) -> None:
+    first, second = here.agents
+    await first.lead()
+    await here.ends("b1")
+    await here.ends("b2")
+    await here.ends("b3", code=0)
+    await here.until(lambda: len(here.rooms.said) == 3 and not first.outbox.queues)
+    told = len(here.mails.said)
+    await second.lead()
+    restored = decode_picture(encode_picture(second.world.cluster))
+    assert restored is not None
+    third = Agent(here, "c")
+    third.world.cluster = restored
+    third.lookout.begin()
+    await third.lead()
+    await here.until(lambda: third.lookout.settled == third.world.seq)
+    assert len(here.rooms.said) == 3
+    assert len(here.mails.said) == told
+
+
+async def test_a_build_that_was_retried_may_fail_again(here: Here) -> None:
+    first = here.agents[0]
+    await first.lead()
+    await here.ends("b1")
+    await here.until(lambda: len(here.rooms.said) == 1)
+    build = first.world.find("b1")
+    assert build is not None
+    await here(BuildRetried(at=moment(), build="b1", record=build))
+    await here(BuildStarted(at=moment(), agent="a", build="b1", attempt=2))
+    await here(
+        BuildFinished(
+            at=moment(1), agent="a", build="b1", attempt=2, reason=Reason.SCRIPT, exit_code=0
+        )
+    )
+    await here.until(lambda: len(here.rooms.said) == 2)
+    assert here.rooms.texts()[-1] == "web#1 is fixed"
+
+
+async def test_a_target_that_takes_nothing_holds_up_no_other_and_gets_one_message(
+    here: Here,
+) -> None:
+    first = here.agents[0]
+    never = asyncio.Event()
+
+    async def hang(saying: Saying) -> None:
+        if saying.room == "#web":
+            await never.wait()
+
+    first.chat.before = hang
+    await first.lead()
+    for number in range(20):
+        await here.ends(f"b{number}", job=f"web{number}")
+    await here.until(
+        lambda: len(here.mails.said) >= 3 and list(first.outbox.queues) == ["room:#web"]
+    )
+    never.set()
+    await here.until(lambda: not first.outbox.queues)
+    assert len(here.rooms.said) == 2
+    assert here.rooms.texts()[1].startswith("19 builds failed\n- web1#1 failed: exit code 1\n")
+
+
+async def test_later_means_again_and_no_means_no(here: Here) -> None:
+    first = here.agents[0]
+    here.rooms.late_s = 0.0
+    here.mails.refused["ann@example.org"] = "550 nobody of that name"
+    await first.lead()
+    await here.ends("b1")
+    await here.until(lambda: list(first.outbox.queues) == ["room:#web"])
+    [done] = first.outbox.done.values()
+    assert (done.notice.target, done.said.why) == ("mail:@ann", "550 nobody of that name")
+    await here.until(lambda: first.world.troubles.get("notices room:#web") == "room: slow down")
+    here.rooms.late_s = None
+    await here.until(lambda: not first.outbox.queues)
+    assert "notices room:#web" not in first.world.troubles
+    assert len(here.rooms.said) == 1
+
+
+async def test_after_a_day_it_is_given_up(here: Here) -> None:
+    first = here.agents[0]
+    here.rooms.is_down = True
+    await first.lead()
+    await here.ends("b1", by="nobody")
+    await here.until(lambda: "notices room:#web" in first.world.troubles)
+    here.clock.advance(notifier.GIVE_UP_S + 60)
+    await here.until(lambda: not first.outbox.queues)
+    [done] = first.outbox.done.values()
+    assert done.said.why == "given up after a day: room: the server is down"
+
+
+async def test_a_question_is_asked_and_not_any_more_once_it_is_answered(here: Here) -> None:
+    first = here.agents[0]
+    here.rooms.is_down = True
+    await first.lead()
+    await here.begins("b1")
+    asked = Question(number=0, attempt=1, text="Deploy?", choices=("yes", "no"), at=moment())
+    await here(BuildAsked(at=moment(), build="b1", question=asked))
+    await here.until(lambda: here.mails.said)
+    assert here.mails.texts()[0].split("\n")[:2] == [
+        "web#1 asks: Deploy? (yes, no)",
+        "answer: rota answer web#1 1 yes",
+    ]
+    await here(BuildAnswered(at=moment(), build="b1", question=1, answer="yes", by="ann"))
+    here.rooms.is_down = False
+    await here.until(lambda: not first.outbox.queues)
+    # The message was under way when it was answered: it is said, and says what is so by then.
+    assert len(here.rooms.said) + len(here.mails.said) == 2
+
+
+async def test_quiet_hours_end_with_a_digest(here: Here) -> None:
+    first = here.agents[0]
+    now = here.clock.now()
+    minute = now.hour * 60 + now.minute
+    asleep = User(emails=("ann@example.org",), quiet=Quiet(minute, (minute + 60) % 1440))
+    here.users = {"ann": asleep}
+    first.world.definitions = here.definitions()
+    await first.lead()
+    for number in range(3):
+        await here.ends(f"b{number}", job=f"web{number}")
+    await here.until(lambda: len(here.rooms.said) == 3)
+    assert not here.mails.said
+    assert len(first.outbox.queues["mail:@ann"].notices) == 3
+    here.clock.advance(timedelta(hours=1).total_seconds())
+    await here.ends("b9", job="other")
+    await here.until(lambda: len(here.mails.said) == 2)
+    assert here.mails.texts()[0].startswith("3 builds failed\n- web0#1 failed")
+    assert here.mails.texts()[1].startswith("other#1 failed")
+
+
+async def test_an_intent_comes_before_each_message(here: Here) -> None:
+    first = here.agents[0]
+    seen: list[int] = []
+
+    async def count(saying: Saying) -> None:
+        seen.append(
+            len([it for it in await here.events(NoticesSending) if it.message == saying.id])
+        )
+
+    first.chat.before = count
+    await first.lead()
+    await here.ends("b1")
+    await here.until(lambda: not first.outbox.queues and len(seen) == 2)
+    assert seen == [1, 1]
+
+
+async def test_an_engine_that_is_away_for_a_while_changes_nothing(here: Here) -> None:
+    first = here.agents[0]
+    append, failures = here.journal.append, 3
+
+    async def sometimes(event: Event, **more: Any) -> int:
+        nonlocal failures
+        if isinstance(event, NoticesQueued | NoticesSending) and failures:
+            failures -= 1
+            raise UnavailableError("no quorum")
+        return await append(event, **more)
+
+    here.journal.append = sometimes  # type: ignore[method-assign]
+    await first.lead()
+    await here.ends("b1")
+    await here.until(lambda: here.rooms.said and here.mails.said)
+    assert len(here.rooms.said) == len(here.mails.said) == 1
+    with pytest.raises(StaleError):
+        await here.journal.append(LeaderElected(at=moment(), agent="b"), fence=1)
