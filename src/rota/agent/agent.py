@@ -26,10 +26,12 @@ from rota.agent.historian import Historian
 from rota.agent.identities import Identities
 from rota.agent.leadership import Leadership
 from rota.agent.leftovers import Leftovers
+from rota.agent.lookout import Lookout
 from rota.agent.loop import Loop
 from rota.agent.members import Members, announce
 from rota.agent.mover import Mover
 from rota.agent.needed import Needed
+from rota.agent.notifier import Notifier
 from rota.agent.patience import persist
 from rota.agent.poller import Poller
 from rota.agent.ports import Ports
@@ -56,6 +58,7 @@ from rota.ports.chat import Chat
 from rota.ports.journal import Journal
 from rota.service.contact import Contact
 from rota.service.context import Myself, Service
+from rota.service.logs import last_words
 from rota.service.reactions import events_for
 from rota.service.secrets import StoreSecrets
 from rota.service.stores import Stores
@@ -224,6 +227,11 @@ async def run_agent(
             loop.on_change.append(bot.folded)
             follower.told.append(bot.changed)
             duties.append(bot.run)
+        lookout, notifier = _notices(service, ports, chat, loop)
+        if lookout is not None and notifier is not None:
+            loop.on_change += (lookout.folded, notifier.folded)
+            loop.settled = partial(_settled, reactor, lookout)
+            duties += (lookout.run, notifier.run)
         if ports.checkout is not None:
             poller = Poller(
                 name=me.name,
@@ -255,6 +263,8 @@ async def run_agent(
             statuses.fence = reactor.fence
         if bot is not None:
             bot.fence = reactor.fence
+        if lookout is not None and notifier is not None:
+            lookout.fence = notifier.fence = reactor.fence
         if clouds is not None:
             clouds.fence = reactor.fence
             clouds.leads = lambda: members.leadership.leads
@@ -278,6 +288,8 @@ async def run_agent(
             group.create_task(mover.run(), name="mover")
             await mover.begin()
             await reactor.begin()
+            if lookout is not None:
+                lookout.begin()
             await announce(me, world, ports)
             loop.go_live()
             if ports.containers is not None:
@@ -413,6 +425,38 @@ def _bot(service: Service, ports: Ports, chat: Chat | None) -> Bot | None:
         chat=chat,
         followers=followers,
     )
+
+
+def _notices(
+    service: Service, ports: Ports, chat: Chat | None, loop: Loop
+) -> tuple[Lookout | None, Notifier | None]:
+    """Return who finds out whom to tell, and who tells them."""
+    if chat is None:
+        return None, None
+    name, world = service.me.name, service.world
+    lookout = Lookout(
+        name=name,
+        world=world,
+        journal=ports.journal,
+        clock=ports.clock,
+        advanced=loop.decide_soon,
+    )
+    notifier = Notifier(
+        name=name,
+        world=world,
+        journal=ports.journal,
+        clock=ports.clock,
+        chat=chat,
+        tail=partial(last_words, service),
+        base=lambda: world.definitions.settings.url or service.me.url,
+        audience=lambda: lookout.audience,
+    )
+    return lookout, notifier
+
+
+def _settled(reactor: Reactor, lookout: Lookout) -> int:
+    """Return up to where all that happened has had its consequences."""
+    return min(reactor.settled, lookout.settled)
 
 
 def _clouds(service: Service, ports: Ports) -> Clouds | None:

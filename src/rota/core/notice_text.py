@@ -31,6 +31,8 @@ MAX_LINE = 300
 MAX_ITEMS = 30
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+#: Of a log, what is said to rota and not to people.
+_MARK = re.compile(r"::(?:step|endstep|group|endgroup|add-mask)(?: [^:]*)?::")
 _REASONS = {
     Reason.SIGNAL: "ended by a signal",
     Reason.OOM_KILLED: "out of memory",
@@ -77,6 +79,7 @@ def line(text: str, most: int = MAX_LINE) -> str:
 def last_lines(tail: str, lines: int = TAIL_LINES, most: int = MAX_TAIL) -> str:
     """Return the last lines of a log as text: of a line that was written over what came last."""
     found = [it.rstrip("\r").rpartition("\r")[2] for it in _ANSI.sub("", tail).split("\n")]
+    found = [it for it in found if not _MARK.match(it)]
     while found and not found[-1].strip():
         found.pop()
     plain = ["".join(c for c in it if c.isprintable() or c == "\t") for it in found[-lines:]]

@@ -58,6 +58,29 @@ async def log(
     return start, pieces
 
 
+async def last_words(service: Service, build: Build, attempt: int, most: int = 8192) -> str:
+    """Return the end of an attempt's log as text: of the step in which it failed, if that is known.
+
+    Args:
+        service: Of the agent that is asked.
+        build: A build.
+        attempt: Which attempt of it.
+        most: Bytes that are read.
+    """
+    source = AttemptLog(service.world, service.logs, build.id, attempt)
+    end, first = await source.end(), 0
+    if build.step and attempt == build.attempt:
+        for step in build.steps:
+            if step.name == build.step:
+                first, end = step.offset, min(end, step.end or end)
+    start = max(first, end - most)
+    async with contextlib.aclosing(source.read(start, end)) as pieces:
+        data = b"".join([piece async for piece in pieces])
+    text = data.decode("utf-8", "replace")
+    # What was cut off in its middle is no line.
+    return text.partition("\n")[2] if start > first and "\n" in text else text
+
+
 async def _awaited(
     service: Service, waiter: str, build: str, pieces: AsyncGenerator[bytes]
 ) -> AsyncGenerator[bytes]:
