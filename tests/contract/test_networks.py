@@ -17,8 +17,8 @@ from rota.errors import InputError
 from rota.ports.networks import LaterError, Saying
 
 
-def _xmpp(folder: Path) -> Bench:
-    return XmppBench(prosody(folder))
+def _xmpp(_: Path) -> Bench:
+    return XmppBench(prosody())
 
 
 def _matrix(folder: Path) -> Bench:
@@ -37,7 +37,7 @@ def bench(
     try:
         yield made
     finally:
-        made.server.kill()
+        made.server.close()
 
 
 def said(room: str, text: str, **more: Any) -> Saying:

@@ -57,6 +57,10 @@ class Server(Protocol):
         """Start it again; it has what it had, and listens."""
         ...
 
+    def close(self) -> None:
+        """End it for good."""
+        ...
+
 
 class Bench(Protocol):
     """One network to try."""

@@ -11,6 +11,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator
@@ -105,15 +106,20 @@ class Prosody:
             self._process.wait()
             self._process = None
 
+    def close(self) -> None:
+        """End it, and leave nothing."""
+        self.kill()
+        shutil.rmtree(self.folder)
 
-def prosody(folder: Path) -> Prosody:
-    """Return a server that runs, or skip the test."""
+
+def prosody() -> Prosody:
+    """Return a server that runs, or skip the test; :meth:`Prosody.close` it."""
     if shutil.which("prosody") is None or (os.geteuid() == 0 and shutil.which("setpriv") is None):
         pytest.skip("prosody is not installed (Debian: prosody)")
+    # Another user's, where we are root: pytest's folders are closed to it.
+    folder = Path(tempfile.mkdtemp(prefix="rota-prosody-"))
+    folder.chmod(0o755)
     made = Prosody(folder)
-    for parent in folder.parents:  # pytest's folders are for their owner alone
-        if os.geteuid() == 0 and parent.stat().st_mode & 0o055 != 0o055 and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o055)
     made.start()
     return made
 

@@ -107,6 +107,10 @@ class Synapse:
             self._process.wait()
             self._process = None
 
+    def close(self) -> None:
+        """End it."""
+        self.kill()
+
     def register(self) -> None:
         """Make the test's people."""
         script = (
