@@ -1,6 +1,8 @@
 """What every executor promises: real processes, containers of a real engine, and their in-memory twin."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +19,7 @@ from rota.adapters.scripted import Plan, ScriptedExecutor
 from rota.core.confinement import ABILITIES, Confinement
 from rota.core.resources import Resources
 from rota.errors import ConflictError, ExecutionError
+from rota.homes.pipe import reader
 from rota.ports.executor import Container, Task
 from rota.ports.session import Session, Tty
 
@@ -38,6 +41,19 @@ STUBBORN = Behaviour(
     Plan(output=b"up", hangs=True, ignores_term=True),
 )
 READING = Behaviour("cat >/dev/null; exit 3", Plan(code=3, hangs=True))
+#: What empties a file that is a script's output.
+TRUNCATING = Behaviour(
+    "echo start; echo err >/dev/stderr; (echo out) >/dev/stdout; echo fd >/proc/self/fd/1; "
+    ": >/dev/stdout; echo both >/dev/stdout 2>/dev/stderr; echo more >>/dev/stderr; "
+    "sh -c 'exec >/dev/stdout; exec 2>/dev/stderr; echo again >&2'; echo end",
+    Plan(output=b"start\nerr\nout\nfd\nboth\nmore\nagain\nend\n"),
+)
+LARGE = Behaviour("head -c 20000000 /dev/zero; exit 8", Plan(output=bytes(20_000_000), code=8))
+LEAVING = Behaviour("(trap '' TERM; sleep 600) & echo up; exit 3", Plan(output=b"up\n", code=3))
+WAITING = Behaviour(
+    "echo up; while ! [ -e go ]; do sleep 0.01; done; echo end",
+    Plan(output=b"up\nend\n", hangs=True),
+)
 REFUSED = Behaviour("true", Plan(refusal="the script is not executable"), mode=0o644)
 
 
@@ -255,6 +271,73 @@ async def test_an_attempt_that_never_started_is_unknown(bench: Bench) -> None:
     ended = await running.wait()
     assert (ended.code, ended.known, running.pid) == (None, False, 0)
     await running.terminate(0)
+
+
+# output
+
+
+async def test_a_script_cannot_empty_its_log(bench: Bench) -> None:
+    task = bench.task(TRUNCATING)
+    running = await bench.executor.start(task)
+    assert (await running.wait()).code == 0
+    assert (task.home / "log").read_bytes() == TRUNCATING.plan.output
+
+
+async def test_all_of_much_output_is_in_the_log(bench: Bench) -> None:
+    task = bench.task(LARGE)
+    running = await bench.executor.start(task)
+    assert (await running.wait()).code == 8
+    await running.terminate(0)
+    assert (task.home / "log").read_bytes() == LARGE.plan.output
+
+
+async def test_what_keeps_the_output_open_keeps_nobody_waiting(bench: Bench) -> None:
+    task = bench.task(LEAVING)
+    running = await bench.executor.start(task)
+    assert (await asyncio.wait_for(running.wait(), 20)).code == 3
+    assert (task.home / "log").read_bytes() == b"up\n"
+    await running.terminate(0)
+    assert reader(task.home / "output") is None
+
+
+async def test_output_goes_on_when_what_carries_it_was_killed(bench: Bench) -> None:
+    if isinstance(bench.executor, ScriptedExecutor):
+        pytest.skip("a plan's output is not carried")
+    task = bench.task(WAITING)
+    running = await bench.executor.start(task)
+    await bench.until_printed(task, b"up")
+    kill_reader(task.home / "output")
+    (task.home / "go").touch()
+    assert (await asyncio.wait_for(running.wait(), 20)).code == 0
+    await running.terminate(0)
+    first, note, *rest = (task.home / "log").read_text().splitlines(keepends=True)[1:]
+    assert (first, rest) == ("\n", ["end\n"])
+    assert note == (
+        "rota: output is missing here, 128 KiB at most: signal 9 ended what carries it to this log\n"
+    )
+
+
+async def test_output_is_whole_though_the_daemon_died_before(bench: Bench) -> None:
+    if isinstance(bench.executor, ScriptedExecutor):
+        pytest.skip("a plan's output is not carried")
+    task = bench.task(WAITING)
+    running = await bench.executor.start(task)
+    await bench.until_printed(task, b"up")
+    running.forget()
+    (task.home / "go").touch()
+    await bench.until_printed(task, b"end")
+    adopted = await bench.executor.adopt(task)
+    assert (await adopted.wait()).code == 0
+    await adopted.terminate(0)
+    assert (task.home / "log").read_bytes() == b"up\nend\n"
+    assert reader(task.home / "output") is None
+
+
+def kill_reader(fifo: Path) -> None:
+    found = reader(fifo)
+    assert found
+    signal.pidfd_send_signal(found[1], signal.SIGKILL)
+    os.close(found[1])
 
 
 # leases

@@ -66,7 +66,7 @@ async def test_what_a_script_left_is_ended(default: Attempts, script: str) -> No
     assert (await default.outcome(running)).code == 3
     await running.terminate(0)
     assert marked(task.marker) == []
-    assert holders(task.home / "log") == []
+    assert holders(task.home / "output") == []
 
 
 @pytest.mark.parametrize("script", LEFT.values(), ids=list(LEFT))
@@ -80,15 +80,15 @@ async def test_what_a_script_left_is_ended_by_a_later_daemon(
     assert (await default.outcome(adopted)).code == 3
     await adopted.terminate(0.1)
     assert marked(task.marker) == []
-    assert holders(task.home / "log") == []
+    assert holders(task.home / "output") == []
 
 
-def holders(log: Path) -> list[int]:
-    """Return who has ``log`` as standard output."""
+def holders(output: Path) -> list[int]:
+    """Return who has ``output`` as standard output."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if (entry / "fd/1").readlink() == log and is_running(int(entry.name)):
+            if (entry / "fd/1").readlink() == output and is_running(int(entry.name)):
                 found.append(int(entry.name))
         except (OSError, ValueError):
             continue

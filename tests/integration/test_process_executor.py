@@ -405,14 +405,14 @@ def process(pid: int, ppid: int, session: int, **more: object) -> Process:
 
 
 def test_members_are_known_by_session_marker_log_and_descent() -> None:
-    marks = Marks(supervisor=10, session=11, marker=b"ROTA_X=1", log="/h/log")
+    marks = Marks(supervisor=10, session=11, marker=b"ROTA_X=1", output="/h/output")
     ours = [
         process(11, 10, 11),
         process(12, 11, 11),
         process(13, 1, 13, environ=b"A=1\0ROTA_X=1\0"),
         process(14, 13, 14),
         process(15, 14, 15),
-        process(16, 1, 16, outputs=("/dev/null", "/h/log")),
+        process(16, 1, 16, outputs=("/dev/null", "/h/output")),
     ]
     others = [
         process(10, 1, 10, environ=b"ROTA_X=1\0"),

@@ -245,7 +245,7 @@ def test_what_is_no_login_is_refused_without_saying_it(secret: bytes) -> None:
 def test_the_body_of_a_container_says_no_more_than_is_asked_for(tmp_path: Path) -> None:
     home = tmp_path / "home"
     (home / "work").mkdir(parents=True)
-    (home / "log").touch()
+    (home / "output").touch()
     for own in (Home(home).run, Home(home).own):
         own.mkdir()
     shell = Shell(tmp_path / "carried", ("/c/ld.so", "/c/sh"), tells_signals=True)
@@ -268,7 +268,7 @@ def test_the_body_of_a_container_says_no_more_than_is_asked_for(tmp_path: Path) 
     assert {it["Target"]: it["ReadOnly"] for it in host["Mounts"]} == {
         str(home / "work"): False,
         str(home / "container"): False,
-        str(home / "log"): False,
+        str(home / "output"): False,
         str(home / "container.own"): True,
         str(tmp_path / "carried"): True,
     }

@@ -53,7 +53,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt to run.
 
     ``home`` is the attempt's own folder; it exists, is empty but for what the caller put there,
-    and belongs to the executor while the attempt lives. The log is ``home/log``.
+    and belongs to the executor while the attempt lives. The log is ``home/log``, out of the script's
+    reach: it prints into a pipe.
     """
 
     home: Path
@@ -94,7 +95,7 @@ class Running(Protocol):
         ...
 
     async def wait(self) -> Exit:
-        """Return once the script has ended and its outcome is known.
+        """Return once the script has ended, its outcome is known, and what it printed is in the log.
 
         Raises:
             ExecutionError: it could not be confined as it should, so that its script never began.
@@ -107,8 +108,8 @@ class Running(Protocol):
     async def terminate(self, grace_s: float) -> None:
         """End all of it: SIGTERM to the group and to what escaped it, ``grace_s``, then SIGKILL.
 
-        Returns when nothing of the attempt is left, sooner than ``grace_s`` if all obey. The
-        supervisor lives on to write down the outcome. Safe to call twice, and after the end.
+        Returns when nothing of the attempt is left, sooner than ``grace_s`` if all obey; after the
+        script's end also when its log is whole. The supervisor lives on to write down the outcome. Safe to call twice, and after the end.
         """
         ...
 

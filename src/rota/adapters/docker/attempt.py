@@ -17,6 +17,7 @@ from rota.adapters.docker.lease import Lease
 from rota.adapters.docker.shell import Shell
 from rota.core.build import Usage
 from rota.errors import ConflictError, ExecutionError, NotFoundError, RotaError
+from rota.homes.drain import Drain
 from rota.homes.stdin import ScriptInput
 from rota.ports.executor import Exit
 
@@ -39,6 +40,7 @@ class ContainerAttempt:
     Args:
         engine: Which runs it.
         home: Its files.
+        drain: What carries its output to its log.
         record: Its container; ``None`` if none was ever made.
         shell: What is mounted in it.
         stdin: Whether it has a standard input.
@@ -50,6 +52,7 @@ class ContainerAttempt:
         self,
         engine: Engine,
         home: Home,
+        drain: Drain,
         record: Record | None,
         shell: Shell,
         *,
@@ -59,6 +62,7 @@ class ContainerAttempt:
     ) -> None:
         self._engine = engine
         self._home = home
+        self._drain = drain
         self._record = record
         self._shell = shell
         self._has_input = stdin
@@ -83,8 +87,10 @@ class ContainerAttempt:
         return self._ended.done()
 
     async def wait(self) -> Exit:
-        """Return the outcome once the container has ended."""
-        return await asyncio.shield(self._ended)
+        """Return the outcome once the container has ended, and what it printed stands in the log."""
+        ended = await asyncio.shield(self._ended)
+        await self._drain.caught_up()
+        return ended
 
     async def send(self, data: bytes, *, eof: bool = False) -> None:
         """Write to the script's standard input.
@@ -106,6 +112,7 @@ class ContainerAttempt:
         if self._has_input and self._input.is_half_ended():
             self._input.end()
         if self._record is None:
+            self._drain.script_ended()
             self._ended.set_result(_unknown("", expired=self._lease.has_expired))
             return
         name = f"container {self._record.name}"
@@ -118,21 +125,28 @@ class ContainerAttempt:
         for task in (self._following, self._removing):
             if task is not None:
                 task.cancel()
+        self._drain.forget()
         self._ended.cancel()
 
     async def terminate(self, grace_s: float) -> None:
-        """End all of it; returns when nothing of it runs. The container is removed in the background.
+        """End all of it; returns when nothing of it runs and the log is whole.
+
+        The container is removed in the background.
 
         Raises:
             RotaError: the engine cannot be reached, or does not do it.
         """
-        if self._is_gone or self._record is None:
+        if self._is_gone:
+            return
+        if self._record is None:
+            await self._drain.finish()
             return
         if not self._ended.done() and grace_s > 0:
             await self._ask(self._record, grace_s)
         if not self._ended.done():
             await self._kill(self._record)
         await self.wait()
+        await self._drain.finish()
         self._is_gone = True
         self._lease.release()
         self._removing = self._loop.create_task(
@@ -267,6 +281,7 @@ class ContainerAttempt:
                     self._home.write("verdict", verdict)
             verdict = known or verdict
         if not self._ended.done():
+            self._drain.script_ended()
             self._ended.set_result(self._exit(verdict))
 
     def _exit(self, verdict: Verdict) -> Exit:

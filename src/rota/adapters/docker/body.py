@@ -26,7 +26,7 @@ def container_body(task: Task, container: Container, shell: Shell) -> dict[str, 
     home = Home(task.home)
     interpreter, program = wanted_programs(task)
     added = " ".join(name for name in _ADDED if name not in task.env)
-    words = (str(home.run), str(task.cwd), str(home.log), interpreter, program, added)
+    words = (str(home.run), str(task.cwd), str(home.output.absolute()), interpreter, program, added)
     return {
         "Image": container.image,
         "Entrypoint": [*shell.words, shell.supervisor],
@@ -104,7 +104,7 @@ def _mounts(task: Task, container: Container, shell: Shell) -> list[Mount]:
     """
     home = Home(task.home)
     folders = topmost([task.cwd, *existing(home.run, *home.folders)])
-    mounts = [_shown(folder) for folder in (*folders, *existing(home.log))]
+    mounts = [_shown(folder) for folder in (*folders, *existing(home.output.absolute()))]
     mounts += [_seen(folder) for folder in existing(home.own)]
     script = Path(task.argv[0])
     if is_ours(script) and script.is_file() and not _is_below(script, folders):

@@ -1,6 +1,6 @@
 # The first process of an attempt's container: its supervisor, and all orphans' parent.
 #
-#   sh contain.sh RUN CWD LOG INTERPRETER PROGRAM UNSET SCRIPT [ARGUMENT...]
+#   sh contain.sh RUN CWD OUTPUT INTERPRETER PROGRAM UNSET SCRIPT [ARGUMENT...]
 #
 # It is run by a sh that rota brings along, since an image need have none. Builtins only: nothing else
 # is sure to be there. As process 1 it hears no signal that it has no trap for, not even SIGKILL of
@@ -21,6 +21,10 @@ exec 2>"$1/exit"
 
 # The lease ran out before the script began: the guard first renames, then kills.
 [ ! -p "$1.own/expired" ] || exit 126
+
+# What the script prints goes into a pipe. Both ends of it are open here: should nobody read just now, the
+# script waits, and is not ended by SIGPIPE.
+[ ! -r "$3" ] || exec 6<>"$3"
 
 # The script runs in the foreground: so a trap waits until it has ended, and it does not start with
 # SIGINT and SIGQUIT ignored, as it would after `&`.
@@ -50,7 +54,7 @@ fi
   fi
   read -r rota_script </proc/self/stat
   echo "$rota_script" >"$1/pid"
-  exec >>"$3" 2>&1
+  exec >"$3" 2>&1 6<&-
   cd -- "$2" || exit 126
   unset rota_script $6
   shift 6

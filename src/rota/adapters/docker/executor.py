@@ -19,7 +19,8 @@ from rota.adapters.docker.lease import Lease, moment
 from rota.adapters.docker.owner import give
 from rota.adapters.docker.session import ContainerSession, enter
 from rota.adapters.docker.shell import Shell, bring
-from rota.errors import ConflictError, ExecutionError, NotFoundError, RotaError
+from rota.errors import ConflictError, ExecutionError, NotFoundError, RotaError, UnavailableError
+from rota.homes.drain import Drain
 from rota.homes.stdin import ScriptInput
 from rota.ports.executor import Container, Task
 from rota.ports.session import Tty
@@ -85,6 +86,7 @@ class ContainerExecutor:
         assert task.container is not None
         check(task)
         home, container = Home(task.home), task.container
+        drain = Drain(home, keeps=True)
         record = Record(name=_name(task.home), called=container.called)
         shell = await self._brought()
         try:
@@ -92,27 +94,36 @@ class ContainerExecutor:
             home.own.mkdir(mode=0o700)
             if task.stdin:
                 ScriptInput.create(home)
-            home.log.touch(mode=0o600)
+            drain.begin()
             home.write("record", record)
         except OSError as error:
+            drain.drop()
             raise ExecutionError(f"cannot start {task.argv[0]}: {error.strerror}") from error
         try:
             await self._begin(task, container, shell, record)
         except (RotaError, asyncio.CancelledError):
+            drain.drop()
             await self._drop(record)
             raise
-        attempt = self._attempt(task, record, shell)
+        attempt = self._attempt(task, drain, record, shell)
         try:
             await self._until_begun(attempt, home, record)
         except BaseException:
             attempt.forget()
+            drain.drop()
             await self._drop(record)
             raise
         return attempt
 
     async def adopt(self, task: Task) -> ContainerAttempt:
         """Take over an attempt from its home, whether its container runs or ended meanwhile."""
-        return self._attempt(task, Home(task.home).record(), await self._brought())
+        home = Home(task.home)
+        shell, drain = await self._brought(), Drain(home, keeps=True)
+        try:
+            drain.adopt()
+        except OSError as error:
+            raise UnavailableError(f"cannot take over the output: {error.strerror}") from error
+        return self._attempt(task, drain, home.record(), shell)
 
     async def enter(self, task: Task, argv: Sequence[str], tty: Tty | None) -> ContainerSession:
         """Start a program in the task's container; in one like it, if that is gone.
@@ -164,10 +175,13 @@ class ContainerExecutor:
         with contextlib.suppress(RotaError):
             await asyncio.shield(remove(self._engine, record.name))
 
-    def _attempt(self, task: Task, record: Record | None, shell: Shell) -> ContainerAttempt:
+    def _attempt(
+        self, task: Task, drain: Drain, record: Record | None, shell: Shell
+    ) -> ContainerAttempt:
         attempt = ContainerAttempt(
             self._engine,
             Home(task.home),
+            drain,
             record,
             shell,
             stdin=task.stdin,

@@ -3,7 +3,8 @@
 ========== ============ =========================================================================
 file       written by   what
 ========== ============ =========================================================================
-log        the script   all it prints; the container has the file, and not its name
+output     the script   a FIFO; all it prints; the container has it, and not its name
+log        a ``cat``    the same, out of the script's reach
 container/              what the container may write to, and so anything may be in it
   pid      contain.sh   the script's line of ``/proc/PID/stat``, as seen in the container
   refused  contain.sh   what the image lacks; the script did not begin
@@ -79,8 +80,13 @@ class Home(NamedTuple):
         return self.path / f"{FOLDER}.own"
 
     @property
+    def output(self) -> Path:
+        """The FIFO that the script prints to."""
+        return self.path / "output"
+
+    @property
     def log(self) -> Path:
-        """What the script prints; of a finaliser that is its build's."""
+        """What the script printed; of a finaliser that is its build's."""
         return (self.path / "log").resolve()
 
     @property

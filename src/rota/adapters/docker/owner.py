@@ -77,9 +77,8 @@ async def _lines(engine: Engine, container: str, path: str) -> list[list[str]]:
 
 def _give(owner: Owner, task: Task) -> None:
     home = Home(task.home)
-    home.log.chmod(0o666)
     home.own.chmod(0o711)
-    for fifo in existing(home.stdin, home.stdin_eof):
+    for fifo in existing(home.output, home.stdin, home.stdin_eof):
         fifo.chmod(0o666)
     # Files of secrets lie elsewhere: only root can give them away without showing them to everybody.
     own = (

@@ -28,6 +28,7 @@ from rota.adapters.process.oom import OomCounter
 from rota.adapters.process.proc import Identity
 from rota.core.build import Usage
 from rota.errors import ConflictError, ExecutionError, UnavailableError
+from rota.homes.drain import Drain
 from rota.homes.stdin import ScriptInput
 from rota.ports.executor import Exit, Task
 
@@ -51,6 +52,7 @@ class Attempt:
     Args:
         host: Shared by all.
         task: As it was started.
+        drain: What carries its output to its log.
         supervisor: Who supervises it; ``None`` if nobody does, or that is not known.
         oom_kills: The counter at its start.
         is_ours: Whether it was seen alive by this process, in this boot. If not, its session's
@@ -64,6 +66,7 @@ class Attempt:
         self,
         host: Host,
         task: Task,
+        drain: Drain,
         *,
         supervisor: Identity | None,
         oom_kills: int,
@@ -74,6 +77,7 @@ class Attempt:
     ) -> None:
         self._host = host
         self._task = task
+        self._drain = drain
         self._home = Home(task.home)
         self._supervisor = supervisor
         self._oom_kills = oom_kills
@@ -103,8 +107,10 @@ class Attempt:
         return script.pid if script else 0
 
     async def wait(self) -> Exit:
-        """Return the outcome once the script has ended."""
-        return await asyncio.shield(self._ended)
+        """Return the outcome once the script has ended, and what it printed stands in the log."""
+        ended = await asyncio.shield(self._ended)
+        await self._drain.caught_up()
+        return ended
 
     async def send(self, data: bytes, *, eof: bool = False) -> None:
         """Write to the script's standard input.
@@ -135,10 +141,11 @@ class Attempt:
     def forget(self) -> None:
         """Stop watching and leave the attempt alone; who waits for it is cancelled."""
         self._unwatch()
+        self._drain.forget()
         self._ended.cancel()
 
     async def terminate(self, grace_s: float) -> None:
-        """End all of it; returns when nothing is left.
+        """End all of it; returns when nothing is left, and after the end when the log is whole.
 
         Cheap where nothing is: after the end of a short attempt it looks only at the few pids given
         out since its start; after a long one, at a census that all attempts share.
@@ -154,8 +161,9 @@ class Attempt:
                 await self._ending.end(grace_s, is_over=self._ended.done())
         except OSError as error:
             raise UnavailableError(f"cannot end the attempt now: {error.strerror}") from error
-        self._is_clean = self._ended.done()
-        if self._is_clean:
+        if self._ended.done():
+            await self._drain.finish()
+            self._is_clean = True
             self._lease.release()
             if self._cgroup:
                 await asyncio.to_thread(self._cgroup.remove)
@@ -177,7 +185,7 @@ class Attempt:
             supervisor=supervisor.pid if supervisor and proc.is_alive(supervisor) else 0,
             session=self._session(),
             marker=os.fsencode(self._task.marker),
-            log=os.path.realpath(self._home.log),
+            output=self._home.printed_to(),
             cgroup=self._cgroup,
         )
 
@@ -221,6 +229,7 @@ class Attempt:
         status, usage = self._reap()
         refusal = self._home.refusal() if self._task.confinement is not None else ""
         if refusal and not self._ended.done():
+            self._drain.script_ended()
             self._ended.set_exception(ExecutionError(f"cannot confine the script: {refusal}"))
             return
         outcome = self._outcome(status, usage)
@@ -237,6 +246,7 @@ class Attempt:
 
     def _settle(self, outcome: Exit) -> None:
         if not self._ended.done():
+            self._drain.script_ended()
             self._ended.set_result(outcome)
 
     def _reap(self) -> tuple[int | None, Usage | None]:

@@ -4,7 +4,7 @@
 #
 # Steps, each a word and what belongs to it. One that fails ends the attempt before its script begins.
 #
-#   begin FILE EXIT     from here on, what goes wrong is told in FILE; descriptor 3 is the log, and in EXIT sh
+#   begin FILE EXIT     from here on, what goes wrong is told in FILE; descriptor 3 is the output, and in EXIT sh
 #                       tells of deaths by signal
 #   tools MOUNT UMOUNT IP
 #   join FOLDER         into the control group FOLDER, with all that is started from here

@@ -289,13 +289,7 @@ def _top(home: Path) -> Path:
 
 
 def _hand_over(task: Task, who: Account) -> None:
-    """Give a user what of an attempt is its own: the log, and all folders that are not the agent's."""
-    home = Home(task.home)
-    log = os.open(home.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        os.fchown(log, who.uid, who.gid)
-    finally:
-        os.close(log)
+    """Give a user what of an attempt is its own: all folders that are not the agent's."""
     task.home.chmod(0o711)
     if _top(task.home) != task.home:
         return  # of a finaliser: all of it is its own since its script began

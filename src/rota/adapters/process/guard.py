@@ -116,7 +116,7 @@ class Guard:
             supervisor=who.supervisor.pid if who and proc.is_alive(who.supervisor) else 0,
             session=self._session(who),
             marker=self._marker,
-            log=os.path.realpath(self._home.log),
+            output=self._home.printed_to(),
             cgroup=self._cgroup,
         )
 

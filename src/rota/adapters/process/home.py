@@ -3,7 +3,8 @@
 ========= ========== ===============================================================================
 file      written by what
 ========= ========== ===============================================================================
-log       the script all it prints
+output    the script a FIFO; all it prints
+log       a ``cat``  the same, out of the script's reach
 pid       supervisor boot and out-of-memory kills so far; its own, and the script's line of
                      ``/proc/PID/stat``
 exit      supervisor what sh said of the death, "code N", two lines of ``times``, "end"
@@ -20,6 +21,7 @@ Both records end in a mark that a torn write lacks; a torn record is as none.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -55,9 +57,19 @@ class Home(NamedTuple):
     path: Path
 
     @property
+    def output(self) -> Path:
+        """The FIFO that the script prints to."""
+        return self.path / "output"
+
+    @property
     def log(self) -> Path:
-        """What the script prints."""
+        """What the script printed."""
         return self.path / "log"
+
+    def printed_to(self) -> str:
+        """Return what processes of the attempt have as their output; of an older version's, the log."""
+        output = os.path.realpath(self.output)
+        return output if os.path.lexists(output) else os.path.realpath(self.log)
 
     @property
     def stdin(self) -> Path:

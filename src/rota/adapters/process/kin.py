@@ -1,7 +1,7 @@
 """Finds the processes of an attempt, wherever they went.
 
 A process belongs to an attempt if it is in the script's session, carries the attempt's marker in
-its environment, writes its output to the attempt's log, is a child of the attempt's supervisor, is in its
+its environment, prints where the attempt prints, is a child of the attempt's supervisor, is in its
 control group, or descends from one that belongs. The supervisor and this process never belong.
 
 What gets away: a process that left the session, *and* whose parents have ended, *and* whose
@@ -32,7 +32,7 @@ class Marks(NamedTuple):
     supervisor: int = 0
     session: int = 0
     marker: bytes = b""
-    log: str = ""
+    output: str = ""
     cgroup: Cgroup = NO_CGROUP
 
 
@@ -73,7 +73,7 @@ def _belongs(marks: Marks, process: Process) -> bool:
         (marks.session != 0 and process.session == marks.session)
         or (marks.supervisor != 0 and process.ppid == marks.supervisor)
         or (marks.marker != b"" and marks.marker in process.environ.split(b"\0"))
-        or (marks.log != "" and marks.log in process.outputs)
+        or (marks.output != "" and marks.output in process.outputs)
     )
 
 

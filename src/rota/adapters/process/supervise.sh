@@ -12,6 +12,9 @@
 #   HOME/pid    START, then the lines of /proc/PID/stat of the supervisor and of the script, written
 #               before the script begins: pids and start times, which together name a process
 #   HOME/exit   what sh says of a death by signal, "code N", two lines of times, "end"
+#
+# What the script prints goes into a pipe. Descriptor 6 is both ends of it: should nobody read just now, the
+# script waits, and is not ended by SIGPIPE. Only this one has it.
 
 # sh reports "Killed" and the like on its standard error. In HOME/exit that tells a script that died
 # of a signal from one that said `exit 137`; in the log it would be a line nobody printed. Appended to, since
@@ -46,7 +49,7 @@ fi
   echo "$5
 $rota_supervisor
 $rota_script" >"$1/pid"
-  exec 2>&1
+  exec 2>&1 6<&-
   cd -- "$2" || exit 126
   # what sh added to the environment it was given
   unset rota_supervisor rota_script $4

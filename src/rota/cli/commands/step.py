@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
 from rota.cli.commands.connected import connected
+from rota.cli.printed import is_at_start
 from rota.cli.render import Cell, Look, clean, duration, table
 from rota.cli.screen import Screen
 from rota.client.client import Client
@@ -105,20 +104,8 @@ def _run(command: list[str]) -> int:
 def print_line(text: str) -> None:
     """Print a line of its own: what was printed before may have left one unfinished."""
     sys.stdout.flush()
-    start = "" if _is_at_start() else "\n"
+    start = "" if is_at_start() else "\n"
     os.write(1, f"{start}{text}\n".encode("utf-8", "surrogateescape"))
-
-
-def _is_at_start() -> bool:
-    """Whether the log ends in a whole line, as far as can be seen: a pipe shows nothing."""
-    try:
-        if not stat.S_ISREG(os.fstat(1).st_mode):
-            return True
-        with Path("/proc/self/fd/1").open("rb") as log:
-            size = log.seek(0, os.SEEK_END)
-            return size == 0 or os.pread(log.fileno(), 1, size - 1) == b"\n"
-    except OSError:
-        return True
 
 
 def escaped(text: str, *, inside: bool = False) -> str:
