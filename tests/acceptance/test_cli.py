@@ -354,6 +354,8 @@ def test_exec_needs_no_agent(tmp_path: Path) -> None:
     done = shell.run("exec", str(script), "lines=2", "code=5")
     assert (done.returncode, done.stdout) == (1, b"line 1\nline 2\n")
     assert b"failed" in done.stderr
+    script.write_text("#!/bin/sh\necho start; echo oops >/dev/stderr; echo end\n")
+    assert shell.run("exec", str(script)).stdout == b"start\noops\nend\n"
     assert not shell.data.exists()
 
 

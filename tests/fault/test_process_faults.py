@@ -22,9 +22,12 @@ from tests.harness.attempts import (
     until,
 )
 
-from rota.adapters.process import ProcessExecutor, proc
+from rota.adapters.process import ProcessExecutor, executor, proc
 from rota.errors import ConflictError
+from rota.homes import pipe
 from rota.ports.executor import Task
+
+SUPERVISE = Path(executor.__file__).with_name("supervise.sh")
 
 pytestmark = pytest.mark.fault
 
@@ -247,6 +250,87 @@ async def test_a_script_that_closes_its_output_still_ends(attempts: Attempts) ->
     assert (ended.code, log) == (11, b"")
 
 
+async def test_who_a_script_becomes_may_print_where_it_prints(default: Attempts) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root becomes somebody else unasked")
+    say = "id -un >/dev/stdout; echo err >/dev/stderr"
+    ended, log = await default.run(f"echo start; su -s /bin/sh nobody -c '{say}' </dev/null")
+    assert (ended.code, log) == (0, b"start\nnobody\nerr\n")
+
+
+async def test_what_a_script_prints_without_its_supervisor_is_in_the_log(default: Attempts) -> None:
+    task = default.task("kill -9 $PPID; echo up; head -c 3000000 /dev/zero; echo end")
+    running = await default.executor.start(task)
+    assert (await default.outcome(running)).known is False
+    await running.terminate(0)
+    assert default.log(task) == b"up\n" + bytes(3_000_000) + b"end\n"
+
+
+async def test_a_flood_that_outlives_its_script_keeps_nobody_waiting(default: Attempts) -> None:
+    task = default.task("setsid yes & sleep 0.05; exit 4")
+    running = await default.executor.start(task)
+    assert (await default.outcome(running)).code == 4
+    await running.terminate(0)
+    assert pipe.reader(task.home / "output") is None
+    assert set(default.log(task)) == set(b"y\n")
+    (task.home / "log").unlink()
+
+
+async def test_what_hides_with_the_output_open_is_cut_off(default: Attempts) -> None:
+    hide = "env -i setsid sh -c 'exec 5>&1 >/dev/null 2>&1; /bin/sleep 600 5>&5; true' & echo up"
+    task = default.task(f"(({hide}) &); sleep 0.1; exit 4")
+    running = await default.executor.start(task)
+    assert (await default.outcome(running)).code == 4
+    hidden = holders_of_any(task.home / "output")
+    await running.terminate(0)
+    assert pipe.reader(task.home / "output") is None
+    assert default.log(task) == b"up\n"
+    assert hidden
+    for pid in hidden:
+        os.kill(pid, signal.SIGKILL)
+
+
+def holders_of_any(output: Path) -> list[int]:
+    """Return who has ``output`` open as descriptor 5."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if (entry / "fd/5").readlink() == output and is_running(int(entry.name)):
+                found.append(int(entry.name))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+async def test_a_full_disk_makes_a_script_wait_and_the_log_says_so(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs root and the right to mount a tmpfs")
+    try:
+        attempts = Attempts(disk)
+        ballast = disk / "ballast"
+        ballast.write_bytes(bytes(512 * 1024))
+        task = attempts.task("echo up; yes full | head -c 600000; echo end")
+        running = await attempts.executor.start(task)
+        await until(lambda: os.statvfs(disk).f_bavail == 0)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(running.wait(), 0.2)
+        ballast.unlink()
+        ended = await attempts.outcome(running)
+        await attempts.close()
+        log = attempts.log(task)
+        assert (ended.code, log[:8], log[-4:]) == (0, b"up\nfull\n", b"end\n")
+        assert (
+            log.count(b"\nrota: output is missing here, 128 KiB at most: the disk did not take")
+            == 1
+        )
+        assert 600_000 - 128 * 1024 <= log.count(b"full") * 5 <= 600_000
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
 # daemons that die
 
 
@@ -304,6 +388,36 @@ async def test_an_attempt_outlives_its_daemon(attempts: Attempts) -> None:
     assert (ended.code, ended.signal, ended.known) == (42, None, True)
     wanted = "".join(f"line {i}\n" for i in range(3000)).encode()
     assert hashlib.sha256(attempts.log(task)).digest() == hashlib.sha256(wanted).digest()
+
+
+async def test_output_that_comes_when_there_is_no_daemon_is_in_the_log(attempts: Attempts) -> None:
+    script = (
+        "while ! [ -e go ]; do sleep 0.01; done; echo start >/dev/stderr; head -c 3000000 /dev/zero"
+    )
+    task = attempts.task(f"{script}; echo end >/dev/stdout")
+    await asyncio.to_thread(start_and_die, task, attempts.shell)
+    (task.cwd / "go").touch()
+    await until(lambda: (task.home / "exit").read_text().endswith("end\n"))
+    adopted = await attempts.executor.adopt(task)
+    assert (await attempts.outcome(adopted)).code == 0
+    await adopted.terminate(0)
+    assert attempts.log(task) == b"start\n" + bytes(3_000_000) + b"end\n"
+    assert pipe.reader(task.home / "output") is None
+
+
+async def test_an_attempt_of_a_version_without_a_pipe_is_adopted(default: Attempts) -> None:
+    task = default.task("env -i setsid /bin/sleep 600 & echo up; exit 6")
+    words = (str(SUPERVISE), str(task.home), str(task.cwd), "setsid", "", f"{proc.boot_id()} 0")
+    with (task.home / "log").open("ab") as log:
+        subprocess.run(
+            [*default.shell, *words, *task.argv], stdout=log, env=dict(task.env), check=False
+        )
+    adopted = await default.executor.adopt(task)
+    assert (await default.outcome(adopted)).code == 6
+    assert len(holders(task.home / "log")) == 1
+    await adopted.terminate(0)
+    assert holders(task.home / "log") == []
+    assert default.log(task) == b"up\n"
 
 
 async def test_an_attempt_that_ended_without_a_daemon_has_its_outcome(attempts: Attempts) -> None:

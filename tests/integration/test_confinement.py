@@ -215,7 +215,8 @@ async def test_groups_without_a_folder_are_swept(attempts: Confined) -> None:
 async def test_a_build_runs_as_another_user_in_a_folder_of_its_own(attempts: Confined) -> None:
     needs(attempts, "user")
     script = """id -un; pwd; touch here; stat -c %U here . "$PWD/../tmp"; echo "$WORDS"
-        cat ../../../token; ls ..; ls ../../..; echo x >../out; kill -0 $PPID; echo end >>/dev/stdout"""
+        cat ../../../token; ls ..; ls ../../..; echo x >../out; kill -0 $PPID
+        echo err >/dev/stderr; echo end >/dev/stdout"""
     words = 'it\'s $HOME `x`\n"two" \\lines'
     other = attempts.confined("true", Confinement(user=NOBODY))
     (other.cwd / "theirs").touch()
@@ -228,7 +229,7 @@ async def test_a_build_runs_as_another_user_in_a_folder_of_its_own(attempts: Con
     assert log.count("Permission denied") + log.count("No such file") == 3
     assert "Operation not permitted" in log
     assert "b0" not in log
-    assert log.endswith("end\n")
+    assert log.endswith("err\nend\n")
     assert ended.code == 0
 
 

@@ -123,6 +123,18 @@ def test_a_finaliser_runs_after_every_end(
     assert steps(build)[-1] == ("finally", 4, 0)
 
 
+def test_script_and_finaliser_cannot_empty_the_log_and_print_in_their_order(daemon: Daemon) -> None:
+    left = "(sleep 600; echo never) & echo one; echo two >/dev/stderr; echo three >/dev/stdout"
+    daemon.add(
+        "ordered",
+        script(
+            left, header='finally = "echo four >/dev/stderr; echo five >/proc/self/fd/1; echo six"'
+        ),
+    )
+    daemon.run("run", "ordered", "--wait")
+    assert daemon.ok("log", "ordered#1") == "one\ntwo\nthree\nfour\nfive\nsix\n"
+
+
 def test_a_required_finaliser_decides_and_its_time_is_limited(daemon: Daemon) -> None:
     daemon.add(
         "must",

@@ -21,8 +21,10 @@ from rota.homes import pipe
 
 #: More than a ``cat`` has in hand, which is lost with it: 128 KiB.
 _IN_HAND = 256 * 1024
-#: How long a script's end waits for what it printed, should something else print all the while.
-_CATCH_UP_S = 1.0
+#: More than a pipe and a ``cat`` hold together. Once the log has grown by that, what was there before is in it.
+_IN_FLIGHT = 2 * 1024 * 1024
+#: How long a script's end waits for what it printed, on a disk that takes nothing.
+_CATCH_UP_S = 10.0
 #: From the end of all of an attempt to the end of its ``cat`` by itself.
 _END_S = 0.05
 #: How long it is waited for otherwise, while it is not the disk that it waits for.
@@ -117,13 +119,13 @@ class Drain:
             self._fifo = reading
 
     async def caught_up(self) -> None:
-        """Return when what was printed so far is in the log.
+        """Return when what was printed so far is in the log, whatever is printed meanwhile.
 
-        What still prints without an end is not waited for: :meth:`finish` comes after its end.
+        A disk that takes nothing is not waited for: :meth:`finish` comes later.
         """
-        deadline = self._loop.time() + _CATCH_UP_S
+        deadline, until = self._loop.time() + _CATCH_UP_S, self._size() + _IN_FLIGHT
         pause_s, most_s = _LOOKS_S
-        while not self._has_caught_up() and self._loop.time() < deadline:
+        while not self._has_caught_up() and self._size() < until and self._loop.time() < deadline:
             await self._until_whole(pause_s)
             pause_s = min(pause_s * 2, most_s)
 
@@ -135,11 +137,11 @@ class Drain:
         self.script_ended()
         if not self._keeps:
             await self._until_whole(_END_S)
-        deadline = self._loop.time() + _FINISH_S
+        deadline, until = self._loop.time() + _FINISH_S, self._size() + _IN_FLIGHT
         pause_s, most_s = _LOOKS_S
         while not self._whole.is_set():
-            state = pipe.state(self._pid)
-            if self._has_caught_up() or (self._loop.time() > deadline and state != "D"):
+            is_stuck = self._loop.time() > deadline and pipe.state(self._pid) != "D"
+            if self._has_caught_up() or self._size() >= until or is_stuck:
                 self.drop()
             await self._until_whole(pause_s)
             pause_s = min(pause_s * 2, most_s)
@@ -242,6 +244,12 @@ class Drain:
         if self._whole.is_set():
             return True
         return self._pidfd >= 0 and not self._waiting() and pipe.has_written(self._pid)
+
+    def _size(self) -> int:
+        try:
+            return os.stat(self._home.log).st_size  # noqa: PTH116 - a Path costs more than the call
+        except OSError:
+            return 0
 
     def _waiting(self) -> int:
         """Return the bytes in the FIFO; 0 if its name is gone, and nobody can tell."""
