@@ -57,6 +57,7 @@ PLACES = tuple(sorted({name for verb in VERBS for name in re.findall(r"{(\w+)}",
 ELSEWHERE = {
     "link_code",  # tests/integration/test_users_rest.py
     "unlink",
+    "try_target",  # tests/integration/test_notices_rest.py
     "rm_caches",  # tests/acceptance/test_caches.py
     "tests",
     "why_not",
@@ -184,7 +185,7 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
     order = [
         "status", "agents", "caches", "clouds", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
         "build", "why", "steps", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "promote", "promotions", "promotion", "demote", "retry", "check_secrets", "put", "rm",
-        "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "test_history", "metrics", "overview", "trend", "watches", "workspaces",
+        "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "notices", "test_history", "metrics", "overview", "trend", "watches", "workspaces",
         "put_secret", "secrets", "rotate_secrets", "rm_secret",
         "put_user", "users", "user", "add_notify", "quiet", "rm_notify", "rm_user",
         "rm_workspace", "drain", "stop",

@@ -22,7 +22,7 @@ from rota.core.fold import Change
 from rota.core.links import Links
 from rota.core.notices import (
     Audience,
-    audience,
+    audience_of,
     concerns,
     is_due,
     look_at_end,
@@ -30,7 +30,7 @@ from rota.core.notices import (
     speaks_for_itself,
 )
 from rota.core.outbox import Telling, end_mark
-from rota.core.settings_notify import networks_of, outlets_of
+from rota.core.settings_notify import networks_of
 from rota.core.states import State
 from rota.errors import InputError, StaleError
 from rota.ports.clock import Clock
@@ -84,19 +84,7 @@ class Lookout:
         """Everybody who may want to be told, as settings and users are now."""
         definitions, linking = self._world.definitions, self._world.cluster.picture.linking
         if self._whom is None or self._whom[:2] != (definitions, linking.seq):
-            settings = definitions.settings
-            sessions = {
-                network: {who: it.user for who, it in found.items()}
-                for network, found in linking.sessions.items()
-            }
-            whom = audience(
-                definitions.users,
-                settings.notify,
-                networks=networks_of(settings),
-                outlets=outlets_of(settings),
-                groups=settings.groups,
-                sessions=sessions,
-            )
+            whom = audience_of(definitions, linking)
             self._whom = (definitions, linking.seq, whom)
         return self._whom[2]
 

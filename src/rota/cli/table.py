@@ -1554,8 +1554,8 @@ COMMANDS: tuple[Command, ...] = (
         name="notify",
         group=_REST,
         call="users:notify",
-        verbs=("user", "add_notify", "rm_notify", "quiet"),
-        sets=("rm_notify.usual",),
+        verbs=("user", "add_notify", "rm_notify", "quiet", "try_target"),
+        sets=("rm_notify.usual", "try_target.wait"),
         help="see and change what you are told of builds, where, and when not",
         more="Without any rules a user is told of first failures of builds with own commits or asked for by\n"
         "him, of their end (fixed), and of what is asked: on the first network that knows him, or by\n"
@@ -1564,15 +1564,15 @@ COMMANDS: tuple[Command, ...] = (
         args=(
             Arg(
                 ("words",),
-                ("rm_notify.number", "quiet.hours"),
-                "[show] | add | rm NUMBER | none | usual | quiet HOURS | quiet off",
+                ("rm_notify.number", "quiet.hours", "try_target.target"),
+                "[show] | add | rm NUMBER | none | usual | quiet HOURS | quiet off | test TARGET",
                 many="*",
                 metavar="WORD",
                 completes="notify",
             ),
             Arg(
                 ("--user",),
-                ("user.user", "add_notify.user", "rm_notify.user", "quiet.user"),
+                ("user.user", "add_notify.user", "rm_notify.user", "quiet.user", "try_target.user"),
                 "another user than you",
                 metavar="NAME",
                 completes="users",
@@ -1613,6 +1613,25 @@ COMMANDS: tuple[Command, ...] = (
             ("rota notify add --jobs 'web/**' --whose all --on failed --to matrix", ""),
             ("rota notify rm 2", "the second of the rules"),
             ("rota notify quiet 22:00-07:00 --days sat,sun", "a digest comes after"),
+            ("rota notify test mail", "does it reach you?"),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="notices",
+        group=_REST,
+        call="notices:notices",
+        verbs=("notices",),
+        help="list notices: those that wait and why, and those that were dropped; or all",
+        args=(
+            Arg(("-a", "--all"), ("notices.all",), kind="flag"),
+            Arg(("--target",), ("notices.target",), metavar="TARGET"),
+            Arg(("--build",), ("notices.build",), metavar="BUILD"),
+            Arg(("-n", "--limit"), ("notices.limit",), kind="int", metavar="N"),
+        ),
+        examples=(
+            ("rota notices", "what is owed, and what was given up"),
+            ("rota notices --all --build 'web#7'", "who was told of a build"),
         ),
         has_json=True,
     ),

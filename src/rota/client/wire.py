@@ -790,4 +790,25 @@ ROUTES: dict[str, Route] = {
             "days": "whole days of the week, such as sat, sun",
         },
     ),
+    "notices": Route(
+        "GET",
+        "/v1/notices",
+        "list notices that are owed to people and rooms, and those that were dropped",
+        {
+            "all": "those too that were sent",
+            "target": "only of this target, such as irc:#web",
+            "build": "only of this build: job#number",
+            "limit": "at most so many, the last ones",
+        },
+    ),
+    "try_target": Route(
+        "POST",
+        "/v1/notices",
+        "have a target told that this is a test",
+        {
+            "target": "irc:#web, irc:@ann, mail:ann@example.org or an outlet; matrix is the user there",
+            "user": "the user's name; @me is who asks",
+            "wait": "seconds to wait until it is said, or refused",
+        },
+    ),
 }

@@ -18,7 +18,9 @@ from typing import Literal
 import msgspec
 
 from rota.core.build import Build
+from rota.core.definitions import Definitions
 from rota.core.job import Reason
+from rota.core.linking import Linking
 from rota.core.outbox import (
     Broken,
     Due,
@@ -32,6 +34,7 @@ from rota.core.people import open_questions, resolved, wants_approval
 from rota.core.preferences import DEFAULT_ON, Preference
 from rota.core.questions import Question
 from rota.core.quiet import quiet_until
+from rota.core.settings_notify import networks_of, outlets_of
 from rota.core.sources import lane as source_lane
 from rota.core.states import Result, State
 from rota.core.targets import MAIL, Target, parse_target
@@ -93,6 +96,22 @@ def audience(
         groups=groups,
         sessions=sessions,
         watchers=watchers,
+    )
+
+
+def audience_of(definitions: Definitions, linking: Linking) -> Audience:
+    """Return who may want to be told, as settings, users and links are. Cost: a look at each user."""
+    settings = definitions.settings
+    return audience(
+        definitions.users,
+        settings.notify,
+        networks=networks_of(settings),
+        outlets=outlets_of(settings),
+        groups=settings.groups,
+        sessions={
+            network: {who: it.user for who, it in found.items()}
+            for network, found in linking.sessions.items()
+        },
     )
 
 

@@ -17,7 +17,7 @@ from rota.core.targets import MAIL, address_fault, network_fault
 MAX_OUTLETS = 100
 _SECRET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./:-]{0,199}")
 _SERVER = re.compile(
-    r"(smtp|smtps|smtp\+starttls)://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::([0-9]{1,5}))?/?"
+    r"(smtp|smtps|smtp\+starttls|smtp\+plain)://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::([0-9]{1,5}))?/?"
 )
 _SENDER = re.compile(r"(?:[^<>\"@,;:]*<([^<>]+)>|([^<>]+))")
 
@@ -25,9 +25,7 @@ _SENDER = re.compile(r"(?:[^<>\"@,;:]*<([^<>]+)>|([^<>]+))")
 class Mail(msgspec.Struct, frozen=True, kw_only=True):
     """How mail leaves: ``[mail]``."""
 
-    server: (
-        str  # smtp://HOST[:PORT], encrypted if it can; smtp+starttls://, or not at all; smtps://
-    )
+    server: str  # smtp://HOST[:PORT] encrypts if it can, smtp+starttls:// or smtps:// always
     sender: str  # from: the address that it comes from, such as "rota <rota@example.org>"
     user: str = ""
     password: str = ""  # the name of a secret

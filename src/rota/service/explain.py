@@ -12,6 +12,7 @@ from rota.core.states import State
 from rota.service.asked import approval_words, question_words
 from rota.service.awaited import awaited_by, held_text
 from rota.service.messages import Why
+from rota.service.notices import told_words
 from rota.service.queueing import queued
 from rota.service.world import World
 
@@ -29,7 +30,9 @@ def explain(world: World, build: Build, now: datetime) -> Why:
             text, kind = "; ".join([text, words] if text != "held" else [words]), "approval"
         state = build.state
         return Why(build=build.ref, state=state, text=text, waits_for=kind, awaited=awaited)
-    text = "; ".join([_text(build, now), *question_words(build, now, groups)])
+    told = told_words(world, build)
+    asked = question_words(build, now, groups)
+    text = "; ".join([_text(build, now), *asked, *([told] if told else [])])
     kind = "answer" if open_questions(build) else ""
     return Why(build=build.ref, state=build.state, text=text, waits_for=kind)
 

@@ -14,6 +14,7 @@ from rota.core.build import Artifact, Build
 from rota.core.questions import Question
 from rota.core.steps import Step
 from rota.service import messages as m
+from rota.service import notice_messages as n
 from rota.service import overview_messages as o
 from rota.service import report_messages as r
 from rota.service import user_messages as u
@@ -789,6 +790,24 @@ VERBS: tuple[Verb, ...] = (
         path="/v1/users/{user}/quiet",
         request=u.QuietRequest,
         reply=u.UserView,
+    ),
+    Verb(
+        name="notices",
+        summary="list notices that are owed to people and rooms, and those that were dropped",
+        method="GET",
+        path="/v1/notices",
+        request=n.NoticesRequest,
+        reply=list[n.NoticeView],
+    ),
+    Verb(
+        name="try_target",
+        summary="have a target told that this is a test",
+        method="POST",
+        path="/v1/notices",
+        request=n.TryTargetRequest,
+        reply=n.NoticeView,
+        role=Role.BUILDER,
+        status=201,
     ),
 )
 

@@ -284,6 +284,7 @@ def _notify_words(positionals: list[str], place: dict[str, str]) -> Iterator[tup
             ("none", "nothing at all"),
             ("usual", "no rules of your own"),
             ("quiet", "when nothing is told"),
+            ("test", "try a target"),
         )
     elif positionals == ["rm"]:
         rules = _ask(place, "user", user="@me")["notify"]

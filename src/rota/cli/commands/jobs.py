@@ -258,6 +258,8 @@ def _people_facts(build: dict[str, Any], look: Look) -> list[tuple[str, str]]:
         elif it.get("timed_out"):
             text += " (nobody answered)"
         rows.append(("question", clean(text)))
+    if build.get("told"):
+        rows.append(("told", clean(", ".join(build["told"]))))
     return rows
 
 

@@ -14,7 +14,7 @@ from rota.errors import InputError
 
 ME = "@me"
 _USER = "[list] | show NAME | set NAME | rm NAME | link [NETWORK] | unlink NETWORK [WHO]"
-_NOTIFY = "[show] | add | rm NUMBER | none | usual | quiet HOURS | quiet off"
+_NOTIFY = "[show] | add | rm NUMBER | none | usual | quiet HOURS | quiet off | test TARGET"
 
 
 def user(args: Namespace, screen: Screen) -> int:
@@ -66,6 +66,9 @@ def notify(args: Namespace, screen: Screen) -> int:
         case ["quiet", *hours] if len(hours) <= 1:
             _refuse_options(args, "notify quiet", "user", "days")
             return _quiet("".join(hours), args, screen)
+        case ["test", target]:
+            _refuse_options(args, "notify test", "user")
+            return _try(target, args, screen)
         case words:
             raise InputError(f"notify: {' '.join(words)!r} is none of its forms", hint=_NOTIFY)
 
@@ -239,6 +242,20 @@ def _quiet(hours: str, args: Namespace, screen: Screen) -> int:
         "quiet", user=args.user or ME, hours=hours, days=_words(args.days) or []
     )
     return _told(answer, args, screen)
+
+
+def _try(target: str, args: Namespace, screen: Screen) -> int:
+    answer = connected(args).call("try_target", target=target, user=args.user or ME)
+    if args.json:
+        screen.json(answer)
+        return 0
+    view = answer.json()
+    why = f": {view['why']}" if view["why"] else ""
+    if view["state"] in ("waiting", "sending"):
+        screen.line(clean(f"{view['target']} does not have it yet{why}; see rota notices"))
+    else:
+        screen.line(clean(f"{view['target']}: {view['state']}{why}"))
+    return 0 if view["state"] == "sent" else 1
 
 
 def _told(answer: Answer, args: Namespace, screen: Screen) -> int:
