@@ -19,6 +19,7 @@ from bench.cases import (
     schedules,
     start,
     thousand,
+    top,
     webhook,
     why,
 )
@@ -50,4 +51,5 @@ CASES: dict[str, Case] = {
     "cluster-lost": cluster.agent_lost,
     "cluster-thousand": thousand.run,
     "why": why.run,
+    "top": top.run,
 }
