@@ -62,13 +62,13 @@ def text(drawn: Frame) -> str:
 
 PICTURE = """\
 rota  a1 leads since 1m00s  1 up  voters a1 a2 a3  03:05:05
-██░░ 2/4 slots  1 running  1 queued for 1m00s  2 held  ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁█▄ 7/min
+██░░ 2/4 slots  1 running  1 queued for 1m00s  2 held  ▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁█▄ 1.4/min
 AGENTS
  a1     up       ██░░        2/4  leads linux
 RUNNING
  web/slow#4   a1   █████░░░░░  1m00s  50%, 1m00s left
 QUEUED
- web/next#5    1m00s  waits for slot  linux
+ web/next#5    1m00s  waits for a slot  linux
 FAILED LATELY
  ✗ web/bad#6    1 min ago   failed  in step compile: no such file"""
 
@@ -113,6 +113,21 @@ def test_a_build_that_is_late_says_by_how_much_and_one_without_a_past_no_share()
     line = next(it for it in text(shown(overview=new)).splitlines() if "web/slow" in it)
     assert "%" not in line
     assert line.endswith("1m00s")
+
+
+def test_labels_that_all_agents_have_are_left_out() -> None:
+    found = {"linux": "", "arch": "x86_64", "can-set-user": ""}
+    agents = [
+        {**AGENT, "labels": {"agent": "a1", **found, "gpu": ""}},
+        {**AGENT, "name": "a2", "labels": {"agent": "a2", **found, "java": "17"}},
+    ]
+    lines = text(shown(overview={**OVERVIEW, "agents": agents})).splitlines()
+    assert [line.split("leads ")[1] for line in lines if line.startswith(" a")] == [
+        "gpu",
+        "java=17",
+    ]
+    alone = text(shown(overview={**OVERVIEW, "agents": agents[:1]}))
+    assert "leads gpu arch=x86_64 linux\n" in alone
 
 
 def test_time_goes_on_between_two_answers() -> None:

@@ -17,8 +17,14 @@ from rota.cli.top.view import Choice, View
 
 #: So late, an agent that was asked is said to be silent.
 SILENT_S = 3.0
+RATE_MINUTES = 5
 _SPINNER, _PLAIN_SPINNER = "◐◓◑◒", "|/-\\"
 _STATES = {"up": "green", "draining": "yellow", "leaving": "yellow", "lost": "red"}
+_WAITS = {
+    "slot": "waits for a slot",
+    "throttle": "waits for a throttle",
+    "no agent": "no agent takes it",
+}
 _KEYS = "q quit  ↑↓ select  enter log  c cancel  / filter  s sort  ? help"
 _PLAIN_KEYS = "q quit  j k select  enter log  c cancel  / filter  s sort  ? help"
 HELP = (
@@ -143,7 +149,7 @@ def _head(
     if overview["held"]:
         rest.append(f"{overview['held']} held")
     text = f" {used}/{slots} slots  {'  '.join(rest)}  "
-    rate = f" {pulse[-2] if len(pulse) > 1 else 0}/min"
+    rate = f" {_rate(pulse)}/min"
     filled = slots_bar(look, used, slots, 10)
     room = (look.width or 0) - cells(filled) - len(text) - len(rate)
     second: Line = (
@@ -156,6 +162,13 @@ def _head(
         Cell(rate, "dim"),
     )
     return [first, second, *_warnings(overview, seen)]
+
+
+def _rate(pulse: Sequence[int]) -> str:
+    """Return how many builds finished a minute, over the last five whole ones."""
+    whole = pulse[-RATE_MINUTES - 1 : -1]
+    mean = sum(whole) / len(whole) if whole else 0.0
+    return f"{mean:.1f}" if 0 < mean < 10 else f"{mean:.0f}"
 
 
 def _warnings(overview: dict[str, Any], seen: Seen) -> list[Line]:
@@ -192,14 +205,18 @@ def _agents(overview: dict[str, Any], look: Look) -> _Section:
     rows: list[Line] = []
     shown = overview["agents"]
     name_width = _width((it["name"] for it in shown), 6, 16)
+    # What all have says nothing; what was given by hand stands behind what was found.
+    common = (
+        set.intersection(*(set(it["labels"].items()) for it in shown)) if len(shown) > 1 else set()
+    )
     for one in shown:
         state = one["state"]
         if state == "up" and (one["leaving"] or one["draining"]):
             state = "leaving" if one["leaving"] else "draining"
         labels = " ".join(
             f"{name}={value}" if value else name
-            for name, value in sorted(one["labels"].items())
-            if name not in ("agent", "host")
+            for name, value in reversed(one["labels"].items())
+            if (name, value) not in common and name != "agent" and not name.startswith("can-")
         )
         used = f"{one['running']}/{one['slots']}"
         rows.append(
@@ -263,7 +280,7 @@ def _queued(overview: dict[str, Any], look: Look, now: datetime) -> _Section:
         (
             Cell(f" {_padded(look, it['build'], name_width)}", "bold"),
             Cell(f" {_since(it['requested_at'], now):>6}"),
-            Cell(f"  waits for {clean(it['text'])}" if it["text"] else "", "cyan"),
+            Cell(f"  {clean(_WAITS.get(it['text'], it['text']))}", "cyan"),
             Cell(f"  {clean(it['labels'])}" if it["labels"] else "", "dim"),
         )
         for it in shown
