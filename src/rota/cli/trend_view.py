@@ -46,7 +46,8 @@ def _passed(passed: int, finished: int) -> str:
 
 
 def _curve(look: Look, values: Sequence[float | None], typical_s: float | None) -> str:
-    known = [value for value in values if value is not None]
+    # As exact as it is told: what differs by milliseconds is drawn as the same.
+    known = [round(value, 1) for value in values if value is not None]
     if not known:
         return ""
     low, high = duration(min(known)), duration(max(known))
