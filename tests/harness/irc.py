@@ -17,8 +17,11 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from tests.harness.certificates import authority
 
 PATIENCE_S = 30.0
@@ -81,12 +84,9 @@ _ATHEME = """
 loadmodule "modules/protocol/inspircd";
 loadmodule "modules/backend/opensex";
 loadmodule "modules/nickserv/main"; loadmodule "modules/nickserv/register"; loadmodule "modules/nickserv/identify";
-loadmodule "modules/nickserv/ghost"; loadmodule "modules/nickserv/regain"; loadmodule "modules/nickserv/group";
-loadmodule "modules/nickserv/cert";
+loadmodule "modules/nickserv/ghost"; loadmodule "modules/nickserv/group"; loadmodule "modules/nickserv/cert";
 loadmodule "modules/nickserv/enforce"; loadmodule "modules/nickserv/set_core"; loadmodule "modules/nickserv/logout";
 loadmodule "modules/saslserv/main"; loadmodule "modules/saslserv/plain"; loadmodule "modules/saslserv/external";
-loadmodule "modules/crypto/pbkdf2v2"; loadmodule "modules/saslserv/scram";
-crypto {{ pbkdf2v2_digest = "SCRAM-SHA-256"; scram_mechanisms; }};
 serverinfo {{
   name = "services.test.local"; desc = "services"; numeric = "00A"; recontime = 1; netname = "Test";
   hidehostsuffix = "users.test"; adminname = "a"; adminemail = "a@localhost"; registeremail = "a@localhost";
@@ -109,6 +109,13 @@ def free_port() -> int:
         sock.bind(("127.0.0.1", 0))
         number: int = sock.getsockname()[1]
         return number
+
+
+class ClientKey(NamedTuple):
+    """What somebody shows instead of a password."""
+
+    pem: str
+    fingerprint: str
 
 
 class IrcServer:
@@ -160,10 +167,34 @@ class IrcServer:
             self._run("inspircd", "--config", f"{self.folder}/conf", "--nofork", "--nopid")
         self._until_it_runs()
         if self.services:
-            self._run(
-                "atheme-services", "-n", "-c", f"{self.folder}/atheme.conf", "-D", str(self.folder),
-                "-p", f"{self.folder}/atheme.pid", "-l", f"{self.folder}/atheme.log",
-            )  # fmt: skip
+            self.start_services()
+
+    def start_services(self) -> None:
+        """Start what keeps accounts."""
+        self._run(
+            "atheme-services", "-n", "-c", f"{self.folder}/atheme.conf", "-D", str(self.folder),
+            "-p", f"{self.folder}/atheme.pid", "-l", f"{self.folder}/atheme.log",
+        )  # fmt: skip
+
+    def stop_services(self) -> None:
+        """Have them write down what they know, and end."""
+        process = self._processes.pop()
+        process.terminate()
+        process.wait()
+
+    @property
+    def ca_file(self) -> str:
+        """Who signed its certificate."""
+        return str(self.folder / "ca.pem")
+
+    def client(self, name: str) -> ClientKey:
+        """Return a key and a certificate for somebody."""
+        path = self.folder / f"{name}.pem"
+        self.ca.server(self.folder)
+        next(self.folder.glob("server-*.pem")).rename(path)
+        pem = path.read_text()
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        return ClientKey(pem, certificate.fingerprint(hashes.SHA256()).hex())
 
     def _run(self, *argv: str) -> None:
         drop = ("setpriv", "--reuid", "irc", "--regid", "irc", "--clear-groups")

@@ -26,6 +26,10 @@ WANTED = frozenset(
     }
 )
 _REQUEST_BYTES = 400
+#: Services have so long to answer, and are asked again after so long, in seconds.
+SASL_S, AGAIN_S = 10.0, 300.0
+#: So many in a row that the server takes for no nicks, and the fault is in the nick.
+STRANGE_NICKS = 3
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +59,8 @@ class Handshake:
         self._challenge = ""
         self._mechanism = ""
         self.enabled: set[str] = set()
+        self._until = self._again = 0.0  # in monotonic seconds; 0 is not yet known
+        self._strange_nicks = 0
         self.nick = ""  # as the server calls us
         self.is_welcome = False
         self.account = ""  # as which it knows us
@@ -91,15 +97,36 @@ class Handshake:
                 self.is_welcome, self.nick = True, line.param(0)
                 if self._login.wants_account and not self.account and not self.no_account:
                     self.no_account = "the server has no SASL, so nobody can log in"
-            case "433" | "436" | "437" if not self.is_welcome:
+            case "432" | "433" | "436" | "437" if not self.is_welcome:
+                # Services that hold a nick for its owner say that it is none: another one is tried.
+                self._strange_nicks += line.command == "432"
+                if self._strange_nicks >= STRANGE_NICKS:
+                    self.fault = f"{self._login.nick!r} is no nick here: {line.text}"
+                    return
                 self.nick = next(self._nicks)
                 yield line_of("NICK", self.nick)
-            case "432" if not self.is_welcome:
-                self.fault = f"{self.nick!r} is no nick here: {line.text}"
             case "464" if not self.is_welcome:
                 self.fault = f"server_password is wrong or missing: {line.text}"
             case _:
                 pass
+
+    def due(self, now: float) -> Iterator[Line]:
+        """Return what is to be sent now: who is not answered goes on, and tries again later."""
+        if self._exchange is not None:
+            self._until = self._until or now + SASL_S
+            if now > self._until:
+                self._until, self._again = 0.0, now + AGAIN_S
+                yield line_of("AUTHENTICATE", "*")
+                yield from self._sasl_ended("the services do not answer")
+            return
+        self._until = 0.0
+        if self._login.wants_account and not self.account and self.is_welcome:
+            self._again = self._again or now + AGAIN_S
+            if now > self._again:
+                # Not all servers tell it when services come back.
+                self._again = now + AGAIN_S
+                is_open = "sasl" in self.enabled
+                yield from self._log_in() if is_open else [line_of("CAP", "LS", "302")]
 
     # -- capabilities ----------------------------------------------------------------------------
 

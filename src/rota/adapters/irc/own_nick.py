@@ -12,7 +12,7 @@ from rota.adapters.irc.lines import Line, line_of
 #: Between two tries: doubled each time, since services count them.
 FIRST_S, LAST_S = 15.0, 240.0
 #: How often services are asked in one connection: two bots of one account would fight for ever.
-MAX_REGAINS = 3
+MAX_REGAINS = 4
 
 
 def alternatives(nick: str) -> Iterator[str]:
@@ -68,6 +68,10 @@ class OwnNick:
     def _is_holder(self, nick: str) -> bool:
         return not self.is_right and self._fold(nick) == self._fold(self.wanted)
 
+    def hurry(self) -> None:
+        """Try at once: what stood against it may not any more."""
+        self._next = 0.0
+
     def due(self, now: float, *, is_logged_in: bool, can_monitor: bool) -> Iterator[Line]:
         """Return what is to be sent now to have the right nick; nothing most of the time."""
         if self.is_right:
@@ -81,8 +85,10 @@ class OwnNick:
             self._is_watched = True
             yield line_of("MONITOR", "+", self.wanted)
         if is_logged_in and self._regains < MAX_REGAINS:
+            # Not all services have the first. There is no secret in it: whoever calls itself
+            # NickServ learns nothing.
+            word = ("REGAIN", "GHOST")[self._regains % 2]
             self._regains += 1
-            # There is no secret in it: whoever calls itself NickServ learns nothing.
-            yield line_of("PRIVMSG", "NickServ", f"REGAIN {self.wanted}")
+            yield line_of("PRIVMSG", "NickServ", f"{word} {self.wanted}")
         else:
             yield line_of("ISON", self.wanted)

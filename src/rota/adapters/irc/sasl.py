@@ -49,7 +49,7 @@ def exchange(mechanism: str, account: str, password: str, nonce: str = "") -> Ex
     if mechanism in _SCRAM:
         return _scram(_SCRAM[mechanism], account, password, nonce or secrets.token_urlsafe(18))
     if mechanism == "EXTERNAL":
-        return _once(account.encode())
+        return _once(b"")  # whose certificate it is the services know
     return _once(b"\0".join((account.encode(), account.encode(), password.encode())))
 
 

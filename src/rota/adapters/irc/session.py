@@ -145,6 +145,7 @@ class Session:
             if now - self._heard_at > patience.quiet and not self._pinged:
                 self._pinged = True
                 self._put([line_of("PING", "rota")])
+            self._put(self._handshake.due(now))
             self._complain()
             if self._is_ready:
                 self._put(self._rooms.due(now))
@@ -177,10 +178,13 @@ class Session:
             return
         if line.command == "ERROR":
             raise LostError(f"the server ends it: {line.text}")
+        account = handshake.account
         self._put(handshake.take(line))
+        if handshake.account != account:
+            self.own.hurry()
         if handshake.fault:
             raise InputError(handshake.fault)
-        if handshake.is_wrong_login and not handshake.account:
+        if handshake.is_wrong_login and not handshake.is_welcome:
             raise LoginError(handshake.no_account)
         match line.command:
             case "001":
