@@ -331,7 +331,7 @@ async def person(
 @contextlib.asynccontextmanager
 async def people(server: IrcServer, *nicks: str, room: str = "#web") -> AsyncIterator[list[Person]]:
     """Give people who are in a room."""
-    found = [await person(server, nick) for nick in nicks]
+    found = await asyncio.gather(*(person(server, nick) for nick in nicks))
     try:
         for one in found:
             await one.join(room)

@@ -12,7 +12,7 @@ from tests.harness import irc
 from tests.harness.irc import IrcServer, people, person
 
 from rota.adapters.clocks import SystemClock
-from rota.adapters.irc import IrcNetwork
+from rota.adapters.irc import IrcNetwork, Patience
 from rota.errors import InputError
 from rota.ports.networks import Heard, LaterError, Saying
 
@@ -129,3 +129,177 @@ async def test_who_takes_another_nick_is_asked_about_anew(server: IrcServer) -> 
         await bob.line("NICK")
         bob.say("#web", "!b")
         assert (await hear(bot)).who not in ("", before)
+
+
+async def test_a_flood_is_heard_in_order_and_costs_one_question(server: IrcServer) -> None:
+    async with people(server, "ann", "bob") as (ann, bob), running(network(server)) as bot:
+        await ann.line(":rota!")
+        for number in range(1000):
+            ann.say("#web", f"!run {number}")
+        bob.say("#web", "!help")
+        heard = [await hear(bot) for _ in range(1001)]
+        told = [it.text for it in heard if it.nick == "ann"]
+        assert told == [f"!run {number}" for number in range(1000)]
+        assert len({it.who for it in heard if it.nick == "ann"}) == 1
+        assert len({it.id for it in heard}) == 1001
+        await bot.say(saying(1))  # and it speaks all the same
+
+
+async def test_ten_rooms_of_which_one_does_not_let_us_in(server: IrcServer) -> None:
+    async with people(server, "ann", room="#r0") as (ann,):
+        ann.send("MODE #r0 +k sesame", "JOIN #r1,#r2")
+        await ann.join("#closed")
+        ann.send("MODE #closed +i")
+        rooms = ["#r0 sesame", *(f"#r{number}" for number in range(1, 9)), "#closed"]
+        async with running(network(server, rooms=rooms)) as bot:
+            await ann.line(lambda line: ":rota!" in line and line.endswith("#r2"))
+            for number in range(9):
+                await bot.say(saying(number, room=f"#R{number}"))
+            with pytest.raises(InputError, match=r"#closed: only who is invited gets in"):
+                await bot.say(saying(10, room="#closed"))
+            ann.send("INVITE rota #closed")
+            await ann.line(
+                lambda line: ":rota!" in line and line.endswith(("JOIN :#closed", "JOIN #closed"))
+            )
+            await bot.say(saying(11, room="#closed"))
+            await ann.all()
+            assert ann.heard("rota") == [f"message {number}" for number in (0, 1, 2, 11)]
+
+
+async def test_who_is_thrown_out_comes_back(server: IrcServer) -> None:
+    async with people(server, "ann") as (ann,), running(network(server)) as bot:
+        await ann.line(":rota!")
+        ann.send("KICK #web rota :enough")
+        await ann.line(" KICK ")
+        await settled(bot)
+        with pytest.raises(LaterError, match="#web: ann threw us out: enough"):
+            await bot.say(saying(1))
+        await ann.line(":rota!")
+        await bot.say(saying(2))
+
+
+async def test_a_room_without_colours_gets_none(server: IrcServer) -> None:
+    async with people(server, "ann") as (ann,):
+        if server.kind == "ngircd":
+            ann.send("MODE #web -n+m", "MODE #web +v rota")
+        else:
+            ann.send("MODE #web +c")
+        await ann.line(" MODE ")
+        async with running(network(server)) as bot:
+            await ann.line(":rota!")
+            if server.kind == "ngircd":
+                with pytest.raises(InputError, match="#web: the room does not let us speak"):
+                    await bot.say(saying(1, tone="bad"))
+                return
+            await settled(bot)
+            await bot.say(saying(1, "web#7 failed", tone="bad"))
+            await ann.all()
+            assert ann.heard("rota") == ["web#7 failed"]
+
+
+async def test_an_invisible_filter_is_told(inspircd: IrcServer) -> None:
+    async with people(inspircd, "ann") as (ann,), running(network(inspircd)) as bot:
+        await ann.line(":rota!")
+        ann.send("MODE #web +m")
+        await ann.line(" MODE ")
+        with pytest.raises(InputError, match=r"#web: the room does not let us speak; the server"):
+            await bot.say(saying(1, code="a\nb"))
+        await ann.all()
+        assert ann.heard("rota") == []
+
+
+async def settled(bot: IrcNetwork) -> None:
+    await bot.say(saying(99, room="rota"))  # to itself: what it knows then is what it was told
+
+
+@pytest.mark.parametrize("kind", ["ngircd", "inspircd"])
+async def test_a_server_that_dies_and_comes_back(kind: str, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue(kind)  # skips where it is not installed
+    server = IrcServer(kind)
+    try:
+        async with running(network(server)) as bot:
+            await until(bot, "")
+            server.kill()
+            await until(bot, "127.0.0.1")
+            with pytest.raises(LaterError, match="cannot be reached: Connect"):
+                await bot.say(saying(1))
+            server.start()
+            async with people(server, "ann") as (ann,):
+                await until(bot, "")
+                await bot.say(saying(1))
+                await ann.all()
+                assert ann.heard("rota") == ["message 1"]
+    finally:
+        server.close()
+
+
+async def test_a_server_that_says_nothing_is_left(inspircd: IrcServer) -> None:
+    bot = network(inspircd, patience=Patience(0.2, 0.2))
+    async with people(inspircd, "ann") as (ann,), running(bot):
+        await ann.line(":rota!")
+        inspircd.freeze()
+        try:
+            said = asyncio.create_task(bot.say(saying(1)))
+            await until(bot, "the server says nothing any more")
+            with pytest.raises(LaterError, match="the connection was lost before"):
+                await said
+            assert await bot.was_said(saying(1)) is None
+        finally:
+            inspircd.freeze(frozen=False)
+
+
+async def test_history_tells_what_was_said_and_what_was_missed(inspircd: IrcServer) -> None:
+    async with people(inspircd, "ann") as (ann,):
+        ann.send("MODE #web +H 50:1h")
+        await ann.line(" MODE ")
+        async with running(network(inspircd)) as first:
+            await ann.line(":rota!")
+            ann.say("#web", "!first")
+            position = (await hear(first)).position
+            await first.say(saying(1))
+        await ann.line(" QUIT ")
+        ann.say("#web", "!missed")
+        await ann.all()
+        async with running(network(inspircd), position) as second:
+            missed = await hear(second)
+            assert missed.text == "!missed"
+            assert missed.who == ""  # who was ann then, nobody can say now
+            assert await second.was_said(saying(1)) is True
+            assert await second.was_said(saying(2)) is None
+            ann.say("#web", "!third")
+            assert (await hear(second)).text == "!third"  # and "!first" was not heard again
+
+
+async def test_a_listener_hears_all_and_knows_what_was_taken(inspircd: IrcServer) -> None:
+    async with people(inspircd, "ann") as (ann,), running(network(inspircd)) as bot:
+        listener = network(inspircd)
+        async with running(listener, listens_only=True):
+            await ann.line(":rota_!")
+            ann.say("#web", "!run")
+            assert (await hear(bot)).id == (await hear(listener)).id
+            await bot.say(saying(1))
+            ann.say("#web", "!more")
+            assert (await hear(listener)).text == "!more"
+            assert await listener.was_said(saying(1)) is True
+            with pytest.raises(LaterError, match="we only listen here"):
+                await listener.say(saying(2))
+
+
+async def test_who_runs_the_server_renames_us(inspircd: IrcServer) -> None:
+    async with people(inspircd, "ann") as (ann,), running(network(inspircd)) as bot:
+        await ann.line(":rota!")
+        ann.send("OPER oper oper", "SANICK rota guest7")
+        await ann.line(lambda line: ":rota!" in line and " NICK " in line)
+        ann.say("guest7", "help")
+        assert (await hear(bot)).is_direct
+        assert bot.nick == "guest7"
+
+
+async def test_two_at_once_say_one_after_the_other(server: IrcServer) -> None:
+    async with people(server, "ann") as (ann,), running(network(server)) as bot:
+        await ann.line(":rota!")
+        many = (saying(number, f"m{number}", code="a\nb") for number in range(5))
+        await asyncio.gather(*(bot.say(it) for it in many))
+        await ann.all()
+        expected = [[f"m{number}", "| a", "| b"] for number in range(5)]
+        assert ann.heard("rota") == [line for lines in expected for line in lines]

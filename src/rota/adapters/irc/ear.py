@@ -34,10 +34,6 @@ class Position(NamedTuple):
         """Return what :meth:`read` reads."""
         return f"{self.at.isoformat()} {self.id}"
 
-    def is_before(self, at: datetime, name: str) -> bool:
-        """Whether a message came after this one."""
-        return at > self.at or (at == self.at and name != self.id)
-
 
 class Ear:
     """What people wrote, each message once."""

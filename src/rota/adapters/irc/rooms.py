@@ -96,7 +96,7 @@ class Rooms:
         """Return what joins those that it is time for."""
         wanted = [it for it in self._rooms.values() if not it.is_joined and it.next <= now]
         for room in wanted:
-            room.next = now + UNANSWERED_S
+            room.next, room.refusal = now + UNANSWERED_S, ""
         wanted.sort(key=lambda it: not it.key)  # keys belong to the first ones of a line
         while wanted:
             names, keys, size = [], [], 0

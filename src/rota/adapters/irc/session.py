@@ -12,6 +12,7 @@ from typing import NamedTuple
 from rota.adapters.irc.connection import Connection, LostError
 from rota.adapters.irc.ear import Ear, Position
 from rota.adapters.irc.handshake import Handshake, Login
+from rota.adapters.irc.history import History, news
 from rota.adapters.irc.lines import MAX_BYTES, Folding, Line, Source, line_of
 from rota.adapters.irc.own_nick import OwnNick, alternatives
 from rota.adapters.irc.people import ACCOUNT, SESSION, People, Person
@@ -81,7 +82,8 @@ class Session:
         self._rooms = Rooms(plan.rooms, self._fold)
         self._people = People(self._fold)
         self._supports: dict[str, str] = {}
-        self._batches: set[str] = set()
+        self._history = History()
+        self._since = ear.position  # what came after that is news
         self._waiting: deque[_Waiting] = deque()
         self._utterance: Utterance | None = None
         self._changed = asyncio.Event()
@@ -189,14 +191,14 @@ class Session:
         match line.command:
             case "001":
                 self.own.current = handshake.nick
-                if self._ear.position is None:
-                    self._ear.position = Position(self._ear.when(line))
+                if self._since is None:
+                    self._since = self._ear.position = Position(self._ear.when(line))
             case "005":
                 self._settle(line)
             case "376" | "422" if not self._is_ready:
                 self._begin(now)
             case "BATCH":
-                self._batch(line)
+                self._replay(self._history.take(line))
             case _:
                 pass
         if self._is_ready:
@@ -234,32 +236,28 @@ class Session:
         self._put(self.own.take(line, now))
         if self._utterance is not None:
             self._utterance.take(line, is_ours=self.own.is_ours, fold=self._fold)
-        if line.command == "PRIVMSG":
+        if line.command == "PRIVMSG" and not self._history.holds(line):
             self._message(line, now)
 
     def _ask_history(self, room: str) -> None:
         if {"draft/chathistory", "batch", "server-time"} <= self._handshake.enabled:
             self._put([line_of("CHATHISTORY", "LATEST", room, "*", str(HISTORY))])
 
-    def _batch(self, line: Line) -> None:
-        reference = line.param(0)
-        if (
-            reference.startswith("+")
-            and line.param(1) == "chathistory"
-            and len(self._batches) < 100
-        ):
-            self._batches.add(reference[1:])
-        elif reference.startswith("-"):
-            self._batches.discard(reference[1:])
-
     # -- messages ----------------------------------------------------------------------------------
 
-    def _message(self, line: Line, now: float) -> None:
+    def _replay(self, lines: list[Line]) -> None:
+        """Hear what was said while we were not there, and learn what of ours was taken."""
+        for line in lines:
+            if self._is_one_of_us(line.source.nick, is_past=True):
+                self._ear.taken.add(line.tags.get(ID_TAG, ""))
+        for line in news(lines, self._since):
+            if not self._is_one_of_us(line.source.nick, is_past=True):
+                self._message(line, self._now(), is_past=True)
+
+    def _message(self, line: Line, now: float, *, is_past: bool = False) -> None:
         nick, text = line.source.nick, line.text
-        is_replayed = line.tags.get("batch", "") in self._batches
-        if self._is_one_of_us(nick, is_past=is_replayed):
-            if name := line.tags.get(ID_TAG, ""):
-                self._ear.taken.add(name)
+        if self._is_one_of_us(nick):
+            self._ear.taken.add(line.tags.get(ID_TAG, ""))
             return
         if len(line.params) < 2 or text.startswith("\x01") or not line.source.user:
             return  # ACTION and other CTCP, or a server
@@ -272,25 +270,19 @@ class Session:
             return
         room = self._rooms.get(target)
         at = self._ear.when(line)
-        if is_replayed and not self._is_news(line, at):
-            return
         person = None
-        if not is_replayed and not line.tags.get("account") and self._is_for_us(text, is_direct):
+        if not is_past and not line.tags.get("account") and self._is_for_us(text, is_direct):
             person, ask = self._people.meet(line.source, "" if is_direct else target, now)
             self._put(ask)
         name = "" if is_direct else room.name if room is not None else target
         self._waiting.append(_Waiting(line, person, name, text, at, is_direct))
 
-    def _is_one_of_us(self, nick: str, *, is_past: bool) -> bool:
+    def _is_one_of_us(self, nick: str, *, is_past: bool = False) -> bool:
         """Whether we wrote that, or the connection of ours that speaks, or spoke."""
         if self.own.is_ours(nick) or not (is_past or self._listens_only):
             return self.own.is_ours(nick)
         names = alternatives(self._plan.login.nick)
         return self._fold(nick) in {self._fold(next(names)) for _ in range(5)}
-
-    def _is_news(self, line: Line, at: datetime) -> bool:
-        position = self._ear.position
-        return position is None or position.is_before(at, line.tags.get("msgid", ""))
 
     def _is_for_us(self, text: str, is_direct: bool) -> bool:
         prefix = self._plan.prefix
@@ -341,6 +333,11 @@ class Session:
             for line in [*utterance.lines, utterance.ping]:
                 self._connection.put(line, is_urgent=False)
             said = await utterance.outcome
+        except InputError as error:
+            room = self._rooms.get(target)
+            if room is not None and not room.is_joined:
+                raise LaterError(error.message) from None  # thrown out meanwhile
+            raise
         finally:
             self._utterance = None
             self._connection.take_back()

@@ -40,7 +40,9 @@ class TakenIds:
         self._ids: OrderedDict[str, None] = OrderedDict()
 
     def add(self, name: str) -> None:
-        """Take note of one."""
+        """Take note of one; of what has no name nothing is known."""
+        if not name:
+            return
         self._ids[name] = None
         while len(self._ids) > KEPT_IDS:
             self._ids.popitem(last=False)
