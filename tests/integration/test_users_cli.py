@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +25,29 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         daemon.end()
 
 
+SETTINGS = """\
+[mail]
+server = "smtp://127.0.0.1:9"
+from = "rota@example.org"
+[chat.irc]
+kind = "bridge"
+server = "unix:/nowhere"
+nick = "bot"
+"""
+
+
+def push(daemon: Daemon, folder: Path, files: dict[str, str]) -> None:
+    """Put files on main, by git."""
+    clone = folder / "clone"
+    daemon.ok("clone", str(clone))
+    for path, text in files.items():
+        (clone / path).write_text(text)
+    who = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    for words in (["add", "."], [*who, "commit", "-qm", "settings"], ["push", "-q"]):
+        env = {**os.environ, "ROTA_DATA": str(daemon.data)}
+        subprocess.run(["git", "-C", str(clone), *words], check=True, env=env)
+
+
 def refused(daemon: Daemon, *words: str) -> str:
     done = daemon.run(*words)
     assert done.returncode != 0
@@ -39,7 +64,6 @@ def test_users_are_made_shown_changed_and_removed(daemon: Daemon) -> None:
     assert daemon.ok("user", "show", "ann").splitlines() == [
         "ann, maintainer",
         "e-mail  a@b, c@d",
-        "told    first-failure, fixed, asked of my builds to mail (as is usual)",
     ]
     daemon.ok("user", "set", "ann", "--email", "", "--timezone", "Europe/Berlin")
     assert daemon.json("user", "show", "ann")["emails"] == []
@@ -61,9 +85,16 @@ def test_what_is_none_of_the_forms_is_told_as_such(daemon: Daemon) -> None:
     assert refused(daemon, "notify") == f"you are '{ME}' here, and no user is called so"
 
 
-def test_what_is_told_is_told_in_words(daemon: Daemon) -> None:
+def test_what_is_told_is_told_in_words(daemon: Daemon, tmp_path: Path) -> None:
     daemon.ok("user", "set", ME, "--role", "viewer")
-    assert daemon.ok("notify") == f"{ME} is told nothing: there is nowhere to tell it\n"
+    nowhere = f"{ME} is told nothing: nothing that is set up for notices knows {ME}\n"
+    assert daemon.ok("notify") == nowhere
+    assert refused(daemon, "user", "link") == "there is no chat network to link to"
+    push(daemon, tmp_path, {"settings.toml": SETTINGS})
+    assert daemon.ok("notify") == nowhere
+    code, where = daemon.ok("user", "link").splitlines()
+    assert code.endswith(f" makes whoever says it first {ME} there")
+    assert where == f"on irc (unix:/nowhere), to bot alone:  link {code.split()[0]}"
     # Who may use the socket is an admin, whatever the file says.
     daemon.ok("user", "set", ME, "--email", "me@example.org")
     assert daemon.ok("notify").splitlines() == [
@@ -82,6 +113,10 @@ def test_what_is_told_is_told_in_words(daemon: Daemon) -> None:
         "quiet 22:00-07:00 and on sat, sun (UTC); what came meanwhile comes after",
     ]
     assert "quiet" not in daemon.ok("notify", "quiet", "off")
+    assert "(not now: bob is not known on irc)" in daemon.ok("notify", "add", "--to", "irc:@bob")
+    assert refused(daemon, "notify", "add", "--to", "matrix").startswith(
+        "nothing is set up as matrix"
+    )
     assert daemon.ok("notify", "none") == f"{ME} is told nothing: by choice\n"
     assert "what is usual" in daemon.ok("notify", "usual")
     daemon.ok("user", "set", "bob", "--email", "b@b")

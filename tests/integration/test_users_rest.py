@@ -22,6 +22,9 @@ from rota.service.verbs import Role
 CHAT = b"""\
 [groups]
 release = ["ann", "bob"]
+[mail]
+server = "smtp://127.0.0.1:9"
+from = "rota@example.org"
 [chat.irc]
 server = "irc.example.org"
 nick = "bot"
@@ -90,10 +93,11 @@ async def refused(here: Here, code: str, who: str, network: str = "matrix") -> R
 
 
 async def test_an_admin_makes_changes_and_removes_users(here: Here) -> None:
+    await commit(here, {"settings.toml": CHAT})
     reply = await put(here, "ann", role="maintainer", emails=["ann@example.org"])
     view = reply.json()
     assert (reply.status, view["changed"]) == (200, True)
-    assert (view["role"], view["is_usual"]) == ("maintainer", True)
+    assert (view["role"], view["is_usual"], view["groups"]) == ("maintainer", True, ["release"])
     assert [it["text"] for it in view["notify"]] == [
         "first-failure, fixed, asked of my builds to mail"
     ]
@@ -199,6 +203,7 @@ async def test_the_file_of_a_person_keeps_its_comments(here: Here) -> None:
 
 
 async def test_two_who_write_at_once_lose_nothing_of_each_other(here: Here) -> None:
+    await commit(here, {"settings.toml": CHAT})
     await put(here, "ann")
     asked = [
         here.ask("POST", "/v1/users/ann/notify", body={"to": [f"irc:#r{n}"]}) for n in range(8)
@@ -216,6 +221,7 @@ async def test_two_who_write_at_once_lose_nothing_of_each_other(here: Here) -> N
 async def test_rules_come_and_go_and_what_is_usual_stays_until_it_is_taken_away(
     here: Here,
 ) -> None:
+    await commit(here, {"settings.toml": CHAT})
     await put(here, "ann", emails=["a@b"])
 
     async def add(**body: object) -> list[str]:
@@ -238,7 +244,14 @@ async def test_rules_come_and_go_and_what_is_usual_stays_until_it_is_taken_away(
     assert await rm(1) == ([], False)
     assert await rm(0, "?usual=true") == ([usual], True)
     assert await rm(0) == ([], False)
+    # What is set up and does not know her is taken, and said; what is not set up is a slip.
+    assert await add(to=["matrix", "irc:@bob"], on=["fixed"]) == [
+        "fixed of my builds to matrix, irc:@bob"
+    ]
+    [rule] = (await here.ask("GET", "/v1/users/ann")).json()["notify"]
+    assert rule["why_not"] == "ann is not known on matrix; bob is not known on irc"
     for wrong, text_ in (
+        ({"to": ["matrx"]}, "nothing is set up as matrx: [chat.matrx], [outlet.matrx]"),
         ({"to": []}, "to is empty, so that nobody would be told"),
         ({"to": ["mail"], "on": ["fail"]}, "on[1] cannot be 'fail'"),
         ({"to": ["irc:a b"]}, "to[1] has a room with spaces or control characters"),

@@ -16,10 +16,10 @@ import msgspec
 from rota.core import fields
 from rota.core.calendar_file import zone_name
 from rota.core.fields import Field, FieldError, Spot
-from rota.core.preferences import DEFAULT_ON, PREFERENCES, Preference
+from rota.core.preferences import PREFERENCES, Preference
 from rota.core.problem import Problem
 from rota.core.quiet import Quiet
-from rota.core.targets import MAIL, Target, address_fault, network_fault
+from rota.core.targets import MAIL, address_fault, network_fault
 from rota.core.toml_document import Source, read_document
 
 USERS = "users/"
@@ -115,18 +115,6 @@ class Users(Mapping[str, User]):
     def by_email(self, email: str) -> str:
         """Return the name of the user who has an e-mail address; empty if there is none."""
         return self._owners.get((MAIL, folded(email)), "")
-
-
-def preferences_of(user: User, sessions: Iterable[str] = ()) -> tuple[Preference, ...]:
-    """Return what a user wants to be told: what the file says, or what is usual.
-
-    Usual is a direct word on the first network that knows the user, or else mail; nothing where there
-    is neither. ``sessions`` are networks that know the user as long as a session.
-    """
-    if user.preferences is not None:
-        return user.preferences
-    networks = [*user.chat, *sessions, *([MAIL] if user.emails else [])]
-    return tuple(Preference(to=(Target(it),), on=DEFAULT_ON) for it in networks[:1])
 
 
 def folded(email: str) -> str:

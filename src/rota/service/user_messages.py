@@ -98,9 +98,13 @@ class QuietRequest(Request, frozen=True, kw_only=True):
 
 
 class PreferenceView(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that a user is told: on what occasions, of which builds, where; ``text`` in words."""
+    """One thing that a user is told: on what occasions, of which builds, where; ``text`` in words.
+
+    ``why_not`` says where it cannot be told.
+    """
 
     text: str
+    why_not: str = ""
     jobs: tuple[str, ...]
     whose: str
     on: tuple[str, ...]

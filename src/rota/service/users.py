@@ -13,12 +13,14 @@ from msgspec.structs import replace
 from rota.core.events import UserUnlinked
 from rota.core.fields import FieldError, Spot, printed_value
 from rota.core.linking import Session
+from rota.core.notices import Audience, audience_of, room_of, wishes_of
 from rota.core.preferences import PREFERENCES, Preference
 from rota.core.problem import Problem
 from rota.core.quiet import WEEKDAYS, Quiet
+from rota.core.targets import Target
 from rota.core.toml_document import Document, Source, read_document
 from rota.core.user_text import clock
-from rota.core.users import User, preferences_of, user_name_fault
+from rota.core.users import User, user_name_fault
 from rota.errors import DeniedError, InputError, NotFoundError
 from rota.service import messages as m
 from rota.service import user_messages as u
@@ -36,8 +38,8 @@ from rota.service.verbs import Role
 async def users(service: Service, request: m.Nothing, who: Principal) -> list[u.UserView]:
     """List users by name."""
     sessions = service.world.cluster.picture.linking.by_user()
-    names = sorted(service.world.definitions.users)
-    return [_view(service, name, sessions.get(name, [])) for name in names]
+    names, whom = sorted(service.world.definitions.users), _audience(service)
+    return [_view(service, whom, name, sessions.get(name, [])) for name in names]
 
 
 async def user(service: Service, request: u.UserRequest, who: Principal) -> u.UserView:
@@ -94,9 +96,14 @@ async def add_notify(service: Service, request: u.AddNotifyRequest, who: Princip
     raw: dict[str, Any] = {"to": list(request.to), "whose": request.whose}
     raw |= {key: list(it) for key, it in (("jobs", request.jobs), ("on", request.on)) if it}
     [preference] = _read("notify", [raw])
+    whom = _audience(service)
+    for target in preference.to:
+        if target.network not in whom.networks:
+            fault = room_of(whom, target.text)
+            raise InputError(str(fault), hint="what is set up: settings.toml")
 
     def change(now: User) -> User:
-        told = preferences_of(now, _sessions(service, name))
+        told = wishes_of(_audience(service), name)
         return now if preference in told else replace(now, preferences=(*told, preference))
 
     return await _changed(service, name, change, f"{name} is told of more", who)
@@ -112,7 +119,7 @@ async def rm_notify(service: Service, request: u.RemoveNotifyRequest, who: Princ
             return replace(now, preferences=None)
         if request.number == 0:
             return replace(now, preferences=())
-        told = list(preferences_of(now, _sessions(service, name)))
+        told = list(wishes_of(_audience(service), name))
         if request.number > len(told):
             count = {0: "there are none", 1: "there is 1"}.get(len(told), f"there are {len(told)}")
             raise NotFoundError(
@@ -178,13 +185,15 @@ async def _changed(
 
 def view(service: Service, name: str) -> u.UserView:
     """Return a user as REST shows it."""
-    return _view(service, name, service.world.cluster.picture.linking.of(name))
+    linking = service.world.cluster.picture.linking
+    return _view(service, _audience(service), name, linking.of(name))
 
 
-def _view(service: Service, name: str, sessions: Sequence[tuple[str, str, Session]]) -> u.UserView:
+def _view(
+    service: Service, whom: Audience, name: str, sessions: Sequence[tuple[str, str, Session]]
+) -> u.UserView:
     definitions = service.world.definitions
     found = definitions.users[name]
-    told = preferences_of(found, [network for network, _, _ in sessions])
     return u.UserView(
         name=name,
         role=found.role,
@@ -201,13 +210,13 @@ def _view(service: Service, name: str, sessions: Sequence[tuple[str, str, Sessio
             if name in members
         ),
         quiet=_quiet(found.quiet),
-        notify=tuple(_preference(it) for it in told),
+        notify=tuple(_preference(whom, name, it) for it in wishes_of(whom, name)),
         is_usual=found.preferences is None,
     )
 
 
-def _sessions(service: Service, name: str) -> Sequence[str]:
-    return [network for network, _, _ in service.world.cluster.picture.linking.of(name)]
+def _audience(service: Service) -> Audience:
+    return audience_of(service.world.definitions, service.world.cluster.picture.linking)
 
 
 def _quiet(found: Quiet) -> u.QuietView:
@@ -219,11 +228,20 @@ def _quiet(found: Quiet) -> u.QuietView:
     )
 
 
-def _preference(found: Preference) -> u.PreferenceView:
+def _preference(whom: Audience, name: str, found: Preference) -> u.PreferenceView:
     return u.PreferenceView(
         text=found.text,
+        why_not="; ".join(filter(None, (_why_not(whom, name, it) for it in found.to))),
         jobs=found.jobs,
         whose=found.whose,
         on=found.on,
         to=tuple(target.text for target in found.to),
     )
+
+
+def _why_not(whom: Audience, name: str, target: Target) -> str:
+    """Say why a user cannot be told anything there; empty if nothing stands against it."""
+    if not target.room and target.network not in whom.outlets:
+        target = Target(target.network, f"@{name}")
+    room = room_of(whom, target.text)
+    return room if isinstance(room, str) else ""

@@ -137,7 +137,11 @@ def _facts(view: dict[str, Any], look: Look) -> Iterator[tuple[str, str]]:
 
 def _rules(view: dict[str, Any]) -> list[str]:
     usual = " (as is usual)" if view["is_usual"] else ""
-    return [it["text"] + usual for it in view["notify"]]
+    return [it["text"] + usual + _not_now(it) for it in view["notify"]]
+
+
+def _not_now(rule: dict[str, Any]) -> str:
+    return f" (not now: {rule['why_not']})" if rule["why_not"] else ""
 
 
 # -- set, rm --------------------------------------------------------------------------------------
@@ -266,15 +270,16 @@ def _told(answer: Answer, args: Namespace, screen: Screen) -> int:
     view = answer.json()
     name, rules = view["name"], view["notify"]
     if not rules:
-        known = view["emails"] or view["chat"]
-        why = "by choice" if known and not view["is_usual"] else "there is nowhere to tell it"
-        screen.line(clean(f"{name} is told nothing: {why}"))
+        nowhere = f"nothing that is set up for notices knows {name}"
+        screen.line(
+            clean(f"{name} is told nothing: {nowhere if view['is_usual'] else 'by choice'}")
+        )
     elif view["is_usual"]:
         screen.line(clean(f"{name} is told what is usual:"))
     else:
         screen.line(clean(f"{name} is told:"))
     for number, rule in enumerate(rules, 1):
-        screen.line(clean(f"{number:>3}  {rule['text']}"))
+        screen.line(clean(f"{number:>3}  {rule['text']}{_not_now(rule)}"))
     if view["quiet"]["text"] != "never":
         zone = view["timezone"] or "UTC"
         screen.line(
