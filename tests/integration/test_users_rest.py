@@ -11,7 +11,14 @@ from tests.harness.agent import TOKEN, Here, Reply
 
 from rota.core.events import UserCode, UserLinked
 from rota.core.linking import code_digest, plain_code
-from rota.errors import ConflictError, DeniedError, FencedError, InputError, RotaError
+from rota.errors import (
+    ConflictError,
+    DeniedError,
+    FencedError,
+    InputError,
+    NotFoundError,
+    RotaError,
+)
 from rota.http.access import Access
 from rota.ports.store import Author
 from rota.service import linking
@@ -363,6 +370,22 @@ async def test_who_broke_off_between_code_and_commit_goes_on_with_the_same_code(
     await refused(chat, code, "@eve:example.org")
     await say(chat, code, "@ann:example.org")
     assert linking.known_as(chat.service.world, "matrix", "@ann:example.org") == "ann"
+
+
+async def test_a_user_who_goes_while_he_is_linked_does_not_come_back(
+    chat: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, write = await code_of(chat, "ann"), chat.service.write
+
+    async def gone(event: Any, **more: Any) -> int:
+        seq = await write(event, **more)
+        await commit(chat, {"users/ann.toml": None})
+        return seq
+
+    monkeypatch.setattr(chat.service, "write", gone)
+    with pytest.raises(NotFoundError, match="no user 'ann'"):
+        await say(chat, code, "@ann:example.org")
+    assert list(chat.service.world.definitions.users) == []
 
 
 async def test_an_identity_of_a_session_ends_with_it(chat: Here) -> None:

@@ -30,6 +30,7 @@ from rota.service import user_messages as u
 from rota.service.context import Principal, Service
 from rota.service.guesses import VALID
 from rota.service.user_files import change_user, find_user, refuse_others
+from rota.service.users import view
 from rota.service.verbs import Role
 from rota.service.world import World
 
@@ -290,8 +291,6 @@ async def unlink(service: Service, request: u.UnlinkRequest, who: Principal) -> 
     Raises:
         NotFoundError: that user has none there.
     """
-    from rota.service.users import view
-
     name = find_user(service, request.user, who)
     refuse_others(who, name, "to end links")
     network, identity = request.network, request.who

@@ -58,21 +58,30 @@ def refuse_others(who: Principal, name: str, what: str) -> None:
 
 
 async def change_user(
-    service: Service, name: str, change: Callable[[User], User], *, message: str, who: Principal
+    service: Service,
+    name: str,
+    change: Callable[[User], User],
+    *,
+    message: str,
+    who: Principal,
+    makes: bool = False,
 ) -> bool:
     """Commit what ``change`` makes of a user; return whether that made a commit.
 
-    It is asked again whenever somebody else was first. Comments and layout of the file stay.
+    It is asked again whenever somebody else was first. Comments and layout of the file stay. A user
+    who is not there is only made where that is what is wanted.
 
     Raises:
         InputError: the user would not be one, or the file has a layout that only people understand.
-        NotFoundError: the user went meanwhile, and ``change`` did not make one.
+        NotFoundError: the user went meanwhile.
         UnavailableError: ``main`` moved each time, or cannot be written to now.
     """
     async with service.turn("main"):
         for _ in range(TRIES):
             base, definitions = service.world.commit, service.world.definitions
             before = definitions.users.get(name)
+            if before is None and not makes:
+                find_user(service, name, who)
             after = change(before if before is not None else User())
             if after == before:
                 return False

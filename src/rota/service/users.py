@@ -5,7 +5,7 @@ A user changes what is his own; his role, and who he is on a network, he does no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -71,7 +71,8 @@ async def put(service: Service, request: u.PutUserRequest, who: Principal) -> u.
         )
 
     message = f"{'add' if is_new else 'change'} user {name}"
-    return await _changed(service, name, change, message, who)
+    makes = who.role >= Role.ADMIN
+    return await _changed(service, name, change, message, who, makes=makes)
 
 
 async def rm(service: Service, request: u.UserRequest, who: Principal) -> u.UserView:
@@ -177,9 +178,15 @@ def _read(key: str, raw: Any) -> Any:
 
 
 async def _changed(
-    service: Service, name: str, change: Any, message: str, who: Principal
+    service: Service,
+    name: str,
+    change: Callable[[User], User],
+    message: str,
+    who: Principal,
+    *,
+    makes: bool = False,
 ) -> u.UserView:
-    changed = await change_user(service, name, change, message=message, who=who)
+    changed = await change_user(service, name, change, message=message, who=who, makes=makes)
     return replace(view(service, name), changed=changed)
 
 
