@@ -31,7 +31,11 @@ class Person(Protocol):
     name: str
     who: str  # as the network vouches for it
     room: str
-    shown: list[Shown]
+
+    @property
+    def shown(self) -> list[Shown]:
+        """What others wrote."""
+        ...
 
     async def write(self, to: str, text: str, *, thread: str = "") -> None:
         """Write into a room, or to somebody."""
