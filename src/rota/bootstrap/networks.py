@@ -123,7 +123,7 @@ def _xmpp(wanted: Wanted) -> Any:
 def _slack(wanted: Wanted) -> Any:
     secrets = {key: wanted.secrets.get(key, "") for key in ("token", "app_token")}
     return _adapter("slack", "SlackNetwork")(
-        wanted.name, server=str(_value(wanted, "server", "")), rooms=_rooms(wanted), **secrets
+        wanted.name, rooms=_rooms(wanted), **_plain(wanted, "server", "nick"), **secrets
     )
 
 
