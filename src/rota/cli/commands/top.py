@@ -42,7 +42,7 @@ def top(args: Namespace, screen: Screen) -> int:
         return Client.find(args.at, args.data_folder, env=os.environ, note=tell)
 
     view = View(filter=args.match or "")
-    with Feed(make, delay_s) as feed:
+    with Feed(make, delay_s, screen.out) as feed:
         watch(feed, view, screen.out, delay_s)
     return 0
 

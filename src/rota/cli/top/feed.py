@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from rota.cli.logview import Sanitizer
-from rota.cli.render import clean
+from rota.cli.render import PLAIN, Look, clean, result_line
 from rota.cli.top.frame import Seen
 from rota.cli.top.view import Cancel
 from rota.client.client import Client
@@ -24,6 +24,8 @@ WAIT_S = 1.0
 PATIENCE_S = 2.0
 #: How much of a log is read for its last lines.
 MAX_LOG = 256 * 1024
+#: How long the threads may take to end; as daemons they do not keep the process.
+END_S = 2.0
 #: How long it is said that the client went on elsewhere.
 NOTE_S = 10.0
 
@@ -37,35 +39,51 @@ class Wish(NamedTuple):
     log: str = ""
 
 
+class _Log(NamedTuple):
+    """The last lines of a build's log, and in words how the build is."""
+
+    build: str = ""
+    lines: Sequence[str] = ()
+    said: str = ""
+    is_whole: bool = False
+
+
 class Feed:
     """What was answered last. Start it as a context; it ends its threads when that is left.
 
     Args:
         client: Makes a client; it is given what to tell of the client's moves.
         delay_s: The least time between two questions.
+        look: What it is shown on.
     """
 
     def __init__(
         self,
         client: Callable[[Callable[[str], None]], Client],
         delay_s: float,
+        look: Look = PLAIN,
     ) -> None:
-        self._make, self._delay_s = client, delay_s
+        self._delay_s = delay_s
+        # One a thread: a client is not for several at a time.
+        self._looker, self._reader = client(self._tell), client(lambda _: None)
+        self._look_at = look._replace(color=False)
         self._is_new = threading.Event()
+        self._looker.patience_s = self._reader.patience_s = PATIENCE_S
         self._lock = threading.Lock()
         self._wish = Wish()
         self._overview: dict[str, Any] | None = None
         self._answered = time.monotonic()
         self._trouble = ""
         self._note, self._noted = "", 0.0
-        self._log: tuple[str, list[str]] = ("", [])
+        self._log = _Log()
         self._is_over = threading.Event()
         self._new_wish, self._new_log = threading.Event(), threading.Event()
         self._cancels: list[Cancel] = []
         self._said = ""
+        self._fault: Exception | None = None
         self._threads = [
-            threading.Thread(target=self._look, daemon=True),
-            threading.Thread(target=self._read, daemon=True),
+            threading.Thread(target=self._guarded, args=(task,), daemon=True)
+            for task in (self._look, self._read)
         ]
 
     def __enter__(self) -> Feed:
@@ -77,7 +95,10 @@ class Feed:
         self._is_over.set()
         self._new_wish.set()
         self._new_log.set()
-        # They may wait for an agent; as daemons they do not keep the process.
+        self._looker.close()
+        self._reader.close()
+        for thread in self._threads:
+            thread.join(END_S)
 
     def wish(self, wish: Wish) -> None:
         """Say what is to be shown from now on."""
@@ -105,9 +126,15 @@ class Feed:
         return self._is_new.is_set()
 
     def seen(self) -> Seen:
-        """Return what is known now."""
+        """Return what is known now.
+
+        Raises:
+            Exception: what nobody foresaw and a thread died of.
+        """
         self._is_new.clear()
         with self._lock:
+            if self._fault is not None:
+                raise self._fault
             now = time.monotonic()
             age_s = now - self._answered
             return Seen(
@@ -116,8 +143,9 @@ class Feed:
                 silent_s=max(0.0, age_s - max(self._delay_s, WAIT_S)),
                 trouble=self._trouble,
                 note=self._note if now - self._noted < NOTE_S else "",
-                log=self._log[1],
-                log_of=self._log[0],
+                log=self._log.lines,
+                log_of=self._log.build,
+                log_said=self._log.said,
             )
 
     # -- threads --------------------------------------------------------------------------------
@@ -127,13 +155,16 @@ class Feed:
             self._note, self._noted = text, time.monotonic()
         self._is_new.set()
 
-    def _client(self, tell: Callable[[str], None]) -> Client:
-        client = self._make(tell)
-        client.patience_s = PATIENCE_S
-        return client
+    def _guarded(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except Exception as error:  # noqa: BLE001  # shown where people look, not over the picture
+            with self._lock:
+                self._fault = error
+            self._is_new.set()
 
     def _look(self) -> None:
-        client, asked = self._client(self._tell), Wish()
+        client, asked = self._looker, Wish()
         while not self._is_over.is_set():
             began = time.monotonic()
             with self._lock:
@@ -164,7 +195,7 @@ class Feed:
             self._new_wish.wait(max(0.05, began + self._delay_s - time.monotonic()))
 
     def _read(self) -> None:
-        client = self._client(lambda _: None)
+        client = self._reader
         while not self._is_over.is_set():
             self._new_log.clear()
             with self._lock:
@@ -174,11 +205,15 @@ class Feed:
                 said = _cancelled(client, cancel)
                 with self._lock:
                     self._said = said
-            if build:
-                lines = _last_lines(client, build, rows)
+            if build and not (self._log.build == build and self._log.is_whole):
+                log = _read_log(client, build, rows, self._look_at)
                 with self._lock:
-                    self._log = (build, lines)
-            self._is_new.set()
+                    # While nobody answers, what is known of it stays.
+                    if log.lines or log.is_whole or self._log.build != build:
+                        self._log = log
+                self._is_new.set()
+            elif cancels:
+                self._is_new.set()
             self._new_log.wait(max(self._delay_s, 0.2) if build else None)
 
 
@@ -189,6 +224,16 @@ def _cancelled(client: Client, cancel: Cancel) -> str:
         return error.message
     ending = build["state"] == "running"
     return f"{build.ref} is being ended" if ending else f"{build.ref} is cancelled"
+
+
+def _read_log(client: Client, build: str, rows: int, look: Look) -> _Log:
+    try:
+        # First: what is finished by now has all its lines.
+        found = client.build(build)
+    except RotaError as error:
+        return _Log(build, said=error.message)
+    is_whole = found.is_finished
+    return _Log(build, _last_lines(client, build, rows), result_line(found, look), is_whole)
 
 
 def _last_lines(client: Client, build: str, rows: int) -> list[str]:

@@ -54,6 +54,7 @@ class Seen(NamedTuple):
     note: str = ""  # what the client said of where it is
     log: Sequence[str] = ()
     log_of: str = ""
+    log_said: str = ""  # how that build is
 
 
 class Frame(NamedTuple):
@@ -100,8 +101,8 @@ def frame(seen: Seen, view: View, look: Look, width: int, height: int | None) ->
     else:
         shown = _shared(sections, room)
     lines, choices, selected = _laid(shown, view, look, width)
-    if view.log and not sections:
-        lines.insert(0, (Cell("the build is not in the picture any more", "dim"),))
+    if view.log and not sections and seen.log_of == view.log:
+        lines.insert(0, (Cell(f" {clean(seen.log_said)}", "bold"),))
     if view.log:
         every = (
             _running(overview, look, now),
@@ -352,11 +353,11 @@ def shares(needs: Sequence[int], room: int) -> list[int]:
 def _with_log(
     sections: Sequence[_Section], seen: Seen, view: View, look: Look, room: int
 ) -> list[_Section]:
-    above = sum(1 + len(section.rows) for section in sections)
+    above = sum(1 + len(section.rows) for section in sections) or 1
     lines = list(seen.log) if seen.log_of == view.log else ["…" if look.unicode else "..."]
     fitting = max(1, room - above - 1)
     rows: list[Line] = [(Cell(line),) for line in lines[-fitting:]]
-    return [*sections, _Section("LOG", rows or [(Cell("nothing yet", "dim"),)], 0, [])]
+    return [*sections, _Section("LOG", rows or [(Cell("no output", "dim"),)], 0, [])]
 
 
 def _laid(

@@ -19,6 +19,7 @@ from rota.cli.render import Look
 from rota.cli.top.feed import Feed, Wish
 from rota.cli.top.frame import Frame, Line, frame
 from rota.cli.top.view import View
+from rota.errors import InputError
 
 #: How often, at least, it is looked whether something is new; a key is seen at once.
 LOOK_MS = 200
@@ -51,8 +52,16 @@ def watch(feed: Feed, view: View, look: Look, delay_s: float) -> None:
 
     Raises:
         SystemExit: a signal ended it; the terminal is as it was.
+        InputError: nobody here knows such a terminal.
     """
     locale.setlocale(locale.LC_ALL, "")
+    try:
+        curses.setupterm()
+    except curses.error as error:
+        raise InputError(
+            f"no terminal called {os.environ.get('TERM', '')!r} is known here",
+            hint="another name: TERM=xterm rota top; or one picture: rota top --once",
+        ) from error
     os.environ.setdefault("ESCDELAY", str(ESCAPE_MS))
     with _signals_as_exits():
         curses.wrapper(_run, feed, view, look, delay_s)
@@ -87,7 +96,7 @@ def _run(window: curses.window, feed: Feed, view: View, look: Look, delay_s: flo
             drawn_at, is_due = time.monotonic(), False
             shown = frame(feed.seen(), view, look, width, height)
             view.choices = shown.choices
-            _draw(window, shown, attributes, width, height)
+            _draw(window, shown, attributes, look)
         key = _key(window)
         if key == "resize":
             is_due = True
@@ -110,17 +119,23 @@ def _attributes(look: Look) -> dict[str, int]:
     return found
 
 
-def _draw(
-    window: curses.window, shown: Frame, attributes: dict[str, int], width: int, height: int
-) -> None:
+def _draw(window: curses.window, shown: Frame, attributes: dict[str, int], look: Look) -> None:
     window.erase()
-    for place, line in enumerate(shown.lines[:height]):
+    for place, line in enumerate(shown.lines):
         more = curses.A_REVERSE if place == shown.selected else 0
-        with contextlib.suppress(curses.error):  # the last cell of the last line cannot be written
-            _write(window, place, line, attributes, more)
+        # The last cell of the last line cannot be written, and a window may have become smaller.
+        with contextlib.suppress(curses.error):
+            _write(window, place, line if look.unicode else _ascii(line), attributes, more)
             if more:
                 window.chgat(place, 0, curses.A_REVERSE)
     window.refresh()
+
+
+def _ascii(line: Line) -> Line:
+    """Return a line for a terminal that has no other signs; names and logs may have some."""
+    return tuple(
+        cell._replace(text=cell.text.encode("ascii", "replace").decode("ascii")) for cell in line
+    )
 
 
 def _write(
