@@ -359,6 +359,22 @@ def test_exec_needs_no_agent(tmp_path: Path) -> None:
     assert not shell.data.exists()
 
 
+def test_exec_ends_with_its_reader_and_says_nothing(tmp_path: Path) -> None:
+    shell, script, mark = Shell(tmp_path), tmp_path / "long.sh", tmp_path / "ended"
+    script.write_text(
+        f"#!/bin/sh\ntrap 'touch {mark}; exit 1' TERM\nwhile :; do echo line; sleep 0.05; done\n"
+    )
+    reading, writing = os.pipe()
+    words = shell.command("exec", str(script))
+    with subprocess.Popen(words, env=shell.env, stdout=writing, stderr=subprocess.PIPE) as running:
+        os.close(writing)
+        assert os.read(reading, 5) == b"line\n"
+        os.close(reading)
+        _, said = running.communicate(timeout=60)
+    assert (running.returncode, said) == (141, b"")
+    assert mark.exists()
+
+
 def test_a_script_is_executed_here_whatever_agents_its_labels_choose(
     shell: Shell, tmp_path: Path
 ) -> None:

@@ -473,3 +473,42 @@ async def test_mirrors_that_were_used_longest_ago_make_room(tmp_path: Path) -> N
     housekeeping.cancel()
     assert "one" in names(await place.lay(Scm(git=f"file://{tmp_path}/a", branch="main")))
     checkout.close()
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+async def test_tags_that_point_into_the_history_are_there(
+    repo: Repo, place: Place, depth: int
+) -> None:
+    repo.git("tag", "-a", "v1", "-m", "version one")
+    repo.git("switch", "-q", "-c", "other")
+    repo.commit("elsewhere")
+    repo.git("tag", "v9")
+    repo.git("switch", "-q", "main")
+    scm = Scm(git=f"file://{repo.folder}", branch="main", depth=depth)
+    assert await git(await place.lay(scm), "describe") == "v1"
+    repo.commit("two")
+    repo.git("tag", "light")
+    work = await place.lay(scm)
+    assert await git(work, "describe", "--tags") == "light"
+    assert (await git(work, "tag")).split() == ["light", "v1"]
+    assert await git(work, "fsck") == ""
+
+
+async def test_a_tag_that_comes_later_is_there_at_the_next_fetch(repo: Repo, place: Place) -> None:
+    scm = Scm(git=repo.url, branch="main")
+    assert await git(await place.lay(scm), "tag") == ""
+    repo.git("tag", "v1")
+    assert await git(await place.lay(scm), "describe", "--tags") == "v1"
+    work = await place.lay(Scm(git=repo.url, ref=repo.head))
+    assert await git(work, "describe", "--tags") == "v1"
+
+
+async def test_a_tag_whose_name_becomes_a_folder_does_no_harm(repo: Repo, place: Place) -> None:
+    scm = Scm(git=repo.url, branch="main")
+    repo.git("tag", "v1")
+    repo.git("tag", "stays")
+    await place.lay(scm)
+    repo.git("tag", "-d", "v1")
+    repo.git("tag", "v1/one")
+    work = await place.lay(scm)
+    assert (await git(work, "tag")).split() == ["stays", "v1/one"]

@@ -94,3 +94,41 @@ def test_a_folder_that_is_somebody_elses_is_not_taken(tmp_path: Path) -> None:
 def test_a_user_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ExecutionError, match="no user is called 'nobody-of-that-name'"):
         TmpfsFiles(tmp_path).write("b.1", {"key": b"v"}, user="nobody-of-that-name")
+
+
+def test_what_others_of_this_user_left_empty_is_swept_and_no_write_fails_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = TmpfsFiles(tmp_path / "one"), TmpfsFiles(tmp_path / "other")
+    base = other.write("b.1", {"key": b"value"}).parent
+    try:
+        one.sweep([])
+        assert base.exists()
+    finally:
+        other.remove("b.1")
+    base.mkdir()
+    one.sweep([])
+    assert not base.exists()
+
+    real = Path.mkdir
+    swept: list[Path] = []
+
+    def mkdir(path: Path, *args: object, **more: object) -> None:
+        if path.name == "b.2" and not swept:
+            swept.append(path)
+            one.sweep([])
+        real(path, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    try:
+        assert (other.write("b.2", {"key": b"v"}) / "key").read_bytes() == b"v"
+        assert swept
+    finally:
+        other.remove("b.2")
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    files = TmpfsFiles(tmp_path)
+    with pytest.raises(ExecutionError, match="cannot write the files of secrets in"):
+        files.write("b.1", {"no/such/folder": b"value"})
+    assert not list(files._bases())

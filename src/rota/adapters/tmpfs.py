@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import pwd
-import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ logger = logging.getLogger(__name__)
 MOUNTS = Path("/proc/self/mountinfo")
 #: What engines put into containers.
 CONTAINED = (Path("/.dockerenv"), Path("/run/.containerenv"))
-_KEY = re.compile(r"[A-Za-z0-9_.-]+")
+_TRIES = 5
 
 
 class TmpfsFiles:
@@ -39,9 +38,7 @@ class TmpfsFiles:
         base = next(iter(roots)) / self._name
         folder = base / key
         try:
-            _make(base, 0o711)
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(mode=0o700)
+            _make_both(base, folder)
             for name, data in files.items():
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
                 with os.fdopen(os.open(folder / name, flags, 0o400), "wb") as file:
@@ -53,6 +50,7 @@ class TmpfsFiles:
                 os.chown(folder, *owner)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
+            _drop(base)
             raise ExecutionError(
                 f"cannot write the files of secrets in {folder}: {error.strerror}"
             ) from error
@@ -62,11 +60,10 @@ class TmpfsFiles:
         """Remove the files of an attempt; what cannot be removed is logged."""
         for base in self._bases():
             _remove(base / key)
-            with contextlib.suppress(OSError):
-                base.rmdir()  # it is the last one's
+            _drop(base)
 
     def sweep(self, living: Collection[str]) -> None:
-        """Remove the files of all attempts but the ``living``."""
+        """Remove the files of all attempts but the ``living``; and what others of this user left empty."""
         for base in self._bases():
             try:
                 found = [it for it in base.iterdir() if it.name not in living]
@@ -74,8 +71,10 @@ class TmpfsFiles:
                 continue
             for folder in found:
                 _remove(folder)
-            with contextlib.suppress(OSError):
-                base.rmdir()
+        for root in self._roots():
+            for base in root.glob(f"rota-{os.geteuid()}-*"):
+                if _is_ours(base):
+                    _drop(base)
 
     def _bases(self) -> Iterable[Path]:
         for root in self._roots():
@@ -120,6 +119,25 @@ def _owner(user: str) -> tuple[int, int] | None:
     except (KeyError, OverflowError):
         raise ExecutionError(f"no user is called {user!r} on this machine") from None
     return entry.pw_uid, entry.pw_gid
+
+
+def _make_both(base: Path, folder: Path) -> None:
+    for left in reversed(range(_TRIES)):
+        _make(base, 0o711)
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            folder.mkdir(mode=0o700)
+        except FileNotFoundError:  # somebody has just taken the empty one away
+            if not left:
+                raise
+        else:
+            return
+
+
+def _drop(base: Path) -> None:
+    """Remove a folder of ours if nothing is in it: it was the last one's."""
+    with contextlib.suppress(OSError):
+        base.rmdir()
 
 
 def _make(base: Path, mode: int) -> None:

@@ -268,7 +268,7 @@ async def _output(program: _Program, path: Sequence[str]) -> bytes:
                 stdin=DEVNULL,
                 stdout=writing,
                 stderr=STDOUT,
-                env={"PATH": ":".join(path), "HOME": str(Path.home())},
+                env={"PATH": ":".join(path), "HOME": _home()},
                 cwd="/",
                 start_new_session=True,
             )
@@ -328,3 +328,10 @@ def _write(cache: Path, answers: Mapping[str, Answer]) -> None:
         aside.rename(cache)
     except OSError as error:
         logger.warning("cannot remember versions in %s: %s", cache, error.strerror)
+
+
+def _home() -> str:
+    try:
+        return str(Path.home())
+    except RuntimeError:
+        return "/"  # a user without an entry, and without $HOME

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import pwd
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -56,6 +55,7 @@ from rota.core.user_data import cluster_tag
 from rota.errors import RotaError, UnavailableError
 from rota.ports.chat import Chat
 from rota.ports.journal import Journal
+from rota.service.account import name_of, own_home
 from rota.service.contact import Contact
 from rota.service.context import Myself, Service
 from rota.service.logs import last_words
@@ -527,13 +527,12 @@ async def _leave(me: Myself, ports: Ports, historian: Historian, leadership: Lea
 
 
 def _place(me: Myself, workplace: Workplace, home: Path, socket: str) -> Place:
-    user = pwd.getpwuid(os.geteuid())
     return Place(
         workspace=str(work(home)),
         tmp=str(tmp(home)),
         bin=str(workplace.bin),
-        user=user.pw_name,
-        home=user.pw_dir,
+        user=name_of(os.geteuid()),
+        home=own_home(),
         agent=me.name,
         socket=socket,
         url=me.url,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
 import re
 import signal
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import uvloop
@@ -42,6 +41,7 @@ from rota.core.ids import parse_agent_name
 from rota.errors import (
     InputError,
 )
+from rota.service.account import name_of
 from rota.service.context import Myself
 
 
@@ -50,6 +50,7 @@ def exec_script(path: Path, params: Mapping[str, str]) -> Build:
 
     Raises:
         InputError: the file, its header or the parameters are wrong; nothing was run.
+        BrokenPipeError: nobody reads standard output any more; the script was ended.
     """
     try:
         text = decode_script(path.read_bytes())
@@ -68,12 +69,13 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, interrupted.set)
+    shown = _Shown(interrupted.set)
     watcher, confiner = InotifyWatcher(), confiner_of(data)
     engine = Engine()
     contained = ContainerExecutor(engine, data / "containers")
     ports = Ports(
         journal=MemoryJournal(),
-        logs=ShownLogs(_write_out),
+        logs=ShownLogs(shown.write),
         blobs=MeasuredBlobs(),
         store=MemoryStore(),
         index=MemoryIndex(),
@@ -96,15 +98,16 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
         labels=labels_of(host, "", {**confiner.labels(), **found_engine()}),
         slots=1,
     )
+    build: Build | None = None
     fault: InputError | None = None
     try:
         async with run_the_agent(me, ports, stop=interrupted.set) as agent:
-            return await run_solo(
+            build = await run_solo(
                 agent,
                 name,
                 text,
                 params,
-                who=getpass.getuser(),
+                who=name_of(os.geteuid()),
                 interrupted=interrupted,
             )
     except* InputError as faults:
@@ -113,8 +116,30 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
         await contained.close()
         await engine.close()
         watcher.close()
-    assert fault is not None
-    raise fault
+    if shown.is_left:
+        raise BrokenPipeError
+    if fault is not None:
+        raise fault
+    assert build is not None
+    return build
+
+
+class _Shown:
+    """Standard output; when its reader leaves, such as `head`, that is told once and nothing more is written."""
+
+    def __init__(self, left: Callable[[], None]) -> None:
+        self._left = left
+        self.is_left = False
+
+    def write(self, data: bytes) -> None:
+        """Write all of ``data``, past Python's buffers."""
+        view = memoryview(data)
+        try:
+            while view and not self.is_left:
+                view = view[os.write(1, view) :]
+        except BrokenPipeError:
+            self.is_left = True
+            self._left()
 
 
 def _own_secrets() -> MemorySecrets:
@@ -128,10 +153,3 @@ def _own_secrets() -> MemorySecrets:
 def _first(faults: BaseExceptionGroup[InputError]) -> InputError:
     first = faults.exceptions[0]
     return first if isinstance(first, InputError) else _first(first)
-
-
-def _write_out(data: bytes) -> None:
-    """Write to standard output, all of it, past Python's buffers; a reader that left ends it."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(1, view) :]

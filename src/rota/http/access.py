@@ -7,7 +7,6 @@ import functools
 import hashlib
 import hmac
 import os
-import pwd
 import socket
 import struct
 from collections.abc import Callable, Container, Iterable
@@ -18,6 +17,7 @@ from aiohttp import web
 from rota.core.certificate import read_certificate
 from rota.core.ids import is_build_id
 from rota.errors import DeniedError, InputError
+from rota.service.account import name_of
 from rota.service.context import Principal
 from rota.service.verbs import Role
 
@@ -85,7 +85,7 @@ class Access:
             return self._spoken_for(request)
         uid = _caller(request)
         if uid is not None and uid not in (os.geteuid(), 0) and uid in self._uids():
-            return Principal(name=_user(uid), role=Role.BUILDER, build=build, builds=True)
+            return Principal(name=name_of(uid), role=Role.BUILDER, build=build, builds=True)
         name = self._local(uid) if uid is not None else self._by_token(request)
         return Principal(name=name, role=Role.ADMIN, build=build)
 
@@ -118,11 +118,11 @@ class Access:
     def _local(self, uid: int) -> str:
         if uid not in (os.geteuid(), 0):
             raise DeniedError(
-                f"{_user(uid)} is not the user that this agent runs as",
+                f"{name_of(uid)} is not the user that this agent runs as",
                 known=True,
-                hint=f"become that user: sudo -u {_user(os.geteuid())} rota …",
+                hint=f"become that user: sudo -u {name_of(os.geteuid())} rota …",
             )
-        return _user(uid)
+        return name_of(uid)
 
     def _by_token(self, request: web.Request) -> str:
         given = _token(request.headers.get("Authorization", ""))
@@ -196,13 +196,6 @@ def _token(header: str) -> tuple[str, bytes] | None:
         del user
         return "", password
     return None
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid{uid}"
 
 
 Authenticate = Callable[[web.Request], Principal]

@@ -301,8 +301,11 @@ class GitCheckout:
         self, mirror: Mirror, want: Revision, found: Found, scm: Scm, root: Path, say: Say
     ) -> str:
         branch = found.ref.removeprefix("refs/heads/") if _is_branch(found.ref) else ""
+        tags = await mirror.tags()  # before: of all of them the objects come along
         await mirror.link(root / ".git")
-        await asyncio.to_thread(_make_repository, root / ".git", want.url, found.commit, branch)
+        await asyncio.to_thread(
+            _make_repository, root / ".git", want.url, found.commit, branch, tags
+        )
         env = inward({"GIT_DIR": str(root / ".git"), "GIT_WORK_TREE": str(root)}, lfs=scm.lfs)
         commit = found.commit
         if found.base:
@@ -392,9 +395,10 @@ class GitCheckout:
             theirs = await self._mirror(want, 0)
             with theirs.used():
                 await asyncio.to_thread(place.mkdir, parents=True, exist_ok=True)
+                tags = await theirs.tags()
                 await theirs.link(place / ".git")
                 await asyncio.to_thread(
-                    _make_repository, place / ".git", module.url, found.commit, ""
+                    _make_repository, place / ".git", module.url, found.commit, "", tags
                 )
                 inner = inward({"GIT_DIR": str(place / ".git"), "GIT_WORK_TREE": str(place)})
                 await self._git(
@@ -432,8 +436,10 @@ def _is_branch(ref: str) -> bool:
     return ref.startswith("refs/heads/")
 
 
-def _make_repository(git_dir: Path, url: str, commit: str, branch: str) -> None:
-    """Write what ``git init`` and ``git remote add`` would."""
+def _make_repository(
+    git_dir: Path, url: str, commit: str, branch: str, tags: Mapping[str, str]
+) -> None:
+    """Write what ``git init``, ``git remote add`` and ``git tag`` would."""
     (git_dir / "refs" / "heads").mkdir(parents=True, exist_ok=True)
     (git_dir / "info").mkdir(exist_ok=True)
     quoted = url.replace("\\", "\\\\").replace('"', '\\"')
@@ -442,11 +448,14 @@ def _make_repository(git_dir: Path, url: str, commit: str, branch: str) -> None:
         f'[remote "origin"]\n\turl = "{quoted}"\n'
         "\tfetch = +refs/heads/*:refs/remotes/origin/*\n"
     )
+    refs = dict(tags)
     if branch:
-        refs = (f"refs/heads/{branch}", f"refs/remotes/origin/{branch}")
+        refs |= dict.fromkeys((f"refs/heads/{branch}", f"refs/remotes/origin/{branch}"), commit)
         with (git_dir / "config").open("a") as config:
             config.write(f'[branch "{branch}"]\n\tremote = origin\n\tmerge = refs/heads/{branch}\n')
-        (git_dir / "packed-refs").write_text("".join(f"{commit} {ref}\n" for ref in refs))
+    if refs:
+        text = "".join(f"{what} {name}\n" for name, what in refs.items())
+        (git_dir / "packed-refs").write_bytes(text.encode("utf-8", "surrogateescape"))
     head = f"ref: refs/heads/{branch}" if branch else commit
     (git_dir / "HEAD").write_text(f"{head}\n")
 

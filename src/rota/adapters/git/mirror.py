@@ -21,7 +21,7 @@ from pathlib import Path
 
 from rota.adapters.git.process import Git, GitFailedError
 from rota.adapters.git.remote import call, outward
-from rota.core.scm import is_commit, shown
+from rota.core.scm import shown
 from rota.errors import CheckoutError, RotaError, UnavailableError
 
 #: So long a git of a former daemon is waited for; it may hang on a network that is gone.
@@ -29,6 +29,7 @@ PATIENCE_S = 5.0
 MAX_PACKS = 30
 REPACK_S = 600.0
 CHECK_S = 300.0
+_TAGS = "refs/tags/"
 _CONFIG = """[core]
 \trepositoryformatversion = 0
 \tfilemode = true
@@ -172,6 +173,11 @@ class Mirror:
         try:
             await self._run_fetch(refs, depth)
         except CheckoutError as error:
+            if _TAGS in error.message:
+                # A tag's name was a folder of others' before, or the other way round.
+                await self._forget_tags()
+                await self._run_fetch(refs, depth)
+                return
             is_theirs = any(words in error.message.lower() for words in _THEIRS)
             if is_theirs or not await self.is_broken():
                 raise
@@ -179,8 +185,9 @@ class Mirror:
             await self._run_fetch(refs, depth)
 
     async def _run_fetch(self, refs: Collection[str], depth: int) -> None:
-        specs = [f"+{ref}:{kept_ref(ref)}" if not is_commit(ref) else ref for ref in sorted(refs)]
-        args = ["fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--force"]
+        # With a place to go to, what is fetched brings along the tags that point into it.
+        specs = [f"+{ref}:{kept_ref(ref)}" for ref in sorted(refs)]
+        args = ["fetch", "--progress", "--no-write-fetch-head", "--force"]
         args += ["--no-auto-maintenance", "--no-recurse-submodules"]
         args += [f"--depth={depth}"] if depth else []
         env = {**outward(self._idle_s), "GIT_DIR": str(self.path)}
@@ -207,6 +214,19 @@ class Mirror:
         await asyncio.to_thread(_begin_anew, self.path)
         self._here.clear()
         self._fetched.clear()
+
+    async def tags(self) -> dict[str, str]:
+        """Return the tags that point into what is here, and to what; as they were when that came."""
+        if not (self.path / _TAGS).is_dir() and not (self.path / "packed-refs").exists():
+            return {}
+        out = await self.git.run("for-each-ref", "--format=%(objectname) %(refname)", _TAGS)
+        lines = out.decode("utf-8", "surrogateescape").splitlines()
+        return {name: what for what, _, name in (line.partition(" ") for line in lines)}
+
+    async def _forget_tags(self) -> None:
+        names = await self.tags()
+        text = "".join(f"delete {name}\n" for name in names)
+        await self.git.run("update-ref", "--stdin", data=text.encode("utf-8", "surrogateescape"))
 
     # -- use ------------------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ class ProcessExecutor:
         oom: Reads how often the kernel ran out of memory.
         confiner: Confines what is to be confined; without it, that is an error.
 
-    Cost of a start: about 0.6 ms here, 2 ms in sh and setsid, besides the script. One with a lease
+    Cost of a start: about 0.8 ms here, 2 ms in sh and setsid, besides the script. One with a lease
     waits for its guard besides: 30 ms, of which 20 are CPU.
     """
 

@@ -63,7 +63,13 @@ def start(args: Namespace, screen: Screen) -> int:
 def data_folder(args: Namespace) -> Path:
     """Return the data folder that was given or is the default, absolute."""
     given = args.data_folder or os.environ.get("ROTA_DATA") or default_data(os.environ)
-    return Path(given).expanduser().absolute()
+    try:
+        return Path(given).expanduser().absolute()
+    except RuntimeError as error:
+        raise InputError(
+            f"whose home is meant by {given} is not known: uid {os.geteuid()} has no entry, or no such user is there",
+            hint="name it: rota agent --data /srv/rota, or ROTA_DATA=/srv/rota",
+        ) from error
 
 
 def agent_command(args: Namespace, data: Path) -> list[str]:

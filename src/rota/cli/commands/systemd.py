@@ -82,4 +82,10 @@ def quoted(word: str) -> str:
 
 def _user_folder() -> Path:
     config = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(config) if config else Path.home() / ".config") / "systemd" / "user"
+    try:
+        return (Path(config) if config else Path.home() / ".config") / "systemd" / "user"
+    except RuntimeError as error:
+        raise InputError(
+            f"uid {os.geteuid()} has no home folder for a unit of its own",
+            hint="set XDG_CONFIG_HOME, or install it as root",
+        ) from error
