@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email
+import queue
 import ssl
+import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from email import policy
 from email.message import EmailMessage
 from typing import Any
@@ -31,6 +33,8 @@ class MailServer:
         self.was_tls: list[bool] = []
         self.at_rcpt: list[Fate] = []
         self.at_data: list[Fate] = []
+        self.each_s = 0.0  # so long it thinks about each mail
+        self.is_closed = False  # takes none for now, and lets those wait who bring some
         self.password = ""
         self.changed = asyncio.Event()
 
@@ -48,6 +52,9 @@ class MailServer:
     async def handle_DATA(  # noqa: N802  # its name there
         self, server: SMTP, session: Session, envelope: Envelope
     ) -> str:
+        await asyncio.sleep(self.each_s)
+        while self.is_closed:
+            await asyncio.sleep(0.01)
         said = await self._fate(self.at_data)
         if said and said != "drop":
             return said
@@ -123,3 +130,24 @@ async def mail_server(
         yield own
     finally:
         server.close()
+
+
+@contextlib.contextmanager
+def mail_server_aside(**options: Any) -> Iterator[MailServer]:
+    """Run one in a thread of its own, for a test that waits for processes."""
+    made: queue.Queue[tuple[MailServer, Callable[[], object]]] = queue.Queue()
+
+    async def serve() -> None:
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        async with mail_server(**options) as server:
+            made.put((server, lambda: loop.call_soon_threadsafe(over.set)))
+            await over.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    server, end = made.get()
+    try:
+        yield server
+    finally:
+        end()
+        thread.join()
