@@ -50,6 +50,7 @@ from rota.core.secrets import (
     unknown_uses,
 )
 from rota.core.settings import Settings, parse_settings
+from rota.core.settings_notify import job_problems
 from rota.core.toml_document import Source, read_document
 from rota.core.toml_writing import toml_value
 from rota.core.triggers import Schedule
@@ -206,6 +207,7 @@ def check(
     problems += _misnamed(files, calendar_names(files))
     problems += _tangles(files)
     problems += _not_allowed(files, _settings(files))
+    problems += _strangers(files, files)
     problems += _without_secrets(files, _named(files, SECRETS, ".toml", SecretFile))
     found = _definitions(files, former)
     return found, tuple(sorted([*problems, *found.users.problems]))
@@ -254,6 +256,7 @@ def check_changes(
     }
     problems += _misnamed(files | staying, calendar_names(every))
     problems += _tangles(files | staying)
+    problems += _strangers(files, every)
     if settings is not None:
         known = {SETTINGS: _parsed(SETTINGS, "", settings)}
         problems += _not_allowed(files | staying, _settings(known))
@@ -322,6 +325,25 @@ def _not_allowed(files: Mapping[str, Parsed], settings: Settings | None) -> list
             hint = f"[isolation] in {SETTINGS} says what may be"
             texts = trespasses(parsed.value.spec, settings.isolation)
             found += [Problem(path, 0, 0, text, hint) for text in texts]
+            channels = parsed.value.spec.notify.channels or ()
+            found += [Problem(path, 0, 0, *fault) for fault in job_problems(settings, channels)]
+    return found
+
+
+def _strangers(files: Mapping[str, Parsed], paths: Iterable[str]) -> list[Problem]:
+    """Return a problem for each user who is to be told by a channel, and is none."""
+    found = []
+    users: set[str] | None = None
+    for path, parsed in files.items():
+        value = parsed.value
+        channels = value.notify if isinstance(value, Settings) else ()
+        if isinstance(value, Job):
+            channels = value.spec.notify.channels or ()
+        for name in {target.user for channel in channels for target in channel.to} - {""}:
+            users = users if users is not None else {user_name(it) for it in paths}
+            if name not in users:
+                hint = nearest(name, users) or f"make one: rota user set {name}"
+                found.append(Problem(path, 0, 0, f"notify: no user is called {name!r}", hint))
     return found
 
 

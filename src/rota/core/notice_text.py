@@ -157,7 +157,10 @@ def headline(facts: Facts) -> str:
     if notice.occasion == "fixed":
         since = f": {line(notice.since)} had failed" if notice.since else ""
         return f"{ref} is fixed{since}"
-    result = str(build.result) if build.result is not None else str(build.state)
+    if build.result is Result.PASSED:
+        took = _took(build)
+        return f"{ref} passed" + (f" in {took}" if took else "")
+    result = str(build.result if build.result is not None else build.state).replace("-", " ")
     why = _why(build, facts.failed)
     again = f", as since {line(notice.since)}" if _is_failure(build) and notice.since else ""
     word = "failed" if build.reason is Reason.UNMET else result
@@ -199,9 +202,6 @@ def _is_failure(build: Build) -> bool:
 
 def _why(build: Build, failed: Sequence[Build]) -> str:
     """Return why a build ended as it did, in some words; empty if there is nothing to say."""
-    if build.result is Result.PASSED:
-        took = _took(build)
-        return f"in {took}" if took else ""
     words = []
     if build.group is not None:
         cells = [it for it in failed if it.cell and it.parent == build.id]

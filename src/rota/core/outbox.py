@@ -296,7 +296,7 @@ def _queue(outbox: Outbox, notice: Notice) -> None:
     if len(notices) > MAX_QUEUE:
         # What is being said stays: nobody can take it back.
         held = () if queue.sending is None else queue.sending.notices
-        oldest = next(it for it in notices if it.id not in held)
+        oldest = next((it for it in notices if it.id not in held), notices[0])
         notices = tuple(it for it in notices if it is not oldest)
         left_out += 1
     outbox.queues[notice.target] = replace(queue, notices=notices, left_out=left_out)
