@@ -108,16 +108,20 @@ def test_other_ends() -> None:
         return said(facts)[0]
 
     assert head(since="web#5") == "web#7 failed, as since web#5: exit code 2"
-    timeout = {"reason": Reason.TIMEOUT, "result": Result.TIMED_OUT, "spec": Spec(timeout_s=60.0)}
+    timeout: dict[str, Any] = {
+        "reason": Reason.TIMEOUT,
+        "result": Result.TIMED_OUT,
+        "spec": Spec(timeout_s=60.0),
+    }
     assert head(**timeout) == "web#7 timed out: ran longer than 1m"
     assert head(reason=Reason.OOM_KILLED) == "web#7 failed: out of memory"
     assert head(reason=Reason.SIGNAL, signal=11) == "web#7 failed: ended by signal 11"
-    lost = {"reason": Reason.LOST, "result": Result.LOST, "message": "a is\nsilent"}
+    lost: dict[str, Any] = {"reason": Reason.LOST, "result": Result.LOST, "message": "a is\nsilent"}
     assert head(**lost) == "web#7 lost: a is silent"
-    passed = {"result": Result.PASSED, "exit_code": 0}
+    passed: dict[str, Any] = {"result": Result.PASSED, "exit_code": 0}
     assert head("passed", **passed) == "web#7 passed in 1m5s"
     assert head("fixed", "web#5", **passed) == "web#7 is fixed: web#5 had failed"
-    cancelled = {"reason": Reason.CANCELLED, "result": Result.CANCELLED}
+    cancelled: dict[str, Any] = {"reason": Reason.CANCELLED, "result": Result.CANCELLED}
     assert head("always", **cancelled) == "web#7 cancelled"
     facts = Facts(notice=notice("irc:#web"))
     assert said(facts) == ["web#7: first-failure, and its record is gone"]
