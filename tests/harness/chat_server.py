@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from rota.adapters.clocks import SystemClock
 from rota.adapters.memory_network import MemoryServer
 from rota.ports.networks import Abilities, Heard, Saying
 
@@ -27,6 +28,7 @@ class ChatServer(MemoryServer):
         super().__init__()
         self.path, self.abilities = path, abilities
         self.silent = False
+        self.now = SystemClock().now
         self.began: list[dict[str, Any]] = []
         self._bots: set[asyncio.Task[None]] = set()
 

@@ -201,3 +201,23 @@ async def test_lines_that_jobs_wait_for_set_them_off_once(room: Room) -> None:
     await room.here.finished("ship")
     found = (await room.here.ask("GET", "/v1/builds")).json()
     assert [(it["trigger"]["by"], it["trigger"]["data"]["what"]) for it in found] == [("ann", "it")]
+
+
+async def test_who_has_a_code_is_known_from_then_on(room: Room) -> None:
+    await room.here.put("web")
+    users = {"users/eve.toml": 'role = "builder"\n'}
+    await commit(room.here, users)
+    reply = await room.here.ask("POST", "/v1/users/eve/codes", body={})
+    code = reply.json()["code"]
+    server = room.server
+    said = await room.ask("!link WRONG", nick="eve")
+    assert said.startswith("eve: the code opens nothing")
+    assert said.endswith("better write codes to me alone")
+    direct = {"who": "account:eve", "nick": "eve", "room": "account:eve"}
+    server.hear("link NONE-SUCH", is_direct=True, **direct)
+    assert "the code opens nothing" in await room.next()
+    server.hear(f"link {code}", is_direct=True, **direct)
+    assert await room.next() == "you are eve here from now on, a builder"
+    assert await room.ask("!run web", nick="eve") == "eve: web#1 queued"
+    heard = [it.text for it in await room.events(ChatHeard) if isinstance(it, ChatHeard)]
+    assert heard == ["link", "link", "link", "run web"]

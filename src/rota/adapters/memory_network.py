@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -13,6 +13,9 @@ from rota.ports.networks import Abilities, Heard, LaterError, Said, Saying
 
 #: What a network can that keeps nobody waiting.
 QUICK = Abilities(every_s=0.0, burst=1000, has_threads=True)
+
+#: When the first message is written, where nobody has a clock.
+START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Spoken(msgspec.Struct, frozen=True):
@@ -39,6 +42,7 @@ class MemoryServer:
         self.forgets = False
         self.ears: list[asyncio.Queue[Heard]] = []
         self.changed = asyncio.Event()
+        self.now: Callable[[], datetime] = lambda: START + timedelta(seconds=len(self.history))
         self._is_down = False
 
     @property
@@ -71,7 +75,7 @@ class MemoryServer:
             who=who,
             nick=nick,
             text=text,
-            at=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=number),
+            at=self.now(),
             is_direct=is_direct,
             position=str(number),
         )

@@ -58,6 +58,7 @@ from rota.ports.journal import Journal
 from rota.service.account import name_of, own_home
 from rota.service.contact import Contact
 from rota.service.context import Myself, Service
+from rota.service.linking import link
 from rota.service.logs import last_words
 from rota.service.reactions import events_for
 from rota.service.secrets import StoreSecrets
@@ -409,6 +410,11 @@ def _bot(service: Service, ports: Ports, chat: Chat | None) -> Bot | None:
     if chat is None:
         return None
     name, world = service.me.name, service.world
+
+    async def linked(network: str, who: str, nick: str, code: str) -> str:
+        said = await link(service, code, network=network, who=who, nick=nick, fence=bot.fence())
+        return said.text
+
     followers = Followers(
         name=name,
         world=world,
@@ -417,14 +423,16 @@ def _bot(service: Service, ports: Ports, chat: Chat | None) -> Bot | None:
         clock=ports.clock,
         chat=chat,
     )
-    return Bot(
+    bot = Bot(
         name=name,
         world=world,
         journal=ports.journal,
         clock=ports.clock,
         chat=chat,
         followers=followers,
+        link=linked,
     )
+    return bot
 
 
 def _notices(

@@ -50,6 +50,7 @@ from rota.ports.journal import Entry, Journal
 from rota.ports.networks import Heard, LaterError, Said, Saying
 from rota.service.builds import find_build
 from rota.service.context import VIA
+from rota.service.linking import known_as, role_of
 from rota.service.verbs import Role
 from rota.service.world import World
 
@@ -64,6 +65,8 @@ STRANGER_TIMES, STRANGER_S = 3, 600.0
 MAX_STRANGERS = 1000
 #: A network is in trouble once it has been for so long; most troubles are over before.
 TROUBLE_S = 10.0
+#: After so many messages that are none of its business, how far it heard is written down.
+POSITION_EVERY = 200
 LOOK_S = 1.0
 
 
@@ -116,6 +119,7 @@ class Bot:
         self._name, self._world, self._journal = name, world, journal
         self._clock, self._chat, self._followers = clock, chat, followers
         self._link = link
+        self._passed_by: dict[str, int] = {}
         self._codes: dict[str, str] = {}
         self._settings = world.definitions.settings
         self._fence: Callable[[], int] = lambda: 0
@@ -194,7 +198,8 @@ class Bot:
             line = reply_in(heard.text, build)
         user, role = self._user(network, heard.who)
         if line is None:
-            await self._hear_line(network, heard, user, role)
+            if not await self._hear_line(network, heard, user, role):
+                await self._note_position(network, heard)
             return
         if not user and not self._bears(network, heard):
             return
@@ -214,16 +219,17 @@ class Bot:
             is_direct=heard.is_direct,
             build=about,
             position=heard.position,
+            said_at=heard.at,
         )
         if first_word(line) == LINK:
             self._codes[event.message] = line
         await self._folded(event)
 
-    async def _hear_line(self, network: str, heard: Heard, user: str, role: Role | None) -> None:
-        """Write down a line that jobs wait for; strangers set nothing off."""
+    async def _hear_line(self, network: str, heard: Heard, user: str, role: Role | None) -> bool:
+        """Write down a line that jobs wait for, and say whether it was; strangers set nothing off."""
         rules = self._world.rules.chat
         if not rules or heard.is_direct or role is None or role < Role.BUILDER:
-            return
+            return False
         text = heard.text.strip()[:MAX_COMMAND]
         channels = (heard.room, f"{network}:{heard.room}")
         if not any(
@@ -231,7 +237,7 @@ class Bot:
             and groups(rule.chat, text) is not None
             for _, rule in rules
         ):
-            return
+            return False
         data: dict[str, object] = {
             "channel": heard.room,
             "network": network,
@@ -242,16 +248,22 @@ class Bot:
         }
         event = Emitted(at=self._clock.now(), by=user, agent=self._name, type=SAID, data=data)
         await self._folded(event)
+        return True
+
+    async def _note_position(self, network: str, heard: Heard) -> None:
+        """Write down, now and then, up to where a network was heard: what comes after is not missed."""
+        chat = self._world.cluster.picture.chat
+        count = self._passed_by.get(network, 0) + 1
+        if heard.position and (count >= POSITION_EVERY or network not in chat.positions):
+            trouble = chat.troubles.get(network, "")
+            await self._folded(self._standing(network, trouble, heard.position))
+            count = 0
+        self._passed_by[network] = count
 
     def _user(self, network: str, who: str) -> tuple[str, Role | None]:
         """Return the user whom a network knows as ``who``, and what they may."""
-        if not who:
-            return "", None
-        users = self._world.definitions.users
-        linking = self._world.cluster.picture.linking
-        name = users.find(network, who) or linking.session(network, who)
-        user = users.get(name)
-        return (name, Role[user.role.upper()]) if user is not None else ("", None)
+        name = known_as(self._world, network, who) if who else ""
+        return (name, role_of(self._world, name)) if name else ("", None)
 
     def _bears(self, network: str, heard: Heard) -> bool:
         """Whether a stranger is answered once more."""
@@ -390,12 +402,8 @@ class Bot:
 
     async def _to_link(self, note: Waiting) -> ChatAnswered:
         line = self._codes.get(note.message, "")
-        if not note.is_direct:
-            text = f"{note.nick}: write that to me alone, and ask for a new code: others can read this one"
-        elif not line:
+        if not line:
             text = "the leader changed just then: please give me the code again"
-        elif not note.who:
-            text = f"{note.network} does not tell me who you are, so I cannot know you again"
         else:
             via = VIA.set(note.key)
             try:
@@ -405,6 +413,9 @@ class Bot:
                 text = error.message + (f" ({error.hint})" if error.hint else "")
             finally:
                 VIA.reset(via)
+        if not note.is_direct:
+            # Used at once, it is of no use to those who read it here.
+            text = f"{note.nick}: {text}; better write codes to me alone"
         return self._finished(note, await self._say(note, text))
 
     async def _to_follower(self, note: Waiting, verb: str) -> ChatAnswered:
@@ -512,13 +523,14 @@ class Bot:
                         await self._folded(self._standing(name, lasting.get(name, "")))
             await asyncio.sleep(LOOK_S)
 
-    def _standing(self, network: str, trouble: str) -> ChatStanding:
+    def _standing(self, network: str, trouble: str, position: str = "") -> ChatStanding:
         return ChatStanding(
             at=self._clock.now(),
             by=self._name,
             agent=self._name,
             network=network,
             trouble=trouble[:300],
+            position=position,
         )
 
     async def _announce(self) -> None:

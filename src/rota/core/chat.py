@@ -155,7 +155,7 @@ def heard(chat: Chat, seq: int, event: ChatHeard) -> None:
         role=event.role,
         is_direct=event.is_direct,
         build=event.build,
-        at=event.at,
+        at=min(event.at, event.said_at or event.at),
         seq=seq,
     )
     chat.waiting[note.key] = note
@@ -245,7 +245,7 @@ def standing(chat: Chat, event: ChatStanding) -> None:
     if event.trouble:
         chat.troubles[event.network] = event.trouble
         _forget(chat.troubles, MAX_NETWORKS)
-    if event.position and event.network not in chat.positions:
+    if event.position:
         _note_position(chat, event.network, event.position)
 
 

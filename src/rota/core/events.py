@@ -549,6 +549,7 @@ class ChatHeard(Fact, frozen=True, kw_only=True, tag="chat.heard"):
     is_direct: bool = False
     build: str = ""
     position: str = ""
+    said_at: Instant | None = None  # by the network's clock
 
 
 class ChatAnswered(Fact, frozen=True, kw_only=True, tag="chat.answered"):
@@ -588,7 +589,10 @@ class ChatTold(Fact, frozen=True, kw_only=True, tag="chat.told"):
 
 
 class ChatStanding(Fact, frozen=True, kw_only=True, tag="chat.standing"):
-    """A network is not connected, and why; or it is again. Written by the leader."""
+    """A network is not connected, and why; or it is again. Written by the leader.
+
+    With a ``position`` the network was heard up to there, and nothing of it was for the bot.
+    """
 
     network: str
     trouble: str = ""
