@@ -9,6 +9,7 @@ import pytest
 from tests.harness.agent import TOKEN, Here, agent_here
 from tests.harness.chat_server import ChatServer
 
+from rota.adapters.memory_network import Spoken
 from rota.adapters.scripted import Plan
 from rota.bootstrap.chat import make_chat
 from rota.core.events import ChatAnswered, ChatHeard, Event
@@ -25,6 +26,11 @@ class Room:
         self.here, self.server = here, server
         self._seen = 0
 
+    @property
+    def said(self) -> list[Spoken]:
+        """What the bot said in the room: what people are told directly is no matter of it."""
+        return [it for it in self.server.said if it.saying.room == "#room"]
+
     async def ask(self, text: str, *, nick: str = "ann", thread: str = "", answers: int = 1) -> str:
         """Say something, and return what the bot says next."""
         self.server.hear(text, who=f"account:{nick}", nick=nick, thread=thread)
@@ -33,15 +39,27 @@ class Room:
     async def next(self, answers: int = 1) -> str:
         """Return the next messages of the bot, as they are read."""
         async with asyncio.timeout(30):
-            await self.server.until(self._seen + answers)
-        spoken = self.server.said[self._seen : self._seen + answers]
+            while len(self.said) < self._seen + answers:
+                self.server.changed = asyncio.Event()
+                await self.server.changed.wait()
+        spoken = self.said[self._seen : self._seen + answers]
         self._seen += answers
         return "\n".join("\n".join(filter(None, (it.saying.text, it.saying.code))) for it in spoken)
+
+    async def told(self, who: str) -> str:
+        """Return the last thing that somebody was told alone."""
+        async with asyncio.timeout(30):
+            while True:
+                found = [it for it in self.server.said if it.saying.room == who]
+                if found:
+                    return found[-1].saying.text
+                self.server.changed = asyncio.Event()
+                await self.server.changed.wait()
 
     @property
     def thread(self) -> str:
         """The thread below the bot's last message."""
-        return f"s{self._seen}"
+        return f"s{self.said[self._seen - 1].n}"
 
     async def events(self, *kinds: type[Event]) -> list[Event]:
         """Return what the journal has of these kinds."""
@@ -89,7 +107,7 @@ async def test_a_build_is_run_followed_and_told_in_its_thread(room: Room) -> Non
     told = await room.next()
     assert told.startswith("web#1 failed in ")
     assert told.endswith("exit status 3\none\ntwo @\u2060channel")
-    assert room.server.said[-1].saying.thread == thread
+    assert room.said[-1].saying.thread == thread
     heard, answered = await room.events(ChatHeard, ChatAnswered)
     assert isinstance(heard, ChatHeard)
     assert isinstance(answered, ChatAnswered)
@@ -174,7 +192,7 @@ async def test_a_log_is_followed_in_batches_and_no_longer(room: Room) -> None:
     assert "its log comes here" in await room.ask("!follow web#1")
     thread = room.thread
     assert await room.next() == "web#1\nfirst"
-    assert room.server.said[-1].saying.thread == thread
+    assert room.said[-1].saying.thread == thread
     attempt.print(b"second\nhal")
     assert await room.next() == "web#1\nsecond"
     assert "no longer followed" in await room.ask("!unfollow", thread=thread)
@@ -187,7 +205,7 @@ async def test_a_flood_is_told_once_and_others_are_heard(room: Room) -> None:
         room.server.hear(f"spam {number}", who="account:eve", nick="eve")
     assert "too fast" in await room.next()
     assert (await room.ask("!ps")).startswith("ann: ")
-    assert len(room.server.said) == 2
+    assert len(room.said) == 2
 
 
 async def test_lines_that_jobs_wait_for_set_them_off_once(room: Room) -> None:
@@ -215,9 +233,12 @@ async def test_who_has_a_code_is_known_from_then_on(room: Room) -> None:
     assert said.endswith("better write codes to me alone")
     direct = {"who": "account:eve", "nick": "eve", "room": "account:eve"}
     server.hear("link NONE-SUCH", is_direct=True, **direct)
-    assert "the code opens nothing" in await room.next()
+    assert "the code opens nothing" in await room.told("account:eve")
     server.hear(f"link {code}", is_direct=True, **direct)
-    assert await room.next() == "you are eve here from now on, a builder"
+    while "you are eve" not in (said := await room.told("account:eve")):
+        room.server.changed = asyncio.Event()
+        await room.server.changed.wait()
+    assert said == "you are eve here from now on, a builder"
     assert await room.ask("!run web", nick="eve") == "eve: web#1 queued"
     heard = [it.text for it in await room.events(ChatHeard) if isinstance(it, ChatHeard)]
     assert heard == ["link", "link", "link", "run web"]

@@ -422,6 +422,7 @@ def _bot(service: Service, ports: Ports, chat: Chat | None) -> Bot | None:
         logs=ports.logs,
         clock=ports.clock,
         chat=chat,
+        tail=partial(last_words, service),
     )
     bot = Bot(
         name=name,

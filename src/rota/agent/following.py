@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from rota.agent.patience import DELAYS_S, persist
 from rota.core.build import Build
@@ -41,19 +41,35 @@ BATCH_S = 3.0
 #: So much of a batch is looked at: of more only the end is shown.
 BATCH_BYTES = 16 * 1024
 #: The last lines of a failed build, with its end.
-LAST_BYTES, LAST_LINES = 4096, 8
+LAST_LINES = 8
 #: Who follows the log of a build that runs already sees so much of what it printed before.
 BEFORE_BYTES = 2048
+
+Tail = Callable[[Build, int], Awaitable[str]]
+"""Returns the last bytes of an attempt's log, as text."""
+
+
+async def no_tail(build: Build, attempt: int) -> str:
+    """Return nothing."""
+    return ""
 
 
 class Followers:
     """Tells them while this agent leads: :meth:`run` is a task of the duty."""
 
     def __init__(
-        self, *, name: str, world: World, journal: Journal, logs: Logs, clock: Clock, chat: Chat
+        self,
+        *,
+        name: str,
+        world: World,
+        journal: Journal,
+        logs: Logs,
+        clock: Clock,
+        chat: Chat,
+        tail: Tail = no_tail,
     ) -> None:
         self._name, self._world, self._journal = name, world, journal
-        self._logs, self._clock, self._chat = logs, clock, chat
+        self._logs, self._clock, self._chat, self._tail = logs, clock, chat, tail
         self.fence: Callable[[], int] = lambda: 0  # set by who makes this agent one among others
         self._woken: dict[str, asyncio.Event] = {}
         self._sure: set[str] = set()
@@ -198,15 +214,12 @@ class Followers:
     async def _last_lines(self, build: Build) -> str:
         if build.started_at is None or not build.attempt:
             return ""
-        source = self._source(build, build.attempt)
         try:
-            end = await source.end()
-            pieces = [piece async for piece in source.read(max(0, end - LAST_BYTES), end)]
+            text = await self._tail(build, build.attempt)
         except RotaError as error:
             logger.info("%s: its last lines cannot be read: %s", build.ref, error.message)
             return ""
-        lines = b"".join(pieces).decode("utf-8", "replace").rstrip().splitlines()
-        return "\n".join(lines[-LAST_LINES:])
+        return "\n".join(text.rstrip().splitlines()[-LAST_LINES:])
 
     def _source(self, build: Build, attempt: int) -> AttemptLog:
         return AttemptLog(self._world, self._logs, build.id, attempt)
