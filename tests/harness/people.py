@@ -125,11 +125,13 @@ class Listening:
 
 
 @contextlib.asynccontextmanager
-async def connected(network: Network, position: str = "") -> AsyncIterator[Listening]:
+async def connected(
+    network: Network, position: str = "", *, listens_only: bool = False
+) -> AsyncIterator[Listening]:
     """Run the bot while the context is open; it is connected when it begins."""
     listening = Listening(network)
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(network.run(position))
+        running = tasks.create_task(network.run(position, listens_only=listens_only))
         hearing = tasks.create_task(listening.listen())
         await until(lambda: not network.trouble or running.done(), what=lambda: network.trouble)
         try:
@@ -140,7 +142,7 @@ async def connected(network: Network, position: str = "") -> AsyncIterator[Liste
 
 
 async def until(
-    holds: Callable[[], bool], within_s: float = 60.0, *, what: Callable[[], object] = str
+    holds: Callable[[], bool], within_s: float = 30.0, *, what: Callable[[], object] = str
 ) -> None:
     """Wait for a state that nothing tells of; ``what`` is shown if it does not come."""
     deadline = asyncio.get_running_loop().time() + within_s

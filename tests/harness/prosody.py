@@ -146,8 +146,9 @@ def _free_port() -> int:
 class XmppPerson:
     """A person's client: what it shows, and what it is told to write."""
 
-    def __init__(self, server: Prosody, name: str, room: str) -> None:
+    def __init__(self, server: Prosody, name: str, room: str, *, nick: str = "") -> None:
         self.name, self.who, self.room = name, f"{name}@{DOMAIN}", room
+        self._nick = nick or name
         self._server = server
         self.shown: list[Shown] = []
         self._news = asyncio.Event()
@@ -184,7 +185,20 @@ class XmppPerson:
     async def enter(self, room: str) -> None:
         """Enter a room, which makes it."""
         muc = self.client.plugin["xep_0045"]
-        await muc.join_muc_wait(JID(room), self.name, maxstanzas=0, timeout=20)
+        await muc.join_muc_wait(JID(room), self._nick, maxstanzas=0, timeout=20)
+
+    async def leave(self) -> None:
+        """Leave the room."""
+        self.client.plugin["xep_0045"].leave_muc(JID(self.room), self._nick)
+
+    @property
+    def nicks(self) -> set[str]:
+        """Who is in the room."""
+        return set(self.client.plugin["xep_0045"].rooms[None][JID(self.room)])
+
+    def whisper(self, to: str, text: str) -> None:
+        """Send a message to one of the room."""
+        self.client.send_message(JID(to), text, mtype="chat")
 
     async def write(
         self, to: str, text: str, *, thread: str = "", inject: ET.Element | None = None
@@ -209,7 +223,7 @@ class XmppPerson:
 
     def _on_message(self, message: Any) -> None:
         sender = message["from"]
-        if not message["body"] or sender.resource == self.name:
+        if not message["body"] or sender.resource == self._nick:
             return
         nick = sender.resource if message["type"] == "groupchat" else sender.user
         self.shown.append(Shown(by=nick, room=sender.bare, text=message["body"], raw=str(message)))

@@ -65,8 +65,9 @@ class Link:
             },
         )
         client = self.client
+        # Both are as safe: whichever the server has at that port, or by DNS.
         client.enable_direct_tls = account.tls == "direct"
-        client.enable_starttls = account.tls == "starttls"
+        client.enable_starttls = account.tls in {"direct", "starttls"}
         client.enable_plaintext = account.tls == "none"
         client.whitespace_keepalive = False  # pings tell more
         client.auto_subscribe = False
@@ -82,11 +83,13 @@ class Link:
             ("failed_all_auth", self._on_no_way_in),
             ("ssl_invalid_chain", self._on_no_trust),
             ("connection_failed", self._on_no_connection),
+            ("reconnect_delay", self._on_no_way),
             ("stream_error", self._on_stream_error),
             ("disconnected", self._on_disconnected),
         ):
             client.add_event_handler(event, handler)
         self._refused = ""
+        self._unreachable = ""
         self.is_replaced = False
 
     @property
@@ -105,7 +108,7 @@ class Link:
             LostError: not now.
         """
         account = self._account
-        port = account.port or (5223 if account.tls == "direct" else 5222)
+        port = account.port or 5222
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of its own callbacks
             if account.server:
@@ -199,7 +202,11 @@ class Link:
             self._on_no_trust(error)
             return
         why = getattr(error, "strerror", None) or str(error)
-        self._fail(LostError(f"cannot connect to {self.where}: {why}"))
+        self._unreachable = self._unreachable or f"cannot connect to {self.where}: {why}"
+
+    def _on_no_way(self, _: object) -> None:
+        """All ways were tried; the library would try them again."""
+        self._fail(LostError(self._unreachable or f"cannot connect to {self.where}"))
 
     def _on_stream_error(self, error: Any) -> None:
         self._why = str(error["condition"])
@@ -210,6 +217,8 @@ class Link:
             self._why += f", {literal(error['text'])}"
 
     def _on_disconnected(self, reason: object) -> None:
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            self._on_no_trust(reason)
         why = f"{self.where} ended the connection: {self._why or reason or 'no reason given'}"
         self._fail(LostError(why))
         if not self.lost.done():

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from slixmpp import JID, Message, Presence
-from slixmpp.exceptions import IqError, IqTimeout, PresenceError, XMPPError
+from slixmpp import JID, Message
+from slixmpp.exceptions import IqError, IqTimeout, XMPPError
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import StanzaPath
 
@@ -24,7 +24,7 @@ from rota.adapters.xmpp.link import ANSWER_S, PING_S, Account, Link, LostError
 from rota.core.backoff import Backoff
 from rota.core.literal import literal
 from rota.core.recent import Recent
-from rota.errors import InputError
+from rota.errors import InputError, UnavailableError
 from rota.ports.clock import Clock
 from rota.ports.networks import Abilities, Heard, LaterError, Said, Saying
 
@@ -173,9 +173,7 @@ class XmppNetwork:
             try:
                 await asyncio.wait_for(room.out.wait(), PING_S)
             except TimeoutError:
-                me = JID(room.jid)
-                me.resource = room.nick
-                answer = await link.ping(me)  # XEP-0410
+                answer = await link.ping(room.me)  # XEP-0410
                 if answer in {"not-acceptable", "silent"} or answer.startswith("remote-server"):
                     return f"not in {room.jid} any more: {answer}"
                 backoff.went_well()
@@ -189,17 +187,15 @@ class XmppNetwork:
             features = await _features(link, room.jid)
             room.is_open = "muc_nonanonymous" in features
             room.has_archive = archive.FEATURE in features
-            presence = await self._join(link, room)
-            if 201 in presence["muc"]["status_codes"]:
+            if 201 in await self._join(link, room):
                 # It was made this moment, by our entering, and goes with us.
-                link.plugin("xep_0045").leave_muc(room.jid, presence["from"].resource)
+                link.client.send_presence(ptype="unavailable", pto=room.me)
                 return f"there is no room {room.jid}"
-            room.nick = presence["from"].resource
             if room.has_archive:
                 await self._catch_up(link, room)
             self._release(room)
-        except PresenceError as error:
-            return f"{room.jid} does not let us in: {_why(error)}"
+        except _NotLetInError as error:
+            return f"{room.jid} does not let us in: {error.message}"
         except IqError as error:
             if error.condition == "item-not-found":
                 return f"there is no room {room.jid}"
@@ -208,25 +204,31 @@ class XmppNetwork:
             return f"{room.jid} does not answer within {ANSWER_S:g} s"
         return ""
 
-    async def _join(self, link: Link, room: _Room) -> Presence:
-        muc = link.plugin("xep_0045")
+    async def _join(self, link: Link, room: _Room) -> set[int]:
+        """Enter under our name, or one like it, and return what the room says of our entering.
+
+        Raises:
+            _NotLetInError: it refuses.
+            TimeoutError: it does not answer.
+        """
         wanted = self._nick + ("-listens" if self._listens_only else "")
         since = None if room.has_archive else self._from
         for taken in range(NICKS):
+            room.occupants.clear()
+            entering = room.entering = asyncio.get_running_loop().create_future()
+            told = room.told = asyncio.get_running_loop().create_future()
+            link.plugin("xep_0045").make_join_stanza(
+                room.jid, wanted + "_" * taken, maxstanzas=None if since else 0, since=since
+            ).send()
             try:
-                presence: Presence
-                presence, *_ = await muc.join_muc_wait(
-                    room.jid,
-                    wanted + "_" * taken,
-                    maxstanzas=None if since else 0,
-                    since=since,
-                    timeout=ANSWER_S,
-                )
-            except PresenceError as error:
+                codes: set[int] = await asyncio.wait_for(asyncio.shield(entering), ANSWER_S)
+                # The subject is the last that who enters is sent: after what was said before.
+                await asyncio.wait_for(asyncio.shield(told), ANSWER_S)
+            except _NotLetInError as error:
                 if error.condition != "conflict" or taken == NICKS - 1:
                     raise
             else:
-                return presence
+                return codes
         raise AssertionError
 
     async def _read_direct(self, link: Link) -> None:
@@ -267,7 +269,8 @@ class XmppNetwork:
         if kind == "error":
             self._refused(message)
         elif not message["body"]:
-            pass
+            if kind == "groupchat" and sender.bare in self._rooms:
+                self._told(self._rooms[sender.bare], message)
         elif kind == "groupchat":
             room = self._rooms.get(sender.bare)
             if room is not None and sender.resource:
@@ -276,6 +279,11 @@ class XmppNetwork:
             self._come(self._direct, message)
         if self._heard.qsize() > MANY and self._link and self._link.client.transport:
             self._link.client.transport.pause_reading()
+
+    def _told(self, room: _Room, message: Any) -> None:
+        is_subject = message.xml.find("{jabber:client}subject") is not None
+        if is_subject and room.told is not None and not room.told.done():
+            room.told.set_result(None)
 
     def _come(self, place: _Place, message: Message) -> None:
         if place.held is None:
@@ -312,7 +320,7 @@ class XmppNetwork:
         if is_past:
             who = stanzas.archived_writer(message) if room.is_open else ""
         else:
-            who = self._occupant(room, sender.resource)
+            who = room.occupants.get(sender.resource, "")
         if self._is_ours(room, message, who):
             self._confirm(message["id"])
             return None
@@ -335,10 +343,10 @@ class XmppNetwork:
             self._confirm(message["id"])
             return None
         who = sender.bare
-        if who in self._rooms:  # one of the room writes to us alone
-            if archived or not sender.resource:
+        if who in self._rooms or stanzas.is_whispered(message):  # in a room, to us alone
+            if archived or not sender.resource or who not in self._rooms:
                 return None
-            who = self._occupant(self._rooms[who], sender.resource)
+            who = self._rooms[who].occupants.get(sender.resource, "")
             if not who:
                 return None  # an answer could reach another one who has the name by then
         elif not sender.user:
@@ -354,31 +362,43 @@ class XmppNetwork:
             position=at.isoformat(),
         )
 
-    def _occupant(self, room: _Room, nick: str) -> str:
-        """Return the address behind a nick of now, if the room tells."""
-        if self._link is None:
-            return ""
-        occupants = self._link.plugin("xep_0045").rooms[None].get(room.jid, {})
-        jid = occupants.get(nick, {}).get("jid")
-        return str(JID(jid).bare) if jid else ""
-
     def _is_ours(self, room: _Room, message: Message, who: str) -> bool:
         nick = message["from"].resource
-        who = who or ("" if nick == room.nick else self._occupant(room, nick))
+        who = who or ("" if nick == room.nick else room.occupants.get(nick, ""))
         return who == self._account.jid.bare if who else nick in {room.nick, self._nick}
 
     def _on_presence(self, presence: Any) -> None:
         room = self._rooms.get(presence["from"].bare)
-        if room is None or not room.nick or presence["type"] != "unavailable":
+        if room is None:
             return
         nick, item = presence["from"].resource, presence["muc"]
+        if presence["type"] == "error":
+            error = presence["error"]
+            text = literal(error["text"]) or error["condition"]
+            if room.entering is not None and not room.entering.done():
+                room.entering.set_exception(_NotLetInError(text, error["condition"]))
+                room.entering.exception()
+        elif presence["type"] == "unavailable":
+            room.occupants.pop(nick, None)
+            self._left(room, nick, item)
+        else:
+            jid = item["jid"]
+            room.occupants[nick] = str(jid.bare) if jid else ""
+            if 110 in item["status_codes"]:
+                room.nick = nick
+                if room.entering is not None and not room.entering.done():
+                    room.entering.set_result(item["status_codes"])
+
+    def _left(self, room: _Room, nick: str, item: Any) -> None:
         codes = item["status_codes"]
-        if nick == room.nick:
+        if not room.nick:
+            return
+        if nick == room.nick or 110 in codes:
             if 303 in codes and item["item_nick"]:
                 room.nick = str(item["item_nick"])
-                return
-            room.why = f"not in {room.jid} any more: {_leaving(codes)}"
-            room.out.set()
+            else:
+                room.why = f"not in {room.jid} any more: {_leaving(codes)}"
+                room.out.set()
         elif nick == self._nick and not self._listens_only and self._link is not None:
             me = JID(room.jid)  # whoever had our name is gone
             me.resource = self._nick
@@ -534,10 +554,28 @@ class _Room(_Place):
     def __init__(self, jid: JID) -> None:
         super().__init__(jid)
         self.nick = ""  # ours in it, while we are in
+        self.occupants: dict[str, str] = {}  # nicks, and addresses where the room tells them
+        self.entering: asyncio.Future[set[int]] | None = None
+        self.told: asyncio.Future[None] | None = None
         self.is_open = False  # whether everybody sees addresses
         self.trouble = f"not in {jid} yet"
         self.out = asyncio.Event()
         self.why = ""
+
+    @property
+    def me(self) -> JID:
+        """Ourselves in it."""
+        jid = JID(self.jid)
+        jid.resource = self.nick
+        return jid
+
+
+class _NotLetInError(UnavailableError):
+    """A room does not let us in, as things are."""
+
+    def __init__(self, message: str, condition: str) -> None:
+        super().__init__(message)
+        self.condition = condition
 
 
 async def _features(link: Link, jid: JID) -> set[str]:

@@ -109,6 +109,11 @@ def instant(message: Message, now: datetime) -> datetime:
     return stamp if stamp.tzinfo is not None else stamp.replace(tzinfo=UTC)
 
 
+def is_whispered(message: Message) -> bool:
+    """Whether it comes from one of a room, whose address stands in the place of a person's."""
+    return message.xml.find(f"{MUC_USER}x") is not None
+
+
 def archived_writer(message: Message) -> str:
     """Return the address of who wrote a message of an archive; empty if it is not vouched for.
 

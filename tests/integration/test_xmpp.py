@@ -1,0 +1,241 @@
+"""XMPP's own ways, with a real Prosody: names that are taken, rooms that hide who is who, forged writers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import uuid
+import xml.etree.ElementTree as ET
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from slixmpp import JID
+from tests.harness.certificates import authority
+from tests.harness.people import connected, until
+from tests.harness.prosody import FORGETFUL, HIDDEN, ROOMS, Prosody, XmppBench, XmppPerson, prosody
+
+from rota.errors import InputError
+from rota.ports.networks import LaterError, Saying
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Prosody]:
+    made = prosody()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bench(server: Prosody) -> XmppBench:
+    return XmppBench(server)
+
+
+@contextlib.asynccontextmanager
+async def person(server: Prosody, name: str, service: str = ROOMS) -> AsyncIterator[XmppPerson]:
+    async with XmppPerson(server, name, f"x{next(_numbers)}@{service}") as made:
+        yield made
+
+
+def said(room: str, text: str = "hello") -> Saying:
+    return Saying(id=f"t-{uuid.uuid4().hex[:12]}", room=room, text=text)
+
+
+@pytest.mark.parametrize(
+    ("tls", "at"), [("direct", "tls_port"), ("direct", "port"), ("starttls", "port")]
+)
+async def test_both_ways_to_encrypt(bench: XmppBench, server: Prosody, tls: str, at: str) -> None:
+    async with person(server, "ann") as ann:
+        network = bench.network(ann.room, tls=tls, port=getattr(server, at))
+        async with connected(network) as bot:
+            await ann.write(ann.room, "!status")
+            await bot.hears(1)
+
+
+@pytest.mark.parametrize(("tls", "at"), [("direct", "tls_port"), ("starttls", "port")])
+async def test_a_certificate_that_is_not_trusted(
+    bench: XmppBench, server: Prosody, tls: str, at: str
+) -> None:
+    other = server.folder / "other.pem"
+    other.write_text(authority().pem)
+    network = bench.network(tls=tls, port=getattr(server, at), ca=str(other))
+    running = asyncio.ensure_future(network.run(""))
+    await until(lambda: "certificate" in network.trouble, what=lambda: network.trouble)
+    assert "has a certificate that we do not trust" in network.trouble
+    running.cancel()
+    with pytest.raises(LaterError, match="do not trust"):
+        await network.say(said("ann@localhost"))
+    await asyncio.wait([running])
+
+
+async def test_without_a_server_the_trouble_says_so(bench: XmppBench) -> None:
+    network = bench.network(port=1)
+    running = asyncio.ensure_future(network.run(""))
+    await until(lambda: "cannot connect" in network.trouble, what=lambda: network.trouble)
+    assert network.trouble == "cannot connect to 127.0.0.1:1: Connect call failed ('127.0.0.1', 1)"
+    running.cancel()
+    await asyncio.wait([running])
+
+
+def test_settings_that_cannot_be(bench: XmppBench) -> None:
+    with pytest.raises(InputError, match=r"the account of \[chat.net\], 'rota' is no XMPP address"):
+        bench.network(account="rota")
+    with pytest.raises(InputError, match="'#web' is no XMPP address"):
+        bench.network("#web")
+
+
+async def test_a_name_that_another_one_has_is_taken_when_it_is_free(
+    bench: XmppBench, server: Prosody
+) -> None:
+    async with (
+        person(server, "ann") as ann,
+        XmppPerson(server, "bob", ann.room, nick="rota") as bob,
+        connected(bench.network(ann.room)) as bot,
+    ):
+        await bob.write(ann.room, "I am not the bot")
+        [heard] = await bot.hears(1)
+        assert (heard.nick, heard.who) == ("rota", "bob@localhost")
+        await bot.network.say(said(ann.room, "one"))
+        await bob.leave()
+        await until(lambda: "rota" in ann.nicks and "rota_" not in ann.nicks)
+        await bot.network.say(said(ann.room, "two"))
+        shown = [(each.by, each.text) for each in await ann.sees(3)]
+        assert shown[1:] == [("rota_", "one"), ("rota", "two")]
+        assert len(bot.heard) == 1
+
+
+async def test_who_is_put_out_comes_back_and_who_is_banned_says_so(
+    bench: XmppBench, server: Prosody
+) -> None:
+    async with person(server, "ann") as ann, connected(bench.network(ann.room)) as bot:
+        muc = ann.client.plugin["xep_0045"]
+        await muc.set_role(JID(ann.room), "rota", "none")
+        await until(lambda: "kicked" in bot.network.trouble)
+        await until(lambda: not bot.network.trouble)
+        await bot.network.say(said(ann.room, "back"))
+        await ann.sees(1)
+        await muc.set_affiliation(JID(ann.room), "outcast", jid="rota@localhost")
+        await until(lambda: "does not let us in" in bot.network.trouble)
+        with pytest.raises(LaterError, match="does not let us in"):
+            await bot.network.say(said(ann.room))
+        await bot.network.say(said("ann@localhost", "alone it works"))
+        await ann.sees(2)
+
+
+async def test_a_room_that_there_is_not_keeps_nobody_from_the_others(
+    bench: XmppBench, server: Prosody
+) -> None:
+    async with person(server, "ann") as ann:
+        network = bench.network(ann.room, f"none@{ROOMS}")
+        running = asyncio.ensure_future(network.run(""))
+        await until(lambda: network.trouble == f"there is no room none@{ROOMS}")
+        await network.say(said(ann.room, "here"))
+        await ann.sees(1)
+        async with XmppPerson(server, "bob", f"none@{ROOMS}"):
+            await until(lambda: not network.trouble)
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_a_room_that_hides_addresses_vouches_for_nobody(
+    bench: XmppBench, server: Prosody
+) -> None:
+    async with person(server, "ann", HIDDEN) as ann, connected(bench.network(ann.room)) as bot:
+        await ann.write(ann.room, "!run web")
+        [heard] = await bot.hears(1)
+        assert (heard.who, heard.nick) == ("", "ann")
+        ann.whisper(f"{ann.room}/rota", "psst")
+        await ann.write(ann.room, "after")
+        assert [each.text for each in await bot.hears(2)] == ["!run web", "after"]
+
+
+async def test_whispered_in_an_open_room_is_to_the_bot_alone(
+    bench: XmppBench, server: Prosody
+) -> None:
+    async with person(server, "ann") as ann, connected(bench.network(ann.room)) as bot:
+        ann.whisper(f"{ann.room}/rota", "!link 1234")
+        [heard] = await bot.hears(1)
+        assert (heard.text, heard.who, heard.room, heard.is_direct) == (
+            "!link 1234",
+            "ann@localhost",
+            "ann@localhost",
+            True,
+        )
+
+
+@pytest.mark.parametrize("jid", ["ann@localhost", "admin@localhost/x"])
+async def test_nobody_is_believed_to_be_another_one(
+    bench: XmppBench, server: Prosody, jid: str
+) -> None:
+    """A writer puts into a message what rooms put there; the archive adds its own."""
+    async with person(server, "ann") as ann, XmppPerson(server, "mallory", ann.room) as mallory:
+        async with connected(bench.network(ann.room)) as bot:
+            await ann.write(ann.room, "before")
+            position = (await bot.hears(1))[0].position
+        forged = ET.Element("{http://jabber.org/protocol/muc#user}x")
+        ET.SubElement(forged, "{http://jabber.org/protocol/muc#user}item", {"jid": jid})
+        await mallory.write(ann.room, "!deploy", inject=forged)
+        stanza = ET.Element("{urn:xmpp:sid:0}stanza-id", {"by": ann.room, "id": "chosen"})
+        await mallory.write(ann.room, "!deploy again", inject=stanza)
+        await ann.sees(2)
+        await ann.write(ann.room, "mine")
+        async with connected(bench.network(ann.room), position) as bot:
+            await until(lambda: "mine" in [each.text for each in bot.heard])
+            heard = [each for each in bot.heard if each.room == ann.room][1:]
+            who = [(each.text, each.who) for each in heard]
+            assert who == [
+                ("!deploy", ""),
+                ("!deploy again", "mallory@localhost"),
+                ("mine", "ann@localhost"),
+            ]
+            await mallory.write(ann.room, "!deploy live", inject=forged)
+            await until(lambda: bot.heard[-1].text == "!deploy live")
+            assert bot.heard[-1].who == "mallory@localhost"
+
+
+async def test_a_room_without_an_archive(bench: XmppBench, server: Prosody) -> None:
+    async with person(server, "ann", FORGETFUL) as ann:
+        async with connected(bench.network(ann.room)) as bot:
+            await ann.write(ann.room, "before")
+            before = (await bot.hears(1))[0]
+            mine = said(ann.room, "mine")
+            await bot.network.say(mine)
+            assert await bot.network.was_said(mine) is True
+        await ann.write(ann.room, "missed")
+        async with connected(bench.network(ann.room), before.position) as bot:
+            await until(lambda: "missed" in [each.text for each in bot.heard])
+            heard = [each for each in bot.heard if each.room == ann.room]
+            assert [each.text for each in heard] == ["before", "missed"]
+            assert heard[0].id == before.id
+            # Its history came as we entered, and our own was in it.
+            assert await bot.network.was_said(mine) is True
+            assert await bot.network.was_said(said(ann.room)) is None
+
+
+async def test_two_of_us_do_not_put_each_other_out(bench: XmppBench, server: Prosody) -> None:
+    async with (
+        person(server, "ann") as ann,
+        connected(bench.network(ann.room)) as old,
+        connected(bench.network(ann.room)) as new,
+    ):
+        await until(lambda: "another one logged in under our name" in old.network.trouble)
+        for number in range(20):
+            await new.network.say(said(ann.room, f"{number}"))
+        assert not new.network.trouble
+        assert old.network.trouble
+        assert [each.text for each in await ann.sees(20)] == [str(n) for n in range(20)]
+
+
+async def test_who_listens_only_hears_and_says_nothing(bench: XmppBench, server: Prosody) -> None:
+    async with (
+        person(server, "ann") as ann,
+        connected(bench.network(ann.room)) as bot,
+        connected(bench.network(ann.room), listens_only=True) as deputy,
+    ):
+        await ann.write(ann.room, "!run web")
+        [one], [other] = await bot.hears(1), await deputy.hears(1)
+        assert (one.id, one.who) == (other.id, other.who)
+        with pytest.raises(LaterError, match="says nothing"):
+            await deputy.network.say(said(ann.room))
