@@ -16,12 +16,19 @@ from rota.errors import InputError
 
 #: Before and behind the place of a fault so much of a long line is shown.
 SHOWN = 40
+#: What ends a command's words in the REPL; the weak ones only where a word would begin.
+_WEAK_ENDS = "#<&"
+_STRONG_ENDS = ";\n|>"
+_ENDS = _STRONG_ENDS + _WEAK_ENDS
 #: What a backslash takes the meaning of inside double quotes; before anything else it stands for itself.
 _ESCAPABLE = '\\"$`\n'
 
 
 class LineError(InputError):
-    """A line cannot be read; ``is_open`` says that more text might mend it."""
+    """A line cannot be read; ``place`` is its character in the text, from 0.
+
+    ``is_open`` says that more text might mend it.
+    """
 
     code = "input.line"
 
@@ -32,6 +39,7 @@ class LineError(InputError):
         end = text.find("\n", place)
         line, column = text[start : end if end >= 0 else None], place - start
         self.line = text.count("\n", 0, place) + 1
+        self.place = place
         self.is_open = is_open
         super().__init__(
             f"column {column + 1}: {message}", problems=_pointed(line, column), hint=hint
@@ -44,6 +52,14 @@ class Step(NamedTuple):
     words: tuple[str, ...] = ()
     tail: str = ""  # begins with | or > where there are words
     line: int = 1
+
+
+class Typing(NamedTuple):
+    """A word that is being typed: what stands before it, it so far, and where it starts."""
+
+    words: tuple[str, ...]
+    last: str
+    start: int
 
 
 def words(text: str) -> list[str]:
@@ -66,6 +82,11 @@ def steps(text: str) -> list[Step]:
     return list(reader.steps())
 
 
+def typing_at_end(text: str) -> Typing | None:
+    """Return the word at the end of a text; ``None`` where that is the shell's, or a comment."""
+    return _Reader(text).typing()
+
+
 class _Reader:
     """Reads a text from its beginning to its end, once."""
 
@@ -82,7 +103,7 @@ class _Reader:
                 self._to_line_end()
                 yield Step(tail=self._text[start : self._at].strip(), line=line)
                 continue
-            found = tuple(self.words(";\n|>#<&"))
+            found = tuple(self.words(_ENDS))
             tail = self._shell() if self._next in ("|", ">") else ""
             self._check(found, tail)
             if self._next in ("<", "&"):
@@ -96,14 +117,48 @@ class _Reader:
     def words(self, ends: str) -> Iterator[str]:
         """Yield words up to the text's end, or to one of ``ends`` that is not quoted.
 
-        Of these ``#``, ``<`` and ``&`` end only where a word would begin.
+        The weak ones end only where a word would begin.
         """
         while True:
-            while self._is_space and self._next not in ends:
-                self._at += 1 if self._next.isspace() else 2
+            self._skip_space(ends)
             if not self._next or self._next in ends:
                 return
-            yield self._word(ends.translate({ord(sign): None for sign in "#<&"}))
+            yield self._word("".join(sign for sign in ends if sign not in _WEAK_ENDS))
+
+    def typing(self) -> Typing | None:
+        """Return the word at the end of the text, perhaps an empty one."""
+        while True:
+            self._skip(" \t\r")
+            found: list[str] = []
+            while True:
+                self._skip_space(_ENDS)
+                start = self._at
+                if not self._next:
+                    return Typing(tuple(found), "", start)
+                if self._next in _ENDS or (self._next == "!" and not found):
+                    break
+                try:
+                    word = self._word(_STRONG_ENDS)
+                except LineError:  # a quote that is open yet
+                    word = _bare(self._text[start:])
+                    return Typing(tuple(found), word, start)
+                if not self._next:
+                    return Typing(tuple(found), word, start)
+                found.append(word)
+            if not self._passed():
+                return None
+            self._at += 1
+
+    def _passed(self) -> bool:
+        """Pass what is no word of a command; whether something stands behind it."""
+        if self._next in ("!", "#"):
+            self._to_line_end()
+        elif self._next in ("|", ">"):
+            try:
+                self._shell()
+            except LineError:
+                return False
+        return bool(self._next)
 
     @property
     def _next(self) -> str:
@@ -113,6 +168,10 @@ class _Reader:
     def _is_space(self) -> bool:
         """Whether a word cannot begin here: a line that goes on is one."""
         return self._next.isspace() or self._text.startswith("\\\n", self._at)
+
+    def _skip_space(self, ends: str) -> None:
+        while self._is_space and self._next not in ends:
+            self._at += 1 if self._next.isspace() else 2
 
     def _skip(self, chars: str) -> None:
         while self._next and self._next in chars:
@@ -212,3 +271,7 @@ def _pointed(line: str, column: int) -> tuple[str, str]:
     before = ("..." if first else "") + before
     behind += "..." if column + SHOWN < len(line) else ""
     return f"  {before}{behind}", "  " + " " * cells(before) + "^"
+
+
+def _bare(text: str) -> str:
+    return text.translate({ord(sign): None for sign in "'\"\\"})

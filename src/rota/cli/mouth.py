@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rota.cli.render import PLAIN, Look, cut
 from rota.cli.table import COMMANDS, GROUPS, Command, Mouth, find
 from rota.errors import InputError
 
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
     from rota.cli.screen import Screen
     from rota.client.client import Client
 
+_USAGE = "usage: rota [--at URL | --data DIR] [--color WHEN] COMMAND …"
+_HERE = [
+    "here:",
+    "  help, ?     this, or of one command: help run",
+    "  exit, quit  end; Ctrl-D does, too, and Ctrl-C ends what is followed",
+    "  A | B, A > F  what comes after | or > is the shell's: builds web | grep failed",
+    "  !A          all of it is the shell's: !ls",
+    "  A; B  #     several commands, a comment",
+]
 _VALUED = ("--at", "--data", "--color")
 
 
@@ -46,7 +56,8 @@ def perform(
     if rest[:1] == ["help"]:
         rest = [*rest[1:2], "--help"]
     if not rest or rest[0] in ("-h", "--help"):
-        screen.text(overview(mouth) + "\n", on_error=not rest)
+        look = screen.out if rest else screen.err
+        screen.text(overview(mouth, look) + "\n", on_error=not rest)
         return 0 if rest else 2
     command = found(rest[0], mouth)
     if client is not None:
@@ -98,7 +109,7 @@ def leading(words: Sequence[str], mouth: Mouth = Mouth.SHELL) -> tuple[dict[str,
     return given, rest
 
 
-def overview(mouth: Mouth) -> str:
+def overview(mouth: Mouth, look: Look = PLAIN) -> str:
     """Return all commands of a mouth: a line each, or in a room a line for each group."""
     groups = {
         group: [it for it in COMMANDS if it.group == group and mouth in it.mouths]
@@ -107,12 +118,12 @@ def overview(mouth: Mouth) -> str:
     if mouth is Mouth.CHAT:
         lines = [f"{group}: {', '.join(it.name for it in groups[group])}" for group in GROUPS]
         return "\n".join([*lines, "more: help COMMAND"])
-    start = "rota [--at URL | --data DIR] [--color WHEN] " if mouth is Mouth.SHELL else ""
-    lines = [f"usage: {start}COMMAND …", ""]
+    is_shell = mouth is Mouth.SHELL
+    lines = [] if not is_shell else [_USAGE, ""]
     for group, members in groups.items():
         lines += [f"{group}:", *(f"  {it.name:<11} {it.summary}" for it in members), ""]
-    more = "rota COMMAND --help" if mouth is Mouth.SHELL else "help COMMAND"
-    return "\n".join([*lines, f"more: {more}"])
+    lines += ["more: rota COMMAND --help"] if is_shell else _HERE
+    return "\n".join(cut(look, line, look.width) if look.width else line for line in lines)
 
 
 def function_of(command: Command) -> Callable[[Any, Any], int]:

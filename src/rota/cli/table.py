@@ -46,9 +46,9 @@ class Arg(NamedTuple):
     metavar: str = ""
     choices: tuple[str, ...] = ()
     const: str | None = None  # an option's value where it is given without one
-    completes: str = (
-        ""  # job, build, job-or-build, param, agent, token, secret, user, users, notify, file, …
-    )
+    #: job, build, job-or-build, param, agent, agent-or-label, token, secret, user, users, notify,
+    #: file, folder, template
+    completes: str = ""
     hidden: bool = False
 
     @property
@@ -405,7 +405,7 @@ COMMANDS: tuple[Command, ...] = (
                 "[AGENT] and labels: name=value or name, and -name to take one away",
                 many="*",
                 metavar="WORD",
-                completes="agent",
+                completes="agent-or-label",
             ),
         ),
         examples=(
@@ -852,6 +852,7 @@ COMMANDS: tuple[Command, ...] = (
         name="top",
         group=_BUILDS,
         call="top:top",
+        mouths=AT_TERMINAL,
         verbs=("overview", "log", "cancel"),
         sets=("overview.rows", "overview.sort", "overview.after", "overview.wait"),
         help="watch the cluster live: agents, what runs and for how long yet, the queue, failures",
@@ -1712,6 +1713,37 @@ COMMANDS: tuple[Command, ...] = (
             ("rota secret rotate", "after an agent was removed"),
         ),
         has_json=True,
+    ),
+    Command(
+        name="repl",
+        group=_REST,
+        call="repl:repl",
+        mouths=IN_SHELL,
+        verbs=("overview",),
+        help="all commands at a prompt of their own, with completion, history and how the cluster is",
+        more="What comes after | or > is the shell's: builds web | grep failed. A line that begins with ! is\n"
+        "all its own. Ctrl-C ends what is followed, and builds go on; Ctrl-D ends the prompt.\n"
+        "A script ends at its first command that fails, with its status. See docs/repl.md.",
+        args=(
+            Arg(
+                ("file",),
+                help="a script of commands, - is standard input; a prompt by default",
+                many="?",
+                metavar="FILE",
+                completes="file",
+            ),
+            Arg(
+                ("-c", "--command"),
+                help="carry out these, with ; between them",
+                metavar="COMMANDS",
+            ),
+            Arg(("--keep-going",), help="do not end at a command that fails", kind="flag"),
+        ),
+        examples=(
+            ("rota repl", ""),
+            ("rota repl -c 'pause web/deploy; run web/test --wait'", ""),
+            ("rota repl nightly.rota --keep-going", "a file of commands, a line each"),
+        ),
     ),
     Command(
         name="completion",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from rota.client import login
@@ -121,6 +122,15 @@ class Client(Rest):
             learnt=(lambda urls: login.remember(urls, env)) if is_saved else None,
             moves=moves,
         )
+
+    def another(self, note: Callable[[str], None] | None = None) -> Client:
+        """Return a client of the same agents for the same caller, such as for another thread.
+
+        Closing this one closes that one, too.
+        """
+        other = copy(self)
+        other.where = self.where.another(note or _say_nothing)
+        return other
 
     # -- builds ---------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 from rota.client.answer import BrokenError, Headers, RefusedError, error_of
@@ -61,34 +61,33 @@ def exchange(
     heard: Callable[[int, Headers], None],
     limit_s: float | None = None,
     connect_s: float = CONNECT_S,
-    opened: Callable[[socket.socket | None], None] | None = None,
+    opened: Callable[[socket.socket], AbstractContextManager[None]] | None = None,
 ) -> Iterator[http.client.HTTPResponse]:
     """Give the answer to one request as it arrives; read it with :func:`pieces`.
 
     ``limit_s`` is how long the whole answer may take; ``None`` is for ever, as long as the agent
-    is there. ``heard`` is told each answer's status and headers, an error's too. ``opened`` is
-    told the connection's socket while there is one.
+    is there. ``heard`` is told each answer's status and headers, an error's too. The
+    connection is used within ``opened``.
 
     Raises:
         RotaError: the agent's own error; or that it was not reached, or the connection broke.
     """
     connection = connected(place, connect_s)
     try:
-        if opened is not None:
-            opened(connection.sock)
-        with translated(place):
-            connection.sock.settimeout(ANSWER_S)
-            _ask(connection, method, place.prefix + target, body, dict(headers))
-            response = _begun(place, connection.sock, method, limit_s)
-        with response:
-            heard(response.status, response.headers)
-            if response.status >= 400:
-                raw = b"".join(pieces(response))
-                raise error_of(place.url, response.status, response.reason, response.headers, raw)
-            yield response
+        with opened(connection.sock) if opened else nullcontext():
+            with translated(place):
+                connection.sock.settimeout(ANSWER_S)
+                _ask(connection, method, place.prefix + target, body, dict(headers))
+                response = _begun(place, connection.sock, method, limit_s)
+            with response:
+                heard(response.status, response.headers)
+                if response.status >= 400:
+                    raw = b"".join(pieces(response))
+                    raise error_of(
+                        place.url, response.status, response.reason, response.headers, raw
+                    )
+                yield response
     finally:
-        if opened is not None:
-            opened(None)
         connection.close()
 
 

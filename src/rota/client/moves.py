@@ -25,6 +25,8 @@ from rota.errors import UnavailableError
 #: once one is sought, to each, doubled with each round.
 HOME_CONNECT_S, FIRST_CONNECT_S = 3.0, 0.5
 FIRST_DELAY_S, LAST_DELAY_S = 0.05, 1.0
+#: A daemon is restarted in less; a silence that is longer is told to whoever waits.
+SILENT_S = 3.0
 
 
 class Whereabouts:
@@ -73,6 +75,14 @@ class Whereabouts:
         """Return the same place for one that does not move."""
         return Whereabouts(self.place, note=self._note, moves=False)
 
+    def another(self, note: Callable[[str], None]) -> Whereabouts:
+        """Return the same place, and the same others, for one that moves by itself."""
+        other = Whereabouts(
+            self.named, saved=self.agents, note=note, learnt=self._learnt, moves=self._moves
+        )
+        other.place = other.home = self.home
+        return other
+
     def bearer(self) -> Place:
         """Return the agent that was named, with the token and CA that are known by it."""
         if self._credentials is None:
@@ -112,6 +122,11 @@ class Whereabouts:
         busy = isinstance(error, BusyError)
         self._why = f"cannot now ({error.message})" if busy else "does not answer"
 
+    def silent(self, error: UnavailableError) -> None:
+        """Tell that nobody answers, and that it is tried again."""
+        why = f" ({error.message})" if isinstance(error, BusyError) else ""
+        self._note(f"rota: {self._name or self.home.url} does not answer; trying again{why}")
+
     def _learn(self, named: str | None) -> None:
         # An agent of an older version, or something between, names none: keep those known.
         if named is None or tuple(named.split()) == self.agents:
@@ -139,6 +154,7 @@ class Patience:
         """Forget former failures: there was progress."""
         self._began: float | None = None
         self._delay, self._connect_s = FIRST_DELAY_S, FIRST_CONNECT_S
+        self._is_told = False
         self._left: list[Place] = []
         self._round: list[UnavailableError] = []
 
@@ -174,6 +190,9 @@ class Patience:
             where.place, where.connect_s, where.seq = where.home, CONNECT_S, 0
             self.reset()
             raise told
+        if not self._is_told and left < self._limit_s - SILENT_S:
+            self._is_told = True
+            where.silent(told)
         time.sleep(min(self._delay, left))
         self._delay = min(self._delay * 2, LAST_DELAY_S)
         self._connect_s = min(self._connect_s * 2, CONNECT_S)

@@ -48,16 +48,16 @@ class Rest:
         self._own_headers = headers
         self.where = where
         self.patience_s = patience_s
-        self._answer_s = answer_s
+        self.answer_s = answer_s
         self._build = build
-        self._line = _Line()
+        self._lines = _Lines()
 
     def close(self) -> None:
         """End what is asked and followed now, and refuse what comes; from any thread.
 
         Whoever waits for an answer gets a ``ClosedError`` within about a second.
         """
-        self._line.close()
+        self._lines.close()
 
     def staying(self) -> Self:
         """Return a client for the agent where this one is, which goes nowhere else."""
@@ -144,7 +144,7 @@ class Rest:
                     target,
                     headers=self._headers({}),
                     heard=self.where.heard,
-                    connect_s=min(self.where.connect_s, self._answer_s),
+                    connect_s=min(self.where.connect_s, self.answer_s),
                 )
 
         return self.patiently(once, repeat=True)
@@ -177,7 +177,7 @@ class Rest:
         wait_s: float | None,
     ) -> Iterator[HTTPResponse]:
         where = self.where
-        self._line.check()
+        self._lines.check()
         with _strangers(where):
             exchanged = exchange(
                 where.place,
@@ -186,9 +186,9 @@ class Rest:
                 body=body,
                 headers=self._headers(headers),
                 heard=where.heard,
-                limit_s=None if wait_s is None else self._answer_s + wait_s,
-                connect_s=min(where.connect_s, self._answer_s),
-                opened=self._line.opened,
+                limit_s=None if wait_s is None else self.answer_s + wait_s,
+                connect_s=min(where.connect_s, self.answer_s),
+                opened=self._lines.opened,
             )
             with exchanged as response:
                 yield response
@@ -211,26 +211,29 @@ class Rest:
         return ours
 
 
-class _Line:
-    """The connection there is at a time, which another thread may end."""
+class _Lines:
+    """The connections of a client and of those made of it, which another thread may end."""
 
     def __init__(self) -> None:
-        self._sock: socket.socket | None = None
+        self._socks: set[socket.socket] = set()
         self._is_closed = False
 
     def close(self) -> None:
-        """Break the connection there is, and refuse others."""
+        """Break the connections there are, and refuse others."""
         self._is_closed = True
-        sock = self._sock
-        if sock is not None:
+        for sock in tuple(self._socks):
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
-    def opened(self, sock: socket.socket | None) -> None:
-        """Take note of a connection, or that there is none any more."""
-        self._sock = sock
-        if sock is not None:
+    @contextmanager
+    def opened(self, sock: socket.socket) -> Iterator[None]:
+        """Keep a connection in mind while it is used."""
+        self._socks.add(sock)
+        try:
             self.check()
+            yield
+        finally:
+            self._socks.discard(sock)
 
     def check(self) -> None:
         """Go on only if it is not closed.

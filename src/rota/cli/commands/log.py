@@ -11,6 +11,7 @@ from rota.cli.commands.connected import connected
 from rota.cli.commands.grep import grep, is_wanted
 from rota.cli.commands.step import find_step
 from rota.cli.logview import LogView
+from rota.cli.render import clean
 from rota.cli.screen import Screen
 from rota.client.client import Client
 from rota.client.follow import Piece, Start, matching
@@ -32,7 +33,12 @@ def log(args: Namespace, screen: Screen) -> int:
         raise InputError(
             "--limit and --follow do not go together", hint="rota log -f … | head -c N"
         )
-    show(followed(client, args.build, start, screen, grep=args.grep), screen)
+    try:
+        show(followed(client, args.build, start, screen, grep=args.grep), screen)
+    except KeyboardInterrupt:
+        if screen.err.is_terminal:
+            screen.note(f"\n{clean(args.build)} goes on; end it: rota cancel '{clean(args.build)}'")
+        raise
     return 0
 
 

@@ -6,13 +6,11 @@ import math
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable
 
 from rota.cli.commands.connected import connected
 from rota.cli.render import paint
 from rota.cli.screen import Screen
 from rota.cli.top.view import View, glob_of
-from rota.client.client import Client
 from rota.errors import InputError
 
 DELAY_S = 1.0
@@ -38,11 +36,8 @@ def top(args: Namespace, screen: Screen) -> int:
     from rota.cli.top.feed import Feed
     from rota.cli.top.terminal import watch
 
-    def make(tell: Callable[[str], None]) -> Client:
-        return Client.find(args.at, args.data_folder, env=os.environ, note=tell)
-
     view = View(filter=args.match or "")
-    with Feed(make, delay_s, screen.out) as feed:
+    with Feed(client.another, delay_s, screen.out) as feed:
         watch(feed, view, screen.out, delay_s)
     return 0
 
