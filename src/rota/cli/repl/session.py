@@ -23,6 +23,9 @@ from rota.client.client import Client
 from rota.errors import InputError, RotaError
 
 LEAVING = ("exit", "quit")
+#: What writing to the other side of a pipe is answered with once it has read enough: the second
+#: where it left something unread.
+GONE = (BrokenPipeError, ConnectionResetError)
 
 
 class Session:
@@ -75,10 +78,10 @@ class Session:
         try:
             return perform(words, screen, mouth=Mouth.REPL, client=self.client)
         except RotaError as error:
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(*GONE):
                 screen.error(error)
             return exit_status(error)
-        except BrokenPipeError:
+        except GONE:
             return BROKEN_PIPE
         except KeyboardInterrupt:
             return INTERRUPTED
@@ -112,7 +115,7 @@ class Session:
         try:
             return self._performed(words, Screen(PLAIN, self.screen().err, stdout=stream))
         finally:
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(*GONE):
                 stream.close()
 
 
