@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tests.harness.fake_agent import BUILD, Asked, FakeAgent, Reply, answer, fake_agent
 
-from rota.cli.commands.completion import SCRIPTS, candidates, complete_words
+from rota.cli.candidates import candidates
+from rota.cli.commands.completion import SCRIPTS, complete_words
 from rota.cli.table import COMMANDS
 
 PARAMS = {"suite": {"choices": ["fast", "full"], "description": "which\ntests"}, "who": {}}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.harness.fake_agent import BUILD, Asked, Reply, answer, fake_agent, problem
+from tests.harness.fake_agent import BUILD, STATUS, Asked, Reply, answer, fake_agent, problem
 from tests.harness.fake_cluster import (
     ARTIFACT,
     LAST_EVENT,
@@ -20,8 +20,14 @@ from tests.harness.fake_cluster import (
     fake_cluster,
 )
 
-from rota.client import connection
-from rota.client.answer import BrokenError, BusyError, NoQuorumError, RefusedError
+from rota.client import connection, moves
+from rota.client.answer import (
+    BrokenError,
+    BusyError,
+    ClosedError,
+    NoQuorumError,
+    RefusedError,
+)
 from rota.client.client import Client
 from rota.client.follow import Start
 from rota.client.place import parse_place
@@ -515,3 +521,29 @@ def test_a_build_waits_for_its_agent_from_the_first_question(tmp_path: Path) -> 
 
 def _never(_: float) -> None:
     raise AssertionError("it waited")
+
+
+def test_a_silence_is_told_once_and_only_if_it_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(moves, "SILENT_S", 0.1)
+    with fake_agent(lambda _: answer(STATUS), tmp_path / "rota.sock") as agent:
+        client = Client(parse_place(agent.url, "URL"), note=said.append, patience_s=0.6)
+        client.call("status")
+    with pytest.raises(UnavailableError):
+        client.call("status")
+    assert said == [f"rota: {agent.url} does not answer; trying again"]
+
+
+def test_closing_ends_clients_that_were_made_of_one_but_not_that_one(tmp_path: Path) -> None:
+    with fake_agent(lambda _: answer(STATUS), tmp_path / "rota.sock") as agent:
+        client = Client(parse_place(agent.url, "URL"))
+        other, third = client.another(), client.staying()
+        other.close()
+        with pytest.raises(ClosedError):
+            other.call("status")
+        assert client.call("status").json()["agent"] == third.call("status").json()["agent"]
+        client.close()
+        with pytest.raises(ClosedError):
+            third.call("status")

@@ -12,7 +12,7 @@ import pytest
 from tests.harness.fake_agent import BUILD, Asked, FakeAgent, Reply, answer, fake_agent, problem
 
 import rota.client
-from rota.cli.main import exit_status
+from rota.cli.status import exit_status
 from rota.client.answer import BrokenError
 from rota.client.client import Client
 from rota.client.place import parse_place

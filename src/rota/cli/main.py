@@ -1,8 +1,7 @@
 """The command line: finds the command, runs it, and turns what goes wrong into text and a status.
 
 Nothing is imported before it is needed: ``rota --version`` imports nothing, a command its own
-module and the client. Exit statuses: 0 good, 1 the build failed, 2 bad usage or input, 3 not
-reachable, 4 not allowed, 5 not found, 6 conflict, 70 a bug of ours, 130 Ctrl-C.
+module and the client.
 """
 
 from __future__ import annotations
@@ -13,26 +12,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rota import __version__
-from rota.errors import (
-    ConflictError,
-    DeniedError,
-    InputError,
-    NotFoundError,
-    RotaError,
-    UnavailableError,
-)
+from rota.cli.status import BROKEN_PIPE, GOOD, INTERRUPTED, exit_status
+from rota.errors import RotaError
 
 if TYPE_CHECKING:
     import argparse
-
-GOOD, FAILED, BUG, INTERRUPTED, BROKEN_PIPE = 0, 1, 70, 130, 141
-_STATUSES: tuple[tuple[type[RotaError], int], ...] = (
-    (InputError, 2),
-    (UnavailableError, 3),
-    (DeniedError, 4),
-    (NotFoundError, 5),
-    (ConflictError, 6),
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,11 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     return status
-
-
-def exit_status(error: RotaError) -> int:
-    """Return the exit status that an error stands for."""
-    return next((status for kind, status in _STATUSES if isinstance(error, kind)), BUG)
 
 
 def build_parser() -> argparse.ArgumentParser:

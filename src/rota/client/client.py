@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from rota.client import login
@@ -128,9 +127,7 @@ class Client(Rest):
 
         Closing this one closes that one, too.
         """
-        other = copy(self)
-        other.where = self.where.another(note or _say_nothing)
-        return other
+        return self._of(self.where.another(note or _say_nothing))
 
     # -- builds ---------------------------------------------------------------------------------
 

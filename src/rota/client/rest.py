@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from copy import copy
 from http.client import HTTPResponse
 from typing import Self, TypeVar
@@ -61,8 +61,12 @@ class Rest:
 
     def staying(self) -> Self:
         """Return a client for the agent where this one is, which goes nowhere else."""
+        return self._of(self.where.staying())
+
+    def _of(self, where: Whereabouts) -> Self:
+        """Return a client of the same caller; closing this one closes it, too."""
         other = copy(self)
-        other.where = self.where.staying()
+        other.where, other._lines = where, _Lines(self._lines)  # noqa: SLF001
         return other
 
     @property
@@ -212,9 +216,10 @@ class Rest:
 
 
 class _Lines:
-    """The connections of a client and of those made of it, which another thread may end."""
+    """The connections of a client, and of those made of it; another thread may end them."""
 
-    def __init__(self) -> None:
+    def __init__(self, above: _Lines | None = None) -> None:
+        self._above = above
         self._socks: set[socket.socket] = set()
         self._is_closed = False
 
@@ -231,7 +236,8 @@ class _Lines:
         self._socks.add(sock)
         try:
             self.check()
-            yield
+            with self._above.opened(sock) if self._above else nullcontext():
+                yield
         finally:
             self._socks.discard(sock)
 
@@ -243,6 +249,8 @@ class _Lines:
         """
         if self._is_closed:
             raise ClosedError("ended")
+        if self._above is not None:
+            self._above.check()
 
 
 def written(verb: str, fields: Mapping[str, object]) -> tuple[str, str, bytes | None]:

@@ -16,7 +16,7 @@ from typing import Any
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
 
-from rota.cli.commands.completion import TIMEOUT_S, Agent, candidates
+from rota.cli.candidates import TIMEOUT_S, Agent, candidates
 from rota.cli.line import LineError, Step, Typing, steps, typing_at_end
 from rota.cli.render import clean
 from rota.cli.repl.session import LEAVING

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TextIO
 
 from rota.cli.line import LineError, Step, steps
-from rota.cli.main import INTERRUPTED, exit_status
 from rota.cli.repl.session import Session
+from rota.cli.status import INTERRUPTED, exit_status
 from rota.errors import InputError
 
 #: No person writes longer ones; the program that does has something else in mind.

@@ -14,10 +14,10 @@ import subprocess
 import sys
 
 from rota.cli.line import LineError, Step, steps
-from rota.cli.main import BROKEN_PIPE, INTERRUPTED, exit_status
 from rota.cli.mouth import perform
 from rota.cli.render import PLAIN
 from rota.cli.screen import Screen, screen_from
+from rota.cli.status import BROKEN_PIPE, INTERRUPTED, exit_status
 from rota.cli.table import Mouth
 from rota.client.client import Client
 from rota.errors import InputError, RotaError

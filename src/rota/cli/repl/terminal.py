@@ -20,7 +20,6 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
-from rota.cli.main import INTERRUPTED
 from rota.cli.render import Look
 from rota.cli.repl.bar import bar
 from rota.cli.repl.history import history_path, is_kept, prepared
@@ -28,6 +27,7 @@ from rota.cli.repl.offers import Memory, Offers
 from rota.cli.repl.pulse import Pulse
 from rota.cli.repl.session import Session
 from rota.cli.repl.typed import Colours, Readable
+from rota.cli.status import INTERRUPTED
 
 PROMPT = "rota> "
 #: So many lines are kept free for what is offered, of a terminal that has 24.
