@@ -131,3 +131,30 @@ async def test_jobs_tell_how_their_last_builds_ended_if_that_is_asked(here: Here
     assert (await here.ask("GET", "/v1/jobs")).json()[0]["recent"] == []
     shown = (await here.ask("GET", "/v1/jobs?recent=5")).json()[0]
     assert shown["recent"] == ["passed", "failed"]
+
+
+HELD = "#!/bin/sh\n# /// script\n# [tool.rota]\n# approve = {}\n# ///\n"
+AGAIN = '#!/bin/sh\n# /// script\n# [tool.rota]\n# retry = { times = 1, on = ["script"], delay = "1h" }\n# ///\n'
+
+
+async def test_numbers_by_indexes_are_those_that_a_look_at_all_builds_gives(here: Here) -> None:
+    await here.put("held", HELD)
+    await here.put("again", AGAIN, plan=Plan(code=1))
+    await here.put("bad", plan=Plan(code=1))
+    await here.put("slow", plan=Plan(hangs=True))
+    await failed(here, "bad")
+    await here.run("held")
+    late = await here.run("again")
+    await here.until(lambda: here.service.world.cluster.picture.builds[late["id"]].former)
+    for _ in range(here.me.slots + 2):
+        await here.run("slow")
+    await here.until(
+        lambda: len(here.service.world.cluster.running.get("here", ())) == here.me.slots
+    )
+    gone = await here.run("slow")
+    await here.ask("POST", f"/v1/builds/{gone['id']}/cancel", body={})
+    # A glob other than `*` is looked for in each build.
+    by_index, by_look = await overview(here), await overview(here, "?match=**")
+    assert (by_index["held"], by_index["queued"], by_index["running"]) == (1, 3, here.me.slots)
+    del by_index["at"], by_look["at"]
+    assert by_index == by_look

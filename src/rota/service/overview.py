@@ -1,7 +1,7 @@
 """What people look at: the cluster in one answer.
 
-The cost is flat: whatever there is of agents, queued builds and history, only the rows that are
-asked for are made. What is counted over all live builds is one pass.
+The cost is nearly flat: whatever there is of agents, queued builds and history, only the rows that
+are asked for are made, and numbers come from the indexes of the fold. A filter looks at all live builds.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import fnmatch
 import heapq
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from rota.core.agents import Agent
@@ -50,7 +50,7 @@ async def overview(service: Service, request: o.OverviewRequest, who: Principal)
     cluster = world.cluster
     picture = cluster.picture
     wanted = _wanted(request.match)
-    live = _Live(world.live(), wanted)
+    live = _all_live(world) if request.match == "*" else _some_live(world, wanted)
     up = [agent for agent in picture.agents.values() if agent.is_up]
     late = late_schedules(world, now)
     return o.Overview(
@@ -67,7 +67,7 @@ async def overview(service: Service, request: o.OverviewRequest, who: Principal)
         up=len(up),
         slots=sum(agent.slots for agent in up),
         used=sum(cluster.used_slots(agent.name) for agent in up),
-        running=live.running,
+        running=len(live.runs),
         queued=live.queued,
         held=live.held,
         oldest_at=live.oldest_at,
@@ -96,31 +96,55 @@ def _wanted(glob: str) -> Wanted:
 
 
 class _Live:
-    """What one pass over the builds in memory tells: those of the wanted jobs."""
+    """What is told of the builds in memory: numbers, and those of which there are rows."""
 
-    def __init__(self, builds: Iterable[Build], wanted: Wanted) -> None:
-        self.running = self.queued = self.held = 0
+    def __init__(self) -> None:
+        self.queued = self.held = 0
         self.oldest_at: datetime | None = None
         self.runs: list[Build] = []
         self.bad: list[Build] = []
         self.passed: dict[str, list[Build]] = {}
-        for build in builds:
-            if not wanted(build.job):
-                continue
-            match build.state:
-                case State.QUEUED:
-                    self.queued += 1
-                    if self.oldest_at is None or build.requested_at < self.oldest_at:
-                        self.oldest_at = build.requested_at
-                case State.RUNNING:
-                    self.running += 1
-                    self.runs.append(build)
-                case State.HELD:
-                    self.held += 1
-                case State.FINISHED if build.result in BAD:
-                    self.bad.append(build)
-                case State.FINISHED:
-                    self.passed.setdefault(build.job, []).append(build)
+
+    def finished(self, build: Build) -> None:
+        if build.result in BAD:
+            self.bad.append(build)
+        elif build.result is Result.PASSED:
+            self.passed.setdefault(build.job, []).append(build)
+
+
+def _all_live(world: World) -> _Live:
+    """Return what is told of all builds, by the indexes of the fold."""
+    cluster, live = world.cluster, _Live()
+    builds = cluster.picture.builds
+    live.runs = [builds[it] for ids in cluster.running.values() for it in ids]
+    live.queued = cluster.queue.number()
+    for build in (*(builds[it] for it in cluster.unsealed), *world.unindexed()):
+        live.finished(build)
+    live.held = len(builds) - len(live.runs) - live.queued - len(cluster.unsealed)
+    # They stand in the order in which they came; only one that is tried again came before.
+    oldest = (it.requested_at for it in builds.values() if it.state is State.QUEUED)
+    live.oldest_at = next(oldest, None)
+    return live
+
+
+def _some_live(world: World, wanted: Wanted) -> _Live:
+    """Return what is told of the wanted jobs' builds, by a look at all of them."""
+    live = _Live()
+    for build in world.live():
+        if not wanted(build.job):
+            continue
+        match build.state:
+            case State.QUEUED:
+                live.queued += 1
+                if live.oldest_at is None or build.requested_at < live.oldest_at:
+                    live.oldest_at = build.requested_at
+            case State.RUNNING:
+                live.runs.append(build)
+            case State.HELD:
+                live.held += 1
+            case State.FINISHED:
+                live.finished(build)
+    return live
 
 
 def _first_agents(world: World, rows: int) -> list[Agent]:

@@ -216,6 +216,10 @@ class World:
         """Return the builds that are in memory: unfinished, or not yet in the index."""
         return itertools.chain(self.cluster.picture.builds.values(), self._unindexed.values())
 
+    def unindexed(self) -> Iterable[Build]:
+        """Return the builds that are sealed and not yet in the index."""
+        return self._unindexed.values()
+
     def timetable(self, schedule: str, scheduled: Scheduled) -> Timetable | None:
         """Return when a schedule fires; ``None`` where its rule cannot be read here."""
         try:

@@ -62,7 +62,6 @@ def watch(feed: Feed, view: View, look: Look, delay_s: float) -> None:
             f"no terminal called {os.environ.get('TERM', '')!r} is known here",
             hint="another name: TERM=xterm rota top; or one picture: rota top --once",
         ) from error
-    os.environ.setdefault("ESCDELAY", str(ESCAPE_MS))
     with _signals_as_exits():
         curses.wrapper(_run, feed, view, look, delay_s)
 
@@ -83,6 +82,7 @@ def _signals_as_exits() -> Iterator[None]:
 def _run(window: curses.window, feed: Feed, view: View, look: Look, delay_s: float) -> None:
     with contextlib.suppress(curses.error):
         curses.curs_set(0)
+    curses.set_escdelay(ESCAPE_MS)
     attributes = _attributes(look)
     window.timeout(LOOK_MS)
     drawn_at, is_due = 0.0, True
