@@ -36,6 +36,11 @@ class RotaError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def told(self) -> str:
+        """Message and hint in one line, as a build's record and a room have them."""
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
 
 class InputError(RotaError):
     """What a person or program gave is wrong; nothing was changed.

@@ -359,6 +359,15 @@ def test_exec_needs_no_agent(tmp_path: Path) -> None:
     assert not shell.data.exists()
 
 
+def test_what_a_build_could_not_do_is_recorded_with_what_to_do(tmp_path: Path) -> None:
+    shell, script = Shell(tmp_path), tmp_path / "own"
+    script.write_text('#!/bin/sh\n# /// script\n# [tool.rota]\n# scm = { git = "." }\n# ///\n')
+    said = shell.run("exec", str(script)).stderr.decode()
+    assert (
+        "it does not stand in a watched one (name the repository, or watch it: rota watch" in said
+    )
+
+
 def test_exec_ends_with_its_reader_and_says_nothing(tmp_path: Path) -> None:
     shell, script, mark = Shell(tmp_path), tmp_path / "long.sh", tmp_path / "ended"
     script.write_text(

@@ -72,6 +72,16 @@ class Engine:
         """What ``$DOCKER_HOST`` is to be for it."""
         return f"unix://{self.socket}"
 
+    @contextlib.contextmanager
+    def hung(self) -> Iterator[None]:
+        """Have it answer nothing for as long as the context is open; its containers go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def start(self) -> None:
         """Start the service and wait until it answers.
 

@@ -462,6 +462,7 @@ async def test_a_build_goes_on_while_its_engine_is_away_and_is_lost_if_that_does
     tmp_path: Path,
 ) -> None:
     with engines.running("docker", live_restore=True) as real:
+        await an_engine_that_hangs(tmp_path / "hung", real)
         (tmp_path / "a").mkdir()
         place, hasty = Place(tmp_path, real), Place(tmp_path / "a", real)
         hasty.executor = ContainerExecutor(hasty.engine, tmp_path / "containers", away_s=0.2)
@@ -483,6 +484,35 @@ async def test_a_build_goes_on_while_its_engine_is_away_and_is_lost_if_that_does
         assert real.containers("rota.data") == []
         await hasty.close()
         await place.close()
+
+
+async def an_engine_that_hangs(folder: Path, real: engines.Engine) -> None:
+    """It is noticed, what ends meanwhile has ended, and what it has no word of is given up in time."""
+    places = [Place(made(folder / name), real) for name in ("ending", "going on", "patient")]
+    for place, away_s in zip(places, (60.0, 0.2, 60.0), strict=True):
+        place.executor = ContainerExecutor(
+            place.engine, place.home / "containers", away_s=away_s, look_s=0.1
+        )
+    ending, given_up, patient = [await waiting(place) for place in places]
+    with real.hung():
+        (places[0].work / "go").touch()
+        async with asyncio.timeout(30):
+            ended, lost = await ending.wait(), await given_up.wait()
+    assert (ended.code, ended.known) == (4, True)
+    assert (lost.code, lost.known) == (None, False)
+    assert lost.note == "the container engine did not answer within 0.1 s for 0.2 s"
+    (places[2].work / "go").touch()
+    async with asyncio.timeout(30):
+        assert (await patient.wait()).code == 4
+    for place, running in zip(places, (ending, given_up, patient), strict=True):
+        await running.terminate(0)
+        await place.executor.removed()
+        await place.close()
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
 
 
 def test_a_context_is_the_same_bytes_for_the_same_files(tmp_path: Path) -> None:

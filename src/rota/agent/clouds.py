@@ -208,9 +208,7 @@ class Clouds:
                 nodes = await self._answer(provider.nodes(self._cluster()))
             except RotaError as error:
                 attended.provider = attended.nodes = None  # its key may be another by the next try
-                await self._record(
-                    CloudFailed(**self._by(name), what="list", error=words_of(error))
-                )
+                await self._record(CloudFailed(**self._by(name), what="list", error=error.told))
                 failures += 1
                 wait_s = min(BACK_OFF_S * 2.0 ** min(failures - 1, 10), UNANSWERED_S)
             else:
@@ -361,7 +359,7 @@ class Clouds:
                     **self._by(step.cloud),
                     what="launch",
                     machine=machine.name,
-                    error=words_of(error),
+                    error=error.told,
                     over=is_over,
                 )
             )
@@ -398,7 +396,7 @@ class Clouds:
             record = self._record_of(step.cloud)
             if not record.waits_s(self._clock.now()):
                 await self._record(
-                    CloudFailed(**self._by(step.cloud), what="end", error=words_of(error))
+                    CloudFailed(**self._by(step.cloud), what="end", error=error.told)
                 )
             await asyncio.sleep(min(max(SOON_S, self._record_of(step.cloud).back_off_s), REST_S))
             return
@@ -442,11 +440,6 @@ class Clouds:
         while self._world.seq < seq:
             with contextlib.suppress(TimeoutError):
                 await self._world.reached(seq, FOLD_S)
-
-
-def words_of(error: RotaError) -> str:
-    """Return an error with its hint, for the record."""
-    return f"{error.message} ({error.hint})" if error.hint else error.message
 
 
 async def never() -> NoReturn:

@@ -102,7 +102,7 @@ class Finaliser:
             ended, in_time = await _within(running, limit_s)
             fault = _fault(ended) if in_time else f"it ran longer than {format_duration(limit_s)}"
         except RotaError as error:
-            fault = f"it could not be run: {error.message}"
+            fault = f"it could not be run: {error.told}"
         step = Step(
             name=FOLDER,
             offset=offset,

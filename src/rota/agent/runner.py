@@ -216,12 +216,12 @@ class Runner:
             else:
                 active.running = await self.executor.start(replace(task, lease_until=until))
         except RotaError as error:
-            return await self._give_up(active, Reason.AGENT_ERROR, error.message)
+            return await self._give_up(active, Reason.AGENT_ERROR, error.told)
         try:
             return await self._attend(active, active.running, adopt=adopt)
         except RotaError as error:
             await self._terminate(active.running, 0)
-            return await self._give_up(active, Reason.AGENT_ERROR, error.message)
+            return await self._give_up(active, Reason.AGENT_ERROR, error.told)
 
     async def _give_up(self, active: Active, reason: Reason, message: str = "") -> BuildFinished:
         """End an attempt of whose script there is no outcome."""
@@ -286,7 +286,7 @@ class Runner:
         if isinstance(found, Task) and active.stopped_for is None:
             (active.home / MARK).unlink(missing_ok=True)
             return found
-        message = found.message if isinstance(found, RotaError) else ""
+        message = found.told if isinstance(found, RotaError) else ""
         has_source = build.spec.scm is None or active.source is not None
         reason = Reason.AGENT_ERROR if has_source else Reason.CHECKOUT
         return await self._give_up(active, active.stopped_for or reason, message)

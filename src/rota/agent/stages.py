@@ -160,7 +160,7 @@ class Stages:
             try:
                 left = await stage.after(self.under, ending)
             except (RotaError, OSError) as error:
-                faults.append(error.message if isinstance(error, RotaError) else str(error))
+                faults.append(error.told if isinstance(error, RotaError) else str(error))
             else:
                 faults += left.faults
                 remarks += left.remarks

@@ -25,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 #: How long an engine may be away, as when it is upgraded, until its containers are given up.
 AWAY_S = 60.0
+#: Who waits for a container hears nothing of an engine that hangs: so it is asked something, as often as this.
+LOOK_S = 15.0
+#: An engine that lives answers that in milliseconds, on a very busy machine in a second.
+ANSWER_S = 10.0
 _AGAIN_S = (0.1, 0.2, 0.5, 1.0)
 _REMOVE_AGAIN_S = 10.0
 _KILLED = 128 + signal.SIGKILL
@@ -46,6 +50,7 @@ class ContainerAttempt:
         stdin: Whether it has a standard input.
         send_timeout_s: How long a script may go without reading.
         away_s: How long the engine may be away.
+        look_s: How long it may say nothing until it is asked whether it is there.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class ContainerAttempt:
         stdin: bool,
         send_timeout_s: float,
         away_s: float,
+        look_s: float = LOOK_S,
     ) -> None:
         self._engine = engine
         self._home = home
@@ -66,7 +72,7 @@ class ContainerAttempt:
         self._record = record
         self._shell = shell
         self._has_input = stdin
-        self._away_s = away_s
+        self._away_s, self._look_s = away_s, look_s
         self._killed = False
         self._is_gone = False
         self._lease = Lease(home)
@@ -210,11 +216,15 @@ class ContainerAttempt:
         tries = 0
         while True:
             try:
+                if away_since is not None:
+                    await self._answered()
                 verdict = await self._over(record)
             except AwayError as error:
                 if away_since is None:
                     away_since, tries = loop.time(), 0
-                if loop.time() - away_since > self._away_s:
+                if self._home.outcome() is not None:
+                    verdict = Verdict()
+                elif loop.time() - away_since > self._away_s:
                     verdict = Verdict(note=f"{error.message} for {self._away_s:g} s")
                 else:
                     await asyncio.sleep(_AGAIN_S[min(tries, len(_AGAIN_S) - 1)])
@@ -238,7 +248,7 @@ class ContainerAttempt:
         """Wait for the end and return how it was; ``None`` if it runs."""
         name = record.name
         try:
-            await self._engine.ask("POST", f"containers/{name}/wait", within_s=None)
+            await self._waited(name)
             if self._home.outcome() is not None:
                 return Verdict()
             state = (await self._engine.ask("GET", f"containers/{name}/json"))["State"]
@@ -251,6 +261,28 @@ class ContainerAttempt:
         if state.get("Status") == "created" or not str(state.get("StartedAt", "")).strip("0:-TZ."):
             return Verdict(note="its container never started")
         return self._verdict(state)
+
+    async def _waited(self, name: str) -> None:
+        """Return when the container has ended, as the engine says, or its supervisor if the engine hangs.
+
+        Raises:
+            RotaError: as the engine's ``ask``; ``AwayError`` also where it hangs.
+        """
+        waiting = self._loop.create_task(
+            self._engine.ask("POST", f"containers/{name}/wait", within_s=None), name=f"wait {name}"
+        )
+        try:
+            while not (await asyncio.wait([waiting], timeout=self._look_s))[0]:
+                if self._home.outcome() is not None:
+                    return
+                await self._answered()
+            await waiting
+        finally:
+            if not waiting.cancel() and not waiting.cancelled():
+                waiting.exception()  # it was told, or something worse is
+
+    async def _answered(self) -> None:
+        await self._engine.heard(self._look_s / 2, answer_s=min(ANSWER_S, self._look_s))
 
     def _verdict(self, state: dict[str, object]) -> Verdict:
         """Judge a container that ended before its supervisor could say how."""

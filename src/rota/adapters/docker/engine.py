@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import stat
 from collections.abc import AsyncIterator, Mapping
@@ -70,6 +71,8 @@ class Engine:
         self._client: Client | None = None
         self._socket = Path()
         self._outside = Outside(self.ask)
+        self._heard_at = -math.inf
+        self._asking = asyncio.Lock()
 
     @property
     def socket(self) -> Path:
@@ -109,11 +112,23 @@ class Engine:
         with self._translated():
             try:
                 async with asyncio.timeout(within_s):
-                    return await client.ask(method, path, params=params or {}, body=body)
+                    answer = await client.ask(method, path, params=params or {}, body=body)
             except TimeoutError as error:
                 raise AwayError(
                     f"the container engine did not answer within {within_s:g} s"
                 ) from error
+        self._heard_at = asyncio.get_running_loop().time()
+        return answer
+
+    async def heard(self, within_s: float, *, answer_s: float) -> None:
+        """Return if it answered anything within the last ``within_s``, or does now; one asks for all.
+
+        Raises:
+            RotaError: as :meth:`ask`; ``AwayError`` if it does not answer within ``answer_s``.
+        """
+        async with self._asking:
+            if asyncio.get_running_loop().time() - self._heard_at > within_s:
+                await self.ask("GET", "version", within_s=answer_s)
 
     async def read(
         self,

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from rota.adapters.docker.attempt import AWAY_S, ContainerAttempt, remove
+from rota.adapters.docker.attempt import AWAY_S, LOOK_S, ContainerAttempt, remove
 from rota.adapters.docker.body import container_body
 from rota.adapters.docker.engine import Engine
 from rota.adapters.docker.home import FOLDER, Home, Record
@@ -38,6 +38,7 @@ class ContainerExecutor:
         folder: Where copies of what is mounted into containers are kept; its own.
         send_timeout_s: How long a script may go without reading its standard input.
         away_s: How long the engine may be away until its containers are given up.
+        look_s: How long it may say nothing until it is asked whether it is there.
     """
 
     def __init__(
@@ -47,11 +48,12 @@ class ContainerExecutor:
         *,
         send_timeout_s: float = 5.0,
         away_s: float = AWAY_S,
+        look_s: float = LOOK_S,
     ) -> None:
         self._engine = engine
         self._folder = folder
         self._send_timeout_s = send_timeout_s
-        self._away_s = away_s
+        self._away_s, self._look_s = away_s, look_s
         self._shell: Shell | None = None
         self._attempts: weakref.WeakSet[ContainerAttempt] = weakref.WeakSet()
 
@@ -187,6 +189,7 @@ class ContainerExecutor:
             stdin=task.stdin,
             send_timeout_s=self._send_timeout_s,
             away_s=self._away_s,
+            look_s=self._look_s,
         )
         attempt.watch()
         self._attempts.add(attempt)
