@@ -482,16 +482,6 @@ async def test_a_leader_of_yesterday_links_nobody(chat: Here) -> None:
     await say(chat, code, "@ann")
 
 
-async def test_a_code_that_others_could_read_is_worthless(chat: Here) -> None:
-    code = await code_of(chat, "ann")
-    fence = chat.service.world.cluster.picture.leader_seq
-    for said_there in ("BCDF-GHJK", code, code):
-        await linking.spoil(chat.service, said_there, network="irc", fence=fence)
-    assert "opens nothing" in (await refused(chat, code, "@ann:example.org")).message
-    kinds = (await chat.ask("GET", "/v1/events?kind=user.linked")).json()
-    assert [(it["user"], it.get("who")) for it in kinds] == [("ann", "")]
-
-
 async def test_links_are_ended_by_their_user(chat: Here) -> None:
     await say(chat, await code_of(chat, "ann"), "@ann:example.org")
     await say(chat, await code_of(chat, "ann"), "@ann:home.example")

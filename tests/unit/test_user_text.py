@@ -5,7 +5,7 @@ from __future__ import annotations
 from textwrap import dedent
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -161,6 +161,7 @@ def test_quiet_hours_change_in_place_and_go_whole() -> None:
         '[[notify]]\nto = [\n  "irc",\n]\n[[notify]]\nto="mail"\n[quiet]\ndays=["mon"]\n',
     ],
 )
+@settings(max_examples=40)
 @given(
     st.sampled_from(ROLES),
     st.lists(st.sampled_from(["a@b", "x@y", "c#d@e"]), unique=True),

@@ -726,8 +726,7 @@ class UserLinked(Fact, frozen=True, kw_only=True, tag="user.linked"):
     """An identity on a network is a user's: it said a code of that user. Written by the leader.
 
     The code is used by it. An identity that outlasts a session is committed to the user's file next;
-    one of a session counts from here. Without ``who`` the code was said where others read it: it is
-    used, by nobody.
+    one of a session counts from here.
     """
 
     user: str

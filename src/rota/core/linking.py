@@ -21,8 +21,6 @@ from rota.core.users import SESSION
 ALPHABET = "BCDFGHJKMNPQRSTVWXYZ23456789"
 #: 28 ** 8 codes, of which a few are good at a time: nobody guesses one in its ten minutes.
 CODE_LENGTH = 8
-#: Who used a code that was spoilt; no network knows anybody by that.
-NOBODY = "\0"
 MAX_CODES = 1000
 MAX_CODES_EACH = 5
 MAX_SESSIONS = 5000
@@ -123,7 +121,7 @@ def _link(linking: Linking, event: UserLinked) -> None:
     if code is None or code.used_by or code.user != event.user:
         return
     linking.codes[event.digest] = msgspec.structs.replace(
-        code, used_on=event.network, used_by=event.who or NOBODY
+        code, used_on=event.network, used_by=event.who
     )
     if not is_session(event.who):
         return  # it stands in the user's file

@@ -180,13 +180,6 @@ async def link(
     return Linked(user=code.user, text=f"you are {code.user} here {until}, {role}")
 
 
-async def spoil(service: Service, text: str, *, network: str, fence: int) -> None:
-    """Make a code worthless that was said where others can read it; nothing, if it is none."""
-    digest, code = _code(service, text)
-    if code is not None and not code.used_by:
-        await _write_use(service, code.user, digest, network=network, who="", nick="", fence=fence)
-
-
 def _code(service: Service, text: str) -> tuple[str, LinkCode | None]:
     """Return a code's digest, and what is known of it, if its time is not over and its user is there."""
     plain = plain_code(text)
@@ -222,22 +215,6 @@ async def _use(
     Raises:
         DeniedError: somebody else was first.
     """
-    await _write_use(service, user, digest, network=network, who=who, nick=nick, fence=fence)
-    used = service.world.cluster.picture.linking.codes.get(digest)
-    if used is None or (used.used_on, used.used_by) != (network, who):
-        raise DeniedError(_WRONG, known=True, hint=_NEW)
-
-
-async def _write_use(
-    service: Service,
-    user: str,
-    digest: str,
-    *,
-    network: str,
-    who: str,
-    nick: str,
-    fence: int,
-) -> None:
     event = UserLinked(
         at=service.clock.now(),
         by=user,
@@ -249,6 +226,9 @@ async def _write_use(
         digest=digest,
     )
     await service.write(event, fence=fence)
+    used = service.world.cluster.picture.linking.codes.get(digest)
+    if used is None or (used.used_on, used.used_by) != (network, who):
+        raise DeniedError(_WRONG, known=True, hint=_NEW)
 
 
 async def _commit(service: Service, user: str, network: str, who: str) -> None:
