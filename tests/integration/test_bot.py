@@ -46,13 +46,13 @@ class Room:
         self._seen += answers
         return "\n".join("\n".join(filter(None, (it.saying.text, it.saying.code))) for it in spoken)
 
-    async def told(self, who: str) -> str:
-        """Return the last thing that somebody was told alone."""
+    async def told(self, who: str, text: str) -> None:
+        """Wait until somebody was told something alone."""
         async with asyncio.timeout(30):
             while True:
                 found = [it for it in self.server.said if it.saying.room == who]
-                if found:
-                    return found[-1].saying.text
+                if any(text in it.saying.text for it in found):
+                    return
                 self.server.changed = asyncio.Event()
                 await self.server.changed.wait()
 
@@ -233,12 +233,30 @@ async def test_who_has_a_code_is_known_from_then_on(room: Room) -> None:
     assert said.endswith("better write codes to me alone")
     direct = {"who": "account:eve", "nick": "eve", "room": "account:eve"}
     server.hear("link NONE-SUCH", is_direct=True, **direct)
-    assert "the code opens nothing" in await room.told("account:eve")
+    await room.told("account:eve", "the code opens nothing")
     server.hear(f"link {code}", is_direct=True, **direct)
-    while "you are eve" not in (said := await room.told("account:eve")):
-        room.server.changed = asyncio.Event()
-        await room.server.changed.wait()
-    assert said == "you are eve here from now on, a builder"
+    await room.told("account:eve", "you are eve here from now on, a builder")
     assert await room.ask("!run web", nick="eve") == "eve: web#1 queued"
     heard = [it.text for it in await room.events(ChatHeard) if isinstance(it, ChatHeard)]
     assert heard == ["link", "link", "link", "run web"]
+
+
+async def test_who_is_asked_alone_answers_with_a_word_and_who_follows_is_not_told_twice(
+    room: Room,
+) -> None:
+    await room.here.put("web", plan=Plan(hangs=True, code=1))
+    await room.ask("!run web")
+    build = (await room.here.ask("GET", "/v1/builds/web")).json()["id"]
+    attempt = await room.here.running(build)
+    asked = {"text": "Deploy?", "choices": ["yes", "no"], "who": ["root"], "key": "k"}
+    await room.here.ask("POST", f"/v1/builds/{build}/questions", body=asked, Rota_Build=build)
+    assert (await room.next()).startswith("web#1 asks root: Deploy?")
+    root = "account:root"
+    await room.told(root, "web#1 asks")
+    room.server.hear("yes", who=root, nick="root", room=root, is_direct=True)
+    assert await room.next() == "web#1: root answered yes"
+    await room.told(root, "web#1: Deploy? yes")
+    attempt.finish()
+    assert (await room.next()).startswith("web#1 failed in ")
+    await room.ask("!status")
+    assert not [it for it in room.server.said if it.saying.room == "account:ann"]

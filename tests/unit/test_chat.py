@@ -80,7 +80,7 @@ def test_what_it_began_is_followed_to_its_end_and_told_once() -> None:
     chat = journal(heard(), requested(), answered(build="b", thread="t", follow="end"))
     (note,) = chat.following("b")
     assert (note.room, note.thread, note.ended) == ("#r", "t", 0)
-    assert chat.about("team", "#r", "t") == "b"
+    assert chat.about("team", "t") == "b"
     assert chat.in_room("team", "#r") == ["b"]
     journal(cancelled())
     (note,) = chat.following("b")
@@ -93,7 +93,7 @@ def test_what_it_began_is_followed_to_its_end_and_told_once() -> None:
     told = ChatTold(at=NOW, network="team", room="#r", thread="t", build="b", mark=END)
     journal(told, told)
     assert not chat.followed
-    assert chat.about("team", "#r", "t") == "b"
+    assert chat.about("team", "t") == "b"
 
 
 def test_a_build_that_ends_before_its_command_is_answered_is_told_of_all_the_same() -> None:

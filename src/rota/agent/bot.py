@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Protocol
@@ -40,7 +40,7 @@ from rota.core.durations import format_duration
 from rota.core.events import ChatAnswered, ChatHeard, ChatStanding, Emitted, Event
 from rota.core.fold import Change
 from rota.core.patterns import groups
-from rota.core.people import open_questions, wants_approval
+from rota.core.people import open_questions, resolved, wants_approval
 from rota.core.settings_chat import ChatNetwork
 from rota.core.states import State
 from rota.errors import InputError, RotaError, StaleError
@@ -193,10 +193,12 @@ class Bot:
         line = command_in(
             heard.text, prefix=settings.prefix, nick=settings.nick, is_direct=heard.is_direct
         )
-        about = chat.about(network, heard.room, heard.thread)
+        about = chat.about(network, heard.thread)
         if line is None and (build := self._world.find(about) if about else None) is not None:
             line = reply_in(heard.text, build)
         user, role = self._user(network, heard.who)
+        if user and heard.is_direct and line is not None:
+            line = self._asked(user, heard.text) or line
         if line is None:
             if not await self._hear_line(network, heard, user, role):
                 await self._note_position(network, heard)
@@ -376,6 +378,21 @@ class Bot:
             and (open_questions(build) if verb == ANSWER else wants_approval(build))
         ]
         return waiting[0] if len(waiting) == 1 else None
+
+    def _asked(self, user: str, text: str) -> str | None:
+        """Return what a plain word stands for that a user writes to the bot alone.
+
+        That is where one build alone waits for such a word of theirs.
+        """
+        groups_of = self._world.definitions.settings.groups
+        found = []
+        for build in self._world.live():
+            if not (wants_approval(build) or open_questions(build)):
+                continue
+            reply = reply_in(text, build)
+            if reply is not None and user in _wanted(build, groups_of, user):
+                found.append(reply)
+        return found[0] if len(found) == 1 else None
 
     def _may_look(self, note: Waiting) -> bool:
         """Whether a stranger may ask more than for help: what any viewer may."""
@@ -559,6 +576,14 @@ class Bot:
                 return
             else:
                 return
+
+
+def _wanted(build: Build, known: Mapping[str, Sequence[str]], user: str) -> Set[str]:
+    """Return who is asked by a build; the user too where anybody is."""
+    approve = build.spec.approve
+    waiting = open_questions(build)
+    who = waiting[0].who if waiting else approve.who if approve is not None else ()
+    return resolved(who, known) if who else {user}
 
 
 def _rooms(network: ChatNetwork) -> Sequence[str]:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from rota.agent.patience import persist
 from rota.core.build import Build
@@ -166,7 +167,20 @@ class Lookout:
             return []
         tree = self._tree(build) if root is build else ()
         telling = look_at_end(whom, build, tree, outbox.broken, now)
-        return [] if telling is None else [telling]
+        return [] if telling is None else [self._without_followers(telling)]
+
+    def _without_followers(self, telling: Telling) -> Telling:
+        """Return what is to be told but for those whom the bot tells where they asked for it."""
+        chat, tales = self._world.cluster.picture.chat, []
+        for tale in telling.tales:
+            by_bot = chat.told_by_bot(tale.build)
+            left = tuple(
+                due
+                for due in tale.notices
+                if (due.user, due.target.partition(":")[0]) not in by_bot
+            )
+            tales.append(replace(tale, notices=left))
+        return replace(telling, tales=tuple(tales))
 
     def _tree(self, root: Build) -> list[Build]:
         """Return the other builds of a tree. Cost: a look into the index, and at all live ones if it has any."""

@@ -7,13 +7,14 @@ the oldest goes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from rota.core.build import Build
+from rota.core.chat_words import BEGIN_BUILDS, first_word
 from rota.core.events import (
     ChatAnswered,
     ChatHeard,
@@ -113,9 +114,17 @@ class Chat(msgspec.Struct):
         """Return who follows a build."""
         return list(self.followed.get(build, {}).values())
 
-    def about(self, network: str, room: str, thread: str) -> str:
+    def told_by_bot(self, build: str) -> Set[tuple[str, str]]:
+        """Return who is told of a build by the bot where they asked for it: users and networks."""
+        found = {(it.by, it.network) for it in self.following(build)}
+        for it in self.waiting.values():
+            if it.made == build and first_word(it.text) in BEGIN_BUILDS:
+                found.add((it.user, it.network))
+        return found
+
+    def about(self, network: str, thread: str) -> str:
         """Return which build a thread is about; empty if it is about none."""
-        return self.threads.get(place_key(network, room, thread), "") if thread else ""
+        return self.threads.get(thread_key(network, thread), "") if thread else ""
 
     def in_room(self, network: str, room: str) -> list[str]:
         """Return the builds that are followed in a room, in its threads too; the oldest first."""
@@ -134,8 +143,13 @@ def message_key(network: str, message: str) -> str:
 
 
 def place_key(network: str, room: str, thread: str) -> str:
-    """Return what names a thread."""
+    """Return what names a place where something is followed."""
     return f"{network} {room} {thread}"
+
+
+def thread_key(network: str, thread: str) -> str:
+    """Return what names a thread; its room may have several names."""
+    return f"{network} {thread}"
 
 
 def heard(chat: Chat, seq: int, event: ChatHeard) -> None:
@@ -189,7 +203,7 @@ def answered(chat: Chat, seq: int, event: ChatAnswered, build: Build | None) -> 
     if not event.build:
         return
     if event.thread:
-        _link(chat, event.network, event.room, event.thread, event.build)
+        _link(chat, event.network, event.thread, event.build)
     if event.unfollow:
         for note in chat.following(event.build):
             if (note.network, note.room) == (event.network, event.room):
@@ -203,7 +217,7 @@ def answered(chat: Chat, seq: int, event: ChatAnswered, build: Build | None) -> 
         room=event.room,
         thread=event.thread,
         build=event.build,
-        by=event.by,
+        by=known_as.user if known_as is not None else "",
         log=event.follow == "log",
         attempt=max(build.attempt, 1),
         offset=event.offset,
@@ -249,10 +263,10 @@ def standing(chat: Chat, event: ChatStanding) -> None:
         _note_position(chat, event.network, event.position)
 
 
-def link(chat: Chat, network: str, room: str, thread: str, build: str) -> None:
-    """Take note that a thread is about a build."""
-    if thread and build:
-        _link(chat, network, room, thread, build)
+def link(chat: Chat, network: str, thread: str, builds: Set[str]) -> None:
+    """Take note of what a message is about, below which people may write."""
+    if thread and len(builds) == 1:
+        _link(chat, network, thread, next(iter(builds)))
 
 
 def moved(chat: Chat, seq: int, build: Build) -> None:
@@ -293,8 +307,8 @@ def _note_position(chat: Chat, network: str, position: str) -> None:
         _forget(chat.positions, MAX_NETWORKS)
 
 
-def _link(chat: Chat, network: str, room: str, thread: str, build: str) -> None:
-    key = place_key(network, room, thread)
+def _link(chat: Chat, network: str, thread: str, build: str) -> None:
+    key = thread_key(network, thread)
     chat.threads.pop(key, None)
     chat.threads[key] = build
     _forget(chat.threads, MAX_THREADS)

@@ -482,6 +482,10 @@ def _told(
             fold_sending(picture.outbox, event.target, sending)
         case NoticesSent():
             said = Said(at=event.at, message=event.message, said=event.said, thread=event.thread)
+            queue = picture.outbox.queues.get(event.target)
+            known = queue.notices if queue is not None else ()
+            about = {it.build for it in known if it.id in event.notices and it.build}
+            chats.link(picture.chat, event.target.partition(":")[0], event.thread, about)
             fold_done(picture.outbox, event.target, event.notices, said)
         case NoticesDropped():
             dropped = Said(at=event.at, why=event.why or "?")
