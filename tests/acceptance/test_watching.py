@@ -186,12 +186,14 @@ def test_the_page_in_a_browser(pair: Pair, site: str, browser: Any) -> None:
         lambda said: faults.append(said.text) if "Content Security" in said.text else None,
     )
     page.set_default_timeout(30_000)
-    page.goto(f"{site}/?at={pair.a.json('status')['url']}")
+    at = f"{site}/?at={pair.a.json('status')['url']}"
+    token = (pair.a.data / "token").read_text().strip()
+    page.goto(at)
     # A wrong token is said, and another may be typed.
     page.get_by_label("Token").fill("wrong")
     page.get_by_role("button", name="Connect").click()
     page.get_by_role("alert").filter(has_text="the token is not known here").wait_for()
-    page.get_by_label("Token").fill((pair.a.data / "token").read_text().strip())
+    page.get_by_label("Token").fill(token)
     page.keyboard.press("Enter")
     page.get_by_role("status").filter(has_text="a answers").wait_for()
     # A build begins: it is seen without anybody asking, and its log as it grows.
@@ -223,5 +225,13 @@ def test_the_page_in_a_browser(pair: Pair, site: str, browser: Any) -> None:
     assert page.evaluate("window.evil") is None
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.evaluate("localStorage.length") == 0
+    # A link to somewhere else is not given the token; where it was typed it is known.
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{site}/?at=http://127.0.0.1:1")
+    assert page.get_by_label("Token").input_value() == ""
+    assert [url for url in asked if ":1/" in url] == []
+    page.goto(at)
+    assert page.get_by_label("Token").input_value() == token
     assert faults == []
     pair.a.start()
