@@ -400,9 +400,9 @@ async def test_an_identity_of_a_session_ends_with_it(chat: Here) -> None:
         ("irc", who, "nick")
     ]
     assert [rule["to"] for rule in view["notify"]] == [["irc"]]
-    fence = world.cluster.picture.leader_seq
-    assert await linking.session_ended(chat.service, network="irc", who=who, fence=fence)
-    assert not await linking.session_ended(chat.service, network="irc", who=who, fence=fence)
+    # The next one under that nick is another session, so that this one is over.
+    await say(chat, await code_of(chat, "ann"), "session:irc 2", "irc")
+    assert linking.known_as(world, "irc", "session:irc 2") == "ann"
     assert linking.known_as(world, "irc", who) == ""
     # A user who goes takes sessions and codes along, and a new one of that name has none of them.
     code, later = await code_of(chat, "ann"), await code_of(chat, "ann")

@@ -39,8 +39,12 @@ class Story:
         event = UserCode(at=self.at, user=user, digest=digest, until=until, network=network)
         self._fold(event)
 
-    def linked(self, user: str, who: str, digest: str, network: str = "irc") -> None:
-        self._fold(UserLinked(at=self.at, user=user, network=network, who=who, digest=digest))
+    def linked(
+        self, user: str, who: str, digest: str, network: str = "irc", nick: str = ""
+    ) -> None:
+        self._fold(
+            UserLinked(at=self.at, user=user, network=network, who=who, digest=digest, nick=nick)
+        )
 
     def unlinked(self, user: str, network: str = "", who: str = "") -> None:
         self._fold(UserUnlinked(at=self.at, user=user, network=network, who=who))
@@ -105,6 +109,15 @@ def test_a_session_ends_alone_or_with_its_network_or_its_user() -> None:
     story.unlinked("ann")
     assert (story.linking.of("ann"), "d5" in story.linking.codes) == ([], False)
     assert story.linking.session("irc", "session:d4") == "bob"
+
+
+def test_a_session_takes_the_place_of_one_that_had_its_nick() -> None:
+    story = Story()
+    for n, (user, nick) in enumerate([("ann", "a"), ("ann", "b"), ("bob", "a"), ("ann", "a")]):
+        story.code(user, f"d{n}")
+        story.linked(user, f"session:{n}", f"d{n}", nick=nick)
+    assert [who for _, who, _ in story.linking.of("ann")] == ["session:1", "session:3"]
+    assert [who for _, who, _ in story.linking.of("bob")] == ["session:2"]
 
 
 def test_all_of_it_is_bounded() -> None:

@@ -737,7 +737,7 @@ class UserLinked(Fact, frozen=True, kw_only=True, tag="user.linked"):
 
 
 class UserUnlinked(Fact, frozen=True, kw_only=True, tag="user.unlinked"):
-    """A session is over, or its user says that it is his no more. Written by any agent.
+    """A session's user says that it is his no more, or an admin does. Written by any agent.
 
     Without ``who`` all of that user's on the network; without ``network`` the user is gone, and the
     codes as well.

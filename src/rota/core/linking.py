@@ -126,7 +126,10 @@ def _link(linking: Linking, event: UserLinked) -> None:
     if not is_session(event.who):
         return  # it stands in the user's file
     sessions = linking.sessions.setdefault(event.network, {})
-    sessions.pop(event.who, None)
+    # Nobody says when a session is over. One is, of whom another has the nick now.
+    mine = [who for who, it in sessions.items() if it.user == event.user and it.nick == event.nick]
+    for who in (event.who, *(mine if event.nick else ())):
+        sessions.pop(who, None)
     sessions[event.who] = Session(user=event.user, at=event.at, nick=event.nick)
     _bound(sessions, event.user, MAX_SESSIONS_EACH, MAX_SESSIONS)
 

@@ -252,19 +252,6 @@ async def _commit(service: Service, user: str, network: str, who: str) -> None:
 # -- end one --------------------------------------------------------------------------------------
 
 
-async def session_ended(service: Service, *, network: str, who: str, fence: int) -> bool:
-    """Forget a session that a network says is over; return whether it was anybody's."""
-    user = service.world.cluster.picture.linking.session(network, who)
-    if not user:
-        return False
-    now = service.clock.now()
-    await service.write(
-        UserUnlinked(at=now, agent=service.me.name, user=user, network=network, who=who),
-        fence=fence,
-    )
-    return True
-
-
 async def unlink(service: Service, request: u.UnlinkRequest, who: Principal) -> u.UserView:
     """Make identities on a network a user's no more.
 
