@@ -172,6 +172,16 @@ async def test_a_build_is_nobody(here: Here) -> None:
             assert (reply.status, "a build is no user" in reply.text) == (403, True), path
 
 
+async def test_strangers_in_chat_are_not_told_who_there_is(here: Here) -> None:
+    await put(here, "ann", emails=["a@b"])
+    become(here, "irc:eve", Role.VIEWER, speaks=True)
+    for path in ("/v1/users", "/v1/users/ann", "/v1/users/@me"):
+        reply = await here.ask("GET", path)
+        assert said(reply) == (403, "who there is, is told to those who are known here alone")
+    become(here, "ann", Role.VIEWER, speaks=True)
+    assert (await here.ask("GET", "/v1/users")).status == 200
+
+
 async def test_what_is_no_user_is_told_as_such_and_changes_nothing(here: Here) -> None:
     await put(here, "ann", emails=["a@b"])
     before = here.service.world.commit

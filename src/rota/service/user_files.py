@@ -57,6 +57,16 @@ def refuse_others(who: Principal, name: str, what: str) -> None:
         )
 
 
+def refuse_strangers(service: Service, who: Principal) -> None:
+    """Do nothing, unless somebody asks in chat whom nobody knows: addresses are none of his business.
+
+    Raises:
+        DeniedError: it is a stranger.
+    """
+    if who.speaks and who.name not in service.world.definitions.users:
+        raise DeniedError("who there is, is told to those who are known here alone", known=True)
+
+
 async def change_user(
     service: Service,
     name: str,

@@ -29,6 +29,7 @@ from rota.service.user_files import (
     change_user,
     find_user,
     refuse_others,
+    refuse_strangers,
     remove_user,
     user_meant,
 )
@@ -37,6 +38,7 @@ from rota.service.verbs import Role
 
 async def users(service: Service, request: m.Nothing, who: Principal) -> list[u.UserView]:
     """List users by name."""
+    refuse_strangers(service, who)
     sessions = service.world.cluster.picture.linking.by_user()
     names, whom = sorted(service.world.definitions.users), _audience(service)
     return [_view(service, whom, name, sessions.get(name, [])) for name in names]
@@ -44,6 +46,7 @@ async def users(service: Service, request: m.Nothing, who: Principal) -> list[u.
 
 async def user(service: Service, request: u.UserRequest, who: Principal) -> u.UserView:
     """Show a user."""
+    refuse_strangers(service, who)
     return view(service, find_user(service, request.user, who))
 
 
