@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,54 @@ async def _speak(ear: asyncio.Queue[Heard], writer: asyncio.StreamWriter) -> Non
 def _write(writer: asyncio.StreamWriter, message: object) -> None:
     with contextlib.suppress(OSError):
         writer.write(msgspec.json.encode(message) + b"\n")
+
+
+class Aside:
+    """A server in a thread of its own, for tests that are not asynchronous."""
+
+    def __init__(self, server: ChatServer, loop: asyncio.AbstractEventLoop) -> None:
+        self.server, self._loop = server, loop
+
+    def hear(self, text: str, **more: Any) -> None:
+        """Let a person write something."""
+        done = threading.Event()
+
+        def say() -> None:
+            self.server.hear(text, **more)
+            done.set()
+
+        self._loop.call_soon_threadsafe(say)
+        done.wait(30.0)
+
+    def ids(self) -> list[str]:
+        """Return the ids of all that was said, in order."""
+        return [it.saying.id for it in list(self.server.said)]
+
+    def texts(self, room: str = "") -> list[str]:
+        """Return what was said, in one room or in all."""
+        said = list(self.server.said)
+        return [it.saying.text for it in said if not room or it.saying.room == room]
+
+
+@contextlib.contextmanager
+def chat_server_aside(path: Path) -> Iterator[Aside]:
+    """Run a server in a thread for as long as the context is open."""
+    server, begun = ChatServer(path), threading.Event()
+    loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    async def serve() -> None:
+        over = asyncio.Event()
+        async with server.running():
+            loops.append((asyncio.get_running_loop(), over))
+            begun.set()
+            await over.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="chat server")
+    thread.start()
+    begun.wait(30.0)
+    loop, over = loops[0]
+    try:
+        yield Aside(server, loop)
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(30.0)
