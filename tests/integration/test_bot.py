@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from tests.harness.agent import TOKEN, Here, agent_here
 from tests.harness.chat_server import ChatServer
+from tests.harness.facts import moment
 
 from rota.adapters.memory_network import Spoken
 from rota.adapters.scripted import Plan
 from rota.bootstrap.chat import make_chat
-from rota.core.events import ChatAnswered, ChatHeard, Event
+from rota.core.events import ChatAnswered, ChatHeard, ChatStanding, Event
 from rota.http.access import Access
 from rota.ports.store import Author
 
@@ -260,3 +261,15 @@ async def test_who_is_asked_alone_answers_with_a_word_and_who_follows_is_not_tol
     assert (await room.next()).startswith("web#1 failed in ")
     await room.ask("!status")
     assert not [it for it in room.server.said if it.saying.room == "account:ann"]
+
+
+async def test_networks_are_listed_with_who_is_known_and_what_is_wrong(room: Room) -> None:
+    (found,) = (await room.here.ask("GET", "/v1/chat")).json()
+    assert (found["name"], found["state"], found["speaker"]) == ("team", "connected", "here")
+    assert [it["user"] for it in found["users"]] == ["ann", "bob", "root"]
+    standing = ChatStanding(at=moment(), network="team", trouble="it is away")
+    await room.here.service.write(standing)
+    (found,) = (await room.here.ask("GET", "/v1/chat")).json()
+    assert (found["state"], found["trouble"]) == ("troubled", "it is away")
+    status = (await room.here.ask("GET", "/v1/status")).json()
+    assert "chat network team: it is away" in status["trouble"]

@@ -1491,6 +1491,16 @@ COMMANDS: tuple[Command, ...] = (
         has_json=True,
     ),
     Command(
+        name="chat",
+        group=_REST,
+        call="chat:chat",
+        verbs=("chat",),
+        more="Each network with its account, its rooms, and the agent that speaks; what is wrong where the\n"
+        "bot is not there; and who is known, as the network knows them. See docs/chat.md.",
+        examples=(("rota chat", ""),),
+        has_json=True,
+    ),
+    Command(
         name="user",
         group=_REST,
         call="users:user",

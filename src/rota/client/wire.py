@@ -705,6 +705,12 @@ ROUTES: dict[str, Route] = {
             "branch": "for a build of this branch",
         },
     ),
+    "chat": Route(
+        "GET",
+        "/v1/chat",
+        "the chat networks, whether the bot is on them, and who is known there",
+        {},
+    ),
     "users": Route(
         "GET",
         "/v1/users",

@@ -12,6 +12,7 @@ from rota.core.problem import nearest
 from rota.core.states import State
 from rota.errors import ConflictError, InputError, NotFoundError
 from rota.service import messages as m
+from rota.service.chat import chat_troubles
 from rota.service.context import Principal, Service
 from rota.service.quorum import tolerates
 from rota.service.schedules import late_schedules
@@ -57,7 +58,7 @@ async def status(service: Service, request: m.Nothing, who: Principal) -> m.Stat
         engine=world.troubles.get("engine", "ok"),
         free_bytes=disk.f_bavail * disk.f_frsize,
         durability=DURABILITY,
-        trouble=(*world.troubles.values(), *([late] if late else [])),
+        trouble=(*world.troubles.values(), *chat_troubles(world), *([late] if late else [])),
     )
 
 

@@ -22,6 +22,7 @@ from rota.core.states import Result, State
 from rota.core.trend import BAD, TYPICAL_OF, seconds, typical_s
 from rota.service import overview_messages as o
 from rota.service.agents import view
+from rota.service.chat import chat_troubles
 from rota.service.context import Principal, Service
 from rota.service.queueing import first_queued
 from rota.service.schedules import late_schedules
@@ -62,7 +63,7 @@ async def overview(service: Service, request: o.OverviewRequest, who: Principal)
         leader_since=picture.leader_since if picture.leader_since != EPOCH else None,
         voters=tuple(sorted(picture.voters)),
         stale_since=world.stale_since,
-        trouble=(*world.troubles.values(), *([late] if late else [])),
+        trouble=(*world.troubles.values(), *chat_troubles(world), *([late] if late else [])),
         members=len(picture.agents),
         up=len(up),
         slots=sum(agent.slots for agent in up),

@@ -13,6 +13,7 @@ import msgspec
 from rota.core.build import Artifact, Build
 from rota.core.questions import Question
 from rota.core.steps import Step
+from rota.service import chat_messages as c
 from rota.service import messages as m
 from rota.service import notice_messages as n
 from rota.service import overview_messages as o
@@ -715,6 +716,14 @@ VERBS: tuple[Verb, ...] = (
         path="/v1/jobs/{job}/secrets",
         request=m.CheckSecretsRequest,
         reply=list[m.GivenView],
+    ),
+    Verb(
+        name="chat",
+        summary="the chat networks, whether the bot is on them, and who is known there",
+        method="GET",
+        path="/v1/chat",
+        request=m.Nothing,
+        reply=list[c.ChatView],
     ),
     Verb(
         name="users",
