@@ -13,6 +13,7 @@ from rota.adapters.clocks import ManualClock
 from rota.adapters.memory import MemoryJournal, MemoryLease
 from rota.adapters.memory_store import MemoryIndex
 from rota.agent import leadership
+from rota.agent.duties import Duties
 from rota.agent.leadership import HOLD_S, LEASE_S, SPREAD_S, Leadership
 from rota.core.events import (
     AgentDrained,
@@ -390,3 +391,48 @@ async def test_who_is_not_up_or_leaves_or_comes_and_goes_does_not_stand(event: E
         assert made.elections() == ["ada"]
     finally:
         await made.nodes["bob"].end()
+
+
+async def test_duties_begin_anew_with_an_election_of_the_same_leader() -> None:
+    class Led:
+        election = 0
+
+    begun: list[int] = []
+    ended: list[int] = []
+
+    async def duty() -> None:
+        begun.append(led.election)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(begun[-1])
+
+    async def until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                await asyncio.sleep(0)
+
+    led = Led()
+    duties = Duties(led, [duty])  # type: ignore[arg-type]
+    running = asyncio.create_task(duties.run())
+    for election in (4, 4, 9):
+        led.election = election
+        duties.changed()
+        await until(lambda: begun[-1:] == [led.election])
+    assert (begun, ended) == ([4, 9], [4])
+    led.election = 0
+    duties.changed()
+    await until(lambda: ended == [4, 9])
+    running.cancel()
+
+
+async def test_an_election_of_the_same_leader_is_told() -> None:
+    async with ring("ada", "bob") as those:
+        node = await those.led()
+        first, told = node.part.election, len(node.changes)
+        # The answer to one that it stood for came late: it never saw itself without the lease.
+        node.part._is_standing, node.part._stood_at = True, node.clock.monotonic()
+        again = LeaderElected(at=moment(), by=node.name, agent=node.name, why="nobody led")
+        await those.journal.append(again)
+        await those.until(lambda: node.part.election > first)
+        assert len(node.changes) > told

@@ -1,4 +1,8 @@
-"""A leader's duties: tasks that run while this agent leads, and not a moment longer."""
+"""A leader's duties: tasks that run while this agent leads by one election, and not a moment longer.
+
+What they write is fenced by that. Elected once more, it begins them anew: one of them may have been refused
+in between, and waits for its end.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +28,17 @@ class Duties:
     async def run(self) -> None:
         """Keep them in step with the lease, for ever."""
         while True:
-            if self._leadership.leads:
-                await self._while_leading()
+            if election := self._leadership.election:
+                await self._while_leading(election)
+                continue
             await self._changed.wait()
             self._changed.clear()
 
-    async def _while_leading(self) -> None:
+    async def _while_leading(self, election: int) -> None:
         tasks: list[asyncio.Task[None]] = []
         async with asyncio.TaskGroup() as group:
             tasks += (group.create_task(duty(), name=duty.__name__) for duty in self._duties)
-            while self._leadership.leads:
+            while self._leadership.election == election:
                 await self._changed.wait()
                 self._changed.clear()
             for task in tasks:

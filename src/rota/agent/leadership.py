@@ -63,7 +63,7 @@ class Leadership:
         self._token = 0
         self._stood_at = 0.0
         self._is_standing = False
-        self._was_leading = False
+        self._told = 0  # the election of which the others know
         self._is_over = False
 
     @property
@@ -79,6 +79,11 @@ class Leadership:
         if not is_mine or picture.leader != self._name:
             return False
         return self._is_alone() or self._clock.monotonic() < self._held_until
+
+    @property
+    def election(self) -> int:
+        """The election that this agent leads by, as far as it can know; 0 if it does not lead."""
+        return self._token if self.leads else 0
 
     def noted(self, seq: int, event: LeaderElected | LeaderResigned) -> None:
         """Take note of an election or a resignation, as it is folded."""
@@ -214,8 +219,8 @@ class Leadership:
             await self._world.reached(self._world.seq + 1, LEASE_S)
 
     def _tell(self) -> None:
-        leads = self.leads
-        if leads != self._was_leading:
-            self._was_leading = leads
-            logger.info("%s %s", self._name, "leads" if leads else "leads no more")
+        election = self.election
+        if election != self._told:
+            self._told = election
+            logger.info("%s %s", self._name, "leads" if election else "leads no more")
             self._changed()

@@ -99,7 +99,10 @@ class Scheduler:
                 if await self._settle():
                     await self._wait()
             except StaleError:
-                await asyncio.sleep(LOOK_S)  # another one was elected: this duty ends in a moment
+                # Another one was elected, and this duty ends in a moment; or this one was, once more, and
+                # it goes on: then what was to be brought in has still to be.
+                self._is_changed = True
+                await asyncio.sleep(LOOK_S)
 
     async def _wait(self) -> None:
         """Return when something may be due."""
