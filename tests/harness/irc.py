@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -16,15 +17,24 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from tests.harness.certificates import authority
+from tests.harness.people import Shown
+
+from rota.adapters.clocks import SystemClock
+from rota.adapters.irc import IrcNetwork
+from rota.adapters.irc.lines import parse
+from rota.adapters.irc.texts import MORE
 
 PATIENCE_S = 30.0
+PASSWORD = "sesame"
+_P = TypeVar("_P", bound="Person")
 _NGIRCD = """
 [Global]
 Name = irc.test.local
@@ -59,7 +69,7 @@ _INSPIRCD = """
   keyfile="{folder}/server.pem" requestclientcert="yes" hash="sha256">
 <connect name="main" allow="*" maxchans="50" timeout="20" pingfreq="60s" hardsendq="1M" softsendq="8192"
   recvq="64K" localmax="1000" globalmax="1000" useident="no" resolvehostnames="no" commandrate="100000"
-  fakelag="no" threshold="1000" {password}>
+  fakelag="no" threshold="100000" {password}>
 <class name="All" commands="*" privs="*" usermodes="*" chanmodes="*"><type name="All" classes="All">
 <oper name="oper" password="oper" host="*@*" type="All">
 <performance nouserdns="yes"><dns server="127.0.0.1" timeout="1">
@@ -131,7 +141,7 @@ class IrcServer:
     def __init__(
         self, kind: str, *, ircv3: bool = True, services: bool = False, password: str = ""
     ) -> None:
-        self.kind, self.services = kind, services
+        self.kind, self.services, self.password = kind, services, password
         self.folder = Path(tempfile.mkdtemp(prefix=f"rota-{kind}-"))
         self.port, self.tls_port, self.link_port = free_port(), free_port(), free_port()
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -220,7 +230,9 @@ class IrcServer:
             time.sleep(0.02)
 
     def kill(self) -> None:
-        """End it as a power cut does."""
+        """End it as a power cut does; services write down what they know."""
+        if len(self._processes) > 1:
+            self.stop_services()
         for process in self._processes:
             process.kill()
             process.wait()
@@ -314,16 +326,29 @@ class Person:
 
 
 async def person(
-    server: IrcServer, nick: str, *, user: str = "", caps: str = "", host: str = "127.0.0.1"
+    server: IrcServer,
+    nick: str,
+    *,
+    caps: str = "",
+    host: str = "127.0.0.1",
 ) -> Person:
     """Return somebody who is connected to a server."""
+    return await connected(Person, server, nick, caps=caps, host=host)
+
+
+async def connected(
+    kind: type[_P], server: IrcServer, nick: str, *, caps: str = "", host: str = "127.0.0.1"
+) -> _P:
+    """Return somebody of that kind who is connected to a server."""
     reader, writer = await asyncio.open_connection(
         "127.0.0.1", server.port, local_addr=(host, 0), limit=1 << 20
     )
-    found = Person(nick, reader, writer)
+    found = kind(nick, reader, writer)
+    if server.password:
+        found.send(f"PASS {server.password}")
     if caps:
         found.send(f"CAP REQ :{caps}", "CAP END")
-    found.send(f"NICK {nick}", f"USER {user or nick} 0 * :{nick}")
+    found.send(f"NICK {nick}", f"USER {nick} 0 * :{nick}")
     await found.line(lambda line: " 376 " in line or " 422 " in line)
     return found
 
@@ -386,3 +411,112 @@ def inspircd() -> Iterator[IrcServer]:
 def with_services() -> Iterator[IrcServer]:
     """A server with IRCv3, and accounts."""
     yield from _served("inspircd", services=True)
+
+
+class IrcPerson(Person):
+    """Somebody in a room of its own; what the bot wrote is put together again."""
+
+    def __init__(
+        self, nick: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        super().__init__(nick, reader, writer)
+        self.name, self.who, self.room = nick, "", ""
+        self.shown: list[Shown] = []
+
+    async def know_yourself(self) -> None:
+        """Ask the server who we are."""
+        self.send(f"WHOIS {self.nick} {self.nick}")
+        user = (await self.line(" 311 ")).split()
+        since = (await self.line(" 317 ")).split()
+        self.who = f"session:{self.nick}!{user[4]}@{user[5]}/{since[5]}"
+
+    async def write(self, to: str, text: str, *, thread: str = "") -> None:
+        """Say something."""
+        assert not thread
+        self.say(to, text)
+
+    async def enter(self, room: str) -> None:
+        """Join a room."""
+        self.room = room
+        await self.join(room)
+
+    async def _read(self) -> None:
+        await super()._read()
+        line = parse(self.lines[-1].encode())
+        if line is None or line.command != "PRIVMSG" or line.source.nick != "rota":
+            return
+        text, target = line.text, line.param(0)
+        if text.startswith(("| ", MORE, "https://")) and self.shown:
+            last = self.shown.pop()
+            more = text.removeprefix(MORE) if text.startswith(MORE) else f"\n{text[2:]}"
+            more = f"\n{text}" if text.startswith("https://") else more
+            self.shown.append(replace(last, text=last.text + more, raw=f"{last.raw}\n{text}"))
+        else:
+            self.shown.append(Shown(by="rota", room=target, text=text, raw=text))
+
+    async def sees(self, count: int, *, within_s: float = 20.0) -> list[Shown]:
+        """Return what the bot wrote, once there are so many messages, each whole."""
+        async with asyncio.timeout(within_s):
+            while len(self.shown) < count:
+                await self._read()
+        await self.all()
+        return self.shown
+
+
+class IrcBench:
+    """What the tests of all networks need of this one."""
+
+    kind = "irc"
+    refused = "server_password is wrong or missing"
+    nowhere = f"#{'x' * 100}"
+    nobody = "nobody"
+    remembers = False  # without a mode of the room
+    knows = False
+
+    def __init__(self, server: IrcServer) -> None:
+        self.server = server
+        self._numbers = itertools.count()
+
+    @contextlib.asynccontextmanager
+    async def person(self, name: str = "ann") -> AsyncIterator[IrcPerson]:
+        """Give somebody in a new room."""
+        found = await connected(IrcPerson, self.server, name)
+        try:
+            await found.know_yourself()
+            await found.enter(f"#r{next(self._numbers)}")
+            yield found
+        finally:
+            found.vanish()
+
+    def network(self, *rooms: str, **changes: Any) -> IrcNetwork:
+        """Return the bot, not connected yet."""
+        values: dict[str, Any] = {
+            "port": self.server.port,
+            "tls": "none",
+            "every_s": 0.001,
+            "server_password": PASSWORD,
+        }
+        return IrcNetwork(
+            "net", clock=SystemClock(), server="127.0.0.1", rooms=rooms, **{**values, **changes}
+        )
+
+    def impostor(self) -> IrcNetwork:
+        """Return the bot with a wrong password."""
+        return self.network(server_password="wrong")
+
+    def to_bot(self) -> str:
+        """Return where a person writes to the bot alone."""
+        return "rota"
+
+    def check_literal(self, shown: Shown) -> None:
+        """Nothing begins as a command, and code is marked as such."""
+        first, *others = shown.raw.split("\n")
+        assert first.startswith(" /me *web#7* <script>&amp; @everyone `x` ")
+        assert all(line.startswith("| ") for line in others[:-1])
+        assert not set(shown.raw) & {chr(code) for code in range(32)} - {"\n"}
+
+
+def irc_bench() -> IrcBench:
+    """Return a server with a password."""
+    _needs("ngircd")
+    return IrcBench(IrcServer("ngircd", password=PASSWORD))

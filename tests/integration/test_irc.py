@@ -59,8 +59,8 @@ def server(request: pytest.FixtureRequest) -> IrcServer:
 
 
 async def test_a_room_hears_the_bot_and_the_bot_the_room(server: IrcServer) -> None:
-    async with people(server, "ann") as (ann,), running(network(server)) as bot:
-        await ann.line("JOIN")
+    async with running(network(server)) as bot, people(server, "ann") as (ann,):
+        await until(bot, "")
         ann.say("#web", "\x02!run web\x0f")
         ann.send("NOTICE #web :a bot's answer", "PRIVMSG #web :\x01ACTION waves\x01")
         ann.say("rota", "help")
@@ -99,8 +99,8 @@ async def test_what_will_never_be_taken_is_told_so(server: IrcServer) -> None:
 
 
 async def test_a_stolen_nick_is_somebody_else(server: IrcServer) -> None:
-    async with people(server, "ann") as (ann,), running(network(server)) as bot:
-        await ann.line("JOIN")
+    async with running(network(server)) as bot, people(server, "ann") as (ann,):
+        await until(bot, "")
         ann.say("#web", "!link 1")
         linked = (await hear(bot)).who
         await ann.quit()
@@ -118,9 +118,8 @@ async def test_a_stolen_nick_is_somebody_else(server: IrcServer) -> None:
 
 
 async def test_who_takes_another_nick_is_asked_about_anew(server: IrcServer) -> None:
-    async with people(server, "ann", "bob") as (ann, bob), running(network(server)) as bot:
-        await ann.line("JOIN")
-        await bob.line("JOIN")
+    async with running(network(server)) as bot, people(server, "ann", "bob") as (ann, bob):
+        await until(bot, "")
         ann.say("#web", "!a")
         before = (await hear(bot)).who
         ann.send("NICK anna")
@@ -132,8 +131,8 @@ async def test_who_takes_another_nick_is_asked_about_anew(server: IrcServer) -> 
 
 
 async def test_a_flood_is_heard_in_order_and_costs_one_question(server: IrcServer) -> None:
-    async with people(server, "ann", "bob") as (ann, bob), running(network(server)) as bot:
-        await ann.line(":rota!")
+    async with running(network(server)) as bot, people(server, "ann", "bob") as (ann, bob):
+        await until(bot, "")
         for number in range(1000):
             ann.say("#web", f"!run {number}")
         bob.say("#web", "!help")
@@ -209,6 +208,7 @@ async def test_an_invisible_filter_is_told(inspircd: IrcServer) -> None:
 
 
 async def settled(bot: IrcNetwork) -> None:
+    await until(bot, "")
     await bot.say(saying(99, room="rota"))  # to itself: what it knows then is what it was told
 
 
@@ -286,8 +286,8 @@ async def test_a_listener_hears_all_and_knows_what_was_taken(inspircd: IrcServer
 
 
 async def test_who_runs_the_server_renames_us(inspircd: IrcServer) -> None:
-    async with people(inspircd, "ann") as (ann,), running(network(inspircd)) as bot:
-        await ann.line(":rota!")
+    async with running(network(inspircd)) as bot, people(inspircd, "ann") as (ann,):
+        await until(bot, "")
         ann.send("OPER oper oper", "SANICK rota guest7")
         await ann.line(lambda line: ":rota!" in line and " NICK " in line)
         ann.say("guest7", "help")
@@ -296,8 +296,8 @@ async def test_who_runs_the_server_renames_us(inspircd: IrcServer) -> None:
 
 
 async def test_two_at_once_say_one_after_the_other(server: IrcServer) -> None:
-    async with people(server, "ann") as (ann,), running(network(server)) as bot:
-        await ann.line(":rota!")
+    async with running(network(server)) as bot, people(server, "ann") as (ann,):
+        await until(bot, "")
         many = (saying(number, f"m{number}", code="a\nb") for number in range(5))
         await asyncio.gather(*(bot.say(it) for it in many))
         await ann.all()

@@ -40,7 +40,7 @@ def test_a_line_that_another_bot_would_obey_does_not_begin_so() -> None:
 
 def test_content_commands_no_client() -> None:
     assert harmless("\x01DCC\x01 \x02bold\x0f \x0304,01red\x03 \x04ff0000x \x1b[31m\x07\x85") == (
-        "DCC bold red x [31m"
+        "␁DCC␁ ␂bold␏ ␃04,01red␃ ␄ff0000x ␛[31m␇\ufffd"
     )
     assert plain("\x0304!run\x03 web") == "!run web"
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from rota.adapters.irc.lines import Line
-from rota.adapters.irc.talk import TakenIds
+from rota.adapters.irc.talk import Recent
 from rota.adapters.irc.texts import plain
 from rota.ports.clock import Clock
 from rota.ports.networks import Heard
@@ -42,8 +42,8 @@ class Ear:
         self._clock = clock
         self.heard: asyncio.Queue[Heard] = asyncio.Queue(MAX_WAITING)
         self.position: Position | None = None
-        self.taken = TakenIds()  # what of ours servers took
-        self._known = TakenIds()
+        self.taken = Recent()  # what of ours servers took
+        self._known = Recent()
 
     def when(self, line: Line) -> datetime:
         """Return when the server had a line: by its clock if it says so, else by ours."""

@@ -80,7 +80,7 @@ class IrcNetwork:
         self._plan = Plan(name, login, tuple(rooms), prefix, patience)
         self._flow = Flow(every_s, burst)
         self._abilities = Abilities(
-            characters=MAX_LINES * 400, lines=MAX_LINES, every_s=every_s, burst=max(burst // 2, 1)
+            characters=MAX_LINES * 200, lines=MAX_LINES, every_s=every_s, burst=max(burst // 2, 1)
         )
         self._ear = Ear(clock)
         self._speaks = asyncio.Lock()

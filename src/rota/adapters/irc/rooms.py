@@ -87,6 +87,11 @@ class Rooms:
         """Why we are not in those that are settled."""
         return [f"{it.name}: {it.refusal}" for it in self._rooms.values() if it.refusal]
 
+    @property
+    def are_answered(self) -> bool:
+        """Whether we know of all that are settled whether they let us in."""
+        return all(it.is_joined or it.refusal for it in self._rooms.values() if it.is_settled)
+
     def settle(self, key: str, value: str) -> None:
         """Go by what the server says of itself."""
         if key == "CHANTYPES" and value:

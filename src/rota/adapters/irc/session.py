@@ -88,8 +88,9 @@ class Session:
         self._utterance: Utterance | None = None
         self._changed = asyncio.Event()
         self._mask = len(nick) + _USER_AND_HOST
-        self._is_ready = False
-        self._heard_at = self._began = self._now()
+        self._is_ready = self._has_arrived = False
+        self._tell_ready: Callable[[Session], None] = lambda _: None
+        self._heard_at = self._ready_at = self._began = self._now()
         self._pinged = False
         self._complaints: set[str] = set()
 
@@ -106,7 +107,7 @@ class Session:
             InputError: the server will never take us.
         """
         faults: list[Exception] = []
-        was_ready = False
+        self._tell_ready = ready
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._connection.send_all())
@@ -115,9 +116,7 @@ class Session:
                 async for line in self._connection.lines():
                     self._heard_at, self._pinged = self._now(), False
                     self._take(line)
-                    if self._is_ready and not was_ready:
-                        was_ready = True
-                        ready(self)
+                    self._arrive()
                     self._flush()
                     self._changed.set()
         except* (LostError, LoginError, InputError) as several:
@@ -130,6 +129,13 @@ class Session:
             self._utterance.outcome.set_exception(
                 LaterError("the connection was lost before the server took it")
             )
+
+    def _arrive(self) -> None:
+        """Tell once that we are where we should be, or that some rooms do not say whether we are."""
+        late = self._now() - self._ready_at > WAIT_S
+        if self._is_ready and not self._has_arrived and (self._rooms.are_answered or late):
+            self._has_arrived = True
+            self._tell_ready(self)
 
     def _put(self, lines: Iterable[Line]) -> None:
         for line in lines:
@@ -152,6 +158,7 @@ class Session:
             if self._is_ready:
                 self._put(self._rooms.due(now))
                 self._regain(now)
+                self._arrive()
                 self._flush()
 
     def _complain(self) -> None:
@@ -179,13 +186,18 @@ class Session:
             self._put([line_of("PONG", line.text or "rota")])
             return
         if line.command == "ERROR":
+            if "password" in line.text.lower() and not handshake.is_welcome:
+                raise InputError(
+                    f"server_password is wrong or missing: {line.text}",
+                    hint="it is the name of a secret with the server's password",
+                )
             raise LostError(f"the server ends it: {line.text}")
         account = handshake.account
         self._put(handshake.take(line))
         if handshake.account != account:
             self.own.hurry()
         if handshake.fault:
-            raise InputError(handshake.fault)
+            raise InputError(handshake.fault, hint="see nick and server_password of the network")
         if handshake.is_wrong_login and not handshake.is_welcome:
             raise LoginError(handshake.no_account)
         match line.command:
@@ -214,7 +226,7 @@ class Session:
                 self._rooms.refold()
 
     def _begin(self, now: float) -> None:
-        self._is_ready = True
+        self._is_ready, self._ready_at = True, now
         self._people.has_account_tags = "account-tag" in self._handshake.enabled
         if bot := self._supports.get("BOT"):
             self._put([line_of("MODE", self.own.current, f"+{bot}")])
@@ -249,7 +261,7 @@ class Session:
         """Hear what was said while we were not there, and learn what of ours was taken."""
         for line in lines:
             if self._is_one_of_us(line.source.nick, is_past=True):
-                self._ear.taken.add(line.tags.get(ID_TAG, ""))
+                self._ear.taken.add(line.tags.get(ID_TAG, ""), line.tags.get("msgid", ""))
         for line in news(lines, self._since):
             if not self._is_one_of_us(line.source.nick, is_past=True):
                 self._message(line, self._now(), is_past=True)
@@ -257,7 +269,9 @@ class Session:
     def _message(self, line: Line, now: float, *, is_past: bool = False) -> None:
         nick, text = line.source.nick, line.text
         if self._is_one_of_us(nick):
-            self._ear.taken.add(line.tags.get(ID_TAG, ""))
+            # What we say ourselves is known when all of it was taken.
+            if not self.own.is_ours(nick):
+                self._ear.taken.add(line.tags.get(ID_TAG, ""), line.tags.get("msgid", ""))
             return
         if len(line.params) < 2 or text.startswith("\x01") or not line.source.user:
             return  # ACTION and other CTCP, or a server
@@ -312,6 +326,8 @@ class Session:
         """Say something; see :meth:`rota.ports.networks.Network.say`."""
         if self._listens_only:
             raise LaterError("we only listen here")
+        if (its := self._ear.taken.get(saying.id)) is not None:
+            return Said(id=its or saying.id)
         target, has_colours = await self._target(saying.room)
         enabled = self._handshake.enabled
         head = len(f":!@ PRIVMSG {target} :\r\n".encode())
@@ -341,7 +357,7 @@ class Session:
         finally:
             self._utterance = None
             self._connection.take_back()
-        self._ear.taken.add(saying.id)
+        self._ear.taken.add(saying.id, said.id)
         return said
 
     @property

@@ -16,8 +16,8 @@ from rota.ports.networks import LaterError, Said
 
 #: The tag under which a message of ours has its id, where servers hand tags on.
 ID_TAG = "+rota/id"
-#: So many ids of what was taken are kept.
-KEPT_IDS = 5000
+#: So many names are kept.
+KEPT = 5000
 _NEVER = {
     "401": "there is nobody of that name",
     "403": "there is no such room",
@@ -33,23 +33,26 @@ _NEVER = {
 _LATER = {"263": 30.0, "439": 60.0, "707": 60.0}
 
 
-class TakenIds:
-    """Which messages of ours were taken, as far as anybody here saw it."""
+class Recent:
+    """What was last known by names, each with what the network calls it."""
 
     def __init__(self) -> None:
-        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._names: OrderedDict[str, str] = OrderedDict()
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, its: str = "") -> None:
         """Take note of one; of what has no name nothing is known."""
-        if not name:
-            return
-        self._ids[name] = None
-        while len(self._ids) > KEPT_IDS:
-            self._ids.popitem(last=False)
+        if name and not self._names.get(name):
+            self._names[name] = its
+            while len(self._names) > KEPT:
+                self._names.popitem(last=False)
+
+    def get(self, name: str) -> str | None:
+        """Return what the network calls it, empty if that is not known; ``None`` if it is not."""
+        return self._names.get(name)
 
     def __contains__(self, name: object) -> bool:
-        """Whether one was."""
-        return name in self._ids
+        """Whether it is known."""
+        return name in self._names
 
 
 class Utterance:
@@ -61,7 +64,7 @@ class Utterance:
         tags = {ID_TAG: name} if tagged else {}
         self.lines = [line_of("PRIVMSG", target, text, tags=tags) for text in texts]
         self.ping = line_of("PING", f"rota-{name}")
-        self._target, self._is_echoed = target, echoed
+        self._name, self._target, self._is_echoed = name, target, echoed
         self._echoes = 0
         self._refusals: list[tuple[str, str]] = []
         self._msgid = ""
@@ -103,7 +106,7 @@ class Utterance:
             )
         else:
             # What was taken in part was taken: said again, all would stand there twice.
-            self.outcome.set_result(Said(id=self._msgid))
+            self.outcome.set_result(Said(id=self._msgid or self._name))
 
     def _error(self, code: str, text: str) -> Exception:
         if code in _LATER:

@@ -11,6 +11,15 @@ _COLOURS = {"good": "\x0303", "bad": "\x0304"}
 _PLAIN = "\x0f"
 #: What mIRC and others take for bold, colours and the like.
 _FORMATS = re.compile(r"\x03(?:\d{1,2}(?:,\d{1,2})?)?|\x04(?:[0-9A-Fa-f]{6})?|[\x00-\x1f\x7f-\x9f]")
+#: Signs of control are seen and do nothing; what turns the writing around is not even seen.
+_PICTURES = {
+    **{code: 0x2400 + code for code in range(0x20)},
+    0x7F: 0x2421,
+    **dict.fromkeys([*range(0x80, 0xA0), 0x2028, 0x2029], 0xFFFD),
+    **dict.fromkeys(
+        [0x200E, 0x200F, 0x61C, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], 0xFFFD
+    ),
+}
 #: Bots of others, services among them, take a line that begins so for a command to them.
 _ADDRESSES_BOTS = re.compile(r"[!-/:-@\[-`{-~]")
 MORE = "… "
@@ -23,8 +32,12 @@ def plain(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """Return one line of content as it is shown: tabs as spaces, signs of control left out."""
-    return _FORMATS.sub("", text.expandtabs(4)).rstrip()
+    """Return one line of content as it is shown: tabs as spaces, signs of control as pictures."""
+    return text.expandtabs(4).translate(_PICTURES).rstrip()
+
+
+def _lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n") if text else []
 
 
 def lines_of(saying: Saying, *, room: int, most: int, has_colours: bool) -> list[str]:
@@ -36,9 +49,9 @@ def lines_of(saying: Saying, *, room: int, most: int, has_colours: bool) -> list
         most: How many lines there may be.
         has_colours: Whether colours may be sent.
     """
-    words = [line for it in saying.text.splitlines() for line in _text_lines(it, room)]
-    code = [line for it in saying.code.splitlines() for line in _code_lines(it, room)]
-    links = list(_text_lines(saying.link, room))
+    words = [line for it in _lines(saying.text) for line in _text_lines(it, room)]
+    code = [line for it in _lines(saying.code) for line in _code_lines(it, room)]
+    links = list(_text_lines(saying.link.replace("\n", " "), room))
     words = _cut(words, max(most - len(links) - min(len(code), most // 2), 1))
     left = max(most - len(words) - len(links), 0)
     if len(code) > left:
