@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-<<<<<<< HEAD
 from tests.harness.fake_slack import FakeSlack, SlackBench
-=======
 from tests.harness.irc import irc_bench
->>>>>>> ff54163 (IRC fulfils the contract of networks; it is connected when its rooms have answered)
 from tests.harness.people import Bench, connected, until
 from tests.harness.prosody import XmppBench, prosody
 from tests.harness.synapse import MatrixBench, synapse
@@ -46,36 +43,6 @@ BENCHES: dict[str, Callable[[Path], Bench]] = {
     "slack": _slack,
     "xmpp": _xmpp,
 }
-from tests.harness.people import Bench, connected, until
-from tests.harness.prosody import XmppBench, prosody
-from tests.harness.synapse import MatrixBench, synapse
-
-from rota.errors import InputError
-from rota.ports.networks import LaterError, Saying
-
-
-def _xmpp(_: Path) -> Bench:
-    return XmppBench(prosody())
-
-
-def _matrix(folder: Path) -> Bench:
-    return MatrixBench(synapse(folder))
-
-
-def _slack(_: Path) -> Bench:
-    server = FakeSlack()
-    server.start()
-    return SlackBench(server)
-
-
-BENCHES: dict[str, Callable[[Path], Bench]] = {"matrix": _matrix, "slack": _slack, "xmpp": _xmpp}
-=======
-def _irc(_: Path) -> Bench:
-    return irc_bench()
-
-
-BENCHES: dict[str, Callable[[Path], Bench]] = {"irc": _irc, "matrix": _matrix, "xmpp": _xmpp}
->>>>>>> ff54163 (IRC fulfils the contract of networks; it is connected when its rooms have answered)
 
 
 @pytest.fixture(scope="module", params=sorted(BENCHES))

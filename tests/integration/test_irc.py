@@ -165,8 +165,12 @@ async def test_ten_rooms_of_which_one_does_not_let_us_in(server: IrcServer) -> N
             assert ann.heard("rota") == [f"message {number}" for number in (0, 1, 2, 11)]
 
 
-async def test_who_is_thrown_out_comes_back(server: IrcServer) -> None:
-    async with people(server, "ann") as (ann,), running(network(server)) as bot:
+async def test_who_is_thrown_out_comes_back(
+    server: IrcServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rota.adapters.irc.rooms.FIRST_S", 0.5)
+    bot = network(server, patience=Patience(1, 30))
+    async with people(server, "ann") as (ann,), running(bot):
         await ann.line(":rota!")
         ann.send("KICK #web rota :enough")
         await ann.line(" KICK ")
@@ -210,27 +214,6 @@ async def test_an_invisible_filter_is_told(inspircd: IrcServer) -> None:
 async def settled(bot: IrcNetwork) -> None:
     await until(bot, "")
     await bot.say(saying(99, room="rota"))  # to itself: what it knows then is what it was told
-
-
-@pytest.mark.parametrize("kind", ["ngircd", "inspircd"])
-async def test_a_server_that_dies_and_comes_back(kind: str, request: pytest.FixtureRequest) -> None:
-    request.getfixturevalue(kind)  # skips where it is not installed
-    server = IrcServer(kind)
-    try:
-        async with running(network(server)) as bot:
-            await until(bot, "")
-            server.kill()
-            await until(bot, "127.0.0.1")
-            with pytest.raises(LaterError, match="cannot be reached: Connect"):
-                await bot.say(saying(1))
-            server.start()
-            async with people(server, "ann") as (ann,):
-                await until(bot, "")
-                await bot.say(saying(1))
-                await ann.all()
-                assert ann.heard("rota") == ["message 1"]
-    finally:
-        server.close()
 
 
 async def test_a_server_that_says_nothing_is_left(inspircd: IrcServer) -> None:
