@@ -15,6 +15,7 @@ from bench.cases import (
     latency,
     log,
     masking,
+    notices,
     reports,
     schedules,
     start,
@@ -51,5 +52,6 @@ CASES: dict[str, Case] = {
     "cluster-lost": cluster.agent_lost,
     "cluster-thousand": thousand.run,
     "why": why.run,
+    "notices": notices.run,
     "top": top.run,
 }

@@ -16,7 +16,7 @@ from rota.adapters.memory import MemoryJournal
 from rota.adapters.memory_chat import MemoryChat
 from rota.adapters.memory_network import MemoryNetwork, MemoryServer
 from rota.adapters.memory_store import MemoryIndex
-from rota.agent import backoff, notifier
+from rota.agent import backoff, lookout, notifier
 from rota.agent.lookout import Lookout
 from rota.agent.notifier import Notifier
 from rota.core.build import Build, Trigger
@@ -182,6 +182,7 @@ class Agent:
 async def here(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Here]:
     monkeypatch.setattr(backoff, "FIRST_S", 0.01)
     monkeypatch.setattr(backoff, "LAST_S", 0.02)
+    monkeypatch.setattr(lookout, "GATHER_S", 0.01)
     found = Here()
     await found(AgentJoined(at=moment(), name="a", pin="p"))
     for name in ("a", "b"):
@@ -356,8 +357,12 @@ async def test_a_target_that_takes_nothing_holds_up_no_other_and_gets_one_messag
     for number in range(20):
         await here.ends(f"b{number}", job=f"web{number}")
     await here.until(
-        lambda: len(here.mails.said) >= 3 and list(first.outbox.queues) == ["room:#web"]
+        lambda: (
+            list(first.outbox.queues) == ["room:#web"]
+            and len(first.outbox.queues["room:#web"].notices) == 20
+        )
     )
+    assert len(here.mails.said) >= 2
     never.set()
     await here.until(lambda: not first.outbox.queues)
     assert len(here.rooms.said) == 2

@@ -44,6 +44,8 @@ logger = logging.getLogger(__name__)
 #: tells so many already is full.
 LOOKS_AT_ONCE, MAX_NOTICES = 20, 500
 FOLD_S = 30.0
+#: After an event so long to gather what the next one tells.
+GATHER_S = 0.1
 #: After a refused write: another agent leads, or this one by another election.
 STALE_S = 0.2
 
@@ -205,8 +207,9 @@ class Lookout:
             if self._looks and self._looks[0] == look:
                 self._looks.popleft()
         self._advanced()
-        # Between looks the rest of the agent has its turn.
-        await asyncio.sleep(0)
+        # Between looks the rest of the agent has its turn; and ends that come one upon the other are
+        # written down together.
+        await asyncio.sleep(GATHER_S if tellings else 0)
 
     async def _write(self, tellings: list[Telling], through: int) -> bool:
         """Write who is to be told; return whether it is so by now."""

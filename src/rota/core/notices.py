@@ -269,8 +269,14 @@ class _Look:
         if persons:
             mine = _mine(self._whom, build, [build] if culprits is None else culprits, failing)
             for name in self._candidates(mine, broken, failing=failing):
-                wishes = [it for it in wishes_of(self._whom, name) if any(map(it.is_of, jobs))]
-                self._person(story, name, wishes, is_mine=name in mine)
+                known = broken is not None and f"@{name}" in broken.concerned
+                wishes = [
+                    it
+                    for it in wishes_of(self._whom, name)
+                    if (it.whose == "all" or known or name in mine) and any(map(it.is_of, jobs))
+                ]
+                if wishes:
+                    self._person(story, name, wishes, is_mine=name in mine)
         for wish in channels_of(self._whom, build):
             if wish.is_of(build.job):
                 for target in wish.to:
