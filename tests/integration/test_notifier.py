@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +20,7 @@ from rota.agent import backoff, lookout, notifier
 from rota.agent.lookout import Lookout
 from rota.agent.notifier import Notifier
 from rota.core.build import Build, Trigger
+from rota.core.cases import Failure, Tally
 from rota.core.definitions import Definitions
 from rota.core.events import (
     AgentJoined,
@@ -51,6 +52,10 @@ from rota.service.world import World
 
 CHANNEL = Preference(to=(Target("room", "#web"),), on=("failed", "fixed", "asked"), whose="all")
 ANN = User(emails=("ann@example.org",))
+
+
+async def no_flaky(build: Build) -> bool:
+    return False
 
 
 class Chat(MemoryChat):
@@ -128,12 +133,14 @@ class Agent:
         self.chat = Chat(
             MemoryNetwork("room", server=here.rooms), MemoryNetwork("mail", server=here.mails)
         )
+        self.flaky: Callable[[Build], Awaitable[bool]] = no_flaky
         self.lookout = Lookout(
             name=name,
             world=self.world,
             journal=here.journal,
             clock=here.clock,
             advanced=lambda: None,
+            is_flaky=self._flaky,
         )
         self.notifier = Notifier(
             name=name,
@@ -154,6 +161,9 @@ class Agent:
     @property
     def outbox(self) -> Any:
         return self.world.cluster.picture.outbox
+
+    async def _flaky(self, build: Build) -> bool:
+        return await self.flaky(build)
 
     async def _tail(self, build: Build, attempt: int) -> str:
         return f"the end of {build.ref}\n"
@@ -434,6 +444,37 @@ async def test_quiet_hours_end_with_a_digest(here: Here) -> None:
     await here.until(lambda: len(here.mails.said) == 2)
     assert here.mails.texts()[0].startswith("3 builds failed\n- web0#1 failed")
     assert here.mails.texts()[1].startswith("other#1 failed")
+
+
+async def test_who_knows_what_is_flaky_is_asked_and_not_waited_for(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout, "FLAKY_S", 0.05)
+    first = here.agents[0]
+    asked: list[str] = []
+    never = asyncio.Event()
+
+    async def hang(build: Build) -> bool:
+        asked.append(build.id)
+        await never.wait()
+        return True
+
+    first.flaky = hang
+    await first.lead()
+    for number in range(3):
+        await here.begins(f"b{number}", job=f"web{number}")
+        failed = BuildFinished(
+            at=moment(),
+            agent="a",
+            build=f"b{number}",
+            attempt=1,
+            reason=Reason.SCRIPT,
+            exit_code=1,
+            tests=Tally(failed=1, failures=(Failure(test="t"),)),
+        )
+        await here(failed)
+        await here.until(lambda number=number: len(here.rooms.said) == number + 1)
+    assert asked == ["b0"], "once it was too slow"
 
 
 async def test_an_intent_comes_before_each_message(here: Here) -> None:

@@ -179,6 +179,12 @@ def test_names_in_commits_of_a_fork_are_nobodys_word() -> None:
     assert [to for _, to, _ in Story()(build(trigger=fork))] == ["irc:#web"]
 
 
+def test_flaky_tests_are_nobodys_fault() -> None:
+    it = build(trigger=Trigger(by="bob"))
+    telling = look_at_end(BOTH, it, (), {}, AT, flaky={it.id})
+    assert [to for _, to, _ in told(telling)] == ["mail:@bob", "irc:#web"]
+
+
 def test_a_header_says_who_is_told() -> None:
     own = Spec(notify=JobNotices((wish("irc:#own", "always", whose="all"),)))
     assert [to for _, to, _ in Story()(build(spec=own))] == ["matrix:@ann", "irc:#own"]

@@ -57,12 +57,14 @@ from rota.ports.chat import Chat
 from rota.ports.journal import Journal
 from rota.service.account import name_of, own_home
 from rota.service.contact import Contact
-from rota.service.context import Myself, Service
+from rota.service.context import Myself, Principal, Service
 from rota.service.linking import link
 from rota.service.logs import last_words
 from rota.service.reactions import events_for
+from rota.service.reports import is_flaky
 from rota.service.secrets import StoreSecrets
 from rota.service.stores import Stores
+from rota.service.verbs import Role
 from rota.service.waiting import Waits
 from rota.service.world import World
 
@@ -449,6 +451,7 @@ def _notices(
         journal=ports.journal,
         clock=ports.clock,
         advanced=loop.decide_soon,
+        is_flaky=partial(is_flaky, service, Principal("rota", Role.ADMIN)),
     )
     notifier = Notifier(
         name=name,

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -25,6 +25,7 @@ from rota.core.notices import (
     Audience,
     audience_of,
     concerns,
+    is_bad,
     is_due,
     look_at_end,
     look_at_questions,
@@ -33,7 +34,7 @@ from rota.core.notices import (
 from rota.core.outbox import Telling, end_mark
 from rota.core.settings_notify import networks_of
 from rota.core.states import State
-from rota.errors import InputError, StaleError
+from rota.errors import InputError, RotaError, StaleError
 from rota.ports.clock import Clock
 from rota.ports.journal import Entry, Journal
 from rota.service.world import World
@@ -46,8 +47,14 @@ LOOKS_AT_ONCE, MAX_NOTICES = 20, 500
 FOLD_S = 30.0
 #: After an event so long to gather what the next one tells.
 GATHER_S = 0.1
+#: To look which tests are flaky; and how long nobody is asked once that took longer.
+FLAKY_S, ASK_AGAIN_S = 2.0, 60.0
 #: After a refused write: another agent leads, or this one by another election.
 STALE_S = 0.2
+
+
+IsFlaky = Callable[[Build], Awaitable[bool]]
+"""Whether a build failed by nothing but tests that are known to be flaky."""
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -68,11 +75,13 @@ class Lookout:
         journal: Journal,
         clock: Clock,
         advanced: Callable[[], None],
+        is_flaky: IsFlaky,
     ) -> None:
         self._name, self._world, self._journal = name, world, journal
         self._clock, self._advanced = clock, advanced
         self.fence: Callable[[], int] = lambda: 0  # set by who makes this agent one among others
         self._looks: deque[Look] = deque()
+        self._is_flaky, self._ask_at = is_flaky, 0.0
         self._is_begun = False
         self._woken = asyncio.Event()
         self._whom: tuple[object, int, Audience] | None = None
@@ -141,10 +150,11 @@ class Lookout:
 
     async def _look(self) -> None:
         """Look at the first ones, and write down who is to be told."""
+        batch = list(itertools.islice(self._looks, LOOKS_AT_ONCE + 1))
         looks, tellings = [], list[Telling]()
         lanes: set[str] = set()
-        for look in itertools.islice(self._looks, LOOKS_AT_ONCE):
-            found = self._tellings(look)
+        for look in batch[:LOOKS_AT_ONCE]:
+            found = await self._tellings(look)
             touched = {tale.lane for it in found for tale in it.tales if tale.lane}
             if touched & lanes:
                 break  # what came first of a lane is folded first
@@ -153,9 +163,10 @@ class Lookout:
             tellings += found
             if sum(len(tale.notices) for it in tellings for tale in it.tales) >= MAX_NOTICES:
                 break
-        await self._settle(looks, tellings)
+        following = batch[len(looks)] if len(batch) > len(looks) else None
+        await self._settle(looks, following, tellings)
 
-    def _tellings(self, look: Look) -> list[Telling]:
+    async def _tellings(self, look: Look) -> list[Telling]:
         outbox = self._world.cluster.picture.outbox
         build = self._world.find(look.build)
         if build is None:
@@ -168,7 +179,8 @@ class Lookout:
         if not speaks_for_itself(build, root) or outbox.has(build.id, end_mark(build)):
             return []
         tree = self._tree(build) if root is build else ()
-        telling = look_at_end(whom, build, tree, outbox.broken, now)
+        flaky = await self._flaky([build, *tree])
+        telling = look_at_end(whom, build, tree, outbox.broken, now, flaky=flaky)
         return [] if telling is None else [self._without_followers(telling)]
 
     def _without_followers(self, telling: Telling) -> Telling:
@@ -195,9 +207,27 @@ class Lookout:
     def _links(self) -> Links:
         return self._world.cluster.links
 
-    async def _settle(self, looks: Sequence[Look], tellings: list[Telling]) -> None:
-        """Forget some looks; what they came to is in the journal, and folded here, by then."""
-        following = next(itertools.islice(self._looks, len(looks), None), None)
+    async def _flaky(self, builds: Sequence[Build]) -> set[str]:
+        """Return which of them failed by nothing but tests that are known to be flaky."""
+        asked = [it for it in builds if is_bad(it) and it.tests is not None and it.tests.bad]
+        if not asked or not self.audience.users or self._clock.monotonic() < self._ask_at:
+            return set()
+        try:
+            async with asyncio.timeout(FLAKY_S):
+                return {it.id for it in asked if await self._is_flaky(it)}
+        except (RotaError, TimeoutError) as error:
+            # Whoever keeps it is slow or away: people are told all the same.
+            logger.info("which tests are flaky is not known: %s", error)
+            self._ask_at = self._clock.monotonic() + ASK_AGAIN_S
+            return set()
+
+    async def _settle(
+        self, looks: Sequence[Look], following: Look | None, tellings: list[Telling]
+    ) -> None:
+        """Forget some looks; what they came to is in the journal, and folded here, by then.
+
+        ``following`` is the look that comes after them, if there is one.
+        """
         last = looks[-1].seq
         through = last if following is None or following.seq > last else last - 1
         if tellings and not await self._write(tellings, through):

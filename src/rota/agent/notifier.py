@@ -269,12 +269,14 @@ class Notifier:
         build = self._world.find(notice.build) if notice.build else None
         if build is None or not is_alone:
             return Facts(notice=notice, build=build)
-        failed = [self._world.find(it) for it in notice.failed]
-        cells = () if build.group is None else build.group.cells
-        failed += [self._world.find(it.build) for it in cells]
-        named = tuple(it for it in failed if it is not None and is_bad(it))
+        found = [self._world.find(it) for it in notice.failed]
+        failed = [it for it in found if it is not None]
+        groups = [it.group for it in (build, *failed) if it.group is not None]
+        cells = [self._world.find(cell.build) for it in groups for cell in it.cells]
+        named = tuple(it for it in (*failed, *cells) if it is not None and is_bad(it))
         # What fails in a group or a tree is told by the log of the first build that did.
-        shown = build if build.attempt and is_bad(build) else next(iter(named), None)
+        ran = (it for it in (build, *named) if it.attempt and is_bad(it))
+        shown = next(ran, None)
         tail = ""
         if is_direct(notice) and shown is not None and shown.state is State.FINISHED:
             tail = await self._last(shown)

@@ -104,7 +104,7 @@ def wording(found: Sequence[Facts], *, left_out: int, base: str) -> Wording:
         text = f"{line(notice.ref)}: {notice.occasion}, and its record is gone"
         return Wording(text=text, subject=line(notice.ref))
     is_long = is_direct(notice)
-    is_log_of_use = is_long and notice.occasion != "asked" and is_bad(build)
+    is_log_of_use = is_long and notice.occasion != "asked" and _is_failure(build)
     return Wording(
         text="\n".join([headline(facts), *_details(facts)]) if is_long else short_form(facts),
         code=last_lines(facts.tail) if is_log_of_use else "",
@@ -216,10 +216,10 @@ def _why(build: Build, failed: Sequence[Build]) -> str:
         words.append(_reason(build))
     if build.step:
         words.append(f"in step {line(build.step, 80)}")
-    if build.tests is not None and build.tests.bad:
-        words.append(build.tests.text)
     if build.message and not others:
         words.append(line(build.message, 200))
+    elif build.tests is not None and build.tests.bad:
+        words.append(build.tests.text)
     return ", ".join(word for word in words if word)
 
 

@@ -156,7 +156,12 @@ def speaks_for_itself(build: Build, root: Build | None) -> bool:
 
 
 def look_at_end(
-    whom: Audience, root: Build, tree: Sequence[Build], broken: Mapping[str, Broken], at: datetime
+    whom: Audience,
+    root: Build,
+    tree: Sequence[Build],
+    broken: Mapping[str, Broken],
+    at: datetime,
+    flaky: Set[str] = frozenset(),
 ) -> Telling | None:
     """Return what the end of a build gives to tell; ``None`` if that is nothing.
 
@@ -166,12 +171,13 @@ def look_at_end(
         tree: The other builds of its tree that had ended by then.
         broken: The lanes that are.
         at: Now, for quiet hours.
+        flaky: The ids of those that failed by nothing but flaky tests: no committer is to blame.
     """
     members = [it for it in tree if is_told_with(it, root)]
     members.sort(key=lambda it: (it.seq, it.id))
     bad = [it for it in members if is_bad(it) and not it.cell]
     cells = [it for it in members if it.cell and is_bad(it)]
-    look = _Look(whom, broken, at)
+    look = _Look(whom, broken, at, flaky)
     if is_bad(root) or (root.reason is Reason.UNMET and bad):
         look.at(root, failing=True, failed=bad, culprits=[root, *bad, *cells])
         others = bad
@@ -239,8 +245,11 @@ class _Story(msgspec.Struct):
 class _Look:
     """One look at the end of a tree: nobody is told twice, no target is."""
 
-    def __init__(self, whom: Audience, broken: Mapping[str, Broken], at: datetime) -> None:
+    def __init__(
+        self, whom: Audience, broken: Mapping[str, Broken], at: datetime, flaky: Set[str]
+    ) -> None:
         self._whom, self._broken, self._at = whom, broken, at
+        self._flaky = flaky
         self._seen: set[str] = set()  # what of targets was told
         self._handled: set[str] = set()  # who was thought of
         self.tales: list[Tale] = []
@@ -267,7 +276,8 @@ class _Look:
             fits |= {"passed", "fixed"} if broken is not None else {"passed"}
         story = _Story(fits=fits, broken=broken)
         if persons:
-            mine = _mine(self._whom, build, [build] if culprits is None else culprits, failing)
+            blamed = [it for it in culprits or (build,) if it.id not in self._flaky]
+            mine = _mine(self._whom, build, blamed, failing)
             for name in self._candidates(mine, broken, failing=failing):
                 known = broken is not None and f"@{name}" in broken.concerned
                 wishes = [

@@ -69,6 +69,18 @@ async def tests(service: Service, request: r.CasesRequest, who: Principal) -> r.
     )
 
 
+async def is_flaky(service: Service, who: Principal, build: Build) -> bool:
+    """Whether a build failed by nothing but tests that are known to be flaky.
+
+    Cost: as of :func:`tests`, where nobody asked before.
+    """
+    tally = build.tests
+    if tally is None or not tally.bad or len(tally.failures) < tally.bad:
+        return False
+    known = set((await _compared(service, build, who)).flaky)
+    return all(failure.test in known for failure in tally.failures)
+
+
 async def test_history(
     service: Service, request: r.CaseHistoryRequest, who: Principal
 ) -> r.CaseHistoryView:
