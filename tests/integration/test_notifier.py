@@ -473,7 +473,8 @@ async def test_who_knows_what_is_flaky_is_asked_and_not_waited_for(
             tests=Tally(failed=1, failures=(Failure(test="t"),)),
         )
         await here(failed)
-        await here.until(lambda number=number: len(here.rooms.said) == number + 1)
+        async with asyncio.timeout(20):
+            await here.rooms.until(number + 1)
     assert asked == ["b0"], "once it was too slow"
 
 
