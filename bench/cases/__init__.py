@@ -16,6 +16,7 @@ from bench.cases import (
     log,
     masking,
     notices,
+    repl,
     reports,
     schedules,
     start,
@@ -54,4 +55,5 @@ CASES: dict[str, Case] = {
     "why": why.run,
     "notices": notices.run,
     "top": top.run,
+    "repl": repl.run,
 }

@@ -134,6 +134,7 @@ def test_a_room_has_neither_files_nor_other_agents() -> None:
         (["schedule", "--clone", "/x"], "unknown arguments: --clone"),
         (["secret", "set", "A", "--file", "/etc/passwd"], "unknown arguments: --file"),
         (["secret", "set", "A"], "a value that is written in a room is no secret any more"),
+        (["user", "link", "irc"], "a code that is shown in a room is anybody's"),
         (["artifacts", "get", "web#1"], "artifacts get is about files of yours"),
         (["artifacts", "put", "/etc/passwd"], "artifacts put is about files of yours"),
         (["schedule", "verify"], "schedule verify is about files of yours"),

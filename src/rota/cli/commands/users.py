@@ -35,6 +35,10 @@ def user(args: Namespace, screen: Screen) -> int:
         case ["rm", name]:
             _refuse_options(args, "user rm")
             return _rm(name, args, screen)
+        case ["link", *_] if not screen.has_files:
+            raise InputError(
+                "a code that is shown in a room is anybody's", hint="from a shell: rota user link"
+            )
         case ["link", *network] if len(network) <= 1:
             _refuse_options(args, "user link", "user")
             return _link("".join(network), args, screen)
