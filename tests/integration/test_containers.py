@@ -21,6 +21,7 @@ from rota.adapters.docker.found import found_engine
 from rota.core.container import Dockerfile, Image, Service
 from rota.core.resources import Resources
 from rota.errors import ExecutionError, UnavailableError
+from rota.homes import pipe
 from rota.ports.containers import Login
 from rota.ports.executor import Container, Exit, Running, Task
 
@@ -73,6 +74,10 @@ class Place:
         )
 
     async def close(self) -> None:
+        async with asyncio.timeout(20):
+            while (found := pipe.reader(self.home / "output")) is not None:
+                os.close(found[1])
+                await asyncio.sleep(0.01)
         await self.containers.clear(ATTEMPT)
         await self.executor.close()
         await self.engine.close()
@@ -318,9 +323,9 @@ async def test_another_user_may_write_where_it_works(place: Place, user: str) ->
     (place.work / "src" / "a").write_text("x")
     (place.root / "pack").write_text("of a mirror")
     (place.work / "src" / "pack").hardlink_to(place.root / "pack")
-    script = f"id -u; echo more >> src/a; touch made {place.home}/tmp/t"
+    script = f"id -u; echo err >/dev/stderr; echo more >> src/a; touch made {place.home}/tmp/t"
     ended = await place.run(script, place.container(user=user))
-    assert (ended.code, place.log.splitlines()[0]) == (0, "1000"), place.log
+    assert (ended.code, place.log) == (0, "1000\nerr\n")
     assert (place.work / "src" / "a").read_text() == "xmore\n"
     assert (place.root / "pack").stat().st_uid == os.geteuid()
     assert not stat.S_IMODE(place.root.joinpath("builds/b1/1").stat().st_mode) & 0o004

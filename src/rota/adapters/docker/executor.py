@@ -111,8 +111,8 @@ class ContainerExecutor:
         try:
             await self._until_begun(attempt, home, record)
         except BaseException:
-            attempt.forget()
             drain.drop()
+            attempt.forget()
             await self._drop(record)
             raise
         return attempt
