@@ -27,6 +27,8 @@ BOT, TEAM = "UBOT", "T1"
 TOKEN, APP_TOKEN = "xoxb-good", "xapp-good"
 PEOPLE = {"ann": "UANN", "bob": "UBOB", "mallory": "UMALLORY"}
 JSON = dict[str, Any]
+#: Instead of a refusal: it is done, and the answer does not arrive.
+LOST = "lost"
 
 
 class RefusedError(Exception):
@@ -47,6 +49,7 @@ class FakeSlack:
         self._unacknowledged: dict[str, JSON] = {}
         self._sockets: list[web.WebSocketResponse] = []
         self._last_ts = 0.0
+        self._numbers = itertools.count()
         self._changed = threading.Condition()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -101,6 +104,11 @@ class FakeSlack:
         """End it."""
         self.kill()
 
+    def forget(self) -> None:
+        """Have nothing any more."""
+        for each in (self.channels, self.messages, self.refusals, self._unacknowledged):
+            each.clear()
+
     def call(self, act: Callable[..., Any], *args: Any) -> Any:
         """Do something in the server's thread, and return what came of it."""
         assert self._loop is not None
@@ -115,7 +123,7 @@ class FakeSlack:
 
     def make_channel(self, name: str, *, is_private: bool = False) -> str:
         """Make a channel with people in it, but not the bot."""
-        channel = f"C{len(self.channels):04}"
+        channel = f"C{next(self._numbers):04}"
         self.channels[channel] = {"id": channel, "name": name, "members": set(PEOPLE.values())}
         self.channels[channel] |= {"is_private": is_private, "is_archived": False}
         self.messages[channel] = []
@@ -192,9 +200,11 @@ class FakeSlack:
         link = web.WebSocketResponse()
         await link.prepare(request)
         await link.send_json({"type": "hello", "num_connections": 1, "connection_info": {}})
+        sent: set[str] = set()
+        while waiting := [each for name, each in self._unacknowledged.items() if name not in sent]:
+            await link.send_json(waiting[0])
+            sent.add(waiting[0]["envelope_id"])
         self._sockets.insert(0, link)
-        for envelope in list(self._unacknowledged.values()):
-            await link.send_json(envelope)
         try:
             async for frame in link:
                 if frame.type is WSMsgType.TEXT:
@@ -217,8 +227,8 @@ class FakeSlack:
         else:
             body = dict((await request.post()) or request.query)
         refusals = self.refusals.get(method)
-        if refusals:
-            refusal = refusals.pop(0)
+        refusal = refusals.pop(0) if refusals else None
+        if refusal is not None and refusal != LOST:
             if isinstance(refusal, float):
                 error = {"ok": False, "error": "ratelimited"}
                 headers = {"Retry-After": f"{refusal:g}"}
@@ -231,6 +241,8 @@ class FakeSlack:
             answer = await getattr(self, "_" + method.replace(".", "_"))(body)
         except RefusedError as error:
             return web.json_response({"ok": False, "error": str(error)})
+        if refusal == LOST and request.transport is not None:
+            request.transport.abort()
         return web.json_response({"ok": True, **answer})
 
     async def _auth_test(self, _: JSON) -> JSON:

@@ -29,7 +29,7 @@ from tests.harness.people import Shown
 from rota.adapters.matrix import MatrixNetwork
 
 WANTED = "ROTA_TEST_SYNAPSE"
-PEOPLE = ("rota", "ann", "bob", "mallory")
+PEOPLE = ("rota", "ann", "bob", "mallory", "limited", "admin")
 _FREE = "{per_second: 100000, burst_count: 100000}"
 _CONFIG = """
 server_name: localhost
@@ -116,7 +116,8 @@ class Synapse:
         script = (
             "import sys; from synapse._scripts.register_new_matrix_user import request_registration\n"
             "for name in sys.argv[2:]:\n"
-            "    request_registration(name, 'pw' + name, sys.argv[1], 'test-only', _print=lambda *_: None)\n"
+            "    request_registration(name, 'pw' + name, sys.argv[1], 'test-only',\n"
+            "        admin=name == 'admin', _print=lambda *_: None)\n"
         )
         self._run("-c", script, self.url, *PEOPLE)
 
@@ -176,7 +177,7 @@ class MatrixPerson:
 
     async def call(self, method: str, path: str, **body: Any) -> Any:
         """Ask the server for something, and return its answer."""
-        url = f"{self._server.url}/_matrix/client/v3{path}"
+        url = self._server.url + (path if path.startswith("/_") else f"/_matrix/client/v3{path}")
         data = json.dumps(body) if method != "GET" else None
         headers = {"Content-Type": "application/json"}
         async with self._session.request(method, url, data=data, headers=headers) as response:
@@ -198,7 +199,9 @@ class MatrixPerson:
         answer = await self.call("POST", f"/join/{quote(room)}")
         self._rooms.add(answer["room_id"])
 
-    async def write(self, to: str, text: str, *, thread: str = "", **more: Any) -> None:
+    async def write(
+        self, to: str, text: str, *, thread: str = "", relation: Any = None, **more: Any
+    ) -> None:
         """Write into a room, or to somebody in a room of their own."""
         if to.startswith("#"):
             to = (await self.call("GET", f"/directory/room/{quote(to)}"))["room_id"]
@@ -210,6 +213,8 @@ class MatrixPerson:
                     await asyncio.sleep(0.05)
             to = self._bots[to]
         content = {"msgtype": "m.text", "body": text, **more}
+        if relation is not None:
+            content["m.relates_to"] = relation
         if thread:
             content["m.relates_to"] = {"rel_type": "m.thread", "event_id": thread}
         path = f"/rooms/{quote(to)}/send/m.room.message/{secrets.token_hex(8)}"
@@ -270,12 +275,13 @@ class MatrixBench:
         self.server = server
         self.refused = f"127.0.0.1:{server.port} refuses @rota:localhost"
         self._numbers = itertools.count()
+        self.prefix = "r"
 
     @contextlib.asynccontextmanager
     async def person(self, name: str = "ann") -> AsyncIterator[MatrixPerson]:
         """A person's client, in a new room of its own."""
         async with MatrixPerson(self.server, name) as person:
-            person.room = await person.make_room(f"r{next(self._numbers)}")
+            person.room = await person.make_room(f"{self.prefix}{next(self._numbers)}")
             yield person
 
     def network(self, *rooms: str, **changes: Any) -> MatrixNetwork:

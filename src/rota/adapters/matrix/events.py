@@ -39,7 +39,8 @@ def content_of(saying: Saying) -> dict[str, object]:
         }
     formatted = _html(text, code, link, _COLOURS.get(saying.tone, ""))
     whole = {**content, "format": "org.matrix.custom.html", "formatted_body": formatted}
-    return whole if len(json.dumps(whole)) <= MOST_EVENT else content
+    is_small = len(json.dumps(whole, ensure_ascii=False).encode()) <= MOST_EVENT
+    return whole if is_small else content
 
 
 def _html(text: str, code: str, link: str, colour: str) -> str:

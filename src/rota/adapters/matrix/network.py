@@ -44,7 +44,8 @@ _FEED = {
     "presence": _NOTHING,
     "account_data": _NOTHING,
     "room": {
-        "timeline": {"limit": 50, "types": _KINDS},
+        # Without members, a room that we were put out of is not told of.
+        "timeline": {"limit": 50, "types": [*_KINDS, "m.room.member"]},
         "state": _MEMBERS,
         "ephemeral": _NOTHING,
         "account_data": _NOTHING,
@@ -52,6 +53,17 @@ _FEED = {
 }
 #: What no other try makes better.
 _FINAL = frozenset({"M_FORBIDDEN", "M_USER_DEACTIVATED", "M_INVALID_USERNAME", "M_UNRECOGNIZED"})
+#: It will never be taken.
+_NEVER = frozenset(
+    {
+        "M_BAD_JSON",
+        "M_BAD_STATE",
+        "M_FORBIDDEN",
+        "M_INVALID_PARAM",
+        "M_NOT_FOUND",
+        "M_TOO_LARGE",
+    }
+)
 _ENCRYPTED = "is encrypted, and the bot neither reads nor writes encrypted messages"
 
 logging.getLogger("nio").setLevel(logging.CRITICAL)  # what matters of it is in the trouble
@@ -241,9 +253,11 @@ class MatrixNetwork:
             try:
                 if not room.id:  # known before we are in: what comes from there has a name
                     room.id = await self._id_of(client, room.name)
-                await self._ask(client.join(room.id))
-                room.trouble = ""
                 room.out.clear()
+                await self._ask(client.join(room.id))
+                await self._look_at(client, room.id)
+                is_closed = room.id in self._encrypted
+                room.trouble = f"{room.name} {_ENCRYPTED}" if is_closed else ""
                 await room.out.wait()
                 room.trouble = f"not in {room.name} any more"
             except InputError as error:
@@ -251,6 +265,12 @@ class MatrixNetwork:
             except UnavailableError as error:
                 room.trouble = f"not in {room.name} yet: {error.message}"
             await asyncio.sleep(backoff.failed())
+
+    async def _look_at(self, client: AsyncClient, room_id: str) -> None:
+        """Learn whether a room is encrypted, which it never ceases to be."""
+        answer = await self._try(client.room_get_state_event(room_id, "m.room.encryption"))
+        if not isinstance(answer, ErrorResponse):
+            self._encrypted.add(room_id)
 
     async def _id_of(self, client: AsyncClient, name: str) -> str:
         if name.startswith("!"):
@@ -437,7 +457,7 @@ class MatrixNetwork:
             (room for room in self._rooms.values() if room.id == target), None
         )
         if room is not None:
-            if room.trouble:
+            if room.trouble and room.id not in self._encrypted:
                 raise LaterError(room.trouble)
             return room.id
         if _is_user(target):
@@ -456,6 +476,8 @@ class MatrixNetwork:
         known = await self._direct_rooms(client)
         for room_id in known.get(person, ()):
             members = await self._inside(client, room_id)
+            if members:
+                await self._look_at(client, room_id)
             if room_id not in self._encrypted and members and members <= {person, self._account}:
                 self._alone[person] = room_id
                 return room_id
@@ -528,7 +550,7 @@ class MatrixNetwork:
         if code == "M_LIMIT_EXCEEDED":
             after_s = (answer.retry_after_ms or 5000) / 1000
             raise LaterError(f"{self._where} takes no more for {after_s:g} s", after_s=after_s)
-        if code in {"M_FORBIDDEN", "M_NOT_FOUND", "M_TOO_LARGE", "M_INVALID_PARAM", "M_BAD_JSON"}:
+        if code in _NEVER:
             raise InputError(text)
         raise LaterError(f"{self._where} says {code} {text}".rstrip())
 

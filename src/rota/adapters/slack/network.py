@@ -140,7 +140,7 @@ class SlackNetwork:
     @property
     def trouble(self) -> str:
         """Why it is not connected, or not in some channel; empty while all is well."""
-        if self._trouble:
+        if self._trouble or self._listens_only:
             return self._trouble
         return "; ".join(room.trouble for room in self._rooms.values() if room.trouble)
 
