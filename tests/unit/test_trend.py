@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from rota.core.build import Build
 from rota.core.pulse import MINUTES, Pulse
 from rota.core.states import Result, State
-from rota.core.trend import BAD, first_of_streak, typical_s
+from rota.core.trend import BAD, expected_s, first_of_streak, typical_s
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -37,6 +38,19 @@ def test_what_is_typical_is_the_median_of_what_passed() -> None:
     failed = build(9, Result.FAILED, ran_s=0.001)
     assert typical_s([*passes, failed, build(10, None)]) == 3
     assert typical_s([failed]) is None
+
+
+def test_what_is_expected_goes_by_passes_with_the_same_parameters_if_there_are_enough() -> None:
+    def passes(env: str, *took: float) -> list[Build]:
+        return [
+            replace(build(n, Result.PASSED, ran_s=ran), params={"env": env})
+            for n, ran in enumerate(took)
+        ]
+
+    past = [*passes("prod", 100, 101, 102), *passes("test", 1, 2)]
+    assert expected_s(passes("prod", 0)[0], past) == 101
+    assert expected_s(passes("test", 0)[0], past) == 100
+    assert expected_s(passes("new", 0)[0], []) is None
 
 
 def test_the_streak_ends_at_the_last_pass_and_does_not_count_what_was_cancelled() -> None:

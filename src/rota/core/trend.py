@@ -12,6 +12,8 @@ from rota.core.states import Result, State
 BAD = (Result.FAILED, Result.TIMED_OUT, Result.ERRORED, Result.LOST)
 #: So many passes are looked at to say how long the next one takes.
 TYPICAL_OF = 10
+#: Of the passes, so many must be alike for the others not to count.
+ENOUGH_ALIKE = 3
 
 
 def seconds(build: Build) -> float | None:
@@ -32,6 +34,15 @@ def typical_s(builds: Iterable[Build]) -> float | None:
         if build.result is Result.PASSED and (it := seconds(build)) is not None
     ]
     return statistics.median(took) if took else None
+
+
+def expected_s(build: Build, passed: Sequence[Build]) -> float | None:
+    """Return how long a build is expected to run, by its job's last passes, newest first.
+
+    Those with the same parameters say more than others: a deploy to one place is not one to another.
+    """
+    alike = [it for it in passed if it.params == build.params and it.cell == build.cell]
+    return typical_s((alike if len(alike) >= ENOUGH_ALIKE else passed)[:TYPICAL_OF])
 
 
 def first_of_streak(builds: Sequence[Build]) -> Build | None:

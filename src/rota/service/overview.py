@@ -19,7 +19,7 @@ from rota.core.build import Build
 from rota.core.events import EPOCH
 from rota.core.people import open_questions
 from rota.core.states import Result, State
-from rota.core.trend import BAD, TYPICAL_OF, seconds, typical_s
+from rota.core.trend import BAD, TYPICAL_OF, expected_s, seconds
 from rota.service import overview_messages as o
 from rota.service.agents import view
 from rota.service.chat import chat_troubles
@@ -165,7 +165,7 @@ def _first_agents(world: World, rows: int) -> list[Agent]:
 
 def _runs(world: World, live: _Live, rows: int, sort: str) -> tuple[o.RunningView, ...]:
     shown = heapq.nsmallest(rows, live.runs, key=_ORDERS[sort])
-    typical = {job: _typical_s(world, job, live.passed) for job in {it.job for it in shown}}
+    passed = {job: _passed(world, job, live.passed) for job in {it.job for it in shown}}
     return tuple(
         o.RunningView(
             build=build.ref,
@@ -173,16 +173,17 @@ def _runs(world: World, live: _Live, rows: int, sort: str) -> tuple[o.RunningVie
             agent=build.agent or "",
             attempt=build.attempt,
             started_at=build.started_at or EPOCH,
-            typical_s=typical[build.job],
+            typical_s=expected_s(build, passed[build.job]),
             waits_for="answer" if open_questions(build) else "builds" if build.is_waiting else "",
         )
         for build in shown
     )
 
 
-def _typical_s(world: World, job: str, live: Mapping[str, Sequence[Build]]) -> float | None:
-    past = world.past(job=job, result=Result.PASSED, before=None, limit=TYPICAL_OF)
-    return typical_s([*live.get(job, ()), *past])
+def _passed(world: World, job: str, live: Mapping[str, Sequence[Build]]) -> list[Build]:
+    """Return a job's last passes, newest first; more than say what is typical, to choose from."""
+    past = world.past(job=job, result=Result.PASSED, before=None, limit=2 * TYPICAL_OF)
+    return [*reversed(live.get(job, ())), *past]
 
 
 def _failures(

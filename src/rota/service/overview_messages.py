@@ -38,8 +38,10 @@ class OverviewRequest(Request, frozen=True, kw_only=True):
 
 
 class RunningView(msgspec.Struct, frozen=True, kw_only=True):
-    """A build that runs. ``typical_s`` is how long its job's passes take; null if there was none.
+    """A build that runs.
 
+    ``typical_s`` is how long its job's passes take, those with the same parameters if there are
+    some; null if there was none.
     ``waits_for`` is ``answer`` if it asks somebody, ``builds`` if its script waits for others.
     """
 
