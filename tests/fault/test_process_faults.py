@@ -405,6 +405,21 @@ async def test_output_that_comes_when_there_is_no_daemon_is_in_the_log(attempts:
     assert pipe.reader(task.home / "output") is None
 
 
+async def test_a_gap_is_told_by_a_later_daemon_too(default: Attempts) -> None:
+    task = default.task("echo up; while ! [ -e go ]; do sleep 0.01; done; echo end")
+    await asyncio.to_thread(start_and_die, task, default.shell)
+    await until(lambda: default.log(task) == b"up\n")
+    adopted = await default.executor.adopt(task)
+    found = pipe.reader(task.home / "output")
+    assert found
+    signal.pidfd_send_signal(found[1], signal.SIGKILL)
+    os.close(found[1])
+    await until(lambda: b"128 KiB at most: something ended what carries it" in default.log(task))
+    (task.cwd / "go").touch()
+    assert (await default.outcome(adopted)).code == 0
+    assert default.log(task).endswith(b"\nend\n")
+
+
 async def test_an_attempt_of_a_version_without_a_pipe_is_adopted(default: Attempts) -> None:
     task = default.task("env -i setsid /bin/sleep 600 & echo up; exit 6")
     words = (str(SUPERVISE), str(task.home), str(task.cwd), "setsid", "", f"{proc.boot_id()} 0")

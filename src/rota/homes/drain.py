@@ -111,9 +111,7 @@ class Drain:
         self._is_over = True
         if self._fifo >= 0:
             reading = -1
-            with contextlib.suppress(
-                OSError
-            ):  # its name is gone: then what waits there is not kept
+            with contextlib.suppress(OSError):  # without a name, what waits there is not kept
                 reading = pipe.opened(self._home.output, os.O_RDONLY)
             os.close(self._fifo)
             self._fifo = reading
@@ -174,8 +172,13 @@ class Drain:
                 setsigmask=[],
                 setsigdef=_RESET,
             )
+        except OSError:
+            os.close(both)
+            raise
+        try:
             self._watch(os.pidfd_open(self._pid))
         except OSError:
+            os.kill(self._pid, signal.SIGKILL)  # nobody would know when it ends
             os.close(both)
             raise
         if self._is_over:
@@ -202,7 +205,11 @@ class Drain:
         if code == 0 or self._is_dropped or (self._is_over and not self._waiting()):
             self._set_whole()
             return
-        if code is not None:
+        if (
+            code is None
+        ):  # a former daemon's; both ends are open here, so it had not come to the end
+            self._cause = "something ended"
+        else:
             self._cause = f"signal {-code} ended" if code < 0 else "the disk did not take it from"
         self._later()
 
