@@ -4,6 +4,7 @@ from bench.case import Case
 from bench.cases import (
     artifacts,
     burst,
+    chat,
     cli,
     clouds,
     cluster,
@@ -56,4 +57,5 @@ CASES: dict[str, Case] = {
     "notices": notices.run,
     "top": top.run,
     "repl": repl.run,
+    "chat": chat.run,
 }
