@@ -161,7 +161,8 @@ class Followers:
         if note.ended:
             mark = f"{END}{note.ended}"
             saying = self._saying(note, mark, ending(build))
-            code = "" if build.result is Result.PASSED else await self._last_lines(build)
+            is_shown = note.log or build.result is Result.PASSED
+            code = "" if is_shown else await self._last_lines(build)
             url = self._world.definitions.settings.url
             link = link_to(url, build) if build.result is Result.PASSED else log_link(url, build)
             told = Saying(

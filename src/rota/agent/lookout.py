@@ -174,7 +174,8 @@ class Lookout:
         now, whom = self._clock.now(), self.audience
         if build.state is not State.FINISHED:
             known = set(outbox.marks.get(build.id, ()))
-            return list(look_at_questions(whom, build, known, now))
+            asked = look_at_questions(whom, build, known, now)
+            return [self._without_followers(it) for it in asked]
         root = build if build.root == build.id else self._world.find(build.root)
         if not speaks_for_itself(build, root) or outbox.has(build.id, end_mark(build)):
             return []

@@ -39,6 +39,6 @@ def _lines(one: dict[str, Any], look: Look) -> list[str]:
     if one["trouble"]:
         lines.append(f"  {paint(look, 'red', clean(one['trouble']))}")
     if one["waiting"] or one["followed"]:
-        lines.append(f"  {one['waiting']} commands wait, {one['followed']} builds are followed")
+        lines.append(f"  to be answered: {one['waiting']}, builds followed: {one['followed']}")
     lines += [f"  {clean(it['user'])}  {it['role']}  {clean(it['who'])}" for it in one["users"]]
     return lines
