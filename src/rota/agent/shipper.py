@@ -1,6 +1,6 @@
 """From the log file to the engine: reads what the script wrote, and sends it in pieces.
 
-The script writes to the file by itself; nothing here can slow it down or lose a byte of it. Pieces
+What is printed comes to the file without us; nothing here can slow it down or lose a byte of it. Pieces
 go out when they are large enough or old enough, several at a time, in order. What may be shown is
 decided before it is sent, so that a masked value leaves this machine in no form.
 """
