@@ -181,9 +181,9 @@ def _warnings(overview: dict[str, Any], seen: Seen) -> list[Line]:
     if overview.get("stale_since"):
         since = overview["stale_since"][11:19]
         lines.append((Cell(f"stale: no quorum of the voters is heard since {since}", "red"),))
+    elif seen.note:  # of what is stale the client says the same
+        lines.append((Cell(clean(seen.note.removeprefix("rota: ")), "cyan"),))
     lines += [(Cell(clean(text), "yellow"),) for text in overview["trouble"]]
-    if seen.note:
-        lines.append((Cell(clean(seen.note), "cyan"),))
     return lines
 
 
