@@ -211,6 +211,19 @@ def test_what_is_pasted_or_cannot_be_read_runs_nothing_by_itself(seat: Seat) -> 
         terminal.until("rota> show 'web'")
 
 
+def test_ctrl_c_at_any_moment_does_not_end_it(seat: Seat) -> None:
+    with seat.terminal() as terminal:
+        prompted(terminal)
+        for number in range(10):
+            terminal.line(f"!echo {number}{number}")
+            terminal.type(*["C-c"] * 10)
+        terminal.line("!echo still th''ere")
+        terminal.until("\nstill there\n")
+        assert "Traceback" not in terminal._tmux("capture-pane", "-p", "-S", "-")
+        terminal.line("exit")
+        ended(terminal)
+
+
 def test_a_signal_leaves_the_terminal_as_it_was(seat: Seat) -> None:
     with seat.terminal() as terminal:
         prompted(terminal)

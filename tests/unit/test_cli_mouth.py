@@ -1,5 +1,6 @@
 """One command language: each command in each mouth, printing on its screen and nowhere else."""
 
+import ast
 import io
 import sys
 import threading
@@ -10,6 +11,7 @@ from typing import NoReturn
 import pytest
 from tests.harness.fake_agent import BUILD, STATUS, Asked, FakeAgent, Reply, answer, fake_agent
 
+from rota.cli import mouth as mouth_module
 from rota.cli.mouth import perform
 from rota.cli.render import ROOM
 from rota.cli.screen import Screen, error_text
@@ -220,3 +222,36 @@ def test_several_run_at_once_each_on_its_own_screen(agent: FakeAgent) -> None:
         thread.join(WAITS_S)
     assert statuses == [0] * 40
     assert {room.out.getvalue().count("\n") for room in rooms} == {5}
+
+
+def _modules() -> list[Path]:
+    """Return the modules that carry out a command outside of a shell."""
+    named = {it.call.partition(":")[0] for it in COMMANDS if it.mouths != (Mouth.SHELL,)}
+    root = Path(mouth_module.__file__).parent
+    return [
+        *(root / "commands" / f"{name}.py" for name in sorted(named)),
+        *(
+            it
+            for it in sorted(root.glob("*.py"))
+            if it.name not in ("main.py", "screen.py", "mirror.py")
+        ),
+    ]
+
+
+@pytest.mark.parametrize("module", _modules(), ids=lambda it: it.stem)
+def test_nothing_that_carries_out_a_command_names_a_standard_stream(module: Path) -> None:
+    # Beside what the tests above run, all that is written: a branch that they do not come by counts.
+    found = []
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Call(func=ast.Name(id="print")):
+                found.append(f"{module.name}:{node.lineno}: print")
+            case ast.Attribute(value=ast.Name(id="sys"), attr="stdout" | "stderr"):
+                found.append(f"{module.name}:{node.lineno}: sys.{node.attr}")
+            case ast.Attribute(value=ast.Name(id="os"), attr="chdir" | "putenv" | "_exit"):
+                found.append(f"{module.name}:{node.lineno}: os.{node.attr}")
+    assert [it for it in found if not it.startswith(_AT_TERMINAL_ALONE)] == []
+
+
+#: What asks for a secret without showing it, has the terminal for itself, or is in a script's own log.
+_AT_TERMINAL_ALONE = ("secrets.py:", "shell.py:", "step.py:")

@@ -16,11 +16,9 @@ def converse(session: Session) -> int:
         print(PROMPT, end="", file=sys.stderr, flush=True)
         try:
             text = sys.stdin.readline()
+            if not text:
+                break
+            session.run(text)
         except KeyboardInterrupt:
             print(file=sys.stderr)
-            continue
-        if not text:
-            print(file=sys.stderr)
-            return 0
-        session.run(text)
     return 0

@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from prompt_toolkit import PromptSession
@@ -63,18 +63,19 @@ def converse(session: Session) -> int:
     prompt = _prompt(session, pulse)
     with _signals_as_exits(), pulse:
         while not session.is_over:
-            pulse.look(seen=True)
-            try:
-                text = prompt.prompt()
-            except KeyboardInterrupt:
-                continue  # the line is gone, and nothing was asked
-            except EOFError:
-                return 0
-            finally:
-                pulse.look(seen=False)
-            if session.run(text) == INTERRUPTED:
-                print()
-            _begin_line(session.screen().out)
+            # Ctrl-C forgets the line, or ends the command; pressed twice it is no more than that.
+            with suppress(KeyboardInterrupt):
+                try:
+                    pulse.look(seen=True)
+                    with _keys_alone():
+                        text = prompt.prompt(handle_sigint=False)
+                except EOFError:
+                    break
+                finally:
+                    pulse.look(seen=False)
+                if session.run(text) == INTERRUPTED:
+                    print()
+                _begin_line(session.screen().out)
     return 0
 
 
@@ -134,6 +135,19 @@ def _begin_line(look: Look) -> None:
     sign = f"\x1b[7m{sign}\x1b[0m" if look.color else sign
     sys.stdout.write(f"{sign}{' ' * (width - 1)}\r\x1b[K")
     sys.stdout.flush()
+
+
+@contextmanager
+def _keys_alone() -> Iterator[None]:
+    """Have Ctrl-C as a key, which it is once the prompt is there; just before and after it is nothing.
+
+    As a signal it would break into what sets the prompt up.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
