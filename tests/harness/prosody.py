@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -221,12 +221,30 @@ class XmppPerson:
                 await self._news.wait()
         return self.shown
 
+    async def shows(self, fits: Callable[[str], bool], *, within_s: float = 30.0) -> Shown:
+        """Return the first message that fits, once there is one."""
+        async with asyncio.timeout(within_s):
+            while True:
+                for shown in self.shown:
+                    if fits(shown.text):
+                        return shown
+                self._news.clear()
+                await self._news.wait()
+
     def _on_message(self, message: Any) -> None:
         sender = message["from"]
         if not message["body"] or sender.resource == self._nick:
             return
         nick = sender.resource if message["type"] == "groupchat" else sender.user
-        self.shown.append(Shown(by=nick, room=sender.bare, text=message["body"], raw=str(message)))
+        self.shown.append(
+            Shown(
+                by=nick,
+                room=sender.bare,
+                text=message["body"],
+                raw=str(message),
+                id=message["id"],
+            )
+        )
         self._news.set()
 
 

@@ -88,6 +88,17 @@ class Station:
                 await self._tell(Standing(network=self.network.name, trouble=known))
             await asyncio.sleep(LOOK_S)
 
+    def refuse(self) -> None:
+        """Fail on a network that will not take us.
+
+        Other trouble may be one room's: the network says whether it concerns a message.
+
+        Raises:
+            LaterError: it will not.
+        """
+        if self._refusal:
+            raise LaterError(f"{self.network.name}: {self._refusal}")
+
     async def say(self, saying: Saying, *, keep_first: bool = False) -> Said:
         """Say something when it is its turn.
 
@@ -95,8 +106,7 @@ class Station:
             LaterError: it is not connected, or others have too much to say.
             InputError: it will never be taken.
         """
-        if self.trouble:
-            raise LaterError(f"{self.network.name}: {self.trouble}")
+        self.refuse()
         clock, abilities = asyncio.get_running_loop(), self.network.abilities
         if abilities != self._paced:
             self._bucket, self._paced = Bucket(abilities.every_s, abilities.burst), abilities
@@ -144,8 +154,7 @@ class Hub:
     async def was_said(self, name: str, saying: Saying) -> bool | None:
         """See :meth:`rota.ports.networks.Network.was_said`."""
         station = self._station(name)
-        if station.trouble:
-            raise LaterError(f"{name}: {station.trouble}")
+        station.refuse()
         return await station.network.was_said(fitted(saying, station.network.abilities))
 
     def _station(self, name: str) -> Station:
