@@ -17,7 +17,7 @@ from rota.cli.render import Look, cells, jobs_table
 from rota.cli.sparkline import sparkline
 from rota.cli.top.frame import Frame, Seen, frame, shares
 from rota.cli.top.view import Cancel, Choice, View, glob_of
-from rota.cli.trend_view import results_line, trend_lines
+from rota.cli.trend_view import results_line, trend_lines, waits_lines
 
 __all__ = ["rota"]
 
@@ -345,6 +345,16 @@ def test_show_trend_prints_it_also_in_a_pipe(rota: Rota, monkeypatch: pytest.Mon
     assert json.loads(rota("show", "web/test", "--trend", "--json").out) == TREND
     rota.routes["GET /v1/jobs/web/test/trend"] = answer({**TREND, "marks": []})
     assert rota("show", "web/test", "--trend").err == "web/test has no builds yet\n"
+
+
+def test_how_long_builds_waited_is_drawn_for_those_that_waited_once() -> None:
+    def waited(seconds: int, **more: Any) -> dict[str, Any]:
+        started = f"2026-01-02T03:04:{seconds:02}Z"
+        return {"requested_at": "2026-01-02T03:04:00Z", "started_at": started, "attempt": 1, **more}
+
+    builds = [waited(8), waited(59, attempt=2), waited(0, started_at=None), waited(0)]
+    assert waits_lines(builds, LOOK) == ["", "the last 2 waited  ▁█  0.0s to 8.0s"]
+    assert waits_lines(builds[:3], LOOK) == []
 
 
 def test_jobs_and_agents_have_pictures_on_a_terminal_alone() -> None:

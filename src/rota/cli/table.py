@@ -843,7 +843,7 @@ COMMANDS: tuple[Command, ...] = (
         name="queue",
         group=_BUILDS,
         call="queue:queue",
-        verbs=("queue",),
+        verbs=("queue", "builds"),
         args=(Arg(("-n", "--limit"), ("queue.limit",), kind="int", metavar="N"),),
         examples=(("rota queue", "who is next, and what the others wait for"),),
         has_json=True,

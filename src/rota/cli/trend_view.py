@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from rota.cli.bars import marks
@@ -33,6 +34,18 @@ def results_line(builds: Sequence[dict[str, Any]], look: Look) -> str:
     results = [it.get("result") for it in builds]
     counted = [it for it in results if it not in (None, "cancelled")]
     return f"{signs}  {_passed(counted.count('passed'), len(counted))}".rstrip()
+
+
+def waits_lines(builds: Sequence[dict[str, Any]], look: Look) -> list[str]:
+    """Return a line on how long finished builds had waited, given them newest first; or nothing."""
+    waited = [
+        (datetime.fromisoformat(it["started_at"]) - datetime.fromisoformat(it["requested_at"]))
+        for it in reversed(builds)
+        # A retry waits for its time, and began before it waited.
+        if it.get("started_at") and it["attempt"] == 1
+    ]
+    curve = _curve(look, [max(0.0, it.total_seconds()) for it in waited], None)
+    return ["", f"the last {len(waited)} waited  {curve}"] if len(waited) > 1 else []
 
 
 def _share(trend: dict[str, Any]) -> str:

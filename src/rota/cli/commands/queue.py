@@ -8,23 +8,32 @@ from argparse import Namespace
 from rota.cli.commands.connected import connected
 from rota.cli.limits_view import limits_lines, queue_lines
 from rota.cli.screen import Screen
+from rota.cli.trend_view import waits_lines
 from rota.errors import ConflictError, InputError
+
+#: Of so many builds it is drawn how long they waited.
+PAST = 30
 
 
 def queue(args: Namespace, screen: Screen) -> int:
     """Show who is next, and what the others wait for."""
-    answer = connected(args).call("queue", limit=args.limit)
+    client = connected(args)
+    answer = client.call("queue", limit=args.limit)
     if args.json:
         screen.json(answer)
         return 0
     reply = answer.json()
     builds = reply["builds"]
-    screen.lines(queue_lines(builds, screen.at(answer)))
+    look = screen.at(answer)
+    screen.lines(queue_lines(builds, look))
     more = reply["queued"] - len(builds)
     if more > 0:
         screen.note(f"and {more} more: rota queue -n {min(1000, reply['queued'])}")
     elif not builds:
         screen.note("nothing is queued")
+    if look.is_terminal:
+        past = client.call("builds", state="finished", limit=PAST).json()
+        screen.lines(waits_lines(past, look))
     return 0
 
 
