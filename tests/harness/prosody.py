@@ -46,7 +46,7 @@ log = {{ info = "*console" }}
 interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {port} }}; c2s_direct_tls_ports = {{ {tls_port} }}; legacy_ssl_ports = {{ {tls_port} }}
 component_ports = {{}}; http_ports = {{}}; https_ports = {{}}; s2s_ports = {{}}
-modules_enabled = {{ "roster"; "saslauth"; "disco"; "posix"; "ping"; "mam"; "tls"; "c2s" }}
+modules_enabled = {{ "roster"; "saslauth"; "disco"; "posix"; "ping"; "mam"; "tls"; "c2s"; "time" }}
 modules_disabled = {{ "s2s" }}
 c2s_require_encryption = true
 authentication = "internal_plain"

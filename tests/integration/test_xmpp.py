@@ -8,6 +8,7 @@ import itertools
 import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
 
 import pytest
 from slixmpp import JID
@@ -15,6 +16,7 @@ from tests.harness.certificates import authority
 from tests.harness.people import connected, until
 from tests.harness.prosody import FORGETFUL, HIDDEN, ROOMS, Prosody, XmppBench, XmppPerson, prosody
 
+from rota.adapters.clocks import SystemClock
 from rota.errors import InputError
 from rota.ports.networks import LaterError, Saying
 
@@ -239,3 +241,24 @@ async def test_who_listens_only_hears_and_says_nothing(bench: XmppBench, server:
         assert (one.id, one.who) == (other.id, other.who)
         with pytest.raises(LaterError, match="says nothing"):
             await deputy.network.say(said(ann.room))
+
+
+class _Slow:
+    """A clock that is an hour behind."""
+
+    def now(self) -> datetime:
+        return SystemClock().now() - timedelta(hours=1)
+
+    def monotonic(self) -> float:
+        return SystemClock().monotonic()
+
+
+async def test_clocks_that_differ_lose_nothing(bench: XmppBench, server: Prosody) -> None:
+    async with person(server, "ann") as ann:
+        async with connected(bench.network(ann.room, clock=_Slow())) as bot:
+            await ann.write(ann.room, "before")
+            position = (await bot.hears(1))[0].position
+        await ann.write(ann.room, "missed")
+        async with connected(bench.network(ann.room), position) as bot:
+            await until(lambda: "missed" in [each.text for each in bot.heard])
+            assert len([each for each in bot.heard if each.room == ann.room]) <= 2

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import ssl
 import warnings
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -71,7 +72,15 @@ class Link:
         client.enable_plaintext = account.tls == "none"
         client.whitespace_keepalive = False  # pings tell more
         client.auto_subscribe = False
-        for plugin in ("xep_0030", "xep_0045", "xep_0199", "xep_0203", "xep_0313", "xep_0359"):
+        for plugin in (
+            "xep_0030",
+            "xep_0045",
+            "xep_0199",
+            "xep_0202",
+            "xep_0203",
+            "xep_0313",
+            "xep_0359",
+        ):
             client.register_plugin(plugin)
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         #: Done, with the reason, when the connection is gone.
@@ -136,6 +145,17 @@ class Link:
                 future.exception()
             else:
                 future.cancel()
+
+    async def time(self) -> datetime | None:
+        """Return what time it is at the server, if it says: archives are by that clock (XEP-0202)."""
+        try:
+            answer = await self.plugin("xep_0202").get_entity_time(
+                JID(self._account.jid.domain), timeout=ANSWER_S
+            )
+            found: datetime = answer["entity_time"]["utc"]
+        except (IqError, IqTimeout, ValueError):
+            return None
+        return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
     def plugin(self, name: str) -> Any:
         """Return a part of the library by its name."""

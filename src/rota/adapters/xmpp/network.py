@@ -29,8 +29,10 @@ from rota.ports.clock import Clock
 from rota.ports.networks import Abilities, Heard, LaterError, Said, Saying
 
 RESOURCE = "rota"
-#: Clocks of servers and agents differ. What is heard twice by that is known by its id.
-OVERLAP = timedelta(seconds=60)
+#: Archives are read from a little before the position on: their times are of whole seconds …
+OVERLAP = timedelta(seconds=2)
+#: … and clocks differ, where the server does not tell its own. What is heard twice is known by its id.
+UNSURE = timedelta(seconds=60)
 #: Messages of an archive that are looked through for one of ours: it was said a moment ago.
 LOOK_BACK = 300
 MANY = 500  # waiting to be dealt with: more is left to the server's patience
@@ -85,6 +87,7 @@ class XmppNetwork:
         self._since: datetime | None = None  # what came later was not heard yet
         self._floor: datetime | None = None  # what is older is not heard, whatever clocks say
         self._from: datetime | None = None  # where the past is read from, this time
+        self._skew, self._overlap = timedelta(), UNSURE
         self._has_position = False
         self._listens_only = False
 
@@ -139,8 +142,11 @@ class XmppNetwork:
             room.held = []
         await link.open()
         self._link = link
-        self._from = None if self._since is None else self._since - OVERLAP
-        self._floor = self._floor or self._since or self._clock.now()
+        theirs = await link.time()
+        self._skew = timedelta() if theirs is None else theirs - self._clock.now()
+        self._overlap = UNSURE if theirs is None else OVERLAP
+        self._from = None if self._since is None else self._since - self._overlap
+        self._floor = self._floor or self._since or self._now()
         self._since = self._since or self._floor
         # Who only listens is sent no direct messages while another one of us is there.
         client.send_presence(ppriority=-1 if self._listens_only else 5)
@@ -295,7 +301,7 @@ class XmppNetwork:
                 self._confirm(message["id"])
 
     def _live(self, place: _Place, message: Message) -> None:
-        self._take(place, message, stanzas.instant(message, self._clock.now()))
+        self._take(place, message, stanzas.instant(message, self._now()))
 
     def _take(self, place: _Place, message: Message, at: datetime, *, archived: str = "") -> None:
         """Tell of a message that a room or a person sent, unless it is known or ours."""
@@ -308,9 +314,13 @@ class XmppNetwork:
         self._since = max(at, self._since or at)
         self._heard.put_nowait(heard)
 
+    def _now(self) -> datetime:
+        """Return what time it is by the server's clock, as far as we know."""
+        return self._clock.now() + self._skew
+
     def _is_older(self, at: datetime) -> bool:
         """Whether it was written before anything that is to be heard."""
-        return self._floor is not None and at < self._floor - OVERLAP * self._has_position
+        return self._floor is not None and at < self._floor - self._overlap * self._has_position
 
     def _from_room(
         self, room: _Room, message: Message, at: datetime, archived: str
