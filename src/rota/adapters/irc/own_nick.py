@@ -22,7 +22,7 @@ def alternatives(nick: str) -> Iterator[str]:
     while True:
         number += 1
         end = f"-{number}"
-        yield f"{nick[: max(len(nick), 9) - len(end)]}{end}" if len(nick) > 7 else f"{nick}{end}"
+        yield f"{nick[: max(len(nick), 9) - len(end)]}{end}"
 
 
 class OwnNick:

@@ -94,10 +94,13 @@ class Utterance:
             self._end()
 
     def _end(self) -> None:
-        if len(self._refusals) >= len(self.lines) or (self._refusals and not self._echoes):
+        is_none_taken = (
+            not self._echoes if self._is_echoed else len(self._refusals) >= len(self.lines)
+        )
+        if self._refusals and is_none_taken:
             code, text = self._refusals[0]
             self.outcome.set_exception(self._error(code, text))
-        elif self._is_echoed and not self._echoes:
+        elif is_none_taken:
             self.outcome.set_exception(
                 InputError(
                     f"{self._target}: the server dropped it without a word",
