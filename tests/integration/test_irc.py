@@ -232,25 +232,29 @@ async def test_a_server_that_says_nothing_is_left(inspircd: IrcServer) -> None:
 
 
 async def test_history_tells_what_was_said_and_what_was_missed(inspircd: IrcServer) -> None:
-    async with people(inspircd, "ann") as (ann,):
+    async with people(inspircd, "ann", "bob") as (ann, bob):
         ann.send("MODE #web +H 50:1h")
         await ann.line(" MODE ")
         async with running(network(inspircd)) as first:
             await ann.line(":rota!")
             ann.say("#web", "!first")
-            position = (await hear(first)).position
+            heard = await hear(first)
             await first.say(saying(1))
         await ann.line(" QUIT ")
         ann.say("#web", "!missed")
         await ann.all()
-        async with running(network(inspircd), position) as second:
-            missed = await hear(second)
-            assert missed.text == "!missed"
-            assert missed.who == ""  # who was ann then, nobody can say now
+        bob.say("#web", "!from bob")
+        await bob.quit()  # and another one is bob when the bot comes
+        thief = await person(inspircd, "bob")
+        async with running(network(inspircd), heard.position) as second:
+            missed, stolen = await hear(second), await hear(second)
+            assert (missed.text, missed.who) == ("!missed", heard.who)
+            assert (stolen.text, stolen.who) == ("!from bob", "")
             assert await second.was_said(saying(1)) is True
             assert await second.was_said(saying(2)) is None
             ann.say("#web", "!third")
             assert (await hear(second)).text == "!third"  # and "!first" was not heard again
+        thief.vanish()
 
 
 async def test_a_listener_hears_all_and_knows_what_was_taken(inspircd: IrcServer) -> None:
@@ -286,3 +290,24 @@ async def test_two_at_once_say_one_after_the_other(server: IrcServer) -> None:
         await ann.all()
         expected = [[f"m{number}", "| a", "| b"] for number in range(5)]
         assert ann.heard("rota") == [line for lines in expected for line in lines]
+
+
+async def test_a_message_of_which_half_was_taken_is_completed(inspircd: IrcServer) -> None:
+    half = saying(1, "m1", code="a\nb\nc")
+    async with people(inspircd, "ann") as (ann,):
+        ann.send("MODE #web +H 50:1h")
+        await ann.line(" MODE ")
+        slow = network(inspircd, every_s=600.0, burst=6)  # NICK, MODE, JOIN, MODE, two lines
+        async with running(slow):
+            await until(slow, "")
+            said = asyncio.create_task(slow.say(half))
+            await ann.line("| a")
+        with pytest.raises(LaterError, match="the connection was lost before the server took it"):
+            await said
+        async with running(network(inspircd)) as second:
+            await until(second, "")
+            await settled(second)
+            assert await second.was_said(half) is None
+            await second.say(half)
+            await ann.all()
+            assert ann.heard("rota") == ["m1", "| a", "| b", "| c"]

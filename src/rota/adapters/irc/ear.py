@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from rota.adapters.irc.lines import Line
-from rota.adapters.irc.talk import Recent
+from rota.adapters.irc.talk import Recent, Taken
 from rota.adapters.irc.texts import plain
 from rota.ports.clock import Clock
 from rota.ports.networks import Heard
@@ -42,7 +42,7 @@ class Ear:
         self._clock = clock
         self.heard: asyncio.Queue[Heard] = asyncio.Queue(MAX_WAITING)
         self.position: Position | None = None
-        self.taken = Recent()  # what of ours servers took
+        self.taken = Taken()
         self._known = Recent()
 
     def when(self, line: Line) -> datetime:

@@ -63,7 +63,7 @@ class IrcNetwork:
         rooms: Sequence[str] = (),
         prefix: str = "",
         every_s: float = 2.0,
-        burst: int = 5,
+        burst: int = MAX_LINES,
         patience: Patience = PATIENT,
     ) -> None:
         self._name = name
@@ -114,7 +114,7 @@ class IrcNetwork:
 
     async def was_said(self, saying: Saying) -> bool | None:
         """Whether we or others here saw that the server took it."""
-        return True if saying.id in self._ear.taken else None
+        return None if self._ear.taken.get(saying.id) is None else True
 
     # -- connecting --------------------------------------------------------------------------------
 

@@ -67,6 +67,17 @@ class _Waiting(NamedTuple):
     text: str
     at: datetime
     is_direct: bool
+    is_past: bool
+
+    @property
+    def is_theirs(self) -> bool:
+        """Whether the connection about which the server was asked is the one that spoke.
+
+        Of what was said in the past it is the one whose nick, user and host these are now only if it
+        was there already.
+        """
+        began = self.person.since if self.person is not None else 0
+        return not self.is_past or began < int(self.at.timestamp())
 
 
 class Session:
@@ -261,7 +272,7 @@ class Session:
         """Hear what was said while we were not there, and learn what of ours was taken."""
         for line in lines:
             if self._is_one_of_us(line.source.nick, is_past=True):
-                self._ear.taken.add(line.tags.get(ID_TAG, ""), line.tags.get("msgid", ""))
+                self._ear.taken.saw(line)
         for line in news(lines, self._since):
             if not self._is_one_of_us(line.source.nick, is_past=True):
                 self._message(line, self._now(), is_past=True)
@@ -269,9 +280,7 @@ class Session:
     def _message(self, line: Line, now: float, *, is_past: bool = False) -> None:
         nick, text = line.source.nick, line.text
         if self._is_one_of_us(nick):
-            # What we say ourselves is known when all of it was taken.
-            if not self.own.is_ours(nick):
-                self._ear.taken.add(line.tags.get(ID_TAG, ""), line.tags.get("msgid", ""))
+            self._ear.taken.saw(line)
             return
         if len(line.params) < 2 or text.startswith("\x01") or not line.source.user:
             return  # ACTION and other CTCP, or a server
@@ -285,11 +294,13 @@ class Session:
         room = self._rooms.get(target)
         at = self._ear.when(line)
         person = None
-        if not is_past and not line.tags.get("account") and self._is_for_us(text, is_direct):
-            person, ask = self._people.meet(line.source, "" if is_direct else target, now)
+        if not line.tags.get("account") and self._is_for_us(text, is_direct):
+            # Who spoke in the past need not be in the room now.
+            seen_in = "" if is_direct or is_past else target
+            person, ask = self._people.meet(line.source, seen_in, now)
             self._put(ask)
         name = "" if is_direct else room.name if room is not None else target
-        self._waiting.append(_Waiting(line, person, name, text, at, is_direct))
+        self._waiting.append(_Waiting(line, person, name, text, at, is_direct, is_past))
 
     def _is_one_of_us(self, nick: str, *, is_past: bool = False) -> bool:
         """Whether we wrote that, or the connection of ours that speaks, or spoke."""
@@ -311,6 +322,7 @@ class Session:
             if who is None:
                 return
             self._waiting.popleft()
+            who = who if it.is_theirs else ""
             self._ear.hear(
                 it.line,
                 room=it.room or who or it.line.source.nick,
@@ -343,6 +355,7 @@ class Session:
             texts or ["…"],
             tagged="message-tags" in enabled and self._takes_tags,
             echoed="echo-message" in enabled,
+            taken=self._ear.taken.lines_of(saying.id),
         )
         try:
             self._utterance = utterance

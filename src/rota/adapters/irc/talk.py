@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from rota.adapters.irc.lines import Line, line_of
 from rota.errors import InputError
 from rota.ports.networks import LaterError, Said
 
-#: The tag under which a message of ours has its id, where servers hand tags on.
+#: The tag under which a line of ours has its message's id, where servers hand tags on: `ID/LINE.LINES`.
 ID_TAG = "+rota/id"
 #: So many names are kept.
 KEPT = 5000
@@ -55,14 +55,61 @@ class Recent:
         return name in self._names
 
 
+class Taken:
+    """Which messages of ours were taken, and of which some lines alone: from their tags."""
+
+    def __init__(self) -> None:
+        self._whole = Recent()
+        self._parts: OrderedDict[str, dict[int, str]] = OrderedDict()
+
+    def saw(self, line: Line) -> None:
+        """Take note of a line of ours that the server shows."""
+        name, _, part = line.tags.get(ID_TAG, "").rpartition("/")
+        number, _, count = part.partition(".")
+        if not name or not (number.isdecimal() and count.isdecimal()):
+            return
+        seen = self._parts.setdefault(name, {})
+        seen[int(number)] = line.tags.get("msgid", "")
+        if len(seen) >= int(count):
+            self._whole.add(name, seen.get(1, ""))
+            del self._parts[name]
+        while len(self._parts) > KEPT:
+            self._parts.popitem(last=False)
+
+    def add(self, name: str, its: str) -> None:
+        """Take note that all of a message was taken, and what the server calls it."""
+        self._parts.pop(name, None)
+        self._whole.add(name, its)
+
+    def get(self, name: str) -> str | None:
+        """See :meth:`Recent.get`; of whole messages."""
+        return self._whole.get(name)
+
+    def lines_of(self, name: str) -> set[int]:
+        """Return which lines of a message were taken, by number from 1."""
+        return set(self._parts.get(name, ()))
+
+
 class Utterance:
     """One message on its way."""
 
     def __init__(
-        self, name: str, target: str, texts: list[str], *, tagged: bool, echoed: bool
+        self,
+        name: str,
+        target: str,
+        texts: list[str],
+        *,
+        tagged: bool,
+        echoed: bool,
+        taken: Collection[int] = (),
     ) -> None:
-        tags = {ID_TAG: name} if tagged else {}
-        self.lines = [line_of("PRIVMSG", target, text, tags=tags) for text in texts]
+        self.lines = [
+            line_of("PRIVMSG", target, text, tags={ID_TAG: f"{name}/{number}.{len(texts)}"})
+            if tagged
+            else line_of("PRIVMSG", target, text)
+            for number, text in enumerate(texts, 1)
+            if number not in taken
+        ]
         self.ping = line_of("PING", f"rota-{name}")
         self._name, self._target, self._is_echoed = name, target, echoed
         self._echoes = 0
