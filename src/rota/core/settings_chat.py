@@ -34,7 +34,6 @@ class ChatNetwork(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = "!"  # what commands begin with in rooms
     public: bool = False  # whether strangers may look
     announces: bool = False  # whether a room is told that another agent leads
-    listener: bool = False  # of IRC: whether another agent listens besides
     password: str = ""
     server_password: str = ""
     certificate: str = ""  # key and certificate of ours, PEM
@@ -47,7 +46,7 @@ SECRETS = ("password", "server_password", "certificate", "token", "app_token")
 _ALL = frozenset({"kind", "rooms", "prefix", "public", "announces", "nick"})
 _KEYS = {
     "irc": _ALL
-    | {"server", "port", "tls", "ca", "account", "listener"}
+    | {"server", "port", "tls", "ca", "account"}
     | {"password", "server_password", "certificate"},
     "matrix": _ALL | {"server", "ca", "account", "device", "password", "token"},
     "xmpp": _ALL | {"server", "port", "tls", "ca", "account", "password"},
@@ -141,7 +140,6 @@ _FIELDS = {
     "prefix": Field("prefix", _prefix, 'prefix = "!"'),
     "public": Field("public", fields.boolean, "public = true"),
     "announces": Field("announces", fields.boolean, "announces = true"),
-    "listener": Field("listener", fields.boolean, "listener = true"),
     "password": Field("password", _secret, 'password = "chat-password", the name of a secret'),
     "server_password": Field(
         "server_password", _secret, 'server_password = "irc-server", the name of a secret'
