@@ -292,3 +292,19 @@ async def test_a_network_that_is_away_keeps_an_answer_waiting_and_doubles_nothin
 def test_events_of_a_command_are_known_by_it() -> None:
     event = BuildCancelled(at=moment(), build="x", via="team:m1")
     assert event.via == "team:m1"
+
+
+async def test_no_right_outlives_its_user() -> None:
+    story = Story()
+    story.die_at("recorded")
+    async with Leader(story, "a").leading():
+        heard = story.server.hear("!run web")
+        await story.death.came.wait()
+    story.death = story.journal.death = Death("")
+    next_one = Leader(story, "b")
+    definitions = next_one.world.definitions
+    next_one.world.definitions = Definitions(settings=definitions.settings)
+    async with next_one.leading() as leader:
+        await leader.settled(heard.id)
+    assert not story.acts
+    assert "I do not know you here" in story.server.texts()[0]

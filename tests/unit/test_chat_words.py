@@ -140,9 +140,9 @@ def test_in_a_thread_its_build_need_not_be_named(line: str, about: str, made: st
 
 
 def test_what_cannot_be_done_in_a_room_is_said() -> None:
-    with pytest.raises(InputError, match="a log that is followed is no answer") as wrong:
+    with pytest.raises(InputError, match="what goes on without end is no answer") as wrong:
         words("log web#1 -f")
-    assert wrong.value.hint == "its lines come here by !follow"
+    assert wrong.value.hint == "a build's log comes here by !follow BUILD"
     with pytest.raises(InputError, match="which log"):
         words("tail")
     with pytest.raises(InputError, match="which log"):

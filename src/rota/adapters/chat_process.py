@@ -77,7 +77,7 @@ class ChatProcess:
         self._numbers = itertools.count(1)
         self._asked: dict[int, asyncio.Future[Report]] = {}
         self._writer: asyncio.StreamWriter | None = None
-        self._again = asyncio.Event()
+        self._again, self._hung = asyncio.Event(), asyncio.Event()
 
     def changed(self) -> None:
         """Look at the settings anew."""
@@ -86,6 +86,8 @@ class ChatProcess:
     async def run(self, positions: Mapping[str, str]) -> None:
         """Keep the process, until cancelled."""
         tries, clock = 0, asyncio.get_running_loop()
+        while not self._heard.empty():
+            self._heard.get_nowait()  # from when this agent led before; what matters is heard again
         self._positions = dict(positions)
         try:
             while True:
@@ -131,6 +133,7 @@ class ChatProcess:
         finally:
             theirs.close()
         self.pid = process.pid
+        self._hung.clear()
         try:
             with self._admitted() as token:
                 begin = Begin(setup=setup, token=token, positions=dict(self._positions))
@@ -138,10 +141,12 @@ class ChatProcess:
                     again = group.create_task(self._until_others(setup))
                     echo = group.create_task(_echo(process))
                     talk = group.create_task(self._talk(ours, begin))
-                    await asyncio.wait([again, talk], return_when=asyncio.FIRST_COMPLETED)
+                    hung = group.create_task(self._hung.wait())
+                    ends = [again, talk, hung]
+                    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                     is_ours = again.done()
-                    again.cancel()
-                    talk.cancel()
+                    for end in ends:
+                        end.cancel()
                     await asyncio.wait([echo], timeout=LAST_WORDS_S)
                     echo.cancel()
         finally:
@@ -230,7 +235,7 @@ class ChatProcess:
             async with asyncio.timeout(limit_s):
                 await asyncio.wait([waiting])
         except TimeoutError:
-            self._drop(number)
+            self._hung.set()
             raise LaterError(f"the bot's process did not answer within {limit_s:g} s") from None
         except asyncio.CancelledError:
             self._drop(number)

@@ -43,7 +43,7 @@ from rota.core.patterns import groups
 from rota.core.people import open_questions, resolved, wants_approval
 from rota.core.settings_chat import ChatNetwork
 from rota.core.states import State
-from rota.errors import InputError, RotaError, StaleError
+from rota.errors import InputError, RotaError, StaleError, UnavailableError
 from rota.ports.chat import Chat, Command, Reported
 from rota.ports.clock import Clock
 from rota.ports.journal import Entry, Journal
@@ -62,6 +62,8 @@ AT_ONCE = 8
 MAX_AGE_S = 600.0
 #: A stranger is answered so often, and then no more for a while: two bots must not talk for ever.
 STRANGER_TIMES, STRANGER_S = 3, 600.0
+#: All strangers of a network together; who says a code to the bot alone is always answered.
+STRANGERS_TIMES = 30
 MAX_STRANGERS = 1000
 #: A network is in trouble once it has been for so long; most troubles are over before.
 TROUBLE_S = 10.0
@@ -203,7 +205,8 @@ class Bot:
             if not await self._hear_line(network, heard, user, role):
                 await self._note_position(network, heard)
             return
-        if not user and not self._bears(network, heard):
+        is_code = heard.is_direct and first_word(line) == LINK
+        if not user and not is_code and not self._bears(network, heard):
             return
         event = ChatHeard(
             at=self._clock.now(),
@@ -269,14 +272,14 @@ class Bot:
 
     def _bears(self, network: str, heard: Heard) -> bool:
         """Whether a stranger is answered once more."""
-        key, now = f"{network} {heard.who or heard.nick}", self._clock.monotonic()
+        one = self._takes(f"{network} {heard.who or heard.nick}", STRANGER_TIMES)
+        return one and self._takes(network, STRANGERS_TIMES)
+
+    def _takes(self, key: str, most: int) -> bool:
+        now = self._clock.monotonic()
         times = [at for at in self._strangers.pop(key, []) if now - at < STRANGER_S]
-        if len(times) < STRANGER_TIMES:
-            times.append(now)
-            is_borne = True
-        else:
-            is_borne = False
-        self._strangers[key] = times
+        is_borne = len(times) < most
+        self._strangers[key] = [*times, now] if is_borne else times
         while len(self._strangers) > MAX_STRANGERS:
             self._strangers.popitem(last=False)
         return is_borne
@@ -316,10 +319,11 @@ class Bot:
             except InputError as error:
                 logger.warning("%s cannot be answered: %s", note.key, error.message)
                 return self._answer(note, why=error.message)
-            except LaterError as error:
+            except UnavailableError as error:
                 if self._age_s(note) > MAX_AGE_S:
                     return self._answer(note, why=f"given up: {error.message}")
-                delay = max(error.after_s, DELAYS_S[min(tries, len(DELAYS_S) - 1)])
+                after_s = error.after_s if isinstance(error, LaterError) else 0.0
+                delay = max(after_s, DELAYS_S[min(tries, len(DELAYS_S) - 1)])
                 logger.info("%s is not answered yet: %s", note.key, error.message)
             tries, is_unsure = tries + 1, True
             await asyncio.sleep(delay)
@@ -333,7 +337,10 @@ class Bot:
             age = format_duration(self._age_s(note))
             said = await self._say(note, f"that was {age} ago: say it again if it still matters")
             return self._finished(note, said)
-        if not note.user and not self._may_look(note):
+        user, role = self._user(note.network, note.who)
+        if user != note.user:
+            user, role = "", None  # somebody else by now, or nobody: no right outlives its user
+        if not user and not self._may_look(note):
             return await self._to_stranger(note, verb)
         if verb == LINK:
             return await self._to_link(note)
@@ -346,9 +353,9 @@ class Bot:
             if verb in UNSURE:
                 text = "another agent leads since, and I do not know whether that was sent"
                 return self._finished(note, await self._say(note, text))
-        return self._finished(note, await self._performed(note))
+        return self._finished(note, await self._performed(note, user, role or Role.VIEWER))
 
-    async def _performed(self, note: Waiting) -> Said | None:
+    async def _performed(self, note: Waiting, user: str, role: Role) -> Said | None:
         about = self._world.find(note.build) if note.build else self._asking(note)
         command = Command(
             key=note.key,
@@ -356,8 +363,8 @@ class Bot:
             heard=_heard(note),
             line=note.text,
             build=about.ref if about is not None else "",
-            user=note.user or f"{note.network}:{note.nick}",
-            role=note.role or Role.VIEWER.name,
+            user=user or f"{note.network}:{note.nick}",
+            role=role.name,
         )
         said = await self._chat.perform(command)
         return said[-1] if said else None

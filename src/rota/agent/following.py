@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from rota.agent.patience import DELAYS_S, persist
 from rota.core.build import Build
@@ -25,7 +26,7 @@ from rota.core.chat_text import (
 from rota.core.events import ChatTold
 from rota.core.fold import Change
 from rota.core.states import Result, State
-from rota.errors import InputError, NotFoundError, RotaError, StaleError
+from rota.errors import InputError, NotFoundError, RotaError, StaleError, UnavailableError
 from rota.ports.chat import Chat
 from rota.ports.clock import Clock
 from rota.ports.journal import Entry, Journal
@@ -42,6 +43,7 @@ BATCH_S = 3.0
 BATCH_BYTES = 16 * 1024
 #: The last lines of a failed build, with its end.
 LAST_LINES = 8
+FOLD_S = 60.0
 #: Who follows the log of a build that runs already sees so much of what it printed before.
 BEFORE_BYTES = 2048
 
@@ -127,8 +129,10 @@ class Followers:
                 tries = 0
             except StaleError:
                 return  # another agent leads
-            except LaterError as error:
-                wait_s = max(error.after_s, DELAYS_S[min(tries, len(DELAYS_S) - 1)])
+            except (UnavailableError, NotFoundError) as error:
+                # The network, or a log that cannot be read now.
+                after_s = error.after_s if isinstance(error, LaterError) else 0.0
+                wait_s = max(after_s, DELAYS_S[min(tries, len(DELAYS_S) - 1)])
                 tries += 1
                 await asyncio.sleep(wait_s)
                 continue
@@ -274,7 +278,8 @@ class Followers:
             why=why[:300],
         )
         seq = await persist("chat", lambda: self._journal.append(event, fence=self.fence()))
-        await self._world.reached(seq, 60.0)
+        with suppress(TimeoutError):
+            await self._world.reached(seq, FOLD_S)
 
 
 def _key(note: Followed) -> str:

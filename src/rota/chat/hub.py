@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from rota.chat.fit import fitted
+from msgspec.structs import replace
+
+from rota.chat.fit import fitted, plain
 from rota.chat.pace import Bucket, Flood
 from rota.errors import InputError, RotaError
 from rota.ports.chat_wire import HeardThat, Report, Standing
@@ -18,10 +21,29 @@ logger = logging.getLogger(__name__)
 MAX_WAIT_S = 60.0
 #: A network that will not take us is asked again after so long: somebody may have mended it.
 AGAIN_S = 300.0
+#: And after a fault of ours so much.
+FAULT_S = 30.0
 #: How often it is looked whether a network is connected.
 LOOK_S = 0.5
 
 Tell = Callable[[Report], Awaitable[None]]
+
+#: What is heard is cut to so many characters; a person types less.
+MAX_TEXT, MAX_NICK, MAX_ID = 8000, 60, 300
+
+
+def bounded(heard: Heard) -> Heard:
+    """Return what was heard in the bounds of what is passed on; nicks are one line."""
+    name = heard.id
+    if len(name) > MAX_ID:
+        name = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
+    return replace(
+        heard,
+        id=name,
+        text=heard.text[:MAX_TEXT],
+        nick=" ".join(plain(heard.nick).split())[:MAX_NICK] or "?",
+        who=heard.who[:MAX_ID],
+    )
 
 
 class Station:
@@ -42,7 +64,18 @@ class Station:
         return self._refusal or self.network.trouble
 
     async def run(self, position: str, *, listens_only: bool) -> None:
-        """Be on it, for ever."""
+        """Be on it, for ever; a fault in what speaks its protocol holds up no other network."""
+        while True:
+            try:
+                await self._run(position, listens_only=listens_only)
+            except* Exception:  # anything may be in code that reads what strangers write
+                self._refusal = "a fault of the bot, see the log of the agent"
+                logger.exception("%s", self.network.name)
+                await self._tell(Standing(network=self.network.name, trouble=self._refusal))
+            await asyncio.sleep(FAULT_S)
+            self._refusal = ""
+
+    async def _run(self, position: str, *, listens_only: bool) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._be_on(position, listens_only), name=f"on {self.network.name}")
             group.create_task(self._listen(), name=f"hear {self.network.name}")
@@ -61,6 +94,7 @@ class Station:
     async def _listen(self) -> None:
         clock = asyncio.get_running_loop()
         async for heard in self.network.heard():
+            heard = bounded(heard)
             person = heard.who or heard.nick
             if self._flood.admits(person, heard.room, clock.time()):
                 await self._tell(HeardThat(network=self.network.name, heard=heard))
@@ -112,6 +146,7 @@ class Station:
             self._bucket, self._paced = Bucket(abilities.every_s, abilities.burst), abilities
         wait_s = max(self._bucket.take(clock.time()), self._not_before - clock.time())
         if wait_s > MAX_WAIT_S:
+            self._bucket.give_back()
             raise LaterError(f"{self.network.name} is told too much at once", after_s=wait_s)
         if wait_s > 0:
             await asyncio.sleep(wait_s)

@@ -24,6 +24,10 @@ class Bucket:
         self._level -= 1.0
         return max(0.0, -self._level * self._every_s)
 
+    def give_back(self) -> None:
+        """Give one back that was not used."""
+        self._level += 1.0
+
     def try_take(self, now: float) -> bool:
         """Take one if there is one."""
         self._fill(now)

@@ -42,12 +42,13 @@ def phrased(words: Sequence[str], *, build: str, is_build: IsBuild, prefix: str)
     command = find(name)
     if command is None:
         return [name, *rest]
-    if name == "log" and _WAITS & set(rest):
-        raise InputError(
-            "a log that is followed is no answer", hint=f"its lines come here by {prefix}follow"
-        )
     if name in ("run", "retry"):
         rest = [word for word in rest if word not in _WAITS]
+    elif _WAITS & set(rest) and any(_WAITS & set(arg.names) for arg in command.args):
+        raise InputError(
+            "what goes on without end is no answer",
+            hint=f"a build's log comes here by {prefix}follow BUILD",
+        )
     if build and _takes_build(command) and not _names_build(name, rest, is_build):
         rest = [build, *rest]
     if name == "log" and not any(word.startswith(("--tail", "--grep", "-n")) for word in rest):

@@ -132,6 +132,11 @@ class Process:
             report = Failed(
                 call=order.call, kind="never", message=error.message, hint=error.hint or ""
             )
+        except Exception:
+            logger.exception("%s", type(order).__name__)
+            report = Failed(
+                call=order.call, kind="never", message="a fault of the bot, see its log"
+            )
         finally:
             self._tasks.pop(order.call, None)
         await self._tell(report)

@@ -23,6 +23,7 @@ from rota.client.client import Client
 from rota.client.place import socket_place
 from rota.client.wire import ROUTES
 from rota.core.chat_text import answer_id
+from rota.core.chat_words import REPEATABLE, first_word
 from rota.errors import ConflictError, InputError, NotFoundError, RotaError, UnavailableError
 from rota.ports.chat import Command
 from rota.ports.chat_wire import Setup
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 AT_ONCE = 8
 #: How long one may take, and then until it has ended.
 LIMIT_S, END_S = 60.0, 5.0
+#: How often something is tried again, and of how many that is known.
+TRIES, MAX_TRIED = 5, 1000
 #: Plain lines: nobody knows how wide a room is, or its letters.
 LOOK = Look(aligned=False)
 
@@ -56,6 +59,7 @@ class Speaker:
     def __init__(self, hub: Hub, setup: Setup, token: str) -> None:
         self._hub, self._setup, self._token = hub, setup, token
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="command")
+        self._tries: dict[str, int] = {}
         self._prefixes = {it.name: str(it.values.get("prefix") or "!") for it in setup.networks}
 
     async def perform(self, command: Command) -> Sequence[Said]:
@@ -65,11 +69,23 @@ class Speaker:
             LaterError: it is not known whether it was answered.
         """
         outcome = await self._carry(command)
-        if isinstance(outcome.error, UnavailableError):
-            # The agent is away for a moment, or has no quorum: the duty tries again.
+        if isinstance(outcome.error, UnavailableError) and self._is_tried_again(command):
             raise LaterError(outcome.error.message, hint=outcome.error.hint or "")
         saying = self._saying(command, outcome)
         return [await self._hub.say(command.network, saying, keep_first=outcome.keep_first)]
+
+    def _is_tried_again(self, command: Command) -> bool:
+        """Whether what could not be done now, such as without a quorum, is done a little later.
+
+        That is so of what twice is once, a few times.
+        """
+        if first_word(command.line) not in REPEATABLE:
+            return False
+        tries = self._tries.pop(command.key, 0) + 1
+        self._tries[command.key] = tries
+        for key in list(self._tries)[:-MAX_TRIED]:
+            del self._tries[key]
+        return tries <= TRIES
 
     async def _carry(self, command: Command) -> Outcome:
         outcome = Outcome(keep_first=next(iter(command.line.split()), "") not in LOGS)
