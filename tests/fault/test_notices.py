@@ -44,9 +44,11 @@ def push(host: Host, clone: Path, text: str) -> None:
 def told(server: MailServer) -> dict[str, set[str]]:
     """Return by build which messages told of it."""
     found = defaultdict(set)
+    pattern = re.compile(r"^(?:- )?(web\d+)(#\d+(?:, #\d+)*) failed", re.MULTILINE)
     for message in list(server.taken):
-        for ref in re.findall(r"^(?:- )?(web\d+#\d+) failed", message.get_content(), re.MULTILINE):
-            found[ref].add(str(message["Message-ID"]))
+        for job, numbers in pattern.findall(message.get_content()):
+            for number in numbers.split(", "):
+                found[job + number].add(str(message["Message-ID"]))
     return found
 
 

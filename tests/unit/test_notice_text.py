@@ -56,8 +56,8 @@ def build(**more: Any) -> Build:
 
 def notice(target: str = "mail:@ann", occasion: str = "first-failure", **more: Any) -> Notice:
     user = target.partition("@")[2] if ":@" in target else ""
-    given = {"build": "b7", "ref": "web#7", **more}
-    return Notice(id="n", target=target, occasion=occasion, user=user, at=AT, **given)
+    given = {"id": "n", "build": "b7", "ref": "web#7", **more}
+    return Notice(target=target, occasion=occasion, user=user, at=AT, **given)
 
 
 def said(facts: Facts) -> list[str]:
@@ -180,20 +180,35 @@ def test_questions_say_how_to_answer() -> None:
 
 
 def test_many_are_one_list() -> None:
-    found = [Facts(notice=notice(ref=f"web#{n}"), build=build(number=n)) for n in range(40)]
-    found[0] = Facts(
-        notice=notice(occasion="fixed", ref="web#0"), build=build(result=Result.PASSED)
-    )
+    found = [
+        Facts(notice=notice(ref=f"web{n}#1", id=str(n)), build=build(job=f"web{n}", number=1))
+        for n in range(40)
+    ]
+    fixed = notice(occasion="fixed", ref="web0#1")
+    found[0] = Facts(notice=fixed, build=build(result=Result.PASSED))
     text = wording(found, left_out=7, base="https://ci.example")
     lines = text.text.split("\n")
     assert lines[0] == text.subject == "39 builds failed, 1 was fixed"
-    assert lines[1] == "- and 10 before these"
-    assert lines[-2] == "- web#39 failed: exit code 2"
+    assert lines[1] == "- and 10 lines before these"
+    assert lines[-2] == "- web39#1 failed: exit code 2"
     assert lines[-1] == "and 7 more that were too many to keep"
     assert len(lines) == 33
     assert (text.tone, text.link) == ("bad", "https://ci.example/v1/builds")
     one = wording(found[1:2], left_out=7, base="")
-    assert one.text.startswith("1 build failed\n- web#1 failed")
+    assert one.text.startswith("1 build failed\n- web1#1 failed")
+
+
+def test_what_happened_to_several_builds_of_a_job_is_one_line() -> None:
+    def of(numbers: range) -> list[Facts]:
+        return [
+            Facts(notice=notice(ref=f"web#{n}", since="web#2"), build=build(number=n))
+            for n in numbers
+        ]
+
+    text = wording(of(range(3, 6)), left_out=0, base="").text
+    assert text == "3 builds failed\n- web#3, #4, #5 failed, as since web#2: exit code 2"
+    text = wording(of(range(3, 33)), left_out=0, base="").text
+    assert text.endswith("- web#3, #4 … #32 (30 builds) failed, as since web#2: exit code 2")
 
 
 def test_a_test_says_that_it_is_one() -> None:

@@ -29,6 +29,7 @@ TAIL_LINES, MAX_TAIL = 20, 4000
 MAX_LINE = 300
 #: A list names so many.
 MAX_ITEMS = 30
+MAX_NUMBERS = 12
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 #: Of a log, what is said to rota and not to people.
@@ -347,9 +348,9 @@ def _test(notice: Notice) -> str:
 
 def _list(found: Sequence[Facts], *, left_out: int, base: str) -> Wording:
     head = _counted(found)
-    lines = [f"- {short_form(facts)}" for facts in found[-MAX_ITEMS:]]
-    if len(found) > MAX_ITEMS:
-        lines.insert(0, f"- and {len(found) - MAX_ITEMS} before these")
+    lines = [f"- {item}" for item in _items(found)]
+    if len(lines) > MAX_ITEMS:
+        lines[:-MAX_ITEMS] = [f"- and {len(lines) - MAX_ITEMS} lines before these"]
     if left_out:
         lines.append(f"and {left_out} more that were too many to keep")
     tones = {tone_of(facts) for facts in found}
@@ -359,6 +360,32 @@ def _list(found: Sequence[Facts], *, left_out: int, base: str) -> Wording:
         tone="bad" if "bad" in tones else "good" if tones == {"good"} else "",
         subject=head,
     )
+
+
+def _items(found: Sequence[Facts]) -> Iterator[str]:
+    """Yield what happened, a line each; what happened to several builds of a job is one."""
+    alike: dict[tuple[str, str], list[Facts]] = {}
+    for facts in found:
+        kind, build = _kind(facts), facts.build
+        is_lone = build is None or kind not in ("failed", "passed", "ended")
+        key = ("", facts.notice.id) if is_lone or build is None else (kind, build.job)
+        alike.setdefault(key, []).append(facts)
+    for several in alike.values():
+        last = several[-1]
+        text = short_form(last)
+        if len(several) > 1 and last.build is not None:
+            text = _numbers([it.build.number for it in several if it.build]) + text.removeprefix(
+                line(last.notice.ref)
+            )
+            text = line(last.build.job) + text
+        yield text
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    """Return builds' numbers: ``#3, #4, #7``, or the first and the last of many."""
+    if len(numbers) <= MAX_NUMBERS:
+        return ", ".join(f"#{number}" for number in numbers)
+    return f"#{numbers[0]}, #{numbers[1]} … #{numbers[-1]} ({len(numbers)} builds)"
 
 
 def _counted(found: Sequence[Facts]) -> str:
