@@ -129,6 +129,7 @@ class Notifier:
                     await self._sleep(target, wait_s)
         finally:
             self._attended.pop(target, None)
+            self._world.troubles.pop(f"notices {target}", None)
 
     async def _sleep(self, target: str, wait_s: float) -> None:
         """Wait; what comes meanwhile waits as well."""
@@ -209,7 +210,7 @@ class Notifier:
         except LaterError as error:
             await self._give_up(target, notices, error.message, error.after_s)
         except InputError as error:
-            self._trouble(target, error.message)
+            logger.warning("notices %s: %s", target, error.message)
             await self._drop(target, sending.notices, error.message)
         else:
             self._world.troubles.pop(f"notices {target}", None)
