@@ -253,7 +253,7 @@ async def test_who_is_asked_alone_answers_with_a_word_and_who_follows_is_not_tol
     await room.here.ask("POST", f"/v1/builds/{build}/questions", body=asked, Rota_Build=build)
     assert (await room.next()).startswith("web#1 asks root: Deploy?")
     root = "account:root"
-    await room.told(root, "web#1 asks")
+    await room.told(root, "web#1 asks: Deploy? (yes, no)\nanswer: !answer web#1 1 yes")
     room.server.hear("yes", who=root, nick="root", room=root, is_direct=True)
     assert await room.next() == "web#1: root answered yes"
     await room.told(root, "web#1: Deploy? yes")

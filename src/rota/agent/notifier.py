@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from rota.agent.backoff import Backoff
 from rota.agent.patience import persist
 from rota.core.build import Build
+from rota.core.chat_text import as_here
 from rota.core.events import Event, NoticesDropped, NoticesQueued, NoticesSending, NoticesSent
 from rota.core.fold import Change
 from rota.core.notice_text import Facts, is_direct, is_settled, wording
@@ -255,11 +256,13 @@ class Notifier:
         is_alone = len(notices) == 1 and not sending.left_out
         found = [await self._facts(notice, is_alone=is_alone) for notice in notices]
         said = wording(found, left_out=sending.left_out, base=self._base())
+        chat = self._world.definitions.settings.chat.get(room.network)
+        text = said.text if chat is None else as_here(said.text, chat.prefix)
         return Saying(
             id=sending.message,
             room=room.room,
             thread=said.thread,
-            text=said.text,
+            text=text,
             code=said.code,
             link=said.link,
             tone=said.tone,

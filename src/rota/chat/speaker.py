@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,7 +21,7 @@ from rota.client.answer import ClosedError
 from rota.client.client import Client
 from rota.client.place import socket_place
 from rota.client.wire import ROUTES
-from rota.core.chat_text import answer_id
+from rota.core.chat_text import answer_id, as_here
 from rota.core.chat_words import REPEATABLE, first_word
 from rota.errors import ConflictError, InputError, NotFoundError, RotaError, UnavailableError
 from rota.ports.chat import Command
@@ -169,7 +168,7 @@ class Speaker:
             return f"it took longer than {LIMIT_S:g} s, and was ended", outcome.out.text
         if outcome.error is not None:
             error = outcome.error
-            hint = f"\n{_as_here(error.hint, prefix)}" if error.hint else ""
+            hint = f"\n{as_here(error.hint, prefix)}" if error.hint else ""
             problems = getattr(error, "problems", ())
             return error.message + hint, "\n".join(str(it) for it in problems)
         shown = (outcome.out.text + outcome.err.text).strip("\n")
@@ -194,8 +193,3 @@ def _only_looks(line: str) -> bool:
     """Whether a command changes nothing."""
     command = find(next(iter(line.split()), ""))
     return command is not None and all(ROUTES[it].method == "GET" for it in command.verbs)
-
-
-def _as_here(hint: str, prefix: str) -> str:
-    """Return a hint with commands as they are given here."""
-    return re.sub(r"\brota (?=[a-z])", lambda _: prefix, hint)

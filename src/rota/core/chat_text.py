@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 
 from rota.core.build import Build
@@ -12,6 +13,9 @@ from rota.core.job import Reason
 from rota.core.people import asked_text, wants_approval
 from rota.core.questions import Question
 from rota.core.states import Result, State
+
+#: A command's first word where one is told of: nothing that people write of rota itself.
+_COMMAND = re.compile(r"(?:^|(?<=: )|(?<=`))rota (?=[a-z])", re.MULTILINE)
 
 
 def saying_id(*parts: object) -> str:
@@ -122,6 +126,11 @@ def link_to(url: str, build: Build) -> str:
 def log_link(url: str, build: Build) -> str:
     """Return where people find a build's log; empty where the settings have no URL."""
     return f"{url}/v1/builds/{build.id}/log" if url else ""
+
+
+def as_here(text: str, prefix: str) -> str:
+    """Return text with commands as they are given in a room."""
+    return _COMMAND.sub(lambda _: prefix, text)
 
 
 def leads_text(agent: str, former: str, why: str) -> str:
