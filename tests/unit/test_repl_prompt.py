@@ -242,6 +242,28 @@ def test_the_pulse_tells_what_changes_and_that_an_agent_is_away(tmp_path: Path) 
     assert "no agent at" in seen[2].trouble
 
 
+def test_the_pulse_and_the_commands_are_at_one_agent(tmp_path: Path) -> None:
+    notes: list[str] = []
+    told = threading.Event()
+    with (
+        fake_agent(lambda _: answer({**OVERVIEW, "agent": "a1"}, Rota_Agent="a1")) as first,
+        fake_agent(lambda _: answer({**OVERVIEW, "agent": "a2"}, Rota_Agent="a2")) as second,
+    ):
+        place = parse_place(first.url, "URL")
+        client = Client(place, saved=(second.url,), note=notes.append)
+        client.call("status")
+        with Pulse(client, told.set) as pulse:
+            first.die()
+            pulse.look(seen=True)
+            while not pulse.beat.overview:
+                assert told.wait(WAITS_S)
+                told.clear()
+            assert pulse.beat.overview["agent"] == "a2"
+            pulse.look(seen=False)
+            client.call("status")
+    assert notes == ["rota: a1 does not answer; going on at a2"]
+
+
 def test_nothing_heavy_is_loaded_before_the_prompt_is(agent: FakeAgent) -> None:
     import subprocess
     import sys

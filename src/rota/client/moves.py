@@ -83,6 +83,11 @@ class Whereabouts:
         other.place = other.home = self.home
         return other
 
+    def follow(self, other: Whereabouts) -> None:
+        """Ask next where another client of the same agents is: it knows who answers by now."""
+        if other.home != self.home:
+            self.place, self._why = other.home, "does not answer"
+
     def bearer(self) -> Place:
         """Return the agent that was named, with the token and CA that are known by it."""
         if self._credentials is None:

@@ -29,10 +29,11 @@ class Pulse:
 
     def __init__(self, client: Client, changed: Callable[[], None]) -> None:
         self.beat = Beat()
-        self._client = client.another()
+        self._session, self._client = client, client.another()
         self._client.patience_s, self._client.answer_s = PATIENCE_S, ANSWER_S
         self._changed = changed
         self._is_seen = threading.Event()
+        self._is_behind = threading.Event()  # a command may have gone elsewhere
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
@@ -46,14 +47,25 @@ class Pulse:
         self._is_seen.set()
 
     def look(self, *, seen: bool) -> None:
-        """Say whether anybody sees it: while a command runs, nothing is asked."""
-        (self._is_seen.set if seen else self._is_seen.clear)()
+        """Say whether anybody sees it: while a command runs, nothing is asked.
+
+        What is seen and what commands ask is one agent: each goes on where the other has gone.
+        """
+        if seen:
+            self._is_behind.set()
+            self._is_seen.set()
+        else:
+            self._is_seen.clear()
+            self._session.where.follow(self._client.where)
 
     def _run(self) -> None:
         while True:
             self._is_seen.wait()
             if self._is_over.is_set():
                 return
+            if self._is_behind.is_set():
+                self._is_behind.clear()
+                self._client.where.follow(self._session.where)
             beat = self._asked()
             if beat != self.beat:
                 self.beat = beat
