@@ -182,6 +182,7 @@ def test_a_queue_is_bounded_and_counts_what_it_drops(steps: list[tuple[int, int,
             fold_done(outbox, "room:#web", queue.sending.notices, over)
         queue = outbox.queues.get("room:#web", Queue())
         assert len(queue.notices) <= MAX_QUEUE
+        assert outbox.owed == len(queue.notices)
         assert len(queue.notices) + queue.left_out + said + told == number or not queue.notices
         if queue.sending is not None:
             assert {it.id for it in queue.notices} >= set(queue.sending.notices)

@@ -138,6 +138,20 @@ def test_the_oldest_are_dropped_and_counted(monkeypatch: Any) -> None:
     assert not journal.outbox.queues
 
 
+def test_where_all_are_owed_much_each_keeps_little(monkeypatch: Any) -> None:
+    monkeypatch.setattr(module, "MAX_OWED", 6)
+    monkeypatch.setattr(module, "MAX_CROWDED", 2)
+    journal = Journal()
+    for number in range(8):
+        journal.queue(journal.telling(f"b{number}", f"irc:#{number % 2}"))
+    queues = journal.outbox.queues
+    assert {name: [it.build for it in queue.notices] for name, queue in queues.items()} == {
+        "irc:#0": ["b4", "b6"],
+        "irc:#1": ["b1", "b3", "b5", "b7"],
+    }
+    assert journal.outbox.owed == 6
+
+
 def test_there_are_not_more_targets_than_may_be(monkeypatch: Any) -> None:
     monkeypatch.setattr(module, "MAX_TARGETS", 1)
     journal = Journal()

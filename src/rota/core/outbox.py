@@ -22,6 +22,8 @@ from rota.core.job import Int
 
 #: A target that takes nothing keeps so many; of the oldest only the number is told.
 MAX_QUEUE = 200
+#: Once all targets together are owed so many, each keeps only the last few.
+MAX_OWED, MAX_CROWDED = 20_000, 10
 #: Of more targets than this the further ones are not told.
 MAX_TARGETS = 5000
 #: So many notices that were said or given up are remembered.
@@ -157,6 +159,7 @@ class Outbox(msgspec.Struct):
     """
 
     looked: Int = 0
+    owed: Int = 0  # how many notices there are in all queues
     queues: dict[str, Queue] = {}
     done: dict[str, Done] = {}
     broken: dict[str, Broken] = {}
@@ -242,6 +245,7 @@ def fold_done(outbox: Outbox, target: str, notices: Sequence[str], said: Said) -
         left_out = max(0, left_out - sending.left_out) if said.was_sent else left_out
         sending = None
     left = tuple(notice for notice in queue.notices if notice.id not in over)
+    outbox.owed -= len(queue.notices) - len(left)
     if left or sending is not None:
         outbox.queues[target] = Queue(left, left_out, sending)
     else:
@@ -291,15 +295,16 @@ def _queue(outbox: Outbox, notice: Notice) -> None:
             _forget(outbox.done, MAX_DONE)
             return
         queue = Queue()
-    notices = (*queue.notices, notice)
-    left_out = queue.left_out
-    if len(notices) > MAX_QUEUE:
-        # What is being said stays: nobody can take it back.
-        held = () if queue.sending is None else queue.sending.notices
-        oldest = next((it for it in notices if it.id not in held), notices[0])
-        notices = tuple(it for it in notices if it is not oldest)
-        left_out += 1
-    outbox.queues[notice.target] = replace(queue, notices=notices, left_out=left_out)
+    notices, left_out = [*queue.notices, notice], queue.left_out
+    # What is being said stays: nobody can take it back.
+    held = () if queue.sending is None else queue.sending.notices
+    most = MAX_QUEUE if outbox.owed < MAX_OWED else MAX_CROWDED
+    free = [it for it in notices if it.id not in held]
+    dropped = {it.id for it in free[: max(0, len(notices) - most)]}
+    kept = tuple(it for it in notices if it.id not in dropped)
+    left_out += len(notices) - len(kept)
+    outbox.owed += len(kept) - len(queue.notices)
+    outbox.queues[notice.target] = replace(queue, notices=kept, left_out=left_out)
 
 
 def _note_told(builds: dict[str, Build], tale: Tale) -> None:
