@@ -34,6 +34,7 @@ class MailServer:
         self.at_rcpt: list[Fate] = []
         self.at_data: list[Fate] = []
         self.each_s = 0.0  # so long it thinks about each mail
+        self.arrived = 0  # mails that were brought, whether they were taken or not
         self.is_closed = False  # takes none for now, and lets those wait who bring some
         self.password = ""
         self.changed = asyncio.Event()
@@ -52,6 +53,7 @@ class MailServer:
     async def handle_DATA(  # noqa: N802  # its name there
         self, server: SMTP, session: Session, envelope: Envelope
     ) -> str:
+        self.arrived += 1
         await asyncio.sleep(self.each_s)
         while self.is_closed:
             await asyncio.sleep(0.01)

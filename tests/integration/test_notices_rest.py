@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import psutil
 import pytest
 from tests.harness.agent import Here, agent_here
 from tests.harness.mail_server import MailServer, mail_server
@@ -106,6 +107,21 @@ async def test_a_failure_is_told_by_mail_and_who_was_told_is_known(
         ("team@ci.example", "web#2 is fixed"),
         ("bob@ci.example", "web#2 passed"),
     }
+
+
+async def test_the_process_that_speaks_is_killed_while_it_does(
+    mailed: tuple[Here, MailServer],
+) -> None:
+    here, server = mailed
+    server.is_closed = True
+    await here.finished((await here.run("web"))["id"])
+    await here.until(lambda: server.arrived)
+    [child] = [it for it in psutil.Process().children() if "rota.chat" in it.cmdline()]
+    child.kill()
+    server.is_closed = False
+    await here.until(lambda: len(server.ids) == 2)
+    await here.until(lambda: not here.service.world.cluster.picture.outbox.queues)
+    assert {it["state"] for it in await notices(here, "?all=true")} == {"sent"}
 
 
 async def test_a_target_is_tried(mailed: tuple[Here, MailServer]) -> None:
