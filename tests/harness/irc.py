@@ -76,7 +76,7 @@ _INSPIRCD = """
 <options cyclehostsfromuser="no"><security hidewhois="" maxtargets="20">
 <log method="file" type="*" level="default" target="{folder}/log"><pid file="{folder}/pid">
 <path configdir="{folder}" datadir="{folder}" logdir="{folder}" runtimedir="{folder}">
-<chanhistory maxlines="50" notifyuser="no">
+<chanhistory maxlines="500" notifyuser="no">
 <sasl target="services.test.local" requiressl="no">
 <uline server="services.test.local" silent="yes">
 <link name="services.test.local" ipaddr="127.0.0.1" port="{link_port}" allowmask="127.0.0.1"

@@ -93,7 +93,13 @@ def _irc(wanted: Wanted) -> Any:
     port = int(_value(wanted, "port", 0)) or _PORTS["irc"][values["tls"]]
     secrets = {key: wanted.secrets.get(key, "") for key in _IRC_SECRETS}
     return _adapter("irc", "IrcNetwork")(
-        wanted.name, clock=SystemClock(), port=port, rooms=_rooms(wanted), **values, **secrets
+        wanted.name,
+        clock=SystemClock(),
+        port=port,
+        rooms=_rooms(wanted),
+        every_s=float(_value(wanted, "pace_s", 2.0)),
+        **values,
+        **secrets,
     )
 
 

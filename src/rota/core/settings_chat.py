@@ -31,6 +31,7 @@ class ChatNetwork(msgspec.Struct, frozen=True, kw_only=True):
     account: str = ""
     device: str = "rota"  # of Matrix: the same for ever, so that nothing is said twice
     rooms: tuple[str, ...] = ()
+    pace_s: float = 2.0  # pace, of IRC: so long between two lines on average
     prefix: str = "!"  # what commands begin with in rooms
     public: bool = False  # whether strangers may look
     announces: bool = False  # whether a room is told that another agent leads
@@ -46,7 +47,7 @@ SECRETS = ("password", "server_password", "certificate", "token", "app_token")
 _ALL = frozenset({"kind", "rooms", "prefix", "public", "announces", "nick"})
 _KEYS = {
     "irc": _ALL
-    | {"server", "port", "tls", "ca", "account"}
+    | {"server", "port", "tls", "ca", "account", "pace"}
     | {"password", "server_password", "certificate"},
     "matrix": _ALL | {"server", "ca", "account", "device", "password", "token"},
     "xmpp": _ALL | {"server", "port", "tls", "ca", "account", "password"},
@@ -138,6 +139,7 @@ _FIELDS = {
     "device": Field("device", _word, 'device = "rota"'),
     "rooms": Field("rooms", _rooms, 'rooms = ["#web"]'),
     "prefix": Field("prefix", _prefix, 'prefix = "!"'),
+    "pace": Field("pace_s", fields.duration(0.01, 60.0), 'pace = "2s"'),
     "public": Field("public", fields.boolean, "public = true"),
     "announces": Field("announces", fields.boolean, "announces = true"),
     "password": Field("password", _secret, 'password = "chat-password", the name of a secret'),
