@@ -177,6 +177,18 @@ def test_what_was_cancelled_superseded_or_waited_in_vain_is_told_to_nobody() -> 
 def test_names_in_commits_of_a_fork_are_nobodys_word() -> None:
     fork = Trigger(kind="pull", data={"fork": "true", "number": "7"})
     assert [to for _, to, _ in Story()(build(trigger=fork))] == ["irc:#web"]
+    spam = Spec(notify=JobNotices((wish("mail:victim@x.example", "always", whose="all"),)))
+    assert [to for _, to, _ in Story()(build(trigger=fork, spec=spam))] == ["irc:#web"]
+    waiting = replace(
+        build(trigger=fork, spec=spam),
+        state=State.HELD,
+        result=None,
+        finished_at=None,
+        held=("approval",),
+        asked_at=AT,
+    )
+    [telling] = look_at_questions(BOTH, waiting, set(), AT)
+    assert [to for _, to, _ in told(telling)] == ["irc:#web"]
 
 
 def test_flaky_tests_are_nobodys_fault() -> None:

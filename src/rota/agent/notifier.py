@@ -158,9 +158,10 @@ class Notifier:
             await self._say(target, queue, queue.sending, is_again=True)
             return 0.0
         now = self._clock.now()
-        due = [notice for notice in queue.notices if notice.due <= now]
+        # What waits for no end of quiet hours is due, whatever another agent's clock shows.
+        due = [it for it in queue.notices if it.after is None or it.after <= now]
         if not due:
-            first = min((it.due for it in queue.notices), default=now)
+            first = min((it.after for it in queue.notices if it.after is not None), default=now)
             return min(max((first - now).total_seconds(), 0.05), LOOK_S)
         if await self._drop_settled(target, due):
             return 0.0
@@ -242,7 +243,7 @@ class Notifier:
         raise LaterError(why, after_s=after_s)
 
     def _age_s(self, notice: Notice) -> float:
-        return (self._clock.now() - notice.due).total_seconds()
+        return (self._clock.now() - notice.since_when).total_seconds()
 
     def _trouble(self, target: str, text: str) -> None:
         key = f"notices {target}"

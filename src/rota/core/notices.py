@@ -376,8 +376,11 @@ def _occasion(wish: Preference, fits: Set[str]) -> str:
 
 
 def channels_of(whom: Audience, build: Build) -> tuple[Preference, ...]:
-    """Return the channels of a build's job: its header's, or the settings'."""
-    own = build.spec.notify.channels
+    """Return the channels of a build's job: its header's, or the settings'.
+
+    A fork's header may name any address: nobody is told by it, not even that somebody is to approve.
+    """
+    own = build.spec.notify.channels if build.trusted else None
     return whom.channels if own is None else own
 
 
@@ -510,7 +513,7 @@ def _asked(
 
 def concerns(whom: Audience, build: Build) -> bool:
     """Whether a change of a build may be worth a look."""
-    return not whom.is_nobody or bool(build.spec.notify.channels and whom.networks)
+    return not whom.is_nobody or bool(whom.networks and channels_of(whom, build))
 
 
 def is_due(build: Build) -> bool:

@@ -96,8 +96,8 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     after: Instant | None = None
 
     @property
-    def due(self) -> datetime:
-        """From when on it may be told."""
+    def since_when(self) -> datetime:
+        """From when on it may be told; by the clock of whoever wrote that it is owed."""
         return self.at if self.after is None else max(self.at, self.after)
 
 
