@@ -90,6 +90,18 @@ async def test_what_people_write_is_heard_once_with_who_wrote_it(bench: Bench) -
         assert heard[0].at.tzinfo is not None
 
 
+async def test_what_was_written_before_the_bot_came_is_past(bench: Bench) -> None:
+    async with bench.person() as ann:
+        for number in range(3):
+            await ann.write(ann.room, f"!deploy {number}")
+        if bench.kind == "slack":  # what it is told of the time are whole seconds
+            await asyncio.sleep(1.1)
+        async with connected(bench.network(ann.room)) as bot:
+            await ann.write(ann.room, "!status")
+            await until(lambda: "!status" in [each.text for each in bot.heard])
+            assert [each.text for each in bot.heard if each.room == ann.room] == ["!status"]
+
+
 async def test_to_the_bot_alone_and_to_a_person_alone(bench: Bench) -> None:
     async with bench.person() as ann, connected(bench.network(ann.room)) as bot:
         await ann.write(bench.to_bot(), "!link 1234")

@@ -135,8 +135,11 @@ async def test_a_room_that_there_is_not_keeps_nobody_from_the_others(
         await until(lambda: network.trouble == f"there is no room none@{ROOMS}")
         await network.say(said(ann.room, "here"))
         await ann.sees(1)
-        async with XmppPerson(server, "bob", f"none@{ROOMS}"):
+        async with XmppPerson(server, "bob", f"none@{ROOMS}") as bob:
+            await bob.write(bob.room, "!status")  # the bot is not in yet
+            listening = asyncio.ensure_future(anext(network.heard()))
             await until(lambda: not network.trouble)
+            assert (await listening).text == "!status"
         running.cancel()
         await asyncio.wait([running])
 

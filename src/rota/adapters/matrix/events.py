@@ -98,6 +98,26 @@ def instant(event: Event) -> datetime:
     return datetime.fromtimestamp(at / 1000, UTC)
 
 
+def since_entering(found: list[Event], account: str) -> list[Event]:
+    """Return what came after somebody entered, where that is among it: what stood there is past.
+
+    A server shows who enters what was said before, and there may be commands in it.
+    """
+    for number in range(len(found) - 1, -1, -1):
+        event = found[number]
+        content = event.get("content")
+        before = (event.get("unsigned") or {}).get("prev_content") or {}
+        if (
+            event.get("type") == "m.room.member"
+            and event.get("state_key") == account
+            and isinstance(content, dict)
+            and content.get("membership") == "join"
+            and before.get("membership") != "join"
+        ):
+            return found[number + 1 :]
+    return found
+
+
 def is_encrypted(event: Event) -> bool:
     """Whether only those who have a key can read it."""
     return event.get("type") == "m.room.encrypted"

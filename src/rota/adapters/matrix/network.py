@@ -37,7 +37,7 @@ PAGE = 100
 MOST_MISSED = 1000
 REPLACED_S = 30.0
 
-_KINDS = ["m.room.message", "m.room.encrypted"]
+_FEED_KINDS = ["m.room.message", "m.room.encrypted", "m.room.member"]
 _NOTHING: dict[str, list[str]] = {"types": []}
 _MEMBERS = {"types": ["m.room.encryption"], "lazy_load_members": True}
 _FEED = {
@@ -45,7 +45,7 @@ _FEED = {
     "account_data": _NOTHING,
     "room": {
         # Without members, a room that we were put out of is not told of.
-        "timeline": {"limit": 50, "types": [*_KINDS, "m.room.member"]},
+        "timeline": {"limit": 50, "types": _FEED_KINDS},
         "state": _MEMBERS,
         "ephemeral": _NOTHING,
         "account_data": _NOTHING,
@@ -289,6 +289,7 @@ class MatrixNetwork:
                     self._encrypted.add(room_id)
             past = await self._missed(client, room_id, info.timeline, feed.token)
             found = past + [event.source for event in info.timeline.events]
+            found = events.since_entering(found, self._account)
             batch += [(room_id, event) for event in found]
         batch.sort(key=lambda pair: events.instant(pair[1]))  # stable: a room's order is kept
         heard = [each for each in await self._all(client, batch) if each is not None]
@@ -326,7 +327,7 @@ class MatrixNetwork:
         start = timeline.prev_batch
         while timeline.limited and start and len(found) < MOST_MISSED:
             question = client.room_messages(
-                room_id, start, since, limit=PAGE, message_filter={"types": _KINDS}
+                room_id, start, since, limit=PAGE, message_filter={"types": _FEED_KINDS}
             )
             try:
                 page = await self._ask(question)

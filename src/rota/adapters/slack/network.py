@@ -554,10 +554,10 @@ def _seconds(ts: str) -> float:
 
 
 def _now(headers: Any) -> str:
-    """Return what time it is at Slack, to the second; empty if it does not say."""
+    """Return the next full second at Slack; empty if it does not say what time it is."""
     date = next((value for key, value in dict(headers or {}).items() if key.lower() == "date"), "")
     try:
-        return f"{parsedate_to_datetime(date).timestamp():.6f}"
+        return f"{parsedate_to_datetime(date).timestamp() + 1:.6f}"
     except (TypeError, ValueError):
         return ""
 

@@ -145,9 +145,9 @@ class XmppNetwork:
         theirs = await link.time()
         self._skew = timedelta() if theirs is None else theirs - self._clock.now()
         self._overlap = UNSURE if theirs is None else OVERLAP
-        self._from = None if self._since is None else self._since - self._overlap
         self._floor = self._floor or self._since or self._now()
         self._since = self._since or self._floor
+        self._from = max(self._since - self._overlap, self._oldest)
         # Who only listens is sent no direct messages while another one of us is there.
         client.send_presence(ppriority=-1 if self._listens_only else 5)
         async with asyncio.TaskGroup() as tasks:
@@ -318,9 +318,14 @@ class XmppNetwork:
         """Return what time it is by the server's clock, as far as we know."""
         return self._clock.now() + self._skew
 
+    @property
+    def _oldest(self) -> datetime:
+        assert self._floor is not None
+        return self._floor - self._overlap * self._has_position
+
     def _is_older(self, at: datetime) -> bool:
         """Whether it was written before anything that is to be heard."""
-        return self._floor is not None and at < self._floor - self._overlap * self._has_position
+        return at < self._oldest or (at == self._oldest and not self._has_position)
 
     def _from_room(
         self, room: _Room, message: Message, at: datetime, archived: str
