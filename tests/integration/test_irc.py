@@ -133,14 +133,15 @@ async def test_who_takes_another_nick_is_asked_about_anew(server: IrcServer) -> 
 async def test_a_flood_is_heard_in_order_and_costs_one_question(server: IrcServer) -> None:
     async with running(network(server)) as bot, people(server, "ann", "bob") as (ann, bob):
         await until(bot, "")
-        for number in range(1000):
+        count = 1000 if server.kind == "ngircd" else 500  # of more InspIRCd reads a part, and waits
+        for number in range(count):
             ann.say("#web", f"!run {number}")
         bob.say("#web", "!help")
-        heard = [await hear(bot) for _ in range(1001)]
+        heard = [await hear(bot) for _ in range(count + 1)]
         told = [it.text for it in heard if it.nick == "ann"]
-        assert told == [f"!run {number}" for number in range(1000)]
+        assert told == [f"!run {number}" for number in range(count)]
         assert len({it.who for it in heard if it.nick == "ann"}) == 1
-        assert len({it.id for it in heard}) == 1001
+        assert len({it.id for it in heard}) == count + 1
         await bot.say(saying(1))  # and it speaks all the same
 
 
