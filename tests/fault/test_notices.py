@@ -77,6 +77,9 @@ def test_a_leader_that_dies_while_it_tells_leaves_nobody_out_and_tells_nobody_an
         until_settled(hosts)
         server.is_closed = False
         wait_until("it tells", lambda: len(server.taken) >= JOBS // 2)
+        with next(it for it in hosts if it is not first).rest(30.0) as rest:
+            owed = rest.call("GET", "/v1/notices?limit=1000")
+        assert len(owed) > JOBS, "others ask whoever leads"
         first.slay("daemon")
         left = [it for it in hosts if it is not first]
         wanted = {f"web{job}#{n}" for job in range(JOBS) for n in range(1, EACH + 1)}

@@ -388,7 +388,9 @@ async def test_later_means_again_and_no_means_no(here: Here) -> None:
     await here.until(lambda: list(first.outbox.queues) == ["room:#web"])
     [done] = first.outbox.done.values()
     assert (done.notice.target, done.said.why) == ("mail:@ann", "550 nobody of that name")
-    await here.until(lambda: first.world.troubles.get("notices room:#web") == "room: slow down")
+    await here.until(
+        lambda: first.world.troubles.get("notices room:#web") == "room:#web: room: slow down"
+    )
     here.rooms.late_s = None
     await here.until(lambda: not first.outbox.queues)
     assert "notices room:#web" not in first.world.troubles

@@ -246,9 +246,9 @@ class Notifier:
         return (self._clock.now() - notice.since_when).total_seconds()
 
     def _trouble(self, target: str, text: str) -> None:
-        key = f"notices {target}"
+        key, text = f"notices {target}", f"{target}: {text}"
         if self._world.troubles.get(key) != text:
-            logger.warning("%s: %s", key, text)
+            logger.warning("notices: %s", text)
         self._world.troubles[key] = text
 
     # -- words --------------------------------------------------------------------------------------

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from secrets import token_hex
+from urllib.parse import urlencode
+
+import msgspec
 
 from rota.core.build import Build
 from rota.core.events import NoticesQueued
@@ -11,18 +15,29 @@ from rota.core.fields import printed_value
 from rota.core.notices import Audience, audience_of, room_of
 from rota.core.outbox import TEST, Done, Due, Notice, Outbox, Queue, Tale, Telling, notice_id
 from rota.core.targets import MAIL, Target, parse_target
-from rota.errors import InputError
+from rota.errors import InputError, RotaError
+from rota.service import members
 from rota.service import notice_messages as n
 from rota.service.context import Principal, Service
 from rota.service.user_files import find_user
 from rota.service.verbs import Role
 from rota.service.world import World
 
+logger = logging.getLogger(__name__)
+
+#: For the leader to answer.
+ASK_S = 2.0
+
 
 async def notices(
     service: Service, request: n.NoticesRequest, who: Principal
 ) -> list[n.NoticeView]:
-    """List notices, oldest first: what is owed and what was dropped; with ``all`` what was sent."""
+    """List notices, oldest first: what is owed and what was dropped; with ``all`` what was sent.
+
+    Whoever leads knows what stands against a target, and is asked; else this agent tells what it can.
+    """
+    if (told := await _of_leader(service, request, who)) is not None:
+        return told
     outbox, troubles = service.world.cluster.picture.outbox, service.world.troubles
     found = [
         view
@@ -33,6 +48,29 @@ async def notices(
     ]
     found.sort(key=lambda view: (view.over_at or view.at, view.id))
     return found[-request.limit :]
+
+
+async def _of_leader(
+    service: Service, request: n.NoticesRequest, who: Principal
+) -> list[n.NoticeView] | None:
+    """Return what the leader tells; ``None`` if that is this agent, or it does not answer."""
+    leader = service.world.cluster.picture.leader
+    if who.peer or service.peers is None or leader in ("", service.me.name):
+        return None
+    query = {"all": "true" if request.all else "false", "limit": str(request.limit)}
+    query |= {"target": request.target, "build": request.build}
+    try:
+        answer = await service.peers.request(
+            members.peer(service.world, leader),
+            "GET",
+            f"/v1/notices?{urlencode(query)}",
+            headers=members.spoken_for(who),
+            within_s=ASK_S,
+        )
+        return msgspec.json.decode(answer, type=list[n.NoticeView])
+    except (RotaError, msgspec.MsgspecError) as error:
+        logger.info("%s does not say what is owed to whom: %s", leader, error)
+        return None
 
 
 async def try_target(service: Service, request: n.TryTargetRequest, who: Principal) -> n.NoticeView:
@@ -117,7 +155,8 @@ def _views(outbox: Outbox, troubles: dict[str, str]) -> Iterator[n.NoticeView]:
         yield _over(done)
     for target, queue in outbox.queues.items():
         for notice in queue.notices:
-            yield _owed(notice, queue, troubles.get(f"notices {target}", ""))
+            trouble = troubles.get(f"notices {target}", "").removeprefix(f"{target}: ")
+            yield _owed(notice, queue, trouble)
 
 
 def _over(done: Done) -> n.NoticeView:
