@@ -297,17 +297,27 @@ async def test_where_nobody_can_know_it_is_said_again_under_the_same_id(here: He
     assert len({it.saying.id for it in here.mails.said}) == 1
 
 
-async def test_who_leads_no_more_says_no_more(here: Here) -> None:
+async def test_who_leads_no_more_says_no_more(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookout, "STALE_S", 0.01)
     first, second = here.agents
     await first.lead()
-    fence, first.fence = first.fence, 0
     await second.lead()
-    first.fence = fence
     await second.stop()
+    refused = 0
+    append = here.journal.append
+
+    async def counting(event: Event, **more: Any) -> int:
+        nonlocal refused
+        try:
+            return await append(event, **more)
+        except StaleError:
+            refused += 1
+            raise
+
+    here.journal.append = counting  # type: ignore[method-assign]
     await here.ends("b1")
     # Only the fence keeps the former leader quiet.
-    for _ in range(50):
-        await asyncio.sleep(0.002)
+    await here.until(lambda: refused >= 3)
     assert not here.rooms.said
     assert not await here.events(NoticesQueued)
 

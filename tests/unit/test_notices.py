@@ -9,6 +9,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from rota.core.build import Build, Edge, Group, Trigger
+from rota.core.codec import encode
+from rota.core.events import NoticesQueued
 from rota.core.job import Approve, Reason, Spec
 from rota.core.notices import (
     Audience,
@@ -26,6 +28,7 @@ from rota.core.scm import Source
 from rota.core.states import Result, State
 from rota.core.targets import Target, parse_target
 from rota.core.users import Claim, User, Users
+from rota.ports.journal import MAX_EVENT_BYTES
 
 AT = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 ANN = "Ann Lee <ann@example.org>"
@@ -356,6 +359,17 @@ def test_a_session_is_an_identity_as_long_as_it_lasts() -> None:
     known = everybody({"bob": replace(bob, emails=())}, sessions={"irc": {"session:1": "bob"}})
     by_hand = build(culprits=[], trigger=Trigger(by="bob"))
     assert told(look_at_end(known, by_hand, (), {}, AT)) == [("web#1", "irc:@bob", "first-failure")]
+
+
+def test_an_event_holds_what_is_told_of_one_end() -> None:
+    eager = replace(ann, preferences=(wish("mail", "always", whose="all"),), chat={})
+    whom = everybody(
+        {f"user-{n}": replace(eager, emails=(f"{n}@example.org",)) for n in range(5000)}
+    )
+    telling = look_at_end(whom, build(), (), {}, AT)
+    assert len(told(telling)) == 2000
+    assert telling is not None
+    assert len(encode(NoticesQueued(at=AT, tellings=(telling,)))) < MAX_EVENT_BYTES / 2
 
 
 def test_lanes() -> None:

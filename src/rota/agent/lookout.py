@@ -95,10 +95,10 @@ class Lookout:
     def audience(self) -> Audience:
         """Everybody who may want to be told, as settings and users are now."""
         definitions, linking = self._world.definitions, self._world.cluster.picture.linking
-        if self._whom is None or self._whom[:2] != (definitions, linking.seq):
-            whom = audience_of(definitions, linking)
-            self._whom = (definitions, linking.seq, whom)
-        return self._whom[2]
+        known = self._whom
+        if known is None or known[0] is not definitions or known[1] != linking.seq:
+            known = self._whom = (definitions, linking.seq, audience_of(definitions, linking))
+        return known[2]
 
     # -- every agent --------------------------------------------------------------------------------
 

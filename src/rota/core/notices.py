@@ -48,6 +48,8 @@ _BLAMED = frozenset({Result.FAILED, Result.TIMED_OUT})
 _RANK = ("asked", "fixed", "first-failure", "failed", "passed", "always")
 #: A notice names so many builds of a tree.
 MAX_FAILED = 20
+#: One end is told to so many at most: it is one event.
+MAX_AT_ONCE = 2000
 _EMAIL = re.compile(r"<([^<>]*)>\s*$")
 
 
@@ -338,6 +340,8 @@ class _Look:
 
     def _tell(self, story: _Story, user: str, occasion: str, targets: Iterable[Target]) -> None:
         for target in targets:
+            if len(self._seen) >= MAX_AT_ONCE:
+                return
             due = _due(self._whom, target, occasion, user, self._at)
             if due is not None and (place := place_of(self._whom, due)) not in self._seen:
                 self._seen.add(place)
@@ -508,7 +512,7 @@ def _asked(
                 notices.append(due)
     if not notices:
         return None
-    return Tale(build=build.id, ref=build.ref, number=number, notices=tuple(notices))
+    return Tale(build=build.id, ref=build.ref, number=number, notices=tuple(notices[:MAX_AT_ONCE]))
 
 
 def concerns(whom: Audience, build: Build) -> bool:
