@@ -139,7 +139,7 @@ async def test_a_room_that_there_is_not_keeps_nobody_from_the_others(
             await bob.write(bob.room, "!status")  # the bot is not in yet
             listening = asyncio.ensure_future(anext(network.heard()))
             await until(lambda: not network.trouble)
-            assert (await listening).text == "!status"
+            assert (await asyncio.wait_for(listening, 30)).text == "!status"
         running.cancel()
         await asyncio.wait([running])
 

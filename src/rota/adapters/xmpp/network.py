@@ -325,7 +325,7 @@ class XmppNetwork:
 
     def _is_older(self, at: datetime) -> bool:
         """Whether it was written before anything that is to be heard."""
-        return at < self._oldest or (at == self._oldest and not self._has_position)
+        return at < self._oldest
 
     def _from_room(
         self, room: _Room, message: Message, at: datetime, archived: str
