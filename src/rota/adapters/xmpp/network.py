@@ -145,7 +145,8 @@ class XmppNetwork:
         theirs = await link.time()
         self._skew = timedelta() if theirs is None else theirs - self._clock.now()
         self._overlap = UNSURE if theirs is None else OVERLAP
-        self._floor = self._floor or self._since or self._now()
+        # Archives know seconds: what was written in this one is heard.
+        self._floor = self._floor or self._since or self._now().replace(microsecond=0)
         self._since = self._since or self._floor
         self._from = max(self._since - self._overlap, self._oldest)
         # Who only listens is sent no direct messages while another one of us is there.
