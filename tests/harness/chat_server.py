@@ -83,7 +83,8 @@ class ChatServer(MemoryServer):
         if self.silent:
             return None
         name = f"s{spoken.n}"
-        return {"said": {"id": name, "thread": saying.thread or name}}
+        thread = (saying.thread or name) if self.abilities.has_threads else ""
+        return {"said": {"id": name, "thread": thread}}
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[ChatServer]:

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.harness.agent import TOKEN, Here, agent_here
-from tests.harness.chat_server import ChatServer
+from tests.harness.chat_server import QUICK, ChatServer
 from tests.harness.facts import moment
 
 from rota.adapters.memory_network import Spoken
@@ -15,6 +16,7 @@ from rota.adapters.scripted import Plan
 from rota.bootstrap.chat import make_chat
 from rota.core.events import ChatAnswered, ChatHeard, ChatStanding, Event
 from rota.http.access import Access
+from rota.ports.networks import Abilities
 from rota.ports.store import Author
 
 USERS = {"ann": "builder", "bob": "viewer", "root": "admin"}
@@ -80,9 +82,10 @@ async def commit(here: Here, files: dict[str, str]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def roomy(folder: Path, more: str = "") -> AsyncIterator[Room]:
+async def roomy(folder: Path, more: str = "", abilities: Abilities = QUICK) -> AsyncIterator[Room]:
     """Give an agent whose bot is in a room."""
-    async with ChatServer(folder / "s").running() as server, agent_here(chat=make_chat) as here:
+    server = ChatServer(folder / "s", abilities)
+    async with server.running(), agent_here(chat=make_chat) as here:
         here.who = Access(TOKEN, speaks=here.service.speakers.knows).principal
         files = {
             f"users/{name}.toml": f'role = "{role}"\n[chat]\nteam = ["account:{name}"]\n'
@@ -273,3 +276,58 @@ async def test_networks_are_listed_with_who_is_known_and_what_is_wrong(room: Roo
     assert (found["state"], found["trouble"]) == ("troubled", "it is away")
     status = (await room.here.ask("GET", "/v1/status")).json()
     assert "chat network team: it is away" in status["trouble"]
+
+
+async def test_without_threads_it_is_said_in_the_room_and_one_question_needs_no_name(
+    tmp_path: Path,
+) -> None:
+    flat = replace(QUICK, has_threads=False)
+    async with roomy(tmp_path, abilities=flat) as room:
+        await room.here.put("web", plan=Plan(hangs=True))
+        await room.ask("!run web")
+        build = (await room.here.ask("GET", "/v1/builds/web")).json()["id"]
+        attempt = await room.here.running(build)
+        asked = {"text": "Deploy?", "choices": ["yes", "no"], "key": "k"}
+        await room.here.ask("POST", f"/v1/builds/{build}/questions", body=asked, Rota_Build=build)
+        assert await room.next() == ("web#1 asks: Deploy?\nanswer: !answer web#1 1 … (yes, no)")
+        room.server.hear("yes")  # no thread says what it is about
+        said = await room.ask("!answer yes", answers=2)
+        assert sorted(said.split("\n")) == ["ann: web#1: Deploy? yes", "web#1: ann answered yes"]
+        attempt.finish()
+        assert (await room.next()).startswith("web#1 passed in ")
+        assert "missing: WORD" in await room.ask("!answer yes")
+
+
+async def test_what_a_channel_is_asked_is_answered_below_it(tmp_path: Path) -> None:
+    wish = '[[notify]]\njobs = "**"\non = ["asked"]\nto = ["team:#ops"]\n'
+    async with roomy(tmp_path, wish) as room:
+        await room.here.put("web", plan=Plan(hangs=True))
+        await room.here.run("web")
+        build = (await room.here.ask("GET", "/v1/builds/web")).json()["id"]
+        await room.here.running(build)
+        asked = {"text": "Deploy?", "choices": ["yes", "no"], "key": "k"}
+        await room.here.ask("POST", f"/v1/builds/{build}/questions", body=asked, Rota_Build=build)
+        await room.told("#ops", "web#1 asks: Deploy?")
+        chat = room.here.service.world.cluster.picture.chat
+        (spoken,) = [it for it in room.server.said if it.saying.room == "#ops"]
+        thread = f"s{spoken.n}"
+        await room.here.until(lambda: chat.about("team", thread))
+        room.server.hear("no", who="account:ann", nick="ann", room="#ops", thread=thread)
+        await room.told("#ops", "web#1: Deploy? no")
+
+
+async def test_of_a_log_that_runs_away_the_end_is_shown(room: Room) -> None:
+    await room.here.put("web", plan=Plan(hangs=True))
+    await room.here.run("web")
+    build = (await room.here.ask("GET", "/v1/builds/web")).json()["id"]
+    attempt = await room.here.running(build)
+    await room.ask("!follow web#1")
+    attempt.print(b"".join(b"line %d\n" % number for number in range(100_000)))
+    told = (await room.next()).splitlines()
+    assert told[0].startswith("web#1, ")
+    assert told[0].endswith(" bytes left out")
+    assert told[1].endswith(" lines left out")
+    assert told[-1] == "line 99999"
+    assert len(told) <= QUICK.lines
+    attempt.finish()
+    assert (await room.next()).startswith("web#1 passed in ")

@@ -308,3 +308,24 @@ async def test_no_right_outlives_its_user() -> None:
         await leader.settled(heard.id)
     assert not story.acts
     assert "I do not know you here" in story.server.texts()[0]
+
+
+async def test_a_room_that_wants_to_know_is_told_once_who_leads() -> None:
+    story = Story()
+    for name in ("a", "b"):
+        leader = Leader(story, name)
+        settings = Settings(
+            chat={
+                "team": ChatNetwork(
+                    kind="bridge", server="unix:/x", rooms=("#web", "#ops key"), announces=True
+                )
+            }
+        )
+        leader.world.definitions = Definitions(settings=settings)
+        async with leader.leading():
+            async with asyncio.timeout(30):
+                await story.server.until(2 if name == "a" else 4)
+    said = [(it.saying.room, it.saying.text) for it in story.server.said]
+    assert said == [
+        (room, f"{name} speaks for the cluster now") for name in "ab" for room in ("#web", "#ops")
+    ]

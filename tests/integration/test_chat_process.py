@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -143,3 +145,10 @@ async def test_other_settings_begin_another_process(tmp_path: Path) -> None:
             while chat.pid is not None:
                 await asyncio.sleep(0.01)
             assert chat.troubles() == {}
+
+
+def test_a_daemon_loads_nothing_of_what_speaks_on_networks() -> None:
+    heavy = ("pydle", "slixmpp", "nio", "slack_sdk", "apprise", "rota.chat", "rota.adapters.irc")
+    code = "import sys, rota.bootstrap.run; print(*[it for it in sys.modules if it in sys.argv])"
+    done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, check=True)
+    assert done.stdout.split() == []
