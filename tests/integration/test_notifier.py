@@ -35,6 +35,7 @@ from rota.core.events import (
     LeaderElected,
     NoticesQueued,
     NoticesSending,
+    kind_of,
 )
 from rota.core.fold import Change, Cluster, decode_picture, encode_picture
 from rota.core.job import Reason, Spec
@@ -275,6 +276,66 @@ async def test_a_new_leader_goes_on_and_says_nothing_twice(here: Here) -> None:
     await here.ends("b2", by="nobody")
     await here.until(lambda: len(here.rooms.said) == 2)
     await first.stop()
+
+
+class Fatal:
+    """Lets whoever leads first stand still for ever at the ``number``-th point that it comes to."""
+
+    def __init__(self, first: Agent, number: int) -> None:
+        self.first, self.left = first, number
+        self.reached, self.never = asyncio.Event(), asyncio.Event()
+        append = first.here.journal.append
+
+        async def appending(event: Event, **more: Any) -> int:
+            is_ours = getattr(event, "agent", "") == first.name and kind_of(event)[:7] == "notices"
+            if is_ours:
+                await self.pass_by()
+            seq = await append(event, **more)
+            if is_ours:
+                await self.pass_by()
+            return seq
+
+        async def saying(_: Saying) -> None:
+            await self.pass_by()
+
+        first.here.journal.append = appending  # type: ignore[method-assign]
+        first.chat.before = first.chat.after = saying
+
+    async def pass_by(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.reached.set()
+            await self.never.wait()
+
+
+@pytest.mark.parametrize("number", range(1, 31))
+async def test_a_leader_may_die_at_any_point(here: Here, number: int) -> None:
+    first, second = here.agents
+    fatal = Fatal(first, number)
+    await first.lead()
+    await here.ends("b1", job="web")
+    await here.ends("b2", job="app")
+    await here.ends("b3", job="web", code=0)
+    idle = asyncio.create_task(here.until(lambda: not first.outbox.queues and first.outbox.done))
+    dead = asyncio.create_task(fatal.reached.wait())
+    await asyncio.wait([idle, dead], return_when=asyncio.FIRST_COMPLETED)
+    for task in (idle, dead):
+        task.cancel()
+    await first.stop()
+    await second.lead()
+    await here.until(lambda: second.lookout.settled == second.world.seq)
+    await here.until(lambda: len(second.outbox.done) == 6 and not second.outbox.queues)
+    assert sorted(here.rooms.texts()) == [
+        "app#1 failed: exit code 1",
+        "web#1 failed: exit code 1",
+        "web#2 is fixed: web#1 had failed",
+    ]
+    assert here.rooms.texts().index("web#1 failed: exit code 1") < here.rooms.texts().index(
+        "web#2 is fixed: web#1 had failed"
+    )
+    # Of mail nobody can know: what was under way is said again, under the same id.
+    assert len({it.saying.id for it in here.mails.said}) == 3
+    assert len(here.mails.said) <= 4
 
 
 async def test_where_nobody_can_know_it_is_said_again_under_the_same_id(here: Here) -> None:

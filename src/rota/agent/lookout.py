@@ -27,6 +27,7 @@ from rota.core.notices import (
     concerns,
     is_bad,
     is_due,
+    lane_of,
     look_at_end,
     look_at_questions,
     speaks_for_itself,
@@ -152,13 +153,13 @@ class Lookout:
         """Look at the first ones, and write down who is to be told."""
         batch = list(itertools.islice(self._looks, LOOKS_AT_ONCE + 1))
         looks, tellings = [], list[Telling]()
-        lanes: set[str] = set()
+        turned: set[str] = set()
         for look in batch[:LOOKS_AT_ONCE]:
-            found = await self._tellings(look)
-            touched = {tale.lane for it in found for tale in it.tales if tale.lane}
-            if touched & lanes:
+            builds = self._builds(look)
+            if turned & {lane_of(build) for build in builds}:
                 break  # what came first of a lane is folded first
-            lanes |= touched
+            found = await self._tellings(builds)
+            turned |= {tale.lane for it in found for tale in it.tales if tale.lane}
             looks.append(look)
             tellings += found
             if sum(len(tale.notices) for it in tellings for tale in it.tales) >= MAX_NOTICES:
@@ -166,21 +167,28 @@ class Lookout:
         following = batch[len(looks)] if len(batch) > len(looks) else None
         await self._settle(looks, following, tellings)
 
-    async def _tellings(self, look: Look) -> list[Telling]:
-        outbox = self._world.cluster.picture.outbox
+    def _builds(self, look: Look) -> list[Build]:
+        """Return a build that is to be looked at, and its tree with it; nothing if others tell of it."""
         build = self._world.find(look.build)
         if build is None:
             return []
-        now, whom = self._clock.now(), self.audience
+        if build.state is not State.FINISHED:
+            return [build]
+        root = build if build.root == build.id else self._world.find(build.root)
+        is_known = self._world.cluster.picture.outbox.has(build.id, end_mark(build))
+        if is_known or not speaks_for_itself(build, root):
+            return []
+        return [build, *self._tree(build)] if root is build else [build]
+
+    async def _tellings(self, builds: Sequence[Build]) -> list[Telling]:
+        if not builds:
+            return []
+        build, *tree = builds
+        outbox, now, whom = self._world.cluster.picture.outbox, self._clock.now(), self.audience
         if build.state is not State.FINISHED:
             known = set(outbox.marks.get(build.id, ()))
-            asked = look_at_questions(whom, build, known, now)
-            return [self._without_followers(it) for it in asked]
-        root = build if build.root == build.id else self._world.find(build.root)
-        if not speaks_for_itself(build, root) or outbox.has(build.id, end_mark(build)):
-            return []
-        tree = self._tree(build) if root is build else ()
-        flaky = await self._flaky([build, *tree])
+            return list(look_at_questions(whom, build, known, now))
+        flaky = await self._flaky(builds)
         telling = look_at_end(whom, build, tree, outbox.broken, now, flaky=flaky)
         return [] if telling is None else [self._without_followers(telling)]
 
