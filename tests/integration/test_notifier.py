@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from tests.harness.facts import moment
 
@@ -119,6 +120,12 @@ class Here:
         async with asyncio.timeout(20):
             while not is_so():
                 await asyncio.sleep(0.002)
+
+    def quiet_hour(self) -> Quiet:
+        """Return the hour from now on."""
+        now = self.clock.now()
+        minute = now.hour * 60 + now.minute
+        return Quiet(minute, (minute + 60) % 1440)
 
     async def events(self, kind: type[Event]) -> list[Any]:
         return [it.event async for it in self.journal.read() if isinstance(it.event, kind)]
@@ -499,12 +506,29 @@ async def test_a_question_is_asked_and_not_any_more_once_it_is_answered(here: He
     assert len(here.rooms.said) + len(here.mails.said) == 2
 
 
+async def test_a_question_of_the_night_that_needs_no_answer_in_the_morning_is_not_asked(
+    here: Here,
+) -> None:
+    first = here.agents[0]
+    here.settings = msgspec.structs.replace(here.settings, notify=())
+    here.users = {"ann": User(emails=("ann@example.org",), quiet=here.quiet_hour())}
+    first.world.definitions = here.definitions()
+    await first.lead()
+    await here.begins("b1")
+    asked = Question(number=0, attempt=1, text="Deploy?", at=moment())
+    await here(BuildAsked(at=moment(), build="b1", question=asked))
+    await here.until(lambda: first.outbox.queues)
+    await here(BuildAnswered(at=moment(), build="b1", question=1, timed_out=True))
+    here.clock.advance(timedelta(hours=1).total_seconds())
+    await here.ends("b2", job="other")
+    await here.until(lambda: not first.outbox.queues)
+    assert [it.said.why for it in first.outbox.done.values()] == ["it needs no answer any more", ""]
+    assert [it.saying.subject for it in here.mails.said] == ["other#1 failed: exit code 1"]
+
+
 async def test_quiet_hours_end_with_a_digest(here: Here) -> None:
     first = here.agents[0]
-    now = here.clock.now()
-    minute = now.hour * 60 + now.minute
-    asleep = User(emails=("ann@example.org",), quiet=Quiet(minute, (minute + 60) % 1440))
-    here.users = {"ann": asleep}
+    here.users = {"ann": User(emails=("ann@example.org",), quiet=here.quiet_hour())}
     first.world.definitions = here.definitions()
     await first.lead()
     for number in range(3):

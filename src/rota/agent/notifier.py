@@ -189,7 +189,7 @@ class Notifier:
         """Drop what is asked for no more; return whether there was any."""
         settled = [it for it in due if is_settled(it, self._world.find(it.build))]
         if settled:
-            await self._drop(target, (it.id for it in settled), "it was answered meanwhile")
+            await self._drop(target, (it.id for it in settled), "it needs no answer any more")
         return bool(settled)
 
     async def _say(self, target: str, queue: Queue, sending: Sending, *, is_again: bool) -> None:
