@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -243,6 +243,15 @@ class MatrixPerson:
                     for event in info["timeline"]["events"]:
                         self._show(room, event)
         return self.shown
+
+    async def shows(self, fits: Callable[[str], bool], *, within_s: float = 30.0) -> Shown:
+        """Return the first message that fits, once there is one."""
+        async with asyncio.timeout(within_s):
+            while True:
+                for shown in self.shown:
+                    if fits(shown.text):
+                        return shown
+                await self.sees(len(self.shown) + 1, within_s=within_s)
 
     def _show(self, room: str, event: Any) -> None:
         content = event["content"]
