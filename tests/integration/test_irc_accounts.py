@@ -47,8 +47,12 @@ async def test_who_is_logged_in_is_the_account_whatever_the_nick(accounts: IrcSe
         assert heard.who == "account:ann"
         await bot.say(saying(1, room="account:ann"))
         await bot.say(saying(2, room="account:Ann"))
+        ann.send("PART #web")  # out of sight, and under a nick that is not the account's
+        ann.say("rota", "c")
+        await bot.say(saying(3, room=(await hear(bot)).room))
         await ann.all()
-        assert ann.heard("rota") == ["message 1", "message 2"]
+        assert ann.heard("rota") == ["message 1", "message 2", "message 3"]
+        await ann.join("#web")
         ann.say("NickServ", "LOGOUT")
         await ann.line(" 901 ")
         ann.say("#web", "!c")

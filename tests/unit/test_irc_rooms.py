@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from datetime import UTC, datetime
 
 import pytest
 
-from rota.adapters.irc.connection import Flow
+from rota.adapters.irc.connection import Connection, Flow, LostError
 from rota.adapters.irc.ear import Position
 from rota.adapters.irc.history import History, news
 from rota.adapters.irc.lines import Line, line_of, parse
@@ -187,3 +188,32 @@ def test_lines_flow_as_the_server_takes_them() -> None:
 def test_a_ping_is_no_line_that_may_be_forged() -> None:
     with pytest.raises(ValueError, match="no such line"):
         bytes(line_of("PING", "a\r\nQUIT"))
+
+
+async def test_who_stood_still_does_not_say_what_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bytes] = []
+
+    class Writer:
+        def write(self, data: bytes) -> None:
+            sent.append(data)
+
+        async def drain(self) -> None:
+            pass
+
+    def connection() -> Connection:
+        return Connection(asyncio.StreamReader(), Writer(), Flow(0.001, 1))  # type: ignore[arg-type]
+
+    awake = connection()
+    for number in range(3):
+        awake.put(line_of("PRIVMSG", "#web", f"{number}"), is_urgent=False)
+    sending = asyncio.create_task(awake.send_all())
+    while len(sent) < 3:
+        await asyncio.sleep(0)
+    sending.cancel()
+    monkeypatch.setattr("rota.adapters.irc.connection.STOOD_S", -1.0)  # as if it woke too late
+    stopped = connection()
+    for number in range(3):
+        stopped.put(line_of("PRIVMSG", "#web", f"{number}"), is_urgent=False)
+    with pytest.raises(LostError, match="this process stood still"):
+        await stopped.send_all()
+    assert len(sent) == 4

@@ -15,6 +15,8 @@ from rota.adapters.irc.lines import MAX_READ, Line, line_of, parse
 from rota.errors import InputError
 
 CONNECT_S = 30.0
+#: Who wakes so much later than it wanted was stopped, with its machine or by somebody: seconds.
+STOOD_S = 3.0
 #: What servers do not count, or wait for.
 _AT_ONCE = frozenset({"AUTHENTICATE", "CAP", "PASS", "PING", "PONG", "USER"})
 #: A peer that is gone without a word is noticed by the kernel after so long.
@@ -131,7 +133,11 @@ class Connection:
                 await self._wake.wait()
             wait = self._flow.wait_s(now())
             if wait > 0 and (self._urgent or self._lines[0].command not in _AT_ONCE):
+                until = now() + wait
                 await asyncio.sleep(wait)
+                if now() - until > STOOD_S:
+                    # Another one speaks by now: what waited here would be said a second time.
+                    raise LostError("this process stood still, and does not say what is old by now")
                 continue  # what waited may have been taken back meanwhile
             line = (self._urgent or self._lines).popleft()
             if line.command not in _AT_ONCE:

@@ -55,6 +55,7 @@ class People:
     def __init__(self, fold: Callable[[str], str]) -> None:
         self._fold = fold
         self._people: dict[str, Person] = {}
+        self._last: dict[str, str] = {}  # by identity: under which nick it spoke last
         self._asked: dict[str, deque[Person]] = {}  # by nick, in the order of the answers
         self._nobody: set[str] = set()  # of whom the last answer was that there is nobody
         self.has_account_tags = False  # what is not tagged is of nobody who is logged in
@@ -73,6 +74,19 @@ class People:
         """Return the nick under which an identity is in sight, or nothing."""
         found = (it.source.nick for it in self._people.values() if it.is_named(who))
         return next(found, "")
+
+    def spoke(self, who: str, nick: str) -> None:
+        """Take note under which nick somebody spoke."""
+        self._last.pop(who, None)
+        self._last[who] = nick
+        while len(self._last) > MAX_PEOPLE:
+            del self._last[next(iter(self._last))]
+
+    def guesses(self, who: str) -> list[str]:
+        """Return under which nicks an identity may be there; the server is to be asked of each."""
+        _, _, rest = who.partition(":")
+        last = self._last.get(who.lower() if who.startswith(ACCOUNT) else who, "")
+        return [nick for nick in dict.fromkeys((last, rest.partition("!")[0])) if nick]
 
     # -- asking ----------------------------------------------------------------------------------
 

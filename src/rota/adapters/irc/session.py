@@ -323,6 +323,8 @@ class Session:
                 return
             self._waiting.popleft()
             who = who if it.is_theirs else ""
+            if who:
+                self._people.spoke(who, it.line.source.nick)
             self._ear.hear(
                 it.line,
                 room=it.room or who or it.line.source.nick,
@@ -410,21 +412,27 @@ class Session:
         """
         if nick := self._people.nick_of(who):
             return nick
-        kind, _, rest = who.partition(":")
-        nick = rest.partition("!")[0]
+        guesses = self._people.guesses(who)
+        for nick in guesses:
+            if await self._is_named(nick, who):
+                return nick
+        _, _, name = who.partition(":")
+        if who.startswith(ACCOUNT):
+            raise LaterError(f"{name} is not there now")
+        nick = name.partition("!")[0]
+        raise InputError(f"{nick or who} is not there any more, or is somebody else by now")
+
+    async def _is_named(self, nick: str, who: str) -> bool:
+        """Ask the server whether that is who has a nick."""
         try:
             person, ask = self._people.probe(Source(nick), self._now())
             self._put(ask)
         except ValueError:
-            raise InputError(f"{who}: there is nobody of that name") from None
+            raise InputError(f"{who!r} is nobody") from None
         deadline = self._now() + WAIT_S
         while not person.is_known:
             await self._change(deadline, f"{nick}: the server does not say who that is")
-        if person.is_named(who):
-            return nick
-        if f"{kind}:" == ACCOUNT:
-            raise LaterError(f"{rest} is not there now")
-        raise InputError(f"{nick} is not there any more, or is somebody else by now")
+        return person.is_named(who)
 
     async def _change(self, deadline: float, why_not: str) -> None:
         self._changed.clear()
