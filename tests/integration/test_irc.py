@@ -117,8 +117,8 @@ async def test_a_stolen_nick_is_somebody_else(server: IrcServer) -> None:
         thief.vanish()
 
 
-async def test_who_takes_another_nick_is_asked_about_anew(server: IrcServer) -> None:
-    async with running(network(server)) as bot, people(server, "ann", "bob") as (ann, bob):
+async def test_who_takes_another_nick_is_asked_about_anew(ngircd: IrcServer) -> None:
+    async with running(network(ngircd)) as bot, people(ngircd, "ann", "bob") as (ann, bob):
         await until(bot, "")
         ann.say("#web", "!a")
         before = (await hear(bot)).who
@@ -145,13 +145,13 @@ async def test_a_flood_is_heard_in_order_and_costs_one_question(server: IrcServe
         await bot.say(saying(1))  # and it speaks all the same
 
 
-async def test_ten_rooms_of_which_one_does_not_let_us_in(server: IrcServer) -> None:
-    async with people(server, "ann", room="#r0") as (ann,):
+async def test_ten_rooms_of_which_one_does_not_let_us_in(ngircd: IrcServer) -> None:
+    async with people(ngircd, "ann", room="#r0") as (ann,):
         ann.send("MODE #r0 +k sesame", "JOIN #r1,#r2")
         await ann.join("#closed")
         ann.send("MODE #closed +i")
         rooms = ["#r0 sesame", *(f"#r{number}" for number in range(1, 9)), "#closed"]
-        async with running(network(server, rooms=rooms)) as bot:
+        async with running(network(ngircd, rooms=rooms)) as bot:
             await ann.line(lambda line: ":rota!" in line and line.endswith("#r2"))
             for number in range(9):
                 await bot.say(saying(number, room=f"#R{number}"))
@@ -283,8 +283,8 @@ async def test_who_runs_the_server_renames_us(inspircd: IrcServer) -> None:
         assert bot.nick == "guest7"
 
 
-async def test_two_at_once_say_one_after_the_other(server: IrcServer) -> None:
-    async with running(network(server)) as bot, people(server, "ann") as (ann,):
+async def test_two_at_once_say_one_after_the_other(ngircd: IrcServer) -> None:
+    async with running(network(ngircd)) as bot, people(ngircd, "ann") as (ann,):
         await until(bot, "")
         many = (saying(number, f"m{number}", code="a\nb") for number in range(5))
         await asyncio.gather(*(bot.say(it) for it in many))
