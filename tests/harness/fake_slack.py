@@ -273,6 +273,12 @@ class FakeSlack:
         channel["members"].add(BOT)
         return {"channel": {"id": channel["id"]}}
 
+    async def _users_info(self, body: JSON) -> JSON:
+        names = {user: name for name, user in PEOPLE.items()}
+        if body["user"] not in names:
+            raise RefusedError("user_not_found")
+        return {"user": {"name": names[body["user"]], "profile": {"display_name": ""}}}
+
     async def _conversations_open(self, body: JSON) -> JSON:
         if body["users"] not in PEOPLE.values():
             raise RefusedError("user_not_found")
@@ -380,7 +386,7 @@ class SlackPerson:
     """A person in the workspace."""
 
     def __init__(self, server: FakeSlack, name: str, room: str) -> None:
-        self.name, self.user = PEOPLE[name], PEOPLE[name]  # Slack tells no names
+        self.name, self.user = name, PEOPLE[name]
         self.who, self.room = f"{TEAM}/{self.user}", room
         self._server = server
         self._begun = time.time()

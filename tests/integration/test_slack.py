@@ -239,3 +239,19 @@ async def test_who_listens_only_takes_nothing_from_who_speaks(bench: SlackBench)
         assert deputy.heard == []
         with pytest.raises(LaterError, match="says nothing"):
             await deputy.network.say(said(ann.room))
+
+
+async def test_names_are_asked_for_once_and_not_needed(
+    bench: SlackBench, server: FakeSlack
+) -> None:
+    async with bench.person() as ann, connected(bench.network(ann.room)) as bot:
+        server.refusals["users.info"] = [5.0, "missing_scope"]
+        before = server.calls.count("users.info")
+        for number in range(4):
+            await ann.write(ann.room, f"{number}")
+        assert {each.nick for each in await bot.hears(4)} == {ann.user}
+        assert {each.who for each in bot.heard} == {ann.who}
+        assert server.calls.count("users.info") == before + 2
+    async with bench.person("bob") as bob, connected(bench.network(bob.room)) as bot:
+        await bob.write(bob.room, "hello")
+        assert (await bot.hears(1))[0].nick == "bob"

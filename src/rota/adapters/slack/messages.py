@@ -103,6 +103,15 @@ def _plain(match: re.Match[str]) -> str:
     return target
 
 
+def nick_of(user: Message) -> str:
+    """Return what people see a user as; empty if Slack does not say."""
+    profile = user.get("profile") or {}
+    for name in (profile.get("display_name"), profile.get("real_name"), user.get("name")):
+        if isinstance(name, str) and name.strip():
+            return " ".join(literal(name).split())[:80]
+    return ""
+
+
 def addressed(text: str, me: str, nick: str) -> str:
     """Return a text with the mention that it begins with as a name: ``rota: status``."""
     mention = f"<@{me}>"

@@ -37,6 +37,9 @@ MOST_MISSED = 1000
 THREADS_S = 86400.0
 #: … and so many rooms with one person each are looked into.
 MOST_ALONE = 30
+#: A name is not waited for longer: it is there to be read.
+NICK_S = 3.0
+MOST_NICKS = 2000
 #: Messages of different channels may come a little out of order.
 OVERLAP_S = 5.0
 
@@ -129,6 +132,7 @@ class SlackNetwork:
         self._since = ""  # what came later was not heard yet
         self._floor = ""  # what is older is not heard
         self._alone: dict[str, str] = {}
+        self._nicks: dict[str, str] = {}
         self._listens_only = False
 
     @property
@@ -281,13 +285,32 @@ class SlackNetwork:
                 room=room or who,
                 thread=messages.thread_of(message),
                 who=who,
-                nick=user,
+                nick=await self._name_of(user),
                 text=text,
                 at=messages.instant(ts),
                 is_direct=is_direct,
                 position=self._since,
             )
         )
+
+    async def _name_of(self, user: str) -> str:
+        """Return what people call a user, asked once; the id where Slack does not say."""
+        if user in self._nicks:
+            return self._nicks[user]
+        nick = ""
+        if self._web is not None:
+            try:
+                async with asyncio.timeout(NICK_S):
+                    answer = await self._ask(self._web.users_info(user=user))
+                nick = messages.nick_of(answer["user"])
+            except (TimeoutError, LaterError):
+                return user
+            except InputError:
+                pass  # the scope is missing: it will be the next time, too
+        if len(self._nicks) > MOST_NICKS:
+            self._nicks.clear()
+        self._nicks[user] = nick or user
+        return self._nicks[user]
 
     def _named(self, channel: str) -> str:
         """Return the name in the settings of a channel; empty if it is none of them."""
