@@ -158,12 +158,13 @@ def test_what_was_never_asked_is_asked_elsewhere_whatever_it_is(two: World) -> N
 
 @pytest.mark.parametrize("at", [0, 40, 250, 320])
 def test_a_log_is_whole_though_two_agents_of_three_die_in_it(three: World, at: int) -> None:
-    a, b, _ = three.members
+    a, b, c = three.members
     a.fate = cut("/log", at, dies=True)
     b.fate = cut("/log", at, dies=True)
     client, notes = three.client()
     assert log_of(client) == LOG
-    assert client.place.url == three.members[2].url
+    # Of which only the end was left to ask for, the second one is not always asked for enough to die.
+    assert client.place.url in ({c.url} if at < 320 else {b.url, c.url})
     assert notes[0] in (GOES_ON, "rota: a does not answer; going on at c")
     assert 1 <= len(notes) <= 2
 

@@ -103,10 +103,12 @@ class ProcessExecutor:
                 launch = await self._confined(task, task.confinement)
             if task.stdin:
                 ScriptInput.create(Home(task.home))
+            with _room(descriptors=2):
+                # Before the guard: where there is no pipe, it takes who writes the log for the script.
+                drain.begin()
             if task.lease_until is not None:
                 await Lease(Home(task.home)).begin(task.marker, task.lease_until)
             with _room(descriptors=2):
-                drain.begin()
                 pid = self._spawn(task, launch, oom_kills)
         except BaseException as error:
             drain.drop()
