@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 from msgspec.structs import replace
 from tests.harness.agent import TOKEN, Here, agent_here
@@ -331,3 +332,23 @@ async def test_of_a_log_that_runs_away_the_end_is_shown(room: Room) -> None:
     assert len(told) <= QUICK.lines
     attempt.finish()
     assert (await room.next()).startswith("web#1 passed in ")
+
+
+async def test_a_process_that_is_killed_in_a_command_is_followed_by_one_that_answers(
+    tmp_path: Path,
+) -> None:
+    async with roomy(tmp_path) as room:
+        await room.here.put("web")
+        room.server.silent = True  # it takes what is said, and confirms nothing
+        assert await room.ask("!run web") == "ann: web#1 queued"
+        (child,) = [
+            it
+            for it in psutil.Process().children()
+            if it.is_running() and "rota.chat" in it.cmdline()
+        ]
+        child.kill()
+        room.server.silent = False
+        assert (await room.next()).startswith("web#1 passed in ")
+        await room.ask("!status")
+        assert len([it for it in room.said if "queued" in it.saying.text]) == 1
+        assert len((await room.here.ask("GET", "/v1/builds")).json()) == 1
