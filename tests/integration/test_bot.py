@@ -352,3 +352,16 @@ async def test_a_process_that_is_killed_in_a_command_is_followed_by_one_that_ans
         await room.ask("!status")
         assert len([it for it in room.said if "queued" in it.saying.text]) == 1
         assert len((await room.here.ask("GET", "/v1/builds")).json()) == 1
+
+
+async def test_an_answer_waits_for_a_network_that_takes_nothing_now(room: Room) -> None:
+    await room.here.put("web", plan=Plan(hangs=True))
+    await room.here.run("web")
+    room.server.late_s = 0.05
+    room.server.hear("!cancel web#1 because")
+    room.server.hear("!status")
+    await room.here.finished("web#1".replace("#", "%23"))
+    assert not room.said
+    room.server.late_s = None
+    said = await room.next(2)
+    assert "ann: web#1 running, is being ended" in said  # as it was answered: nobody else knows

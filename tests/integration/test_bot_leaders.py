@@ -329,3 +329,20 @@ async def test_a_room_that_wants_to_know_is_told_once_who_leads() -> None:
     assert said == [
         (room, f"{name} speaks for the cluster now") for name in "ab" for room in ("#web", "#ops")
     ]
+
+
+async def test_what_a_slow_network_has_still_to_say_holds_up_no_next_command() -> None:
+    story = Story()
+    async with Leader(story, "a").leading() as leader:
+        story.server.late_s = 0.01
+        first = story.server.hear("!pause web")
+        second = story.server.hear("!run web")
+        async with asyncio.timeout(30):
+            while len(story.acts) < 2:
+                await asyncio.sleep(0)
+        assert story.acts == ["pause", "run"]
+        story.server.late_s = None
+        await leader.settled(first.id)
+        await leader.settled(second.id)
+    lost = "that was done; what it answered was lost on the way here"
+    assert sorted(story.server.texts()) == ["run: done", lost]

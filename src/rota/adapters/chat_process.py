@@ -15,11 +15,12 @@ from contextlib import AbstractContextManager
 
 import msgspec
 
-from rota.ports.chat import Command, Reported
+from rota.ports.chat import Command, Reported, nothing
 from rota.ports.chat_wire import (
     MAX_LINE,
     Ask,
     Begin,
+    Carried,
     Done,
     Drop,
     Failed,
@@ -76,6 +77,7 @@ class ChatProcess:
         self._troubles: dict[str, str] = {}
         self._numbers = itertools.count(1)
         self._asked: dict[int, asyncio.Future[Report]] = {}
+        self._carried: dict[int, Callable[[], None]] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._again, self._hung = asyncio.Event(), asyncio.Event()
 
@@ -190,6 +192,8 @@ class ChatProcess:
                 await self._heard.put(Reported(network=report.network, heard=report.heard))
             case Standing():
                 self._troubles[report.network] = report.trouble
+            case Carried():
+                self._carried.get(report.call, nothing)()
             case Done() | Known() | Failed():
                 waiting = self._asked.pop(report.call, None)
                 if waiting is not None and not waiting.done():
@@ -218,10 +222,16 @@ class ChatProcess:
         assert isinstance(report, Known)
         return report.was_said
 
-    async def perform(self, command: Command) -> Sequence[Said]:
+    async def perform(
+        self, command: Command, carried: Callable[[], None] = nothing
+    ) -> Sequence[Said]:
         """Carry a command out, and answer it."""
         number = next(self._numbers)
-        report = await self._ask(number, Perform(call=number, command=command), PERFORM_S)
+        self._carried[number] = carried
+        try:
+            report = await self._ask(number, Perform(call=number, command=command), PERFORM_S)
+        finally:
+            self._carried.pop(number, None)
         assert isinstance(report, Done)
         return report.said
 

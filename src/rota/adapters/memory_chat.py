@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import suppress
 
 from rota.errors import InputError
-from rota.ports.chat import Command, Reported
+from rota.ports.chat import Command, Reported, nothing
 from rota.ports.networks import Network, Said, Saying
 
 Carry = Callable[[Command], Awaitable[Sequence[Saying]]]
@@ -79,11 +79,15 @@ class MemoryChat:
         """Whether it was said."""
         return await self._network(network).was_said(saying)
 
-    async def perform(self, command: Command) -> Sequence[Said]:
+    async def perform(
+        self, command: Command, carried: Callable[[], None] = nothing
+    ) -> Sequence[Said]:
         """Carry a command out, and answer it."""
         self.performed.append(command)
         network = self._network(command.network)
-        return [await network.say(saying) for saying in await self._carry(command)]
+        sayings = await self._carry(command)
+        carried()
+        return [await network.say(saying) for saying in sayings]
 
     def _network(self, name: str) -> Network:
         network = self._networks.get(name)

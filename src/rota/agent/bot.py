@@ -9,10 +9,10 @@ answer was said. What can be done twice without harm is; what cannot is left, an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Protocol
 
@@ -300,9 +300,13 @@ class Bot:
         """Bring one command to its end, whatever happens to it."""
         person = f"{note.network} {note.who or note.nick}"
         turn = self._turns.setdefault(person, asyncio.Lock())
+        # What one person says is done in order; it need not be answered before the next is done.
+        await turn.acquire()
+        over = contextlib.ExitStack()
+        over.callback(turn.release)
         try:
-            async with turn:  # what one person says is done in order
-                answer = await self._answered(note, is_inherited=is_inherited)
+            with over:
+                answer = await self._answered(note, over.close, is_inherited=is_inherited)
                 await self._folded(answer)
         except StaleError:
             pass  # whoever leads now carries on
@@ -310,12 +314,14 @@ class Bot:
             room.release()
             self._codes.pop(note.message, None)
 
-    async def _answered(self, note: Waiting, *, is_inherited: bool) -> ChatAnswered:
+    async def _answered(
+        self, note: Waiting, carried: Callable[[], None], *, is_inherited: bool
+    ) -> ChatAnswered:
         """Carry a command out and answer it, as often as it takes; return what is to be written."""
         tries, is_unsure = 0, is_inherited
         while True:
             try:
-                return await self._once(note, is_unsure=is_unsure)
+                return await self._once(note, carried, is_unsure=is_unsure)
             except InputError as error:
                 logger.warning("%s cannot be answered: %s", note.key, error.message)
                 return self._answer(note, why=error.message)
@@ -329,7 +335,9 @@ class Bot:
             await asyncio.sleep(delay)
             note = self._world.cluster.picture.chat.waiting.get(note.key, note)
 
-    async def _once(self, note: Waiting, *, is_unsure: bool) -> ChatAnswered:
+    async def _once(
+        self, note: Waiting, carried: Callable[[], None], *, is_unsure: bool
+    ) -> ChatAnswered:
         verb = first_word(note.text)
         if is_unsure and await self._chat.was_said(note.network, self._saying(note, "")):
             return self._finished(note, None)
@@ -348,16 +356,18 @@ class Bot:
             return await self._to_follower(note, verb)
         if is_unsure and verb not in REPEATABLE:
             if note.acted:
-                text = "done; another agent leads since, so I cannot repeat what it answered"
+                text = "that was done; what it answered was lost on the way here"
                 return self._finished(note, await self._say(note, text))
             if verb in UNSURE:
-                text = "another agent leads since, and I do not know whether that was sent"
+                text = "I do not know whether that was sent: see, and say it again if it was not"
                 return self._finished(note, await self._say(note, text))
-        return self._finished(note, await self._performed(note, user, role or Role.VIEWER))
+        command = self._command(note, user, role or Role.VIEWER)
+        said_all = await self._chat.perform(command, carried)
+        return self._finished(note, said_all[-1] if said_all else None)
 
-    async def _performed(self, note: Waiting, user: str, role: Role) -> Said | None:
+    def _command(self, note: Waiting, user: str, role: Role) -> Command:
         about = self._world.find(note.build) if note.build else self._asking(note)
-        command = Command(
+        return Command(
             key=note.key,
             network=note.network,
             heard=_heard(note),
@@ -366,8 +376,6 @@ class Bot:
             user=user or f"{note.network}:{note.nick}",
             role=role.name,
         )
-        said = await self._chat.perform(command)
-        return said[-1] if said else None
 
     def _asking(self, note: Waiting) -> Build | None:
         """Return the one build followed in the room that waits for such a word; else none."""
@@ -524,7 +532,7 @@ class Bot:
             StaleError: another agent leads.
         """
         seq = await persist("chat", lambda: self._journal.append(event, fence=self.fence()))
-        with suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError):
             await self._world.reached(seq, 10.0)
 
     # -- what is around it --------------------------------------------------------------------------
@@ -543,7 +551,7 @@ class Bot:
             }
             for name in known.keys() | lasting.keys():
                 if bool(lasting.get(name)) != bool(known.get(name)):
-                    with suppress(StaleError):
+                    with contextlib.suppress(StaleError):
                         await self._folded(self._standing(name, lasting.get(name, "")))
             await asyncio.sleep(LOOK_S)
 

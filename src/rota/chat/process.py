@@ -17,6 +17,7 @@ from rota.ports.chat_wire import (
     MAX_LINE,
     Ask,
     Begin,
+    Carried,
     Done,
     Drop,
     Failed,
@@ -150,7 +151,9 @@ class Process:
                 known = await self._hub.was_said(order.network, order.saying)
                 return Known(call=order.call, was_said=known)
             case Perform():
-                return Done(call=order.call, said=tuple(await self._speaker.perform(order.command)))
+                carried = Carried(call=order.call)
+                said_all = await self._speaker.perform(order.command, lambda: self._tell(carried))
+                return Done(call=order.call, said=tuple(said_all))
 
     async def _tell(self, report: Report) -> None:
         self._writer.write(line(report))

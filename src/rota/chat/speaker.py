@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from urllib.parse import quote
@@ -36,6 +36,9 @@ AT_ONCE = 8
 LIMIT_S, END_S = 60.0, 5.0
 #: How often something is tried again, and of how many that is known.
 TRIES, MAX_TRIED = 5, 1000
+#: How long an answer is tried to be said, and the pauses between tries; the last one repeats.
+SAY_S = 180.0
+DELAYS_S = (0.2, 1.0, 5.0)
 #: Plain lines: nobody knows how wide a room is, or its letters.
 LOOK = Look(aligned=False)
 
@@ -61,8 +64,10 @@ class Speaker:
         self._tries: dict[str, int] = {}
         self._prefixes = {it.name: str(it.values.get("prefix") or "!") for it in setup.networks}
 
-    async def perform(self, command: Command) -> Sequence[Said]:
-        """Carry a command out and answer it; see the port.
+    async def perform(
+        self, command: Command, carried: Callable[[], Awaitable[None]]
+    ) -> Sequence[Said]:
+        """Carry a command out, say that it is (``carried``), and answer it; see the port.
 
         Raises:
             LaterError: it is not known whether it was answered.
@@ -70,8 +75,29 @@ class Speaker:
         outcome = await self._carry(command)
         if isinstance(outcome.error, UnavailableError) and self._is_tried_again(command):
             raise LaterError(outcome.error.message, hint=outcome.error.hint or "")
+        await carried()
         saying = self._saying(command, outcome)
-        return [await self._hub.say(command.network, saying, keep_first=outcome.keep_first)]
+        return [await self._say(command.network, saying, keep_first=outcome.keep_first)]
+
+    async def _say(self, network: str, saying: Saying, *, keep_first: bool) -> Said:
+        """Say an answer, again for a while: nobody else has what came of the command.
+
+        Raises:
+            LaterError: the network does not take it for longer than that.
+        """
+        clock, tries = asyncio.get_running_loop(), 0
+        until = clock.time() + SAY_S
+        while True:
+            try:
+                if tries and await self._hub.was_said(network, saying):
+                    return Said()
+                return await self._hub.say(network, saying, keep_first=keep_first)
+            except LaterError as error:
+                delay = max(error.after_s, DELAYS_S[min(tries, len(DELAYS_S) - 1)])
+                if clock.time() + delay > until:
+                    raise
+            tries += 1
+            await asyncio.sleep(delay)
 
     def _is_tried_again(self, command: Command) -> bool:
         """Whether what could not be done now, such as without a quorum, is done a little later.

@@ -31,6 +31,10 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True):
     heard: Heard
 
 
+def nothing() -> None:
+    """Do nothing."""
+
+
 class Chat(Protocol):
     """Networks as they are settled: all names are those of the settings."""
 
@@ -71,8 +75,15 @@ class Chat(Protocol):
         """
         ...
 
-    async def perform(self, command: Command) -> Sequence[Said]:
+    async def perform(
+        self, command: Command, carried: Callable[[], None] = nothing
+    ) -> Sequence[Said]:
         """Carry a command out as its user, and answer it in its room; return when it is answered.
+
+        Args:
+            command: What to carry out.
+            carried: Called once it is carried out, and only its answer is left to be said: on a
+                slow network that takes its time.
 
         Raises:
             LaterError: it is not known whether it was answered.

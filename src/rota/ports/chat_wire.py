@@ -100,6 +100,12 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     said: tuple[Said, ...] = ()
 
 
+class Carried(msgspec.Struct, frozen=True, kw_only=True, tag="carried"):
+    """A command is carried out, and not answered yet."""
+
+    call: int
+
+
 class Known(msgspec.Struct, frozen=True, kw_only=True, tag="known"):
     """The answer to :class:`Ask`."""
 
@@ -124,7 +130,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
         return LaterError(self.message, after_s=self.after_s, hint=self.hint)
 
 
-Report = HeardThat | Standing | Done | Known | Failed
+Report = HeardThat | Standing | Carried | Done | Known | Failed
 
 _encoder = msgspec.json.Encoder()
 _orders = msgspec.json.Decoder(Order)
