@@ -17,8 +17,10 @@ from tests.harness.people import connected, until
 from tests.harness.prosody import FORGETFUL, HIDDEN, ROOMS, Prosody, XmppBench, XmppPerson, prosody
 
 from rota.adapters.clocks import SystemClock
+from rota.adapters.xmpp import XmppNetwork
+from rota.adapters.xmpp.network import MANY
 from rota.errors import InputError
-from rota.ports.networks import LaterError, Saying
+from rota.ports.networks import Heard, LaterError, Saying
 
 _numbers = itertools.count()
 
@@ -265,3 +267,30 @@ async def test_clocks_that_differ_lose_nothing(bench: XmppBench, server: Prosody
         async with connected(bench.network(ann.room), position) as bot:
             await until(lambda: "missed" in [each.text for each in bot.heard])
             assert len([each for each in bot.heard if each.room == ann.room]) <= 2
+
+
+async def test_who_does_not_listen_is_not_buried(bench: XmppBench, server: Prosody) -> None:
+    async with person(server, "ann") as ann:
+        network = bench.network(ann.room)
+        running = asyncio.ensure_future(network.run(""))
+        await until(lambda: not network.trouble, what=lambda: network.trouble)
+        count = MANY * 3
+        for number in range(count):
+            await ann.write(ann.room, f"{number} " + "x" * 1000)
+        assert network._link is not None
+        wire = network._link.client.transport
+        assert wire is not None
+        await until(lambda: not wire.is_reading())
+        assert MANY < network._heard.qsize() < count
+        heard = [each async for each in _first(network, count)]
+        assert [each.text.split()[0] for each in heard] == [str(n) for n in range(count)]
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def _first(network: XmppNetwork, count: int) -> AsyncIterator[Heard]:
+    async for each in network.heard():
+        yield each
+        count -= 1
+        if not count:
+            return

@@ -145,15 +145,22 @@ class MatrixNetwork:
     @property
     def trouble(self) -> str:
         """Why it is not connected, or not in some room; empty while all is well."""
-        if self._trouble:
+        if self._trouble or self._listens_only:
             return self._trouble
         return "; ".join(room.trouble for room in self._rooms.values() if room.trouble)
 
     # -- connected --------------------------------------------------------------------------------
 
     async def run(self, position: str, *, listens_only: bool = False) -> None:
-        """Be connected until cancelled; see the port. A position is a token of the feed."""
+        """Be connected until cancelled; see the port. A position is a token of the feed.
+
+        Who only listens does not connect: some servers put out who is logged in with the device, and
+        nothing is lost without.
+        """
         self._listens_only = listens_only
+        if listens_only:
+            self._trouble = ""
+            await asyncio.get_running_loop().create_future()
         backoff = Backoff(1.0, 60.0)
         feed = _Position(position)
         while True:
@@ -395,8 +402,6 @@ class MatrixNetwork:
 
     async def _invited(self, client: AsyncClient, room_id: str, state: Sequence[Any]) -> None:
         """Enter where one person wants to talk to us alone; rooms are the settings' to name."""
-        if self._listens_only:
-            return
         for event in state:
             content = getattr(event, "content", None) or {}
             if getattr(event, "state_key", "") == self._account and content.get("is_direct"):
@@ -406,7 +411,7 @@ class MatrixNetwork:
     async def _say_it_is_encrypted(self, client: AsyncClient, room_id: str, sender: str) -> None:
         """Tell who writes what we cannot read, once, where we can be read."""
         self._encrypted.add(room_id)
-        if self._listens_only or self._named(room_id) or not self._told.add(f"{room_id} {sender}"):
+        if self._named(room_id) or not self._told.add(f"{room_id} {sender}"):
             return
         with contextlib.suppress(InputError, LaterError):
             alone = await self._room_with(client, sender)

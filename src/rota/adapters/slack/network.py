@@ -193,7 +193,12 @@ class SlackNetwork:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 socket = await stack.enter_async_context(
-                    session.ws_connect(opened["url"], heartbeat=SILENT_S, max_msg_size=2**22)
+                    session.ws_connect(
+                        opened["url"],
+                        heartbeat=SILENT_S,
+                        max_msg_size=2**22,
+                        timeout=aiohttp.ClientWSTimeout(ws_close=0.5),
+                    )
                 )
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise _LostError(f"cannot connect to Slack's socket: {error}") from error
