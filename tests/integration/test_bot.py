@@ -163,6 +163,8 @@ async def test_errors_are_those_of_the_command_line_in_the_words_of_the_room(roo
     assert "no command in chat" in await room.ask("!agent")
     assert "without end is no answer" in await room.ask("!log web -f")
     assert "which build? !follow web#7" in await room.ask("!follow")
+    said = await room.ask("!emit t k=" + "x" * 3000)
+    assert said == "that is longer than 2,000 characters, and was not carried out"
 
 
 async def test_a_question_is_put_and_answered_in_the_thread(room: Room) -> None:

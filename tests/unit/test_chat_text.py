@@ -106,4 +106,5 @@ def test_ids_are_the_same_for_the_same_and_no_others() -> None:
 
 def test_commands_are_told_as_they_are_given_here() -> None:
     text = "again: rota retry web#7\nrota jobs lists them; see `rota log`; how rota works"
+    assert as_here("from a shell: rota add", "!") == "from a shell: rota add"
     assert as_here(text, "!") == "again: !retry web#7\n!jobs lists them; see `!log`; how rota works"

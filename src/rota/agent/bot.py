@@ -235,7 +235,9 @@ class Bot:
         rules = self._world.rules.chat
         if not rules or heard.is_direct or role is None or role < Role.BUILDER:
             return False
-        text = heard.text.strip()[:MAX_COMMAND]
+        text = heard.text.strip()
+        if len(text) > MAX_COMMAND:
+            return False
         channels = (heard.room, f"{network}:{heard.room}")
         if not any(
             any(fnmatchcase(it, rule.channel) for it in channels)
@@ -350,6 +352,9 @@ class Bot:
             user, role = "", None  # somebody else by now, or nobody: no right outlives its user
         if not user and not self._may_look(note):
             return await self._to_stranger(note, verb)
+        if len(note.text) > MAX_COMMAND:
+            text = f"that is longer than {MAX_COMMAND:,} characters, and was not carried out"
+            return self._finished(note, await self._say(note, text))
         if verb == LINK:
             return await self._to_link(note)
         if verb in (FOLLOW, UNFOLLOW):
@@ -608,7 +613,7 @@ def _rooms(network: ChatNetwork) -> Sequence[str]:
 
 def _recorded(line: str) -> str:
     """Return what the journal has of a command: no code that opens something."""
-    return LINK if first_word(line) == LINK else line[:MAX_COMMAND]
+    return LINK if first_word(line) == LINK else line[: MAX_COMMAND + 1]
 
 
 def _heard(note: Waiting) -> Heard:

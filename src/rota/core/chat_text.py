@@ -129,8 +129,8 @@ def log_link(url: str, build: Build) -> str:
 
 
 def as_here(text: str, prefix: str) -> str:
-    """Return text with commands as they are given in a room."""
-    return _COMMAND.sub(lambda _: prefix, text)
+    """Return text with commands as they are given in a room, but for what is for a shell."""
+    return text if "shell" in text else _COMMAND.sub(lambda _: prefix, text)
 
 
 def leads_text(agent: str, former: str, why: str) -> str:

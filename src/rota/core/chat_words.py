@@ -8,7 +8,7 @@ from rota.core.build import Build
 from rota.core.job import ParamValue
 from rota.core.people import open_questions, wants_approval
 
-#: Longer lines are no commands of a person.
+#: Longer commands are refused: cut, they would be others.
 MAX_COMMAND = 2000
 #: What the bot carries out by itself; all else is the command line's.
 LINK, HELP, FOLLOW, UNFOLLOW = "link", "help", "follow", "unfollow"
@@ -70,7 +70,7 @@ def first_word(line: str) -> str:
 
 def _own_line(text: str) -> str:
     """Return the first line of a message that is the writer's own."""
-    for line in text[: MAX_COMMAND + 1].splitlines():
+    for line in text.splitlines():
         own = line.strip()
         if own and not own.startswith(">"):
             return own
