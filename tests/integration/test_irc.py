@@ -145,6 +145,17 @@ async def test_a_flood_is_heard_in_order_and_costs_one_question(server: IrcServe
         await bot.say(saying(1))  # and it speaks all the same
 
 
+async def test_who_only_talks_to_others_is_known_as_well(ngircd: IrcServer) -> None:
+    bot = network(ngircd, prefix="!")
+    async with running(bot), people(ngircd, "ann", "bob") as (ann, bob):
+        await until(bot, "")
+        ann.say("#web", "hello everybody")
+        bob.say("#web", "!help")
+        heard = {it.nick: it for it in (await hear(bot), await hear(bot))}
+        assert heard["ann"].who.startswith("session:ann!")
+        assert heard["bob"].who.startswith("session:bob!")
+
+
 async def test_ten_rooms_of_which_one_does_not_let_us_in(ngircd: IrcServer) -> None:
     async with people(ngircd, "ann", room="#r0") as (ann,):
         ann.send("MODE #r0 +k sesame", "JOIN #r1,#r2")

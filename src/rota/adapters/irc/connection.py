@@ -117,8 +117,9 @@ class Connection:
         self._wake.set()
 
     def take_back(self) -> None:
-        """Do not send what is not urgent and waits."""
-        self._lines.clear()
+        """Do not send what is still to be said, nor ask whether it was taken."""
+        rest = [line for line in self._lines if line.command not in ("PRIVMSG", "PING")]
+        self._lines = deque(rest)
 
     async def send_all(self) -> None:
         """Send what is put, in its turn, until cancelled.

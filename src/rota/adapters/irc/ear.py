@@ -50,14 +50,26 @@ class Ear:
         return moment(line.tags.get("time", "")) or self._clock.now()
 
     def hear(
-        self, line: Line, *, room: str, who: str, text: str, at: datetime, is_direct: bool
+        self,
+        line: Line,
+        *,
+        room: str,
+        who: str,
+        text: str,
+        at: datetime,
+        is_direct: bool,
+        is_next: bool = True,
     ) -> None:
-        """Take a message, unless it was heard before."""
+        """Take a message, unless it was heard before.
+
+        One that overtook others is not ``is_next``: its position is before them, or they were lost with us.
+        """
         name = line.tags.get("msgid", "") or _made_id(line, at)
         if name in self._known or self.heard.full():
             return
         self._known.add(name)
-        self.position = Position(at, name)
+        if is_next or self.position is None:
+            self.position = Position(at, name)
         self.heard.put_nowait(
             Heard(
                 id=name,

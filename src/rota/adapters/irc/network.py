@@ -37,7 +37,7 @@ class IrcNetwork:
         password: Of the account.
         server_password: Of the server.
         rooms: ``#web``, or ``#web KEY``.
-        prefix: What commands begin with: who wrote something else in a room is not asked about.
+        prefix: What commands begin with: who wrote something else in a room is asked about last.
         every_s: Between two lines on average …
         burst: … after so many at once.
         patience: With a silent server.

@@ -95,7 +95,8 @@ class People:
         key = self._fold(source.nick)
         person = self._people.pop(key, None)
         ask: list[Line] = []
-        if person is not None and person.source != source:
+        is_late = person is not None and not person.is_known and now - person.asked > PATIENCE_S
+        if person is not None and (person.source != source or is_late):
             self._end(person)
             person = None
         if person is None:

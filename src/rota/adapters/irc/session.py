@@ -24,6 +24,10 @@ from rota.ports.networks import LaterError, Said, Saying
 
 logger = logging.getLogger(__name__)
 
+#: After these more may be known of who spoke.
+_TELLS_WHO = frozenset({"318", "401", "402", "JOIN", "KICK", "NICK", "PART", "QUIT"})
+#: Messages of people of whom it is not known yet who they are; of more nothing is heard.
+MAX_WAITING = 2000
 #: Until a server that says nothing of use is given up.
 HANDSHAKE_S = 60.0
 #: Until a room that is joined for a message has let us in, and a person is found: seconds.
@@ -95,7 +99,7 @@ class Session:
         self._supports: dict[str, str] = {}
         self._history = History()
         self._since = ear.position  # what came after that is news
-        self._waiting: deque[_Waiting] = deque()
+        self._held: dict[str, deque[_Waiting]] = {}  # by nick
         self._utterance: Utterance | None = None
         self._changed = asyncio.Event()
         self._mask = len(nick) + _USER_AND_HOST
@@ -128,7 +132,8 @@ class Session:
                     self._heard_at, self._pinged = self._now(), False
                     self._take(line)
                     self._arrive()
-                    self._flush()
+                    if line.command in _TELLS_WHO:
+                        self._release()
                     self._changed.set()
         except* (LostError, LoginError, InputError) as several:
             faults.extend(_leaves(several))
@@ -170,7 +175,7 @@ class Session:
                 self._put(self._rooms.due(now))
                 self._regain(now)
                 self._arrive()
-                self._flush()
+                self._release()
 
     def _complain(self) -> None:
         """Have in the log what is not as it should be although we are connected."""
@@ -294,13 +299,15 @@ class Session:
         room = self._rooms.get(target)
         at = self._ear.when(line)
         person = None
-        if not line.tags.get("account") and self._is_for_us(text, is_direct):
+        if not line.tags.get("account"):
             # Who spoke in the past need not be in the room now.
             seen_in = "" if is_direct or is_past else target
             person, ask = self._people.meet(line.source, seen_in, now)
-            self._put(ask)
+            # Who only talks to others is asked about when there is nothing better to say.
+            for each in ask:
+                self._connection.put(each, is_urgent=self._is_for_us(text, is_direct))
         name = "" if is_direct else room.name if room is not None else target
-        self._waiting.append(_Waiting(line, person, name, text, at, is_direct, is_past))
+        self._hold(_Waiting(line, person, name, text, at, is_direct, is_past))
 
     def _is_one_of_us(self, nick: str, *, is_past: bool = False) -> bool:
         """Whether we wrote that, or the connection of ours that speaks, or spoke."""
@@ -314,25 +321,41 @@ class Session:
         called = self._fold(text).startswith(self._fold(self.own.current))
         return is_direct or not prefix or called or text.lstrip("\x02\x0f\x1f ").startswith(prefix)
 
-    def _flush(self) -> None:
-        now = self._now()
-        while self._waiting:
-            it = self._waiting[0]
-            who = self._people.identity(it.person, it.line, now)
-            if who is None:
-                return
-            self._waiting.popleft()
-            who = who if it.is_theirs else ""
-            if who:
-                self._people.spoke(who, it.line.source.nick)
-            self._ear.hear(
-                it.line,
-                room=it.room or who or it.line.source.nick,
-                who=who,
-                text=it.text,
-                at=it.at,
-                is_direct=it.is_direct,
-            )
+    def _hold(self, it: _Waiting) -> None:
+        """Hear a message, after those of the same person that wait until it is known who that is."""
+        key = self._fold(it.line.source.nick)
+        if key in self._held:
+            if sum(map(len, self._held.values())) < MAX_WAITING:
+                self._held[key].append(it)
+        elif not self._hear(it):
+            self._held[key] = deque([it])
+
+    def _release(self) -> None:
+        """Hear the messages of those who are known by now, or will not be."""
+        for key, held in list(self._held.items()):
+            while held and self._hear(held[0]):
+                held.popleft()
+            if not held:
+                del self._held[key]
+
+    def _hear(self, it: _Waiting) -> bool:
+        """Hear a message if it is known who wrote it; say whether it is."""
+        who = self._people.identity(it.person, it.line, self._now())
+        if who is None:
+            return False
+        who = who if it.is_theirs else ""
+        if who:
+            self._people.spoke(who, it.line.source.nick)
+        self._ear.hear(
+            it.line,
+            room=it.room or who or it.line.source.nick,
+            who=who,
+            text=it.text,
+            at=it.at,
+            is_direct=it.is_direct,
+            is_next=not self._held,
+        )
+        return True
 
     # -- speaking ----------------------------------------------------------------------------------
 
