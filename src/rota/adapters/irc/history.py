@@ -48,6 +48,6 @@ def news(lines: list[Line], since: Position | None) -> list[Line]:
     names = [line.tags.get("msgid", "") for line in lines]
     if since.id and since.id in names:
         return lines[names.index(since.id) + 1 :]
-    start = since.at.replace(microsecond=0) if since.id else since.at
+    start = since.at.replace(microsecond=0)
     times = (moment(line.tags.get("time", "")) for line in lines)
     return [line for line, at in zip(lines, times, strict=True) if at is not None and at >= start]

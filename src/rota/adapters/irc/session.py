@@ -353,7 +353,7 @@ class Session:
             text=it.text,
             at=it.at,
             is_direct=it.is_direct,
-            is_next=not self._held,
+            is_next=self._held.keys() <= {self._fold(it.line.source.nick)},
         )
         return True
 
