@@ -184,12 +184,14 @@ async def test_who_is_thrown_out_comes_back(
     bot = network(server, patience=Patience(1, 30))
     async with people(server, "ann") as (ann,), running(bot):
         await ann.line(":rota!")
+        await until(bot, "")
         ann.send("KICK #web rota :enough")
         await ann.line(" KICK ")
         await settled(bot)
         with pytest.raises(LaterError, match="#web: ann threw us out: enough"):
             await bot.say(saying(1))
         await ann.line(":rota!")
+        await until(bot, "")
         await bot.say(saying(2))
 
 
@@ -202,6 +204,7 @@ async def test_a_room_without_colours_gets_none(server: IrcServer) -> None:
         await ann.line(" MODE ")
         async with running(network(server)) as bot:
             await ann.line(":rota!")
+            await until(bot, "")
             if server.kind == "ngircd":
                 with pytest.raises(InputError, match="#web: the room does not let us speak"):
                     await bot.say(saying(1, tone="bad"))
@@ -215,6 +218,7 @@ async def test_a_room_without_colours_gets_none(server: IrcServer) -> None:
 async def test_an_invisible_filter_is_told(inspircd: IrcServer) -> None:
     async with people(inspircd, "ann") as (ann,), running(network(inspircd)) as bot:
         await ann.line(":rota!")
+        await until(bot, "")
         ann.send("MODE #web +m")
         await ann.line(" MODE ")
         with pytest.raises(InputError, match=r"#web: the room does not let us speak; the server"):
@@ -232,6 +236,7 @@ async def test_a_server_that_says_nothing_is_left(inspircd: IrcServer) -> None:
     bot = network(inspircd, patience=Patience(0.2, 0.2))
     async with people(inspircd, "ann") as (ann,), running(bot):
         await ann.line(":rota!")
+        await until(bot, "")
         inspircd.freeze()
         try:
             said = asyncio.create_task(bot.say(saying(1)))
@@ -249,6 +254,7 @@ async def test_history_tells_what_was_said_and_what_was_missed(inspircd: IrcServ
         await ann.line(" MODE ")
         async with running(network(inspircd)) as first:
             await ann.line(":rota!")
+            await until(first, "")
             ann.say("#web", "!first")
             heard = await hear(first)
             await first.say(saying(1))
@@ -273,6 +279,8 @@ async def test_a_listener_hears_all_and_knows_what_was_taken(inspircd: IrcServer
         listener = network(inspircd)
         async with running(listener, listens_only=True):
             await ann.line(":rota_!")
+            await until(bot, "")
+            await until(listener, "")
             ann.say("#web", "!run")
             assert (await hear(bot)).id == (await hear(listener)).id
             await bot.say(saying(1))

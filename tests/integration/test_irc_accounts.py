@@ -37,7 +37,7 @@ async def until_named(bot: IrcNetwork, nick: str) -> None:
 async def test_who_is_logged_in_is_the_account_whatever_the_nick(accounts: IrcServer) -> None:
     bot = network(accounts, account="rota", password="pw-rota")
     async with people(accounts, "annie") as (ann,), running(bot):
-        await ann.line("JOIN")
+        await until(bot, "")
         ann.say("#web", "!a")
         assert (await hear(bot)).who.startswith("session:annie!")
         ann.say("NickServ", "IDENTIFY ann pw-ann")
