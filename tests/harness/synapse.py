@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+from tests.harness.certificates import authority
 from tests.harness.people import Shown
 
 from rota.adapters.matrix import MatrixNetwork
@@ -40,6 +41,13 @@ listeners:
     type: http
     bind_addresses: ['127.0.0.1']
     resources: [{{names: [client], compress: false}}]
+  - port: {tls_port}
+    tls: true
+    type: http
+    bind_addresses: ['127.0.0.1']
+    resources: [{{names: [client], compress: false}}]
+tls_certificate_path: {folder}/certificate.pem
+tls_private_key_path: {folder}/key.pem
 database: {{name: sqlite3, args: {{database: {folder}/homeserver.db}}}}
 log_config: {folder}/log.yaml
 media_store_path: {folder}/media
@@ -70,12 +78,17 @@ class Synapse:
 
     def __init__(self, folder: Path, python: Path, *, messages: str = _FREE) -> None:
         self.folder, self._python = folder, python
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port, self.tls_port = _free_port(), _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.tls_url = f"https://localhost:{self.tls_port}"
+        made = authority()
+        self.ca = folder / "ca.pem"
+        self.ca.write_text(made.pem)
+        for name, data in zip(("key", "certificate"), made.pems("localhost"), strict=True):
+            (folder / f"{name}.pem").write_bytes(data)
         self._process: subprocess.Popen[bytes] | None = None
-        values = {"folder": folder, "port": self.port, "messages": messages, "free": _FREE}
+        values = {"folder": folder, "port": self.port, "tls_port": self.tls_port}
+        values |= {"messages": messages, "free": _FREE}
         (folder / "log.yaml").write_text(_LOGS)
         self._config = folder / "homeserver.yaml"
         self._config.write_text(_CONFIG.format(**values))
@@ -120,6 +133,13 @@ class Synapse:
             "        admin=name == 'admin', _print=lambda *_: None)\n"
         )
         self._run("-c", script, self.url, *PEOPLE)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def synapse(folder: Path) -> Synapse:

@@ -230,6 +230,21 @@ async def test_who_is_put_out_comes_back_and_who_is_banned_says_so(bench: Matrix
         assert ann.room in bot.network.trouble
 
 
+async def test_a_certificate_of_ones_own(bench: MatrixBench, server: Synapse) -> None:
+    async with bench.person() as ann:
+        network = bench.network(ann.room, server=server.tls_url, ca=str(server.ca))
+        async with connected(network) as bot:
+            await bot.network.say(said(ann.room))
+            await ann.sees(1)
+        stranger = bench.network(ann.room, server=server.tls_url)
+        running = asyncio.ensure_future(stranger.run(""))
+        await until(lambda: "certificate" in stranger.trouble, what=lambda: stranger.trouble)
+        where = f"localhost:{server.tls_port}"
+        assert stranger.trouble.startswith(f"{where} has a certificate that we do not trust: ")
+        running.cancel()
+        await asyncio.wait([running])
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

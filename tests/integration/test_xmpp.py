@@ -121,11 +121,20 @@ async def test_who_is_put_out_comes_back_and_who_is_banned_says_so(
         await bot.network.say(said(ann.room, "back"))
         await ann.sees(1)
         await muc.set_affiliation(JID(ann.room), "outcast", jid="rota@localhost")
-        await until(lambda: "does not let us in" in bot.network.trouble)
+        await until(lambda: "does not let us in: we are banned" in bot.network.trouble)
         with pytest.raises(LaterError, match="does not let us in"):
             await bot.network.say(said(ann.room))
         await bot.network.say(said("ann@localhost", "alone it works"))
         await ann.sees(2)
+
+
+async def test_a_room_that_is_destroyed(bench: XmppBench, server: Prosody) -> None:
+    async with person(server, "ann") as ann, connected(bench.network(ann.room)) as bot:
+        await ann.client.plugin["xep_0045"].destroy(JID(ann.room))
+        gone = f"{ann.room} does not let us in: it was destroyed"
+        await until(lambda: bot.network.trouble == gone, what=lambda: bot.network.trouble)
+        with pytest.raises(LaterError, match="it was destroyed"):
+            await bot.network.say(said(ann.room))
 
 
 async def test_a_room_that_there_is_not_keeps_nobody_from_the_others(

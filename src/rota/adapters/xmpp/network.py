@@ -390,7 +390,7 @@ class XmppNetwork:
         nick, item = presence["from"].resource, presence["muc"]
         if presence["type"] == "error":
             error = presence["error"]
-            text = literal(error["text"]) or error["condition"]
+            text = stanzas.reason(error["condition"], error["text"])
             if room.entering is not None and not room.entering.done():
                 room.entering.set_exception(_NotLetInError(text, error["condition"]))
                 room.entering.exception()
@@ -600,7 +600,7 @@ async def _features(link: Link, jid: JID) -> set[str]:
 
 
 def _why(error: XMPPError) -> str:
-    return literal(error.text or "") or str(error.condition)
+    return stanzas.reason(str(error.condition), error.text or "")
 
 
 def _leaving(codes: set[int]) -> str:

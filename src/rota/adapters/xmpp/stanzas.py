@@ -19,6 +19,16 @@ MUC_USER = "{http://jabber.org/protocol/muc#user}"
 _STANZA_ID = "{urn:xmpp:sid:0}stanza-id"
 _UNSTYLED = "{urn:xmpp:styling:0}unstyled"
 _FENCE = "```"
+#: What conditions mean of rooms (XEP-0045, 7.2).
+_REASONS = {
+    "conflict": "others have our names there",
+    "forbidden": "we are banned",
+    "gone": "it was destroyed",
+    "not-allowed": "nobody may make it",
+    "not-authorized": "it has a password",
+    "registration-required": "it is for members only",
+    "service-unavailable": "it is full",
+}
 #: Conditions of errors that pass, whatever type the server gives them.
 _PASS = frozenset(
     {
@@ -131,6 +141,11 @@ def archived_writer(message: Message) -> str:
         return str(JID(items[0]).bare)
     except InvalidJID:
         return ""
+
+
+def reason(condition: str, text: str) -> str:
+    """Return why something was refused: in the server's words, else in ours."""
+    return literal(text) or _REASONS.get(condition, condition)
 
 
 def refusal(where: str, condition: str, kind: str, text: str) -> RotaError:
