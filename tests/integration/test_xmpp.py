@@ -128,6 +128,25 @@ async def test_who_is_put_out_comes_back_and_who_is_banned_says_so(
         await ann.sees(2)
 
 
+async def test_a_room_with_a_password(bench: XmppBench, server: Prosody) -> None:
+    async with person(server, "ann") as ann:
+        muc = ann.client.plugin["xep_0045"]
+        form = await muc.get_room_config(JID(ann.room))
+        values = {**form["values"], "muc#roomconfig_roomsecret": "open sesame"}
+        form["type"] = "submit"
+        form["values"] = values
+        await muc.set_room_config(JID(ann.room), form)
+        async with connected(bench.network(f"{ann.room} open sesame")) as bot:
+            await bot.network.say(said(ann.room))
+            await ann.sees(1)
+        network = bench.network(ann.room)
+        running = asyncio.ensure_future(network.run(""))
+        await until(lambda: "does not let us in" in network.trouble)
+        assert network.trouble.endswith("it has a password, or another one")
+        running.cancel()
+        await asyncio.wait([running])
+
+
 async def test_a_room_that_is_destroyed(bench: XmppBench, server: Prosody) -> None:
     async with person(server, "ann") as ann, connected(bench.network(ann.room)) as bot:
         await ann.client.plugin["xep_0045"].destroy(JID(ann.room))

@@ -74,8 +74,9 @@ class XmppNetwork:
         )
         self._rooms: dict[str, _Room] = {}
         for room in rooms:
-            jid = stanzas.address(room, f"a room of [chat.{name}],")
-            self._rooms[jid.bare] = _Room(jid)
+            address, _, password_of_room = room.partition(" ")
+            jid = stanzas.address(address, f"a room of [chat.{name}],")
+            self._rooms[jid.bare] = _Room(jid, password_of_room.strip())
         self._direct = _Place(self._account.jid)
         self._link: Link | None = None
         self._trouble = "not connected yet"
@@ -225,7 +226,11 @@ class XmppNetwork:
             entering = room.entering = asyncio.get_running_loop().create_future()
             told = room.told = asyncio.get_running_loop().create_future()
             link.plugin("xep_0045").make_join_stanza(
-                room.jid, wanted + "_" * taken, maxstanzas=None if since else 0, since=since
+                room.jid,
+                wanted + "_" * taken,
+                password=room.password or None,
+                maxstanzas=None if since else 0,
+                since=since,
             ).send()
             try:
                 codes: set[int] = await asyncio.wait_for(asyncio.shield(entering), ANSWER_S)
@@ -503,7 +508,9 @@ class XmppNetwork:
                     return False
                 before = page.first
         except (IqError, IqTimeout) as error:
-            raise LaterError(f"the archive of {place.jid} cannot be read: {_why(error)}") from error
+            raise LaterError(
+                f"the archive of {place.jid} cannot be read: {error.condition}"
+            ) from error
         return False
 
     def _is_that(self, message: Message, saying: Saying, place: _Place) -> bool:
@@ -567,8 +574,9 @@ class _Place:
 
 
 class _Room(_Place):
-    def __init__(self, jid: JID) -> None:
+    def __init__(self, jid: JID, password: str) -> None:
         super().__init__(jid)
+        self.password = password
         self.nick = ""  # ours in it, while we are in
         self.occupants: dict[str, str] = {}  # nicks, and addresses where the room tells them
         self.entering: asyncio.Future[set[int]] | None = None

@@ -25,7 +25,7 @@ _REASONS = {
     "forbidden": "we are banned",
     "gone": "it was destroyed",
     "not-allowed": "nobody may make it",
-    "not-authorized": "it has a password",
+    "not-authorized": "it has a password, or another one",
     "registration-required": "it is for members only",
     "service-unavailable": "it is full",
 }
