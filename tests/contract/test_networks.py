@@ -150,7 +150,7 @@ async def test_a_server_that_is_killed_and_comes_back(bench: Bench) -> None:
         room = ann.room
         async with connected(bench.network(room)) as bot:
             await ann.write(room, "before")
-            await bot.hears(1)
+            await until(lambda: "before" in [heard.text for heard in bot.heard])
             bench.server.kill()
             try:
                 await until(lambda: bool(bot.network.trouble))

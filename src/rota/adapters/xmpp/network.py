@@ -146,6 +146,7 @@ class XmppNetwork:
         theirs = await link.time()
         self._skew = timedelta() if theirs is None else theirs - self._clock.now()
         self._overlap = UNSURE if theirs is None else OVERLAP
+        is_new = self._since is None
         # Archives know seconds: what was written in this one is heard.
         self._floor = self._floor or self._since or self._now().replace(microsecond=0)
         self._since = self._since or self._floor
@@ -153,7 +154,8 @@ class XmppNetwork:
         # Who only listens is sent no direct messages while another one of us is there.
         client.send_presence(ppriority=-1 if self._listens_only else 5)
         async with asyncio.TaskGroup() as tasks:
-            inside = [tasks.create_task(self._read_direct(link), name="direct messages")]
+            direct = self._read_direct(link, is_new=is_new)
+            inside = [tasks.create_task(direct, name="direct messages")]
             inside += [
                 tasks.create_task(self._stay(link, room), name=f"room {room.jid}")
                 for room in self._rooms.values()
@@ -243,13 +245,14 @@ class XmppNetwork:
                 return codes
         raise AssertionError
 
-    async def _read_direct(self, link: Link) -> None:
+    async def _read_direct(self, link: Link, *, is_new: bool) -> None:
+        """Read what was written to us alone; who is new here has no past."""
         if self._listens_only:
             return
         try:
             me = self._account.jid
             self._direct.has_archive = archive.FEATURE in await _features(link, me)
-            if self._direct.has_archive:
+            if self._direct.has_archive and not is_new:
                 await self._catch_up(link, self._direct)
         except (IqError, IqTimeout):
             pass  # without an archive, what came while nobody was there is sent by itself
