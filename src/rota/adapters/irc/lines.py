@@ -15,6 +15,7 @@ MAX_BYTES = 512
 #: What a server may send in one line, with tags (8,191) and with room for servers that err.
 MAX_READ = 32_768
 _ESCAPES = {":": ";", "s": " ", "\\": "\\", "r": "\r", "n": "\n"}
+_NOT_IN_LINES = dict.fromkeys(map(ord, "\r\n\0"))
 _ESCAPED = {value: f"\\{key}" for key, value in _ESCAPES.items()}
 
 
@@ -81,7 +82,7 @@ def parse(raw: bytes) -> Line | None:
         text = raw.decode()
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
-    text = text.rstrip("\r\n").replace("\0", "").lstrip(" ")
+    text = text.translate(_NOT_IN_LINES).lstrip(" ")
     tags: dict[str, str] = {}
     if text.startswith("@"):
         head, _, text = text[1:].partition(" ")

@@ -24,6 +24,7 @@ from rota.ports.networks import LaterError, Said, Saying
 
 logger = logging.getLogger(__name__)
 
+_NOT_IN_NAMES = set(" ,:\a\r\n\0")
 #: After these more may be known of who spoke.
 _TELLS_WHO = frozenset({"318", "401", "402", "JOIN", "KICK", "NICK", "PART", "QUIT"})
 #: Messages of people of whom it is not known yet who they are; of more nothing is heard.
@@ -153,9 +154,13 @@ class Session:
             self._has_arrived = True
             self._tell_ready(self)
 
-    def _put(self, lines: Iterable[Line]) -> None:
+    def _put(self, lines: Iterable[Line], *, is_urgent: bool = True) -> None:
         for line in lines:
-            self._connection.put(line)
+            try:
+                self._connection.put(line, is_urgent=is_urgent)
+            except ValueError:
+                # Made of what the server said, which is nonsense then.
+                logger.warning("%s: the server speaks of what cannot be: %r", self._plan.name, line)
 
     async def _tick(self) -> None:
         patience = self._plan.patience
@@ -304,8 +309,7 @@ class Session:
             seen_in = "" if is_direct or is_past else target
             person, ask = self._people.meet(line.source, seen_in, now)
             # Who only talks to others is asked about when there is nothing better to say.
-            for each in ask:
-                self._connection.put(each, is_urgent=self._is_for_us(text, is_direct))
+            self._put(ask, is_urgent=self._is_for_us(text, is_direct))
         name = "" if is_direct else room.name if room is not None else target
         self._hold(_Waiting(line, person, name, text, at, is_direct, is_past))
 
@@ -408,7 +412,7 @@ class Session:
         """Return whom to send it to, and whether colours may be."""
         if room.startswith((ACCOUNT, SESSION)):
             return await self._nick(room), True
-        if not room or set(room) & set(" ,:\a\r\n\0"):
+        if not room or set(room) & _NOT_IN_NAMES:
             raise InputError(f"{room!r} is neither a room nor a person")
         if self._rooms.is_room(room):
             joined = await self._joined(room)
@@ -435,9 +439,8 @@ class Session:
         """
         if nick := self._people.nick_of(who):
             return nick
-        guesses = self._people.guesses(who)
-        for nick in guesses:
-            if await self._is_named(nick, who):
+        for nick in self._people.guesses(who):
+            if not set(nick) & _NOT_IN_NAMES and await self._is_named(nick, who):
                 return nick
         _, _, name = who.partition(":")
         if who.startswith(ACCOUNT):
@@ -447,11 +450,8 @@ class Session:
 
     async def _is_named(self, nick: str, who: str) -> bool:
         """Ask the server whether that is who has a nick."""
-        try:
-            person, ask = self._people.probe(Source(nick), self._now())
-            self._put(ask)
-        except ValueError:
-            raise InputError(f"{who!r} is nobody") from None
+        person, ask = self._people.probe(Source(nick), self._now())
+        self._put(ask)
         deadline = self._now() + WAIT_S
         while not person.is_known:
             await self._change(deadline, f"{nick}: the server does not say who that is")
