@@ -43,14 +43,19 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_def
     v: Int = 1
 
 
-class BuildRequested(Fact, frozen=True, kw_only=True, tag="build.requested"):
+class BuildFact(Fact, frozen=True, kw_only=True):
+    """What every event says that happens to one build, and is written as its key."""
+
+    build: str
+
+
+class BuildRequested(BuildFact, frozen=True, kw_only=True, tag="build.requested"):
     """Somebody asked for a build. Written by the agent that took the trigger, before it answers.
 
     The number is not here: it is the count of requests of that job in the journal, so every agent
     gives the same one without asking. ``held`` names what must come first; empty means queued.
     """
 
-    build: str
     job: str
     spec: Spec
     params: dict[str, ParamValue] = {}
@@ -138,23 +143,19 @@ class SchedulesFired(Fact, frozen=True, kw_only=True, tag="schedules.fired"):
     seen: Int = 0
 
 
-class BuildReleased(Fact, frozen=True, kw_only=True, tag="build.queued"):
+class BuildReleased(BuildFact, frozen=True, kw_only=True, tag="build.queued"):
     """What held a build back is gone. Written by the leader."""
 
-    build: str
 
-
-class BuildStarted(Fact, frozen=True, kw_only=True, tag="build.started"):
+class BuildStarted(BuildFact, frozen=True, kw_only=True, tag="build.started"):
     """An agent's claim: it runs this attempt, nobody else does. Written by compare-and-set."""
 
-    build: str
     attempt: Int
 
 
-class BuildFinished(Fact, frozen=True, kw_only=True, tag="build.finished"):
+class BuildFinished(BuildFact, frozen=True, kw_only=True, tag="build.finished"):
     """An attempt's outcome, written by its agent once the log is whole; or by the leader (lost)."""
 
-    build: str
     attempt: Int
     reason: Reason
     exit_code: Int | None = None
@@ -169,80 +170,72 @@ class BuildFinished(Fact, frozen=True, kw_only=True, tag="build.finished"):
     metrics: tuple[Metric, ...] = ()
 
 
-class BuildCancelled(Fact, frozen=True, kw_only=True, tag="build.cancelled"):
+class BuildCancelled(BuildFact, frozen=True, kw_only=True, tag="build.cancelled"):
     """Somebody wants a build to end. A queued one is over; a running one is told to stop.
 
     With ``tree`` the same befalls all that was asked for by it or for it, unless a build that is
     none of these needs it.
     """
 
-    build: str
     why: str = ""
     tree: bool = False
 
 
-class BuildRetried(Fact, frozen=True, kw_only=True, tag="build.retried"):
+class BuildRetried(BuildFact, frozen=True, kw_only=True, tag="build.retried"):
     """Somebody wants another attempt of a finished build, which is carried along whole.
 
     One that waits for others comes back held; what it needs is tried again by events of its own.
     """
 
-    build: str
     record: Build
 
 
-class BuildCheckedOut(Fact, frozen=True, kw_only=True, tag="build.checked-out"):
+class BuildCheckedOut(BuildFact, frozen=True, kw_only=True, tag="build.checked-out"):
     """An attempt has its source code. Written by its agent, before the script begins or soon after."""
 
-    build: str
     attempt: Int
     source: Source
 
 
-class BuildWaiting(Fact, frozen=True, kw_only=True, tag="build.waiting"):
+class BuildWaiting(BuildFact, frozen=True, kw_only=True, tag="build.waiting"):
     """A running build's script waits for other builds: until it goes on its slot is free for them.
 
     Written by its agent; with ``over`` when the script goes on.
     """
 
-    build: str
     attempt: Int
     over: bool = False
 
 
-class BuildApproved(Fact, frozen=True, kw_only=True, tag="build.approved"):
+class BuildApproved(BuildFact, frozen=True, kw_only=True, tag="build.approved"):
     """``by`` lets a held build begin. Whether they may was checked by the agent that wrote it."""
 
-    build: str
     why: str = ""
 
 
-class BuildRejected(Fact, frozen=True, kw_only=True, tag="build.rejected"):
+class BuildRejected(BuildFact, frozen=True, kw_only=True, tag="build.rejected"):
     """``by`` does not let a held build begin: it is over.
 
     With ``timed_out`` nobody said anything in time; written by the leader.
     """
 
-    build: str
     why: str = ""
     timed_out: bool = False
 
 
-class BuildAsked(Fact, frozen=True, kw_only=True, tag="build.asked"):
+class BuildAsked(BuildFact, frozen=True, kw_only=True, tag="build.asked"):
     """A running script asks a person. Its number is the next of its build, whatever is here."""
 
-    build: str
     question: Question
 
 
-class BuildAnswered(Fact, frozen=True, kw_only=True, tag="build.answered"):
+class BuildAnswered(BuildFact, frozen=True, kw_only=True, tag="build.answered"):
     """``by`` answered a question of a build; the first answer counts.
 
     With ``timed_out`` nobody did in time, and ``answer`` is the default, if there is one; written by
     the leader.
     """
 
-    build: str
     question: Int
     answer: ParamValue | None = None
     timed_out: bool = False
@@ -260,10 +253,9 @@ class BuildEntered(Fact, frozen=True, kw_only=True, tag="build.entered"):
     tty: bool = False
 
 
-class ArtifactKept(Fact, frozen=True, kw_only=True, tag="build.artifact"):
+class ArtifactKept(BuildFact, frozen=True, kw_only=True, tag="build.artifact"):
     """A file of a build was stored, and its bytes are on disk."""
 
-    build: str
     artifact: Artifact
 
 
@@ -371,7 +363,13 @@ class AgentLeft(Fact, frozen=True, kw_only=True, tag="agent.left"):
     why: str = ""
 
 
-class CloudWanted(Fact, frozen=True, kw_only=True, tag="cloud.wanted"):
+class CloudFact(Fact, frozen=True, kw_only=True):
+    """What every event says of one cloud."""
+
+    cloud: str
+
+
+class CloudWanted(CloudFact, frozen=True, kw_only=True, tag="cloud.wanted"):
     """A machine of ``cloud`` is to be launched: an intent, before the provider is called.
 
     Written by the leader. ``machine`` is what it will be called as an agent, the token by which the
@@ -379,76 +377,67 @@ class CloudWanted(Fact, frozen=True, kw_only=True, tag="cloud.wanted"):
     ``labels`` and ``slots`` are what it is asked to carry; ``why`` is the build it is for, or words.
     """
 
-    cloud: str
     machine: str
     labels: dict[str, str] = {}
     slots: Int = 1
     why: str = ""
 
 
-class CloudLaunched(Fact, frozen=True, kw_only=True, tag="cloud.launched"):
+class CloudLaunched(CloudFact, frozen=True, kw_only=True, tag="cloud.launched"):
     """The provider has the machine: it calls it ``node``. Written by the leader."""
 
-    cloud: str
     machine: str
     node: str
 
 
-class CloudJoined(Fact, frozen=True, kw_only=True, tag="cloud.joined"):
+class CloudJoined(CloudFact, frozen=True, kw_only=True, tag="cloud.joined"):
     """The machine's agent is up. Written by the leader."""
 
-    cloud: str
     machine: str
 
 
-class CloudDraining(Fact, frozen=True, kw_only=True, tag="cloud.draining"):
+class CloudDraining(CloudFact, frozen=True, kw_only=True, tag="cloud.draining"):
     """The machine takes no more builds and leaves when it has finished what it runs.
 
     Written by the leader, or for a person. With ``now`` it is ended without waiting for that.
     """
 
-    cloud: str
     machine: str
     why: str = ""
     now: bool = False
 
 
-class CloudGone(Fact, frozen=True, kw_only=True, tag="cloud.gone"):
+class CloudGone(CloudFact, frozen=True, kw_only=True, tag="cloud.gone"):
     """The machine is ended, or has vanished; its agent is no member any more. Written by the leader.
 
     Without a ``machine`` of ours ``node`` was an orphan: tagged as ours, and nobody knew it.
     """
 
-    cloud: str
     machine: str = ""
     node: str = ""
     why: str = ""
 
 
-class CloudFailed(Fact, frozen=True, kw_only=True, tag="cloud.failed"):
+class CloudFailed(CloudFact, frozen=True, kw_only=True, tag="cloud.failed"):
     """Something that was asked of a cloud failed; it is left alone for a while. By the leader.
 
     ``machine`` is what it was about, if anything. With ``over`` there is certainly no such machine,
     or no longer any use for it, and it is given up.
     """
 
-    cloud: str
     what: Literal["launch", "join", "list", "end"]
     error: str
     machine: str = ""
     over: bool = False
 
 
-class CloudAnswered(Fact, frozen=True, kw_only=True, tag="cloud.answered"):
+class CloudAnswered(CloudFact, frozen=True, kw_only=True, tag="cloud.answered"):
     """A cloud whose last word was a failure answers again. Written by the leader."""
 
-    cloud: str
 
-
-class CloudPaused(Fact, frozen=True, kw_only=True, tag="cloud.paused"):
+class CloudPaused(CloudFact, frozen=True, kw_only=True, tag="cloud.paused"):
     """``by`` lets a cloud launch nothing more; or something again."""
 
-    cloud: str
     paused: bool = True
 
 
@@ -896,21 +885,7 @@ def kind_of(event: Event) -> str:
 def key_of(event: Event) -> str:
     """Return the key that compare-and-set works on: events of one build, one ref, … share it."""
     match event:
-        case (
-            BuildRequested()
-            | BuildReleased()
-            | BuildStarted()
-            | BuildFinished()
-            | BuildCancelled()
-            | BuildRetried()
-            | BuildCheckedOut()
-            | BuildWaiting()
-            | BuildApproved()
-            | BuildRejected()
-            | BuildAsked()
-            | BuildAnswered()
-            | ArtifactKept()
-        ):
+        case BuildFact():
             return f"build.{event.build}"
         case PipelineRequested():
             return f"build.{event.pipeline}"
@@ -920,16 +895,7 @@ def key_of(event: Event) -> str:
             return f"agent.{event.agent}"
         case AgentJoined() | AgentLost() | AgentDrained() | AgentLabelled() | AgentLeft():
             return f"agent.{event.name}"
-        case (
-            CloudWanted()
-            | CloudLaunched()
-            | CloudJoined()
-            | CloudDraining()
-            | CloudGone()
-            | CloudFailed()
-            | CloudAnswered()
-            | CloudPaused()
-        ):
+        case CloudFact():
             return f"cloud.{event.cloud}"
         case LeaderElected() | LeaderResigned():
             return LEADER

@@ -43,6 +43,7 @@ from rota.core.events import (
     BuildCheckedOut,
     BuildEntered,
     BuildEvent,
+    BuildFact,
     BuildFinished,
     BuildRejected,
     BuildReleased,
@@ -59,13 +60,8 @@ from rota.core.events import (
     ChatStanding,
     ChatTold,
     CloudAnswered,
-    CloudDraining,
-    CloudFailed,
-    CloudGone,
-    CloudJoined,
-    CloudLaunched,
+    CloudFact,
     CloudPaused,
-    CloudWanted,
     Emitted,
     Event,
     Fire,
@@ -365,21 +361,7 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
     if not isinstance(event, Unknown) and event.via:
         chats.acted(picture.chat, event)
     match event:
-        case (
-            BuildRequested()
-            | BuildReleased()
-            | BuildStarted()
-            | BuildFinished()
-            | BuildCancelled()
-            | BuildRetried()
-            | BuildCheckedOut()
-            | BuildWaiting()
-            | BuildApproved()
-            | BuildRejected()
-            | BuildAsked()
-            | BuildAnswered()
-            | ArtifactKept()
-        ):
+        case BuildFact():
             return _on_build(cluster, seq, event)
         case PipelineRequested():
             return _on_pipeline(cluster, seq, event)
@@ -411,18 +393,10 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
             change(picture.agents, event)
             cluster.agent_changed(subject(event))
             learn(picture.machines, picture.clouds, picture.agents.get(subject(event)))
-        case (
-            CloudWanted()
-            | CloudLaunched()
-            | CloudJoined()
-            | CloudDraining()
-            | CloudGone()
-            | CloudFailed()
-        ):
+        case CloudFact():
             change_machines(picture.machines, picture.clouds, picture.agents, event)
-            cluster.agent_changed(event.machine)
-        case CloudAnswered() | CloudPaused():
-            change_machines(picture.machines, picture.clouds, picture.agents, event)
+            if not isinstance(event, CloudAnswered | CloudPaused):
+                cluster.agent_changed(event.machine)
         case LeaderElected() | LeaderResigned():
             _led(picture, seq, event)
         case VoterAppointed() | VoterListening() | VoterDismissed():
