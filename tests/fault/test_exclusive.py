@@ -15,7 +15,7 @@ from tests.harness.attempts import Attempts, is_running, marked, shells, until
 
 from rota.adapters.process import ProcessExecutor
 from rota.adapters.process.attempt import Attempt
-from rota.adapters.process.lease import moment
+from rota.homes.guard import moment
 from rota.ports.executor import Task
 
 pytestmark = pytest.mark.fault

@@ -13,11 +13,11 @@ import signal
 
 from rota.adapters.docker.engine import AwayError, Engine
 from rota.adapters.docker.home import Home, Record, Verdict
-from rota.adapters.docker.lease import Lease
 from rota.adapters.docker.shell import Shell
 from rota.core.build import Usage
 from rota.errors import ConflictError, ExecutionError, NotFoundError, RotaError
 from rota.homes.drain import Drain
+from rota.homes.lease import Lease
 from rota.homes.stdin import ScriptInput
 from rota.ports.executor import Exit
 

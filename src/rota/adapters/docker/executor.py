@@ -15,18 +15,20 @@ from rota.adapters.docker.body import container_body
 from rota.adapters.docker.engine import Engine
 from rota.adapters.docker.home import FOLDER, Home, Record
 from rota.adapters.docker.interpreter import check
-from rota.adapters.docker.lease import Lease, moment
 from rota.adapters.docker.owner import give
 from rota.adapters.docker.session import ContainerSession, enter
 from rota.adapters.docker.shell import Shell, bring
 from rota.errors import ConflictError, ExecutionError, NotFoundError, RotaError, UnavailableError
 from rota.homes.drain import Drain
+from rota.homes.guard import moment
+from rota.homes.lease import Lease
 from rota.homes.stdin import ScriptInput
 from rota.ports.executor import Container, Task
 from rota.ports.session import Tty
 
 #: For removals that are under way when the agent stops; what is left is found at its next start.
 REMOVAL_S = 5.0
+_GUARD = "rota.adapters.docker.guard"
 _LOOK_S = 0.002  # until sh has come to begin the script, which takes about 5 ms
 
 
@@ -137,7 +139,8 @@ class ContainerExecutor:
 
     async def _begin(self, task: Task, container: Container, shell: Shell, record: Record) -> None:
         body = await asyncio.to_thread(container_body, task, container, shell)
-        lease = Lease(Home(task.home))
+        home = Home(task.home)
+        lease = Lease(home)
         try:
             made = await self._engine.create(body, record.name)
         except ConflictError:
@@ -151,7 +154,8 @@ class ContainerExecutor:
         await give(self._engine, made, container.user, task)
         if task.lease_until is not None:
             try:
-                await lease.begin(record.name, self._engine.socket, task.lease_until)
+                words = (str(home.own.absolute()), record.name, str(self._engine.socket))
+                await lease.begin(_GUARD, *words, until=task.lease_until)
             except OSError as error:
                 raise ExecutionError(f"cannot guard the attempt: {error.strerror}") from error
         try:

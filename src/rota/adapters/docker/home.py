@@ -105,6 +105,16 @@ class Home(NamedTuple):
         """The FIFO in which a line ends the input."""
         return self.own / "stdin.eof"
 
+    @property
+    def lease(self) -> Path:
+        """The FIFO of which the guard reads; there for an attempt with a lease that is good."""
+        return self.own / "lease"
+
+    @property
+    def expired(self) -> Path:
+        """What :attr:`lease` is called once the lease has run out."""
+        return self.own / "expired"
+
     def has_begun(self) -> bool:
         """Say whether the supervisor came as far as the script."""
         return os.path.lexists(self.run / "pid")

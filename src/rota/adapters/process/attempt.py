@@ -23,12 +23,12 @@ from rota.adapters.process.cgroup import NO_CGROUP, Cgroup
 from rota.adapters.process.ending import Ending
 from rota.adapters.process.home import Home
 from rota.adapters.process.kin import Marks, members, window
-from rota.adapters.process.lease import Lease
 from rota.adapters.process.oom import OomCounter
 from rota.adapters.process.proc import Identity
 from rota.core.build import Usage
 from rota.errors import ConflictError, ExecutionError, UnavailableError
 from rota.homes.drain import Drain
+from rota.homes.lease import Lease
 from rota.homes.stdin import ScriptInput
 from rota.ports.executor import Exit, Task
 

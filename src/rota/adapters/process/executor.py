@@ -22,18 +22,20 @@ from rota.adapters.process.cgroup import NO_CGROUP
 from rota.adapters.process.command import check
 from rota.adapters.process.confiner import Confiner, Launch, handed
 from rota.adapters.process.home import Home, start_line
-from rota.adapters.process.lease import Lease, moment
 from rota.adapters.process.oom import OomCounter
 from rota.adapters.process.proc import Identity
 from rota.adapters.process.session import ProcessSession, new_marker
 from rota.core.confinement import Confinement
 from rota.errors import ExecutionError, UnavailableError
 from rota.homes.drain import Drain
+from rota.homes.guard import moment
+from rota.homes.lease import Lease
 from rota.homes.stdin import ScriptInput
 from rota.ports.executor import Task
 from rota.ports.session import Tty
 
 _SUPERVISE = str(Path(__file__).with_name("supervise.sh"))
+_GUARD = "rota.adapters.process.guard"
 _TELLING = {"dash", "ash", "bash", "busybox"}
 _ADDED = ("PWD", "OLDPWD", "SHLVL")
 _Action: TypeAlias = tuple[Any, ...]  # of posix_spawn
@@ -107,7 +109,8 @@ class ProcessExecutor:
                 # Before the guard: where there is no pipe, it takes who writes the log for the script.
                 drain.begin()
             if task.lease_until is not None:
-                await Lease(Home(task.home)).begin(task.marker, task.lease_until)
+                words = (str(task.home.absolute()), task.marker)
+                await Lease(Home(task.home)).begin(_GUARD, *words, until=task.lease_until)
             with _room(descriptors=2):
                 pid = self._spawn(task, launch, oom_kills)
         except BaseException as error:
