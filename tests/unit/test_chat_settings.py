@@ -18,6 +18,7 @@ def test_networks_are_read_and_their_kind_is_their_name() -> None:
 server = "irc.example.org"
 tls = "starttls"
 rooms = ["#web", "#ops key"]
+pace = "500ms"
 password = "chat-irc"
 
 [chat.team]
@@ -35,6 +36,7 @@ public = true
             server="irc.example.org",
             tls="starttls",
             rooms=("#web", "#ops key"),
+            pace_s=0.5,
             password="chat-irc",
         ),
         "team": ChatNetwork(
@@ -59,6 +61,12 @@ public = true
         ('[chat.irc]\nserver = "a"\nprefix = "run"', "chat.irc.prefix cannot be 'run'; one to"),
         ('[chat.irc]\nserver = "a"\nport = 0', "chat.irc.port must be between 1 and 65535"),
         ('[chat.irc]\nserver = "a"\nrooms = ["a\\u0007"]', "chat.irc.rooms[1] cannot be"),
+        (
+            '[chat.irc]\nserver = "a"\nrooms = ["#a", "web"]',
+            "chat.irc.rooms[2] cannot be 'web'; one",
+        ),
+        ('[chat.irc]\nserver = "a"\nrooms = ["#a,#b"]', "chat.irc.rooms[1] cannot be '#a,#b'; one"),
+        ('[chat.irc]\nserver = "a"\npace = "1h"', "chat.irc.pace must be at most 1m, not '1h'"),
         ('[chat.irc]\nserver = "a"\nca = "x.pem"', "chat.irc.ca must be absolute, not 'x.pem'"),
         ('[chat.mail]\nkind = "irc"', "chat.mail cannot be a network's name: it stands for"),
         ('[chat.Team]\nkind = "irc"', "chat.Team is no name of a network"),

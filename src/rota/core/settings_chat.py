@@ -44,6 +44,8 @@ class ChatNetwork(msgspec.Struct, frozen=True, kw_only=True):
 
 #: What is the name of a secret in it.
 SECRETS = ("password", "server_password", "certificate", "token", "app_token")
+#: With what names of rooms on IRC begin.
+_IRC_ROOMS = "#&+!"
 _ALL = frozenset({"kind", "rooms", "prefix", "public", "announces", "nick"})
 _KEYS = {
     "irc": _ALL
@@ -171,6 +173,11 @@ def read_network(value: Any, spot: Spot) -> ChatNetwork:
             spot.fault(f"{spot.name} needs {key}", f"such as {_FIELDS[key].example}")
     if kind == "matrix" and not {"password", "token"} & value.keys():
         spot.fault(f"{spot.name} needs token or password", f"such as {_FIELDS['token'].example}")
+    if kind == "irc":
+        for number, room in enumerate(values.get("rooms", ()), 1):
+            if room[0] not in _IRC_ROOMS or "," in room or len(room.split()) > 2:
+                fault = f"{spot.name}.rooms[{number}] cannot be {printed_value(room)}"
+                spot.fault(fault, 'one room, and its key if it has one: "#web", "#ops KEY"')
     if len(spot.problems) > before:
         raise FieldError
     return ChatNetwork(**{**values, "kind": kind})
