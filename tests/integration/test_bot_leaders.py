@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from msgspec.structs import replace
 from tests.harness.facts import moment
 
 from rota.adapters.clocks import ManualClock
@@ -14,6 +15,7 @@ from rota.adapters.memory import MemoryJournal, MemoryLogs
 from rota.adapters.memory_chat import MemoryChat
 from rota.adapters.memory_network import MemoryNetwork, MemoryServer
 from rota.adapters.memory_store import MemoryIndex
+from rota.agent.answering import Answers
 from rota.agent.bot import Bot
 from rota.agent.following import Followers
 from rota.core.chat_text import answer_id
@@ -37,9 +39,9 @@ from rota.core.settings import Settings
 from rota.core.settings_chat import ChatNetwork
 from rota.core.users import User, Users
 from rota.errors import StaleError
-from rota.ports.chat import Command
+from rota.ports.chat import Command, Reported
 from rota.ports.journal import Entry
-from rota.ports.networks import Said, Saying
+from rota.ports.networks import Heard, Said, Saying
 from rota.service.world import World
 
 POINTS = ("heard", "recorded", "begun", "acted", "said", "returned", "answered")
@@ -52,7 +54,8 @@ class Death:
         self.point, self.came = point, asyncio.Event()
 
     async def __call__(self, point: str) -> None:
-        if point and point == self.point and not self.came.is_set():
+        # Who is dead does nothing else either.
+        if point and (point == self.point or self.came.is_set()):
             self.came.set()
             await asyncio.get_running_loop().create_future()
 
@@ -148,12 +151,20 @@ class Leader:
             clock=story.clock,
             chat=self.chat,
         )
-        self.bot = Bot(
+        answers = Answers(
             name=name,
             world=self.world,
             journal=story.journal,
             clock=story.clock,
             chat=self.chat,
+            followers=followers,
+        )
+        self.bot = Bot(
+            name=name,
+            world=self.world,
+            clock=story.clock,
+            chat=self.chat,
+            answers=answers,
             followers=followers,
         )
 
@@ -346,3 +357,39 @@ async def test_what_a_slow_network_has_still_to_say_holds_up_no_next_command() -
         await leader.settled(second.id)
     lost = "that was done; what it answered was lost on the way here"
     assert sorted(story.server.texts()) == ["run: done", lost]
+
+
+async def test_what_a_history_brings_too_late_is_not_carried_out() -> None:
+    story = Story()
+    async with Leader(story, "a").leading():
+        story.server.hear("good morning")
+        while not story.journal._raw[1:]:
+            await asyncio.sleep(0)
+    heard = story.server.hear("!run web")  # while nobody is there
+    story.clock.advance(3600)
+    async with Leader(story, "b").leading() as leader:
+        await leader.settled(heard.id)
+    assert not story.acts
+    assert story.server.texts() == ["that was 1h ago: say it again if it still matters"]
+
+
+async def test_a_network_that_is_away_holds_up_no_other() -> None:
+    story = Story()
+    async with Leader(story, "a").leading() as leader:
+        settings = Settings(
+            chat={it: ChatNetwork(kind="bridge", server="unix:/x") for it in ("team", "away")}
+        )
+        leader.world.definitions = Definitions(
+            settings=settings, users=leader.world.definitions.users
+        )
+        away = Heard(
+            id="x", room="#r", who="w", nick="w", text="!ps", at=story.clock.now(), position="1"
+        )
+        away_network = MemoryNetwork("away")  # which nobody runs
+        leader.chat._networks["away"] = away_network
+        for number in range(20):
+            event = replace(away, id=f"x{number}", who=f"w{number}")
+            await leader.bot._hear(Reported(network="away", heard=event))
+        heard = story.server.hear("!run web")
+        await leader.settled(heard.id)
+    assert story.acts == ["run"]

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from rota.agent.adopter import Adopter
+from rota.agent.answering import Answers
 from rota.agent.bot import Bot
 from rota.agent.caching import Caching
 from rota.agent.clouds import Clouds
@@ -414,7 +415,7 @@ def _bot(service: Service, ports: Ports, chat: Chat | None) -> Bot | None:
     name, world = service.me.name, service.world
 
     async def linked(network: str, who: str, nick: str, code: str) -> str:
-        said = await link(service, code, network=network, who=who, nick=nick, fence=bot.fence())
+        said = await link(service, code, network=network, who=who, nick=nick, fence=answers.fence())
         return said.text
 
     followers = Followers(
@@ -426,7 +427,7 @@ def _bot(service: Service, ports: Ports, chat: Chat | None) -> Bot | None:
         chat=chat,
         tail=partial(last_words, service),
     )
-    bot = Bot(
+    answers = Answers(
         name=name,
         world=world,
         journal=ports.journal,
@@ -435,7 +436,14 @@ def _bot(service: Service, ports: Ports, chat: Chat | None) -> Bot | None:
         followers=followers,
         link=linked,
     )
-    return bot
+    return Bot(
+        name=name,
+        world=world,
+        clock=ports.clock,
+        chat=chat,
+        answers=answers,
+        followers=followers,
+    )
 
 
 def _notices(

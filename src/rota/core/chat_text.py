@@ -133,7 +133,6 @@ def as_here(text: str, prefix: str) -> str:
     return text if "shell" in text else _COMMAND.sub(lambda _: prefix, text)
 
 
-def leads_text(agent: str, former: str, why: str) -> str:
+def leads_text(agent: str, why: str) -> str:
     """Return the line about a change of leader."""
-    gone = f", {former} did before" if former else ""
-    return f"{agent} speaks for the cluster now{gone}{f' ({why})' if why else ''}"
+    return f"{agent} speaks for the cluster now{f' ({why})' if why else ''}"
