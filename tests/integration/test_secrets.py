@@ -305,7 +305,8 @@ def test_a_provider_is_a_program_whose_words_are_not_repeated(here: Daemon, tmp_
     again(here, "web/vault", job(f"secrets = [{use.format('hang')}]", "true\n"))
     assert finished(here, "web/vault")["message"] == "vault-read did not answer within 0.5 s"
     again(here, "web/vault", job('secrets = [{ name = "pass:x", env = "T" }]', "true\n"))
-    assert finished(here, "web/vault")["message"] == "no provider of secrets is called 'pass'"
+    message = finished(here, "web/vault")["message"]
+    assert message.startswith("no provider of secrets is called 'pass' (settings.toml: ")
     here.add("db/vault", job(f"secrets = [{use.format('kv/web#token')}]", "true\n"))
     assert finished(here, "db/vault")["message"] == (
         "the secret vault:kv/web#token is not given to db/vault#1: it is for jobs web/*, not for db/vault"

@@ -424,7 +424,9 @@ def room_of(whom: Audience, target: str) -> Target | str:
     if isinstance(found, str):
         return found
     if found.network not in whom.networks:
-        return f"nothing is set up as {found.network}: [chat.{found.network}], [outlet.{found.network}]"
+        name = found.network
+        tables = "[mail]" if name == MAIL else f"[chat.{name}], [outlet.{name}]"
+        return f"nothing is set up as {name}: {tables}"
     if not found.room and found.network not in whom.outlets:
         return f"{target} names no room, such as {found.network}:#web"
     if not found.user:
