@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -201,7 +201,7 @@ class XmppPerson:
         self.client.send_message(JID(to), text, mtype="chat")
 
     async def write(
-        self, to: str, text: str, *, thread: str = "", inject: ET.Element | None = None
+        self, to: str, text: str, *, thread: str = "", inject: Sequence[ET.Element] = ()
     ) -> None:
         """Send a message to a room or a person."""
         assert not thread
@@ -209,8 +209,8 @@ class XmppPerson:
             "chat" if to.partition("@")[2] == DOMAIN else "groupchat"
         )
         message = self.client.make_message(JID(to), text, mtype=kind)
-        if inject is not None:
-            message.xml.append(inject)
+        for element in inject:
+            message.xml.append(element)
         message.send()
 
     async def sees(self, count: int, *, within_s: float = 20.0) -> list[Shown]:

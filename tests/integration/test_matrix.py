@@ -263,6 +263,19 @@ def test_settings_that_cannot_be(key: str, value: object, message: str) -> None:
         MatrixNetwork("net", **{**values, key: value})
 
 
+async def test_without_a_server_the_trouble_says_so() -> None:
+    network = adapter.MatrixNetwork(
+        "net", server="http://127.0.0.1:1", account="@rota:localhost", password="x"
+    )
+    running = asyncio.ensure_future(network.run(""))
+    await until(lambda: "cannot" in network.trouble, what=lambda: network.trouble)
+    assert network.trouble == "cannot connect to 127.0.0.1:1: Connection refused"
+    running.cancel()
+    with pytest.raises(LaterError, match="Connection refused"):
+        await network.say(said("@ann:localhost"))
+    await asyncio.wait([running])
+
+
 def test_a_long_text_fits_into_an_event() -> None:
     from rota.adapters.matrix.events import content_of
 

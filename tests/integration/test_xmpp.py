@@ -78,7 +78,7 @@ async def test_without_a_server_the_trouble_says_so(bench: XmppBench) -> None:
     network = bench.network(port=1)
     running = asyncio.ensure_future(network.run(""))
     await until(lambda: "cannot connect" in network.trouble, what=lambda: network.trouble)
-    assert network.trouble == "cannot connect to 127.0.0.1:1: Connect call failed ('127.0.0.1', 1)"
+    assert network.trouble == "cannot connect to 127.0.0.1:1: Connection refused"
     running.cancel()
     await asyncio.wait([running])
 
@@ -211,9 +211,9 @@ async def test_nobody_is_believed_to_be_another_one(
             position = (await bot.hears(1))[0].position
         forged = ET.Element("{http://jabber.org/protocol/muc#user}x")
         ET.SubElement(forged, "{http://jabber.org/protocol/muc#user}item", {"jid": jid})
-        await mallory.write(ann.room, "!deploy", inject=forged)
+        await mallory.write(ann.room, "!deploy", inject=(forged,))
         stanza = ET.Element("{urn:xmpp:sid:0}stanza-id", {"by": ann.room, "id": "chosen"})
-        await mallory.write(ann.room, "!deploy again", inject=stanza)
+        await mallory.write(ann.room, "!deploy again", inject=(stanza,))
         await ann.sees(2)
         await ann.write(ann.room, "mine")
         async with connected(bench.network(ann.room), position) as bot:
@@ -225,9 +225,54 @@ async def test_nobody_is_believed_to_be_another_one(
                 ("!deploy again", "mallory@localhost"),
                 ("mine", "ann@localhost"),
             ]
-            await mallory.write(ann.room, "!deploy live", inject=forged)
+            await mallory.write(ann.room, "!deploy live", inject=(forged,))
             await until(lambda: bot.heard[-1].text == "!deploy live")
             assert bot.heard[-1].who == "mallory@localhost"
+
+
+@pytest.mark.parametrize("service", [ROOMS, FORGETFUL])
+async def test_nobody_is_believed_that_it_is_late(
+    bench: XmppBench, server: Prosody, service: str
+) -> None:
+    """What comes late is vouched for by archives alone: a writer can say of anything that it is late."""
+    async with (
+        person(server, "ann", service) as ann,
+        XmppPerson(server, "mallory", ann.room) as mallory,
+        connected(bench.network(ann.room)) as bot,
+    ):
+        stamps = ("1970-01-01T00:00:00Z", "2199-01-01T00:00:00Z", "yesterday", "")
+        for number, stamp in enumerate(stamps):
+            late = ET.Element("{urn:xmpp:delay}delay", {"from": ann.room, "stamp": stamp})
+            forged = ET.Element("{http://jabber.org/protocol/muc#user}x")
+            ET.SubElement(
+                forged, "{http://jabber.org/protocol/muc#user}item", {"jid": "ann@localhost"}
+            )
+            await mallory.write(ann.room, f"!deploy {number}", inject=(late, forged))
+            await mallory.write("rota@localhost", f"!link {number}", inject=(late,))
+        heard = await bot.hears(2 * len(stamps))
+        assert {each.who for each in heard} == {"mallory@localhost"}
+        now = SystemClock().now()
+        assert all(abs(each.at - now) < timedelta(minutes=5) for each in heard)
+        assert all(each.position == each.at.isoformat() for each in heard)
+
+
+async def test_the_past_of_a_room_without_an_archive_vouches_for_nobody(
+    bench: XmppBench, server: Prosody
+) -> None:
+    async with (
+        person(server, "ann", FORGETFUL) as ann,
+        XmppPerson(server, "mallory", ann.room) as mallory,
+    ):
+        async with connected(bench.network(ann.room)) as bot:
+            await ann.write(ann.room, "before")
+            position = (await bot.hears(1))[0].position
+        forged = ET.Element("{http://jabber.org/protocol/muc#user}x")
+        ET.SubElement(forged, "{http://jabber.org/protocol/muc#user}item", {"jid": ann.who})
+        await mallory.write(ann.room, "!deploy", inject=(forged,))
+        await ann.sees(1)
+        async with connected(bench.network(ann.room), position) as bot:
+            await until(lambda: "!deploy" in [each.text for each in bot.heard])
+            assert {each.who for each in bot.heard if each.room == ann.room} == {""}
 
 
 async def test_a_room_without_an_archive(bench: XmppBench, server: Prosody) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Sequence
@@ -531,8 +532,10 @@ class MatrixNetwork:
                 f"{self._where} has a certificate that we do not trust: {error.certificate_error}"
             ) from error
         except aiohttp.ClientConnectionError as error:
-            why = getattr(error, "os_error", None)
-            text = getattr(why, "strerror", None) or str(error) or "it was closed"
+            number = getattr(getattr(error, "os_error", None), "errno", None)
+            text = str(error) or "it was closed"
+            if isinstance(number, int) and number > 0:
+                text = os.strerror(number)
             raise _LostError(f"cannot connect to {self._where}: {text}") from error
         except (aiohttp.ClientError, ProtocolError, ValueError, KeyError) as error:
             raise _LostError(f"{self._where} answers what is no Matrix: {error}") from error

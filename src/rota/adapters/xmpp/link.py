@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import ssl
 import warnings
 from datetime import UTC, datetime
@@ -221,7 +222,8 @@ class Link:
         if isinstance(error, ssl.SSLCertVerificationError):
             self._on_no_trust(error)
             return
-        why = getattr(error, "strerror", None) or str(error)
+        number = getattr(error, "errno", None)
+        why = os.strerror(number) if isinstance(number, int) and number > 0 else str(error)
         self._unreachable = self._unreachable or f"cannot connect to {self.where}: {why}"
 
     def _on_no_way(self, _: object) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from slixmpp import JID, Message
 from slixmpp.exceptions import IqError, IqTimeout, XMPPError
@@ -174,7 +174,7 @@ class XmppNetwork:
             if not room.trouble:
                 room.trouble = await self._inside(link, room, backoff)
             room.nick = ""
-            room.held = []
+            room.held, room.told = [], None
             await asyncio.sleep(backoff.failed())
 
     async def _inside(self, link: Link, room: _Room, backoff: Backoff) -> str:
@@ -264,7 +264,8 @@ class XmppNetwork:
             page = await archive.read_page(link, place.jid, start=self._from, after=after)
             for past in page.past:
                 if past.message["body"] and past.message["type"] != "error":
-                    self._take(place, past.message, past.at, archived=past.name)
+                    who = self._archived_writer(place, past.message)
+                    self._take(place, _Came(past.message, who, past.at, past.name))
             while self._heard.qsize() > MANY:
                 self._drained.clear()
                 await self._drained.wait()
@@ -272,10 +273,16 @@ class XmppNetwork:
                 return
             after = page.last
 
+    def _archived_writer(self, place: _Place, message: Message) -> str:
+        if isinstance(place, _Room):
+            return stanzas.archived_writer(message) if place.is_open else ""
+        # An answer to a whisper could reach another one who has the name by now.
+        return "" if stanzas.is_whispered(message) else self._person_of(message)
+
     def _release(self, place: _Place) -> None:
         held, place.held = place.held or (), None
-        for message in held:
-            self._live(place, message)
+        for came in held:
+            self._take(place, came)
 
     # -- what comes ------------------------------------------------------------------------------
 
@@ -301,27 +308,48 @@ class XmppNetwork:
             room.told.set_result(None)
 
     def _come(self, place: _Place, message: Message) -> None:
+        came = self._came(place, message)
         if place.held is None:
-            self._live(place, message)
-        else:
-            place.held.append(message)
-            # Ours are known at once: somebody waits for them.
-            if isinstance(place, _Room) and self._is_ours(place, message, ""):
-                self._confirm(message["id"])
+            self._take(place, came)
+            return
+        place.held.append(came)
+        # Ours are known at once: somebody waits for them.
+        if isinstance(place, _Room) and self._is_ours(place, message, came.who):
+            self._confirm(message["id"])
 
-    def _live(self, place: _Place, message: Message) -> None:
-        self._take(place, message, stanzas.instant(message, self._now()))
+    def _came(self, place: _Place, message: Message) -> _Came:
+        """Return a message with what is known of it now; by when it is told, nicks may have changed.
 
-    def _take(self, place: _Place, message: Message, at: datetime, *, archived: str = "") -> None:
+        What stands in a message about who wrote it, and when, may be its writer's invention. Who
+        wrote is believed of presence and of archives; when, of nobody beyond what can be.
+        """
+        now = self._now()
+        late = min(max(stanzas.delayed(message) or now, self._oldest), now)
+        if not isinstance(place, _Room):
+            return _Came(message, self._person_of(message), late)
+        if place.told is not None and not place.told.done():  # the past, of who enters
+            return _Came(message, "", late)
+        return _Came(message, place.occupants.get(message["from"].resource, ""), now)
+
+    def _person_of(self, message: Message) -> str:
+        """Return who writes to us alone; empty if nobody does who could be answered."""
+        sender = message["from"]
+        if sender.bare not in self._rooms and not stanzas.is_whispered(message):
+            return str(sender.bare) if sender.user else ""
+        room = self._rooms.get(sender.bare)
+        return room.occupants.get(sender.resource, "") if room is not None else ""
+
+    def _take(self, place: _Place, came: _Came) -> None:
         """Tell of a message that a room or a person sent, unless it is known or ours."""
         if isinstance(place, _Room):
-            heard = self._from_room(place, message, at, archived)
+            heard = self._from_room(place, came)
         else:
-            heard = self._from_person(message, at, archived)
-        if heard is None or (archived and self._is_older(at)) or not self._known.add(heard.id):
+            heard = self._from_person(came)
+        if heard is None or (came.archived and came.at < self._oldest):
             return
-        self._since = max(at, self._since or at)
-        self._heard.put_nowait(heard)
+        if self._known.add(heard.id):
+            self._since = max(came.at, self._since or came.at)
+            self._heard.put_nowait(heard)
 
     def _now(self) -> datetime:
         """Return what time it is by the server's clock, as far as we know."""
@@ -329,54 +357,34 @@ class XmppNetwork:
 
     @property
     def _oldest(self) -> datetime:
-        assert self._floor is not None
+        assert self._floor is not None, "known from the first connection on"
         return self._floor - self._overlap * self._has_position
 
-    def _is_older(self, at: datetime) -> bool:
-        """Whether it was written before anything that is to be heard."""
-        return at < self._oldest
-
-    def _from_room(
-        self, room: _Room, message: Message, at: datetime, archived: str
-    ) -> Heard | None:
-        sender = message["from"]
-        is_past = bool(archived) or message.get_plugin("delay", check=True) is not None
-        if is_past:
-            who = stanzas.archived_writer(message) if room.is_open else ""
-        else:
-            who = room.occupants.get(sender.resource, "")
-        if self._is_ours(room, message, who):
+    def _from_room(self, room: _Room, came: _Came) -> Heard | None:
+        message, at = came.message, came.at
+        if self._is_ours(room, message, came.who):
             self._confirm(message["id"])
             return None
         return Heard(
-            id=stanzas.archived(room.jid, archived)
-            if archived
-            else stanzas.id_of(message, room.jid),
+            id=_name(came, room.jid),
             room=room.jid.bare,
-            who=who,
-            nick=literal(sender.resource),
+            who=came.who,
+            nick=literal(message["from"].resource),
             text=message["body"],
             at=at,
             position=at.isoformat(),
         )
 
-    def _from_person(self, message: Message, at: datetime, archived: str) -> Heard | None:
-        sender = message["from"]
+    def _from_person(self, came: _Came) -> Heard | None:
+        message, at, who = came.message, came.at, came.who
         own = self._account.jid
-        if sender.bare == own.bare:
+        if message["from"].bare == own.bare:
             self._confirm(message["id"])
             return None
-        who = sender.bare
-        if who in self._rooms or stanzas.is_whispered(message):  # in a room, to us alone
-            if archived or not sender.resource or who not in self._rooms:
-                return None
-            who = self._rooms[who].occupants.get(sender.resource, "")
-            if not who:
-                return None  # an answer could reach another one who has the name by then
-        elif not sender.user:
-            return None  # a server
+        if not who:
+            return None
         return Heard(
-            id=stanzas.archived(own, archived) if archived else stanzas.id_of(message, own),
+            id=_name(came, own),
             room=who,
             who=who,
             nick=who.partition("@")[0],
@@ -567,13 +575,28 @@ class XmppNetwork:
                 waiting.exception()
 
 
+class _Came(NamedTuple):
+    """A message, with who wrote it and when as far as that is certain."""
+
+    message: Message
+    who: str
+    at: datetime
+    archived: str = ""  # how an archive calls it, if it comes from one
+
+
+def _name(came: _Came, place: JID) -> str:
+    if came.archived:
+        return stanzas.archived(place, came.archived)
+    return stanzas.id_of(came.message, place)
+
+
 class _Place:
     """The own account, or a room; ``held`` is what comes while the past is read."""
 
     def __init__(self, jid: JID) -> None:
         self.jid = jid
         self.has_archive = False
-        self.held: list[Message] | None = []
+        self.held: list[_Came] | None = []
 
 
 class _Room(_Place):

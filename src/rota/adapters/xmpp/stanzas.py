@@ -110,12 +110,15 @@ def _made(message: Message, room: JID) -> str:
     return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
 
 
-def instant(message: Message, now: datetime) -> datetime:
-    """Return when it was sent: the server's word for what comes late, else ``now``."""
-    delay = message.get_plugin("delay", check=True)
-    stamp = delay["stamp"] if delay is not None else None
+def delayed(message: Message) -> datetime | None:
+    """Return since when a message that comes late was on its way, as stands in it; not to be trusted."""
+    try:
+        delay = message.get_plugin("delay", check=True)
+        stamp = delay["stamp"] if delay is not None else None
+    except ValueError:
+        return None
     if not isinstance(stamp, datetime):
-        return now
+        return None
     return stamp if stamp.tzinfo is not None else stamp.replace(tzinfo=UTC)
 
 
