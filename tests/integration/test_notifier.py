@@ -44,6 +44,7 @@ from rota.core.preferences import Preference
 from rota.core.questions import Question
 from rota.core.quiet import Quiet
 from rota.core.settings import Settings
+from rota.core.settings_chat import ChatNetwork
 from rota.core.settings_notify import Mail
 from rota.core.targets import Target
 from rota.core.users import Claim, User, Users
@@ -85,7 +86,7 @@ class Here:
         self.mails.forgets = True
         self.agents: list[Agent] = []
         self.settings = Settings(
-            chat={"room": None},  # type: ignore[dict-item]  # only its name matters here
+            chat={"room": ChatNetwork(kind="irc")},
             mail=Mail(server="smtp://x", sender="rota@x"),
             notify=(CHANNEL,),
         )
@@ -609,3 +610,26 @@ async def test_an_engine_that_is_away_for_a_while_changes_nothing(here: Here) ->
     assert len(here.rooms.said) == len(here.mails.said) == 1
     with pytest.raises(StaleError):
         await here.journal.append(LeaderElected(at=moment(), agent="b"), fence=1)
+
+
+async def test_a_room_where_the_bot_tells_who_asked_is_not_told_once_more(here: Here) -> None:
+    first = here.agents[0]
+    await first.lead()
+    asked = {"network": "room", "message": "m1", "room": "#web"}
+    await here(ChatHeard(at=moment(), by="eve", text="run web", user="eve", **asked))
+    trigger = Trigger(by="eve")
+    await here(
+        BuildRequested(
+            at=moment(), build="b1", job="web", spec=Spec(), trigger=trigger, via="room:m1"
+        )
+    )
+    await here(BuildStarted(at=moment(), agent="a", build="b1", attempt=1))
+    end = BuildFinished(
+        at=moment(), agent="a", build="b1", attempt=1, reason=Reason.SCRIPT, exit_code=1
+    )
+    await here(end)
+    await here(ChatAnswered(at=moment(), build="b1", follow="end", **asked))
+    await here(ChatTold(at=moment(), network="room", room="#web", build="b1", mark="end"))
+    await here.ends("b2", by="ci")  # nobody asked for this one there
+    await here.until(lambda: here.rooms.said)
+    assert here.rooms.texts() == ["web#2 failed, as since web#1: exit code 1"]

@@ -172,3 +172,30 @@ def test_an_answer_of_long_ago_is_no_reason_to_keep_a_build() -> None:
     late = NOW + timedelta(days=3)
     chat = journal(heard(), ChatAnswered(at=late, network="team", message="m1", build="gone"))
     assert not chat.followed
+
+
+def test_a_room_is_told_of_an_end_by_the_bot_where_nothing_is_said_in_threads() -> None:
+    journal = Journal()
+    chat = journal(heard(), requested())
+    assert chat.rooms_told("b", ("team",)) == {"team:#r"}
+    assert chat.rooms_told("b", ()) == set()  # its answer begins a thread
+    journal(answered(build="b", follow="end"), cancelled())
+    assert chat.rooms_told("b", ()) == {"team:#r"}
+    told = ChatTold(at=NOW, network="team", room="#r", build="b", mark=END)
+    journal(told)
+    assert not chat.followed
+    assert chat.rooms_told("b", ()) == {"team:#r"}  # whoever looks a moment later knows
+    again = decode_picture(encode_picture(journal.cluster.picture))
+    assert again.chat.rooms_told("b", ()) == {"team:#r"}
+    journal(BuildRetried(at=NOW, by="ann", build="b"))
+    assert chat.rooms_told("b", ()) == set()  # the next end is another one
+
+
+def test_a_thread_is_no_room_and_who_could_not_be_told_was_not() -> None:
+    journal = Journal()
+    chat = journal(heard(), requested(), answered(build="b", thread="t", follow="end"))
+    assert chat.rooms_told("b", ("team",)) == set()
+    journal(heard("m2"), answered("m2", build="b", follow="end"), cancelled())
+    assert chat.rooms_told("b", ()) == {"team:#r"}
+    journal(ChatTold(at=NOW, network="team", room="#r", build="b", mark=END, why="it is shut"))
+    assert chat.rooms_told("b", ()) == set()

@@ -14,7 +14,7 @@ from rota.chat.phrase import HELP, LOGS, phrased
 from rota.chat.scroll import Scroll
 from rota.cli import line as lines
 from rota.cli.mouth import perform
-from rota.cli.render import Look
+from rota.cli.render import ROOM
 from rota.cli.screen import Screen
 from rota.cli.table import Mouth, find
 from rota.client.answer import ClosedError
@@ -39,8 +39,6 @@ TRIES, MAX_TRIED = 5, 1000
 #: How long an answer is tried to be said, and the pauses between tries; the last one repeats.
 SAY_S = 180.0
 DELAYS_S = (0.2, 1.0, 5.0)
-#: Plain lines: nobody knows how wide a room is, or its letters.
-LOOK = Look(aligned=False)
 
 
 class Outcome:
@@ -114,7 +112,7 @@ class Speaker:
 
     async def _carry(self, command: Command) -> Outcome:
         outcome = Outcome(keep_first=next(iter(command.line.split()), "") not in LOGS)
-        screen = Screen(LOOK, LOOK, stdout=outcome.out, stderr=outcome.err, has_files=False)
+        screen = Screen(ROOM, ROOM, stdout=outcome.out, stderr=outcome.err, has_files=False)
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(self._threads, self._run, command, outcome, screen)
         try:

@@ -144,10 +144,13 @@ def _dispatch(
     mouth: Mouth,
     client: Client | None,
 ) -> int:
-    from rota.cli.parser import command_parser
+    from rota.cli.parser import command_parser, room_help
 
     parser = command_parser(command, mouth)
     parser.screen = screen
+    if mouth is Mouth.CHAT and {"-h", "--help"} & set(words[:1]):
+        screen.lines(room_help(command))
+        return 0
     try:
         # What is another program's command is not looked into for options of ours.
         parse = parser.parse_args if command.has_rest else parser.parse_intermixed_args

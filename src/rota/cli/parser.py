@@ -88,6 +88,34 @@ def fill(parser: argparse.ArgumentParser, command: Command, mouth: Mouth = Mouth
         parser.set_defaults(**{_dest(arg): None for arg in away})
 
 
+def room_help(command: Command) -> list[str]:
+    """Return a command's help in a few short lines, as a room has room for."""
+    shared = (JSON,) if command.has_json else ()
+    args = [arg for arg in (*command.args, *shared) if is_in(arg, Mouth.CHAT) and not arg.hidden]
+    words = " ".join([command.name, *(_as_word(arg) for arg in args if not arg.is_option)])
+    options = ", ".join(_as_option(arg) for arg in args if arg.is_option)
+    more, *_ = " ".join(command.more.split("\n\n")[0].split()).partition(". ")
+    lines = [f"{words}: {command.summary}", more]
+    lines += [f"options: {options}"] if options else []
+    lines += [
+        f"such as: {example.removeprefix('rota ')}" + (f"  ({what})" if what else "")
+        for example, what in command.examples
+        if "|" not in example and example.startswith("rota ")
+    ][:2]
+    return [line for line in lines if line]
+
+
+def _as_word(arg: Arg) -> str:
+    name = arg.metavar or "|".join(arg.choices) or arg.names[0].upper()
+    many = {"*": f"[{name} …]", "?": f"[{name}]", "+": f"{name} …", "...": f"[{name} …]"}
+    return many.get(arg.many, name)
+
+
+def _as_option(arg: Arg) -> str:
+    value = "" if arg.kind == "flag" else arg.metavar or "|".join(arg.choices) or "VALUE"
+    return f"{arg.names[-1]} {value}".strip()
+
+
 def is_in(arg: Arg, mouth: Mouth) -> bool:
     """Whether an argument is for a mouth: in a room there are no files of the caller's, nor agents."""
     return mouth is not Mouth.CHAT or not (arg.names_file or arg in (AT, DATA, COLOR))

@@ -28,6 +28,11 @@ class Look(NamedTuple):
         """Whether a person looks at it."""
         return self.width is not None
 
+    @property
+    def is_room(self) -> bool:
+        """Whether people read it in a room: few short lines, and no pictures."""
+        return not self.aligned
+
 
 class Cell(NamedTuple):
     """A field of a row: its text, and how it is coloured on a terminal.
@@ -110,7 +115,8 @@ def table(rows: Sequence[Sequence[Cell]], look: Look, shrink: Sequence[int] = ()
     if look.width is None:
         return ["  ".join(cell.text or "-" for cell in row) for row in rows]
     if not look.aligned:
-        return ["  ".join(cell.text for cell in row if cell.text).strip() for row in rows]
+        told = ("  ".join(cell.text for cell in row if cell.text).strip() for row in rows)
+        return [cut(look, line, look.width) for line in told]
     if not rows:
         return []
     widths = [max(cells(row[n].text) for row in rows) for n in range(len(rows[0]))]
@@ -167,8 +173,8 @@ def word(build: dict[str, Any]) -> str:
 
 
 def sign(look: Look, what: str) -> str:
-    """Return a state or result with its sign, such as ``✓ passed``; the word alone in a pipe."""
-    if not look.is_terminal or what not in SIGNS:
+    """Return a state or result with its sign, ``✓ passed``; the word alone in a pipe or a room."""
+    if not look.is_terminal or look.is_room or what not in SIGNS:
         return what
     return f"{SIGNS[what][0 if look.unicode else 1]} {what}"
 
@@ -343,7 +349,8 @@ def _job_row(job: dict[str, Any], look: Look) -> tuple[Cell, ...]:
     last = job.get("last") or {}
     what = str(last.get("result") or last.get("state") or "")
     if job.get("paused") is not None:
-        state = Cell("= paused" if look.is_terminal else "paused", "yellow")
+        is_drawn = look.is_terminal and not look.is_room
+        state = Cell("= paused" if is_drawn else "paused", "yellow")
     else:
         state = Cell(sign(look, what), colour_of(what))
     number = f"#{last['number']}" if last else ""

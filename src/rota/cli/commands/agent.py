@@ -8,7 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from rota.cli.commands.connected import at_this_agent
+from rota.cli.commands.connected import at_this_agent, connected
 from rota.cli.render import Look, ago, clean, facts, size
 from rota.cli.screen import Screen
 from rota.client.connection import is_there
@@ -76,9 +76,28 @@ def status(args: Namespace, screen: Screen) -> int:
     answer = at_this_agent(args).call("status")
     if args.json:
         screen.json(answer)
+    elif screen.out.is_room:
+        found = connected(args).call("agents").json()
+        screen.lines(room_lines(answer.json(), found, screen.at(answer)))
     else:
         screen.lines(status_lines(answer.json(), screen.at(answer)))
     return 0
+
+
+def room_lines(state: dict[str, Any], agents: list[dict[str, Any]], look: Look) -> list[str]:
+    """Return how the cluster is, in a few lines: what is wrong first, then what it does."""
+    busy, slots = (sum(one[key] for one in agents) for key in ("running", "slots"))
+    away = [f"{one['name']} is {one['state']}" for one in agents if one["state"] != "up"]
+    rests = [f"{one['name']} drains" for one in agents if one["draining"] or one["leaving"]]
+    rows = [
+        *(("trouble", text) for text in state.get("trouble") or ()),
+        ("builds", f"{busy} running of {slots} slots, {state['queued']} queued, {state['held']} held"),
+        ("agents", ", ".join([f"{len(agents) - len(away)} up", *away, *rests])),
+        ("leader", _leader(state, look)),
+        ("quorum", _quorum(state, look)),
+        ("rota", f"{state['version']}, {state['jobs']} jobs, {state['url']}"),
+    ]
+    return facts([(name, clean(text)) for name, text in rows], look)
 
 
 def status_lines(state: dict[str, Any], look: Look) -> list[str]:
@@ -113,7 +132,8 @@ def status_lines(state: dict[str, Any], look: Look) -> list[str]:
 def _leader(state: dict[str, Any], look: Look) -> str:
     """Return who leads, since when and why."""
     name = state["leader"]
-    lead = "itself" if name == state["agent"] else clean(name or "none")
+    is_itself = name == state["agent"] and not look.is_room
+    lead = "itself" if is_itself else clean(name or "none")
     since = ago(look, state["leader_since"])
     why = clean(state["leader_why"])
     return ", ".join(part for part in (lead, since, why) if part)

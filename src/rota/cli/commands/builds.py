@@ -76,7 +76,8 @@ def send(args: Namespace, screen: Screen) -> int:
     if args.json and answer is not None:
         screen.json(answer)
     elif screen.out.is_terminal:
-        screen.note(f"sent {sent} bytes" + (" and the end of input" if args.eof else ""))
+        end = " and the end of input" if args.eof else ""
+        screen.note(f"sent {sent} byte{'' if sent == 1 else 's'}{end} to {clean(args.build)}")
     return 0
 
 
@@ -89,7 +90,7 @@ def _list(args: Namespace, screen: Screen, **fields: Any) -> int:
     look = screen.at(answer)
     ordered, stems = nested(found, look)
     screen.lines(builds_table(ordered, look, stems))
-    if args.job and len(found) > 1 and look.is_terminal:
+    if args.job and len(found) > 1 and look.is_terminal and not look.is_room:
         screen.lines(["", results_line(found, look)])
     if not found and screen.out.is_terminal:
         screen.note("no builds")

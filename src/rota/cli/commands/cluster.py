@@ -169,7 +169,7 @@ def _row(one: dict[str, Any], look: Look) -> tuple[Cell, ...]:
     if state == "up" and (one["leaving"] or one["draining"]):
         state = "leaving" if one["leaving"] else "draining"
     slots = f"{one['running']}/{one['slots']}"
-    if look.width is not None and look.width >= WIDE:
+    if look.width is not None and look.width >= WIDE and not look.is_room:
         slots = f"{slots_bar(look, one['running'], one['slots'])} {slots}".strip()
     return (
         Cell(one["name"], "bold"),
@@ -177,8 +177,8 @@ def _row(one: dict[str, Any], look: Look) -> tuple[Cell, ...]:
         Cell("leader" if one["is_leader"] else "", "cyan"),
         Cell("ephemeral" if one.get("ephemeral") else "voter" if one["is_voter"] else "", "dim"),
         Cell(slots, right=True),
-        Cell(labels_text(one["labels"])),
-        Cell(one["url"], "dim"),
+        Cell("" if look.is_room else labels_text(one["labels"])),
+        Cell("" if look.is_room else one["url"], "dim"),
         Cell(ago(look, one["since"]), "dim"),
     )
 

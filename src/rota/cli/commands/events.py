@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from rota.cli.commands.connected import connected, pairs
-from rota.cli.render import Look, clean, cut, paint
+from rota.cli.render import Look, ago, clean, cut, paint
 from rota.cli.screen import Screen
 from rota.errors import InputError
 
@@ -26,11 +26,12 @@ def events(args: Namespace, screen: Screen) -> int:
     client = connected(args)
     if not args.follow:
         answer = client.call("events", after=args.after, kind=args.kind, limit=args.limit)
+        look = screen.at(answer)
         for event in answer.json():
-            _print(event, _short(event), args, screen)
+            _print(event, _short(event), args, screen, look)
         return 0
     for found in itertools.islice(client.events(args.after, args.kind), args.limit):
-        _print(found, found.text, args, screen)
+        _print(found, found.text, args, screen, screen.out)
     return 0
 
 
@@ -51,6 +52,9 @@ def event_text(event: Mapping[str, Any], look: Look) -> str:
     what = str(event.get("type" if event.get("kind") == "custom" else "kind", ""))
     if not look.is_terminal:
         return "  ".join(clean(part) for part in (event.get("seq", ""), at, what, tail))
+    if look.is_room:
+        line = "  ".join(filter(None, (f"{event.get('seq', '')}", ago(look, at), what, tail)))
+        return cut(look, clean(line), look.width or 0)
     head = f"{event.get('seq', ''):>6}"
     clock = datetime.fromisoformat(at).astimezone().strftime("%H:%M:%S") if at else " " * 8
     what = clean(what).ljust(KIND_WIDTH)
@@ -70,8 +74,10 @@ def _details(event: Mapping[str, Any]) -> str:
     return " ".join([*rest, f"by={who}"] if who else rest)
 
 
-def _print(event: Mapping[str, Any], data: str, args: Namespace, screen: Screen) -> None:
-    screen.text((data if args.json else event_text(event, screen.out)) + "\n")
+def _print(
+    event: Mapping[str, Any], data: str, args: Namespace, screen: Screen, look: Look
+) -> None:
+    screen.text((data if args.json else event_text(event, look)) + "\n")
 
 
 def _short(value: object) -> str:

@@ -26,8 +26,16 @@ TREND = 30
 def jobs(args: Namespace, screen: Screen) -> int:
     """List jobs."""
     # Pictures are for those who look.
-    recent = RECENT if screen.out.is_terminal and not args.json else None
-    answer = connected(args).call("jobs", match=args.match, recent=recent)
+    is_drawn = screen.out.is_terminal and not screen.out.is_room
+    recent = RECENT if is_drawn and not args.json else None
+    client = connected(args)
+    try:
+        answer = client.call("jobs", match=args.match, recent=recent)
+    except InputError:
+        if recent is None:
+            raise
+        # An agent of a version that has no pictures to give.
+        answer = client.call("jobs", match=args.match)
     if args.json:
         screen.json(answer)
         return 0
@@ -61,10 +69,17 @@ def show(args: Namespace, screen: Screen) -> int:
     else:
         look = screen.at(answer)
         screen.lines(job_lines(job, look))
-        if look.is_terminal:
-            trend = client.call("trend", job=args.what, limit=TREND).json()
-            screen.lines(trend_lines(trend, look))
+        if look.is_terminal and not look.is_room:
+            screen.lines(_trend_if_known(client, args.what, look))
     return 0
+
+
+def _trend_if_known(client: Client, job: str, look: Look) -> list[str]:
+    """Return pictures of a job of late; none where an agent of another version has none to give."""
+    try:
+        return trend_lines(client.call("trend", job=job, limit=TREND).json(), look)
+    except (InputError, NotFoundError, ConflictError):
+        return []
 
 
 def _show_trend(client: Client, args: Namespace, screen: Screen) -> int:
@@ -150,7 +165,7 @@ def job_lines(job: dict[str, Any], look: Look) -> list[str]:
         *(("needs", clean(_need_text(need))) for need in job.get("needs") or ()),
         ("matrix", clean(_matrix_text(job.get("matrix") or {}))),
         ("supersedes", clean(_supersedes(job))),
-        ("etag", job["etag"]),
+        ("etag", "" if look.is_room else job["etag"]),
     ]
     return facts(rows, look) + _param_lines(job["params"], look)
 
@@ -192,9 +207,9 @@ def build_lines(build: dict[str, Any], look: Look) -> list[str]:
     params = " ".join(f"{name}={value}" for name, value in build["params"].items())
     rows = [
         ("build", result_line(build, look)),
-        ("id", clean(build["id"])),
+        ("id", "" if look.is_room else clean(build["id"])),
         ("asked for", clean(f"{ago(look, build['requested_at'])} {asker(build)}".strip())),
-        ("started", ago(look, build.get("started_at"))),
+        ("started", "" if look.is_room else ago(look, build.get("started_at"))),
         ("finished", ago(look, build.get("finished_at"))),
         ("agent", clean(build.get("agent") or "")),
         ("attempt", str(build["attempt"]) if build["attempt"] > 1 else ""),
@@ -209,7 +224,7 @@ def build_lines(build: dict[str, Any], look: Look) -> list[str]:
         ),
         *source_facts(build.get("source")),
         ("log", size(build["log_bytes"]) if build.get("started_at") else ""),
-        ("used", usage_text(build)),
+        ("used", "" if look.is_room else usage_text(build)),
         *_report_facts(build, look),
         *((clean(note["level"]), _annotation(note)) for note in build.get("annotations") or ()),
         *(

@@ -31,7 +31,7 @@ def queue(args: Namespace, screen: Screen) -> int:
         screen.note(f"and {more} more: rota queue -n {min(1000, reply['queued'])}")
     elif not builds:
         screen.note("nothing is queued")
-    if look.is_terminal:
+    if look.is_terminal and not look.is_room:
         past = client.call("builds", state="finished", limit=PAST).json()
         screen.lines(waits_lines(past, look))
     return 0
