@@ -111,7 +111,7 @@ async def test_a_build_is_run_followed_and_told_in_its_thread(room: Room) -> Non
     thread = room.thread
     told = await room.next()
     assert told.startswith("web#1 failed in ")
-    assert told.endswith("exit status 3\none\ntwo @\u2060channel")
+    assert told.endswith("exit code 3\none\ntwo @\u2060channel")
     assert room.said[-1].saying.thread == thread
     heard, answered = await room.events(ChatHeard, ChatAnswered)
     assert isinstance(heard, ChatHeard)
@@ -141,7 +141,9 @@ async def test_who_may_what(room: Room) -> None:
     assert await room.ask("!run web", nick="bob") == ("bob: bob is a viewer; `run` needs a builder")
     assert "I do not know you" in await room.ask("!run web", nick="eve")
     assert "gives you a code" in await room.ask("!help", nick="eve")
-    assert "I do not know you" in await room.ask("!ps", nick="eve")
+    last = await room.ask("!ps", nick="eve")
+    assert "I do not know you" in last
+    assert last.endswith("\nI say this no more for 10 min; link CODE is heard all the same")
     room.server.hear("!ps", who="account:eve", nick="eve")  # enough of that
     assert (await room.ask("!jobs", nick="bob")).startswith("bob: web ")
     assert not (await room.here.ask("GET", "/v1/builds")).json()
@@ -152,8 +154,17 @@ async def test_where_it_is_public_strangers_may_look(tmp_path: Path) -> None:
         await room.here.put("web")
         assert (await room.ask("!jobs", nick="eve")).startswith("eve: web ")
         assert await room.ask("!run web", nick="eve") == (
-            "eve: team:eve is a viewer; `run` needs a builder"
+            "eve: I do not know you here, so I cannot do that; `rota user link team` gives you a "
+            "code, and !link CODE, written to me alone, makes us known"
         )
+        for _ in range(8):
+            assert (await room.ask("!jobs", nick="eve")).startswith("eve: web ")
+        told = await room.ask("!jobs", nick="eve")
+        assert told == (
+            "eve: that is enough for a minute; who is known may ask more: `rota user link team`"
+        )
+        room.server.hear("!jobs", who="account:eve", nick="eve")
+        assert (await room.ask("!jobs", nick="bob")).startswith("bob: web ")
 
 
 async def test_errors_are_those_of_the_command_line_in_the_words_of_the_room(room: Room) -> None:
@@ -179,7 +190,7 @@ async def test_a_question_is_put_and_answered_in_the_thread(room: Room) -> None:
     )
     assert reply.status < 300, reply.text
     assert await room.next() == (
-        "web#1 asks ann: Deploy 1.4?\nanswer here: yes, no; or !answer web#1 1 …"
+        "web#1 asks ann: Deploy 1.4?\nanswer here: yes, no; or !answer web#1 …"
     )
     assert "is for ann, root is not" in await room.ask("yes", nick="root", thread=thread)
     room.server.hear("perhaps", thread=thread)
@@ -259,7 +270,9 @@ async def test_who_is_asked_alone_answers_with_a_word_and_who_follows_is_not_tol
     await room.here.ask("POST", f"/v1/builds/{build}/questions", body=asked, Rota_Build=build)
     assert (await room.next()).startswith("web#1 asks root: Deploy?")
     root = "account:root"
-    await room.told(root, "web#1 asks: Deploy? (yes, no)\nanswer: !answer web#1 1 yes")
+    await room.told(
+        root, "web#1 asks: Deploy? (yes, no)\nanswer here: yes, no; or: !answer web#1 yes"
+    )
     room.server.hear("yes", who=root, nick="root", room=root, is_direct=True)
     assert await room.next() == "web#1: root answered yes"
     await room.told(root, "web#1: Deploy? yes")
@@ -292,7 +305,7 @@ async def test_without_threads_it_is_said_in_the_room_and_one_question_needs_no_
         attempt = await room.here.running(build)
         asked = {"text": "Deploy?", "choices": ["yes", "no"], "key": "k"}
         await room.here.ask("POST", f"/v1/builds/{build}/questions", body=asked, Rota_Build=build)
-        assert await room.next() == ("web#1 asks: Deploy?\nanswer: !answer web#1 1 … (yes, no)")
+        assert await room.next() == ("web#1 asks: Deploy?\nanswer: !answer web#1 … (yes, no)")
         room.server.hear("yes")  # no thread says what it is about
         said = await room.ask("!answer yes", answers=2)
         assert sorted(said.split("\n")) == ["ann: web#1: Deploy? yes", "web#1: ann answered yes"]

@@ -31,6 +31,9 @@ from rota.core.events import (
     BuildRequested,
     BuildRetried,
     BuildStarted,
+    ChatAnswered,
+    ChatHeard,
+    ChatTold,
     Event,
     HistorySealed,
     LeaderElected,
@@ -498,7 +501,7 @@ async def test_a_question_is_asked_and_not_any_more_once_it_is_answered(here: He
     await here.until(lambda: here.mails.said)
     assert here.mails.texts()[0].split("\n")[:2] == [
         "web#1 asks: Deploy? (yes, no)",
-        "answer: rota answer web#1 1 yes",
+        "answer: rota answer web#1 yes",
     ]
     await here(BuildAnswered(at=moment(), build="b1", question=1, answer="yes", by="ann"))
     here.rooms.is_down = False
@@ -615,7 +618,7 @@ async def test_an_engine_that_is_away_for_a_while_changes_nothing(here: Here) ->
 async def test_a_room_where_the_bot_tells_who_asked_is_not_told_once_more(here: Here) -> None:
     first = here.agents[0]
     await first.lead()
-    asked = {"network": "room", "message": "m1", "room": "#web"}
+    asked: dict[str, Any] = {"network": "room", "message": "m1", "room": "#web"}
     await here(ChatHeard(at=moment(), by="eve", text="run web", user="eve", **asked))
     trigger = Trigger(by="eve")
     await here(

@@ -35,11 +35,11 @@ NOTE = Followed(network="team", room="#r", thread="t", build="x")
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({}, "web#7 failed in 5s on one: exit status 3"),
+        ({}, "web#7 failed in 5s on one: exit code 3"),
         ({"result": Result.PASSED, "exit_code": 0}, "web#7 passed in 5s"),
         (
             {"step": "tests", "tests": Tally(passed=8, failed=1, errored=1)},
-            "web#7 failed in 5s on one: exit status 3, in step tests, 2 of 10 tests failed",
+            "web#7 failed in 5s on one: exit code 3, in step tests, 10 tests, 2 failed",
         ),
         (
             {"result": Result.CANCELLED, "reason": Reason.CANCELLED, "cancelled_by": "ann"},
@@ -71,9 +71,9 @@ def test_a_question_is_told_and_then_how_it_was_answered() -> None:
     running = replace(BUILD, state=State.RUNNING, result=None, questions=(asked,))
     (mark, text), *rest = said(running)
     assert (mark, rest) == ("ask1", [])
-    assert text == "web#7 asks @ops: Deploy?\nanswer here: yes, no; or !answer web#7 1 …"
+    assert text == "web#7 asks @ops: Deploy?\nanswer here: yes, no; or !answer web#7 …"
     flat = replace(NOTE, thread="")
-    assert said(running, flat)[0][1].endswith("\nanswer: !answer web#7 1 … (yes, no)")
+    assert said(running, flat)[0][1].endswith("\nanswer: !answer web#7 … (yes, no)")
     told = replace(NOTE, told=("ask1",))
     assert said(running, told) == []
     answered = replace(running, questions=(replace(asked, answer=True, by="ann"),))

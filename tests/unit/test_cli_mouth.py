@@ -9,11 +9,21 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from tests.harness.fake_agent import BUILD, STATUS, Asked, FakeAgent, Reply, answer, fake_agent
+from tests.harness.fake_agent import (
+    BUILD,
+    STATUS,
+    Asked,
+    FakeAgent,
+    Reply,
+    answer,
+    fake_agent,
+    problem,
+)
+from tests.unit.test_cli_commands import JOB
 
 from rota.cli import mouth as mouth_module
 from rota.cli.mouth import perform
-from rota.cli.render import ROOM
+from rota.cli.render import ROOM, Look
 from rota.cli.screen import Screen, error_text
 from rota.cli.table import COMMANDS, Command, Mouth
 from rota.client.answer import ClosedError
@@ -24,6 +34,10 @@ from rota.errors import InputError, RotaError
 NAMES = [command.name for command in COMMANDS if not command.is_hidden]
 PAIRS = [(it, mouth) for it in COMMANDS for mouth in (Mouth.CHAT, Mouth.REPL) if not it.is_hidden]
 WAITS_S = 20.0
+AGENTS = [
+    {"name": "a1", "state": "up", "draining": True, "leaving": False, "running": 2, "slots": 4},
+    {"name": "a2", "state": "lost", "draining": False, "leaving": False, "running": 1, "slots": 4},
+]
 
 
 class Nobody(io.TextIOBase):
@@ -61,7 +75,9 @@ def agent(tmp_path: Path) -> Iterator[FakeAgent]:
 
 def _respond(asked: Asked) -> Reply | None:
     if asked.path == "/v1/status":
-        return answer(STATUS)
+        return answer({**STATUS, "trouble": ["chat network irc: it is away"]})
+    if asked.path.endswith("/input"):
+        return answer({"bytes": 10})
     if asked.path == "/v1/agents":
         return answer(AGENTS)
     if asked.path == "/v1/builds":
@@ -168,7 +184,16 @@ def test_commands_print_short_plain_lines_in_a_room(agent: FakeAgent) -> None:
     assert room.out.getvalue() == "one\ntwo\n"
     room = Room()
     assert room.perform("status", client=client_of(agent)) == 0
-    assert room.out.getvalue().startswith("agent: a1, rota 0.1.0, pid 4242\n")
+    assert room.out.getvalue().splitlines() == [
+        "trouble: chat network irc: it is away",
+        "builds: 3 running of 8 slots, 3 queued, 0 held",
+        "agents: 1 up, a2 is lost, a1 drains",
+        "leader: a1, 5 min ago, a2 stopped",
+        "quorum: yes; 1 failure is tolerated now",
+        "rota: 0.1.0, 12 jobs, http://127.0.0.1:7070",
+    ]
+    assert room.perform("send", "web/test#7", "all clear", client=client_of(agent)) == 0
+    assert room.err.getvalue() == "sent 10 bytes to web/test#7\n"
     with pytest.raises(InputError, match="a room has no standard input"):
         Room().perform("send", "web/test#7", client=client_of(agent))
 
@@ -266,3 +291,23 @@ def test_nothing_that_carries_out_a_command_names_a_standard_stream(module: Path
 
 #: What asks for a secret without showing it, has the terminal for itself, or is in a script's own log.
 _AT_TERMINAL_ALONE = ("secrets.py:", "shell.py:", "step.py:")
+
+
+def _older(asked: Asked) -> Reply | None:
+    """Answer as an agent does that knows no pictures."""
+    if "recent" in asked.query:
+        return problem(400, "unknown field 'recent'")
+    if asked.path.endswith("/trend"):
+        return problem(404, "no such path")
+    return answer(JOB if asked.path == "/v1/jobs/web/test" else [JOB])
+
+
+def test_an_older_agent_has_no_pictures_and_all_the_rest(tmp_path: Path) -> None:
+    look = Look(width=80)
+    with fake_agent(_older, tmp_path / "rota.sock") as agent:
+        for words, first in ((["jobs"], "web/test"), (["show", "web/test"], "job")):
+            out = io.StringIO()
+            screen = Screen(look, look, stdout=out, stderr=out)
+            assert perform(words, screen, mouth=Mouth.REPL, client=client_of(agent)) == 0
+            assert out.getvalue().startswith(first)
+            assert "error" not in out.getvalue()

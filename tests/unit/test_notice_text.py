@@ -157,8 +157,23 @@ def test_questions_say_how_to_answer() -> None:
     asked = notice(occasion="asked", number=2)
     assert said(Facts(notice=asked, build=running)) == [
         "web#7 asks: 1.4 to production? (yes, no)",
-        "answer: rota answer web#7 2 yes",
+        "answer: rota answer web#7 yes",
     ]
+    other = replace(question, number=1, text="How?")
+    for target, questions, told in (
+        ("irc:@ann", (question,), "answer here: yes, no; or: rota answer web#7 yes"),
+        ("irc:@ann", (question, other), "answer here: yes, no; or: rota answer web#7 2 yes"),
+        ("irc:@ann", (replace(question, choices=()),), "answer: rota answer web#7 ANSWER"),
+        (
+            "irc:@ann",
+            (replace(question, choices=("not yet", "now")),),
+            "answer here: not yet, now; or: rota answer web#7 'not yet'",
+        ),
+    ):
+        some = Facts(
+            notice=replace(asked, target=target), build=replace(running, questions=questions)
+        )
+        assert said(some)[1] == told
     assert not is_settled(asked, running)
     assert is_settled(asked, replace(running, questions=(replace(question, answer="yes"),)))
     assert is_settled(asked, replace(running, questions=(replace(question, attempt=2),)))
@@ -175,6 +190,8 @@ def test_questions_say_how_to_answer() -> None:
         "web#7 waits for your approval: Deploy 1.4?",
         "yes: rota approve web#7   no: rota reject web#7",
     ]
+    here = Facts(notice=replace(asked, target="irc:@ann"), build=held)
+    assert said(here)[1].startswith("answer here: approve, reject; or yes: rota approve web#7")
     assert not is_settled(asked, held)
     assert is_settled(asked, replace(held, held=()))
 

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rota.agent.following import Followers
-from rota.agent.patience import DELAYS_S, persist
+from rota.agent.patience import DELAYS_S, persist_leading
+from rota.agent.strangers import WITHIN_S, Strangers
 from rota.core.build import Build
 from rota.core.chat import Waiting
-from rota.core.chat_text import answer_id
+from rota.core.chat_text import answer_id, stranger_text
 from rota.core.chat_words import (
     ANSWER,
     BEGIN_BUILDS,
@@ -35,7 +36,7 @@ from rota.core.durations import format_duration
 from rota.core.events import ChatAnswered, Event
 from rota.core.people import open_questions, wants_approval
 from rota.core.states import State
-from rota.errors import InputError, RotaError, StaleError, UnavailableError
+from rota.errors import InputError, RotaError, UnavailableError
 from rota.ports.chat import Chat, Command
 from rota.ports.clock import Clock
 from rota.ports.journal import Journal
@@ -104,6 +105,7 @@ class Answers:
         self._clock, self._chat, self._followers = clock, chat, followers
         self._link = link
         self.fence: Callable[[], int] = lambda: 0  # set by who makes this agent one among others
+        self.strangers = Strangers(clock)
         self._codes: dict[str, str] = {}
         self._todo: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
         self._turns: dict[str, asyncio.Lock] = {}
@@ -147,8 +149,6 @@ class Answers:
                 async with room:
                     answer = await self._answered(note, over.close, is_inherited=is_inherited)
                     await self.write(answer)
-        except StaleError:
-            pass  # whoever leads now carries on
         finally:
             self._codes.pop(note.message, None)
 
@@ -191,6 +191,12 @@ class Answers:
             user, role = "", None  # somebody else by now, or nobody: no right outlives its user
         if not user and not self._may_look(note):
             return await self._to_stranger(note, verb)
+        if not user and self._is_last(note):
+            text = (
+                f"{note.nick}: that is enough for a minute; who is known may ask more: "
+                f"`rota user link {note.network}`"
+            )
+            return self._finished(note, await self._say(note, text))
         if len(note.text) > MAX_COMMAND:
             text = f"that is longer than {MAX_COMMAND:,} characters, and was not carried out"
             return self._finished(note, await self._say(note, text))
@@ -236,9 +242,13 @@ class Answers:
 
     def _may_look(self, note: Waiting) -> bool:
         """Whether a stranger may ask more than for help: what any viewer may."""
-        settings = self._world.definitions.settings.chat.get(note.network)
-        is_public = settings is not None and settings.public
-        return is_public and first_word(note.text) not in (LINK, FOLLOW, UNFOLLOW)
+        verb = first_word(note.text)
+        return is_public(self._world, note.network) and verb not in (LINK, FOLLOW, UNFOLLOW)
+
+    def _is_last(self, note: Waiting) -> bool:
+        """Whether a stranger is not answered any more after this, for a while."""
+        may_look = is_public(self._world, note.network)
+        return self.strangers.is_last(note.network, note.who or note.nick, may_look=may_look)
 
     async def _to_stranger(self, note: Waiting, verb: str) -> ChatAnswered:
         if verb == LINK:
@@ -250,10 +260,10 @@ class Answers:
                 f"{note.network}` gives you a code; then write to me alone: {prefix}link CODE"
             )
         else:
-            text = (
-                f"{note.nick}: I do not know you here, so I cannot do that; `rota user link "
-                f"{note.network}` gives you a code, and {prefix}link CODE, written to me alone, "
-                "makes us known"
+            text = f"{note.nick}: {stranger_text(note.network, prefix)}"
+        if self._is_last(note):
+            text += (
+                f"\nI say this no more for {WITHIN_S / 60:.0f} min; link CODE is heard all the same"
             )
         return self._finished(note, await self._say(note, text))
 
@@ -347,12 +357,8 @@ class Answers:
         return (self._clock.now() - note.at).total_seconds()
 
     async def write(self, event: Event) -> None:
-        """Write an event while this agent leads, and return once it is folded here.
-
-        Raises:
-            StaleError: another agent leads.
-        """
-        seq = await persist("chat", lambda: self._journal.append(event, fence=self.fence()))
+        """Write an event while this agent leads, and return once it is folded here."""
+        seq = await persist_leading("chat", lambda: self._journal.append(event, fence=self.fence()))
         with contextlib.suppress(TimeoutError):
             await self._world.reached(seq, 10.0)
 
@@ -361,6 +367,12 @@ def user_of(world: World, network: str, who: str) -> tuple[str, Role | None]:
     """Return the user whom a network knows as ``who``, and what they may; no name for a stranger."""
     name = known_as(world, network, who) if who else ""
     return (name, role_of(world, name)) if name else ("", None)
+
+
+def is_public(world: World, network: str) -> bool:
+    """Whether strangers may look on a network."""
+    settings = world.definitions.settings.chat.get(network)
+    return settings is not None and settings.public
 
 
 def prefix_of(world: World, network: str) -> str:

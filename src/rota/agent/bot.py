@@ -7,12 +7,10 @@ leader carries on where the former one stopped (:mod:`rota.agent.answering`).
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence, Set
 from fnmatch import fnmatchcase
 
-from rota.agent.answering import Answers, user_of
+from rota.agent.answering import Answers, is_public, user_of
 from rota.agent.following import Followers
 from rota.agent.patience import DELAYS_S
 from rota.core.build import Build
@@ -24,7 +22,7 @@ from rota.core.fold import Change
 from rota.core.patterns import groups
 from rota.core.people import open_questions, resolved, wants_approval
 from rota.core.settings_chat import ChatNetwork
-from rota.errors import InputError, StaleError
+from rota.errors import InputError
 from rota.ports.chat import Chat, Reported
 from rota.ports.clock import Clock
 from rota.ports.journal import Entry
@@ -32,11 +30,6 @@ from rota.ports.networks import Heard, LaterError, Saying
 from rota.service.verbs import Role
 from rota.service.world import World
 
-#: A stranger is answered so often, and then no more for a while: two bots must not talk for ever.
-STRANGER_TIMES, STRANGER_S = 3, 600.0
-#: All strangers of a network together; who says a code to the bot alone is always answered.
-STRANGERS_TIMES = 30
-MAX_STRANGERS = 1000
 #: A network is in trouble once it has been for so long; most troubles are over before.
 TROUBLE_S = 10.0
 #: After so many messages that are none of its business, how far it heard is written down.
@@ -73,7 +66,6 @@ class Bot:
         self._settings = world.definitions.settings
         self._fence: Callable[[], int] = lambda: 0
         self._is_leading = False
-        self._strangers: OrderedDict[str, list[float]] = OrderedDict()
 
     @property
     def fence(self) -> Callable[[], int]:
@@ -121,10 +113,7 @@ class Bot:
 
     async def _listen(self) -> None:
         async for reported in self._chat.reports():
-            try:
-                await self._hear(reported)
-            except StaleError:
-                return  # another agent leads, and hears it
+            await self._hear(reported)
 
     async def _hear(self, reported: Reported) -> None:
         """Write down what is a command, or sets a rule off; pass over all else."""
@@ -210,17 +199,9 @@ class Bot:
 
     def _bears(self, network: str, heard: Heard) -> bool:
         """Whether a stranger is answered once more."""
-        one = self._takes(f"{network} {heard.who or heard.nick}", STRANGER_TIMES)
-        return one and self._takes(network, STRANGERS_TIMES)
-
-    def _takes(self, key: str, most: int) -> bool:
-        now = self._clock.monotonic()
-        times = [at for at in self._strangers.pop(key, []) if now - at < STRANGER_S]
-        is_borne = len(times) < most
-        self._strangers[key] = [*times, now] if is_borne else times
-        while len(self._strangers) > MAX_STRANGERS:
-            self._strangers.popitem(last=False)
-        return is_borne
+        may_look = is_public(self._world, network)
+        person = heard.who or heard.nick
+        return self._answers.strangers.bears(network, person, may_look=may_look)
 
     def _asked(self, user: str, text: str) -> str | None:
         """Return what a plain word stands for that a user writes to the bot alone.
@@ -253,8 +234,7 @@ class Bot:
             }
             for name in known.keys() | lasting.keys():
                 if bool(lasting.get(name)) != bool(known.get(name)):
-                    with contextlib.suppress(StaleError):
-                        await self._answers.write(self._standing(name, lasting.get(name, "")))
+                    await self._answers.write(self._standing(name, lasting.get(name, "")))
             await asyncio.sleep(LOOK_S)
 
     def _standing(self, network: str, trouble: str, position: str = "") -> ChatStanding:

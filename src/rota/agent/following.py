@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from rota.agent.patience import DELAYS_S, persist
+from rota.agent.patience import DELAYS_S, persist_leading
 from rota.core.build import Build
 from rota.core.chat import END, Followed
 from rota.core.chat_text import (
@@ -26,7 +26,7 @@ from rota.core.chat_text import (
 from rota.core.events import ChatTold
 from rota.core.fold import Change
 from rota.core.states import Result, State
-from rota.errors import InputError, NotFoundError, RotaError, StaleError, UnavailableError
+from rota.errors import InputError, NotFoundError, RotaError, UnavailableError
 from rota.ports.chat import Chat
 from rota.ports.clock import Clock
 from rota.ports.journal import Entry, Journal
@@ -127,8 +127,6 @@ class Followers:
                 for note in self._notes(network):
                     wait_s = _sooner(wait_s, await self._serve(note))
                 tries = 0
-            except StaleError:
-                return  # another agent leads
             except (UnavailableError, NotFoundError) as error:
                 # The network, or a log that cannot be read now.
                 after_s = error.after_s if isinstance(error, LaterError) else 0.0
@@ -243,7 +241,6 @@ class Followers:
 
         Raises:
             LaterError: it was not said, or nobody knows.
-            StaleError: another agent leads.
         """
         key = _key(note)
         is_new = key not in self._inherited or key in self._sure
@@ -277,7 +274,7 @@ class Followers:
             offset=offset,
             why=why[:300],
         )
-        seq = await persist("chat", lambda: self._journal.append(event, fence=self.fence()))
+        seq = await persist_leading("chat", lambda: self._journal.append(event, fence=self.fence()))
         with suppress(TimeoutError):
             await self._world.reached(seq, FOLD_S)
 

@@ -33,6 +33,7 @@ from rota.core.notices import (
     speaks_for_itself,
 )
 from rota.core.outbox import Telling, end_mark
+from rota.core.settings_chat import THREADLESS
 from rota.core.settings_notify import networks_of
 from rota.core.states import State
 from rota.errors import InputError, RotaError, StaleError
@@ -195,12 +196,16 @@ class Lookout:
     def _without_followers(self, telling: Telling) -> Telling:
         """Return what is to be told but for those whom the bot tells where they asked for it."""
         chat, tales = self._world.cluster.picture.chat, []
+        networks = self._world.definitions.settings.chat
+        threadless = [name for name, it in networks.items() if it.kind in THREADLESS]
         for tale in telling.tales:
             by_bot = chat.told_by_bot(tale.build)
+            rooms = chat.rooms_told(tale.build, threadless)
             left = tuple(
                 due
                 for due in tale.notices
                 if (due.user, due.target.partition(":")[0]) not in by_bot
+                and not (due.target in rooms and not due.user)
             )
             tales.append(replace(tale, notices=left))
         return replace(telling, tales=tuple(tales))

@@ -7,13 +7,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from rota.errors import UnavailableError
+from rota.errors import StaleError, UnavailableError
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 #: Seconds between tries; the last one repeats. Sums to 4 s before it, enough for a restarted engine.
 DELAYS_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+#: After this a fence is asked for anew.
+STALE_S = 0.2
 
 
 async def persist(what: str, call: Callable[[], Awaitable[T]]) -> T:
@@ -32,3 +34,18 @@ async def persist(what: str, call: Callable[[], Awaitable[T]]) -> T:
                 logger.warning("%s: %s; trying again", what, error.message)
         tries += 1
         await asyncio.sleep(delay)
+
+
+async def persist_leading(what: str, call: Callable[[], Awaitable[T]]) -> T:
+    """Return what ``call`` returns, as :func:`persist` does, for a duty of the leader.
+
+    What its fence refuses is tried again as well. Where another agent leads the duty is cancelled as
+    soon as that is folded; where it does not, the journal was trimmed in just that moment, and who
+    gave up then would lead and do nothing.
+    """
+    while True:
+        try:
+            return await persist(what, call)
+        except StaleError:
+            logger.info("%s: refused by its fence", what)
+        await asyncio.sleep(STALE_S)

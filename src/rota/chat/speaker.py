@@ -21,9 +21,16 @@ from rota.client.answer import ClosedError
 from rota.client.client import Client
 from rota.client.place import socket_place
 from rota.client.wire import ROUTES
-from rota.core.chat_text import answer_id, as_here
+from rota.core.chat_text import answer_id, as_here, stranger_text
 from rota.core.chat_words import REPEATABLE, first_word
-from rota.errors import ConflictError, InputError, NotFoundError, RotaError, UnavailableError
+from rota.errors import (
+    ConflictError,
+    DeniedError,
+    InputError,
+    NotFoundError,
+    RotaError,
+    UnavailableError,
+)
 from rota.ports.chat import Command
 from rota.ports.chat_wire import Setup
 from rota.ports.networks import LaterError, Said, Saying
@@ -173,6 +180,9 @@ class Speaker:
         prefix = self._prefixes.get(command.network, "!")
         to = "" if heard.is_direct or heard.thread else f"{heard.nick}: "
         text, code = self._told(outcome, command.line, prefix)
+        is_stranger = command.user == f"{command.network}:{heard.nick}"
+        if is_stranger and isinstance(outcome.error, DeniedError):
+            text = stranger_text(command.network, prefix)
         link = ""
         if code.count("\n") >= self._hub.abilities(command.network).lines:
             link = self._link(command)

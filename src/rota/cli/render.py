@@ -352,7 +352,8 @@ def _job_row(job: dict[str, Any], look: Look) -> tuple[Cell, ...]:
         is_drawn = look.is_terminal and not look.is_room
         state = Cell("= paused" if is_drawn else "paused", "yellow")
     else:
-        state = Cell(sign(look, what), colour_of(what))
+        told = "never ran" if look.is_room and not what else sign(look, what)
+        state = Cell(told, colour_of(what))
     number = f"#{last['number']}" if last else ""
     when = ago(look, last.get("finished_at"))
     signs = [SIGNS[it] for it in job.get("recent") or () if it in SIGNS] if look.is_terminal else []

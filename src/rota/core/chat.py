@@ -7,7 +7,7 @@ the oldest goes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from typing import TypeVar
 
 import msgspec
@@ -36,6 +36,8 @@ MAX_NETWORKS = 50
 MAX_THREADS = 2000
 MAX_FOLLOWED = 1000
 MAX_PLACES = 50
+#: Of so many builds it is known for a while where their end was told.
+MAX_OVER = 200
 #: What one follower was told, in marks; there are as many questions in a build at most.
 MAX_MARKS = 120
 #: The type of events that `chat` rules wait for.
@@ -104,6 +106,7 @@ class Chat(msgspec.Struct):
     threads: dict[str, str] = {}  # by place, which build a thread is about
     followed: dict[str, dict[str, Followed]] = {}  # by build and place
     troubles: dict[str, str] = {}
+    over: dict[str, tuple[Followed, ...]] = {}  # by build, who followed it and was told its end
 
     def is_known(self, network: str, message: str) -> bool:
         """Whether a message was heard before."""
@@ -116,10 +119,25 @@ class Chat(msgspec.Struct):
 
     def told_by_bot(self, build: str) -> Set[tuple[str, str]]:
         """Return who is told of a build by the bot where they asked for it: users and networks."""
-        found = {(it.by, it.network) for it in self.following(build)}
+        found = {(it.by, it.network) for it in (*self.following(build), *self.over.get(build, ()))}
         for it in self.waiting.values():
             if it.made == build and first_word(it.text) in BEGIN_BUILDS:
                 found.add((it.user, it.network))
+        return found
+
+    def rooms_told(self, build: str, threadless: Collection[str]) -> Set[str]:
+        """Return the rooms that the bot tells of a build's end, as targets; threads are no rooms.
+
+        Args:
+            build: Its id.
+            threadless: Networks on which an answer begins no thread.
+        """
+        places = (*self.following(build), *self.over.get(build, ()))
+        found = {f"{it.network}:{it.room}" for it in places if not it.thread}
+        for it in self.waiting.values():
+            begins = it.made == build and first_word(it.text) in BEGIN_BUILDS
+            if begins and it.network in threadless:
+                found.add(f"{it.network}:{it.room}")
         return found
 
     def about(self, network: str, thread: str) -> str:
@@ -243,6 +261,10 @@ def told(chat: Chat, event: ChatTold) -> None:
         return
     if event.mark == END:
         _drop(chat, note)
+        if not event.why:
+            told = replace(note, outcome=None, told=())
+            chat.over[event.build] = (*chat.over.pop(event.build, ()), told)[-MAX_PLACES:]
+            _forget(chat.over, MAX_OVER)
         return
     marks = (*note.told, event.mark) if event.mark and event.mark not in note.told else note.told
     chat.followed[event.build][place] = replace(
@@ -271,6 +293,8 @@ def link(chat: Chat, network: str, thread: str, builds: Set[str]) -> None:
 
 def moved(chat: Chat, seq: int, build: Build) -> None:
     """Take note that a build that is followed, or will be, has finished, or has begun anew."""
+    if build.state is not State.FINISHED:
+        chat.over.pop(build.id, None)
     for key, waiting in chat.waiting.items():
         if waiting.made == build.id:
             is_over = build.state is State.FINISHED

@@ -10,7 +10,7 @@ from rota.core.build import Build
 from rota.core.chat import Followed
 from rota.core.durations import format_duration
 from rota.core.job import Reason
-from rota.core.people import asked_text, wants_approval
+from rota.core.people import asked_text, open_questions, wants_approval
 from rota.core.questions import Question
 from rota.core.states import Result, State
 
@@ -73,13 +73,13 @@ def _why(build: Build) -> str:
     if build.reason is Reason.SUPERSEDED and build.superseded_by:
         parts.append(f"superseded by {build.superseded_by}")
     if build.reason is Reason.SCRIPT and build.exit_code:
-        parts.append(f"exit status {build.exit_code}")
+        parts.append(f"exit code {build.exit_code}")
     if build.step:
         parts.append(f"in step {build.step}")
-    if build.tests is not None and (bad := build.tests.failed + build.tests.errored):
-        parts.append(f"{bad} of {bad + build.tests.passed} tests failed")
     if build.message:
         parts.append(build.message)
+    elif build.tests is not None and build.tests.bad:
+        parts.append(build.tests.text)
     return f": {', '.join(parts)}" if parts else ""
 
 
@@ -97,7 +97,9 @@ def _question(note: Followed, build: Build, question: Question, prefix: str) -> 
     choices = ", ".join(_shown(choice) for choice in question.choices)
     if not choices and question.type == "bool":
         choices = "yes, no"
-    example = f"{prefix}answer {build.ref} {question.number} …"
+    is_lone = len(open_questions(build)) == 1
+    number = "" if is_lone else f" {question.number}"
+    example = f"{prefix}answer {build.ref}{number} …"
     return f"{build.ref} asks{who}: {question.text}\n" + _how(note, example, choices)
 
 
@@ -131,6 +133,14 @@ def log_link(url: str, build: Build) -> str:
 def as_here(text: str, prefix: str) -> str:
     """Return text with commands as they are given in a room, but for what is for a shell."""
     return text if "shell" in text else _COMMAND.sub(lambda _: prefix, text)
+
+
+def stranger_text(network: str, prefix: str) -> str:
+    """Return what is said to somebody unknown who wants what only users may."""
+    return (
+        f"I do not know you here, so I cannot do that; `rota user link {network}` gives you a code, "
+        f"and {prefix}link CODE, written to me alone, makes us known"
+    )
 
 
 def leads_text(agent: str, why: str) -> str:

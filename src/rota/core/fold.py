@@ -964,7 +964,7 @@ def _put(cluster: Cluster, before: Build | None, after: Build) -> Build:
         _leave(cluster, before)
     cluster.picture.builds[after.id] = after
     chat = cluster.picture.chat
-    if after.id in chat.followed or chat.waiting:
+    if after.id in chat.followed or chat.waiting or chat.over:
         chats.moved(chat, cluster.picture.seq, after)
     if after.trigger.data:
         owe(cluster.picture.statuses, cluster.picture.seq, after)

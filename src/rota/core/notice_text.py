@@ -15,7 +15,7 @@ import msgspec
 from rota.core.build import Build
 from rota.core.durations import format_duration
 from rota.core.ids import derived_id
-from rota.core.job import Reason
+from rota.core.job import ParamValue, Reason
 from rota.core.notices import is_bad, lane_of
 from rota.core.outbox import TEST, Notice
 from rota.core.people import asked_text, find_question, wants_approval
@@ -321,21 +321,48 @@ def _asked(build: Build, notice: Notice) -> str:
 def _choices(question: Question) -> str:
     if not question.choices:
         return ""
-    return f" ({line(', '.join(str(it) for it in question.choices), 200)})"
+    return f" ({line(', '.join(map(_shown, question.choices)), 200)})"
+
+
+def _shown(choice: ParamValue) -> str:
+    return line(str(choice).lower() if isinstance(choice, bool) else str(choice), 60)
 
 
 def _how_to_answer(build: Build, notice: Notice) -> Iterator[str]:
     ref = line(build.ref)
     if not notice.number:
-        yield f"yes: rota approve {ref}   no: rota reject {ref}"
+        here = "answer here: approve, reject; or " if _is_chat(notice) else ""
+        yield f"{here}yes: rota approve {ref}   no: rota reject {ref}"
         return
     question = find_question(build, notice.number)
     if question is None:
         return
-    answer = line(str(question.choices[0]), 60) if question.choices else "ANSWER"
-    yield f"answer: rota answer {ref} {notice.number} {answer}"
+    number = "" if _is_lone(build, question) else f" {notice.number}"
+    words = ", ".join(map(_shown, question.choices)) or (
+        "yes, no" if question.type == "bool" else ""
+    )
+    here = f"answer here: {words}; or:" if words and _is_chat(notice) else "answer:"
+    yield f"{here} rota answer {ref}{number} {_example(question)}"
     if question.until is not None:
         yield f"until {question.until:%Y-%m-%d %H:%M} UTC"
+
+
+def _is_chat(notice: Notice) -> bool:
+    """Whether it is for one person on a network where people answer."""
+    target = parse_target(notice.target)
+    return not isinstance(target, str) and bool(target.user) and target.network != MAIL
+
+
+def _is_lone(build: Build, question: Question) -> bool:
+    """Whether a build asks nothing else now, so that an answer need not say to what."""
+    return all(it.is_settled or it == question for it in build.questions)
+
+
+def _example(question: Question) -> str:
+    if question.choices:
+        word = _shown(question.choices[0])
+        return word if re.fullmatch(r"[\w.+-]+", word) else f"'{word}'"
+    return "yes" if question.type == "bool" else "ANSWER"
 
 
 def _test(notice: Notice) -> str:

@@ -46,6 +46,8 @@ class ChatNetwork(msgspec.Struct, frozen=True, kw_only=True):
 SECRETS = ("password", "server_password", "certificate", "token", "app_token")
 #: With what names of rooms on IRC begin.
 _IRC_ROOMS = "#&+!"
+#: Networks on which everything is said in the room itself.
+THREADLESS = frozenset({"irc", "xmpp"})
 _ALL = frozenset({"kind", "rooms", "prefix", "public", "announces", "nick"})
 _KEYS = {
     "irc": _ALL

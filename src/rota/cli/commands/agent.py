@@ -91,7 +91,10 @@ def room_lines(state: dict[str, Any], agents: list[dict[str, Any]], look: Look) 
     rests = [f"{one['name']} drains" for one in agents if one["draining"] or one["leaving"]]
     rows = [
         *(("trouble", text) for text in state.get("trouble") or ()),
-        ("builds", f"{busy} running of {slots} slots, {state['queued']} queued, {state['held']} held"),
+        (
+            "builds",
+            f"{busy} running of {slots} slots, {state['queued']} queued, {state['held']} held",
+        ),
         ("agents", ", ".join([f"{len(agents) - len(away)} up", *away, *rests])),
         ("leader", _leader(state, look)),
         ("quorum", _quorum(state, look)),
