@@ -1,15 +1,53 @@
-"""One file of ``main``, written or removed by a verb, however often ``main`` moves meanwhile."""
+"""What verbs commit to ``main``, however often it moves meanwhile."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 from rota.core.definitions import Definitions
 from rota.errors import StaleError, UnavailableError
 from rota.ports.store import Author
 from rota.service.context import Principal, Service
 
+#: A commit that lost the race to another one is made anew, this often at most.
 TRIES = 20
+Changes = Mapping[str, bytes | None]
+_T = TypeVar("_T")
+
+
+async def until_first(service: Service, attempt: Callable[[str], Awaitable[_T | None]]) -> _T:
+    """Return what ``attempt`` does, which is given the commit that ``main`` is at.
+
+    It returns None where somebody else was first there, and is asked again: this agent has followed
+    them. Those who do such things on this agent take turns.
+
+    Raises:
+        UnavailableError: ``main`` moved each time.
+    """
+    async with service.turn("main"):
+        for _ in range(TRIES):
+            made = await attempt(service.world.commit)
+            if made is not None:
+                return made
+    raise UnavailableError("main moves too fast; try again")
+
+
+async def commit(
+    service: Service, base: str, changes: Changes, message: str, who: Principal, *, email: str = ""
+) -> str | None:
+    """Commit files (``None`` deletes) at ``base``; return the commit, or None if that is too late.
+
+    Raises:
+        UnavailableError: ``main`` cannot be written to now.
+    """
+    author = Author(name=who.name, email=email or f"{who.name}@{service.me.name}")
+    try:
+        return await service.main.commit(
+            changes, base=base, author=author, message=message, by=who.name
+        )
+    except StaleError:
+        return None
 
 
 async def commit_file(
@@ -27,22 +65,12 @@ async def commit_file(
     Raises:
         UnavailableError: ``main`` moved each time, or cannot be written to now.
     """
-    author = Author(name=who.name, email=f"{who.name}@{service.me.name}")
-    async with service.turn("main"):
-        for _ in range(TRIES):
-            definitions = service.world.definitions
-            data = change(definitions) if change is not None else None
-            if data is None and (change is not None or path not in definitions.files):
-                return False
-            try:
-                await service.main.commit(
-                    {path: data},
-                    base=service.world.commit,
-                    author=author,
-                    message=message,
-                    by=who.name,
-                )
-            except StaleError:
-                continue
-            return True
-    raise UnavailableError("main moves too fast; try again")
+
+    async def attempt(base: str) -> bool | None:
+        definitions = service.world.definitions
+        data = change(definitions) if change is not None else None
+        if data is None and (change is not None or path not in definitions.files):
+            return False
+        return True if await commit(service, base, {path: data}, message, who) else None
+
+    return await until_first(service, attempt)

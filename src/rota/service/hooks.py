@@ -16,13 +16,11 @@ from rota.core.payload import Moved, is_ping, read_changes, read_lines
 from rota.core.repository import repo_key
 from rota.core.told import is_known
 from rota.core.webhook import Caller, Headers, identify
-from rota.errors import DeniedError, InputError, NotFoundError, StaleError, UnavailableError
-from rota.ports.store import Author
+from rota.errors import DeniedError, InputError, NotFoundError, StaleError
 from rota.service import messages as m
+from rota.service.committing import commit, until_first
 from rota.service.context import Principal, Service
 
-#: A commit that lost the race to another one looks again and repeats, this often at most.
-TRIES = 20
 MAX_BODY = 1 << 20
 #: What of a call that is no change of a repository goes into the journal.
 MAX_DATA = 256 * 1024
@@ -61,7 +59,9 @@ async def put(service: Service, request: m.PutHookRequest, who: Principal) -> m.
     if request.repo:
         _refuse_bad_repo(request.repo)
     asked: int | None = None
-    for _ in range(TRIES):
+
+    async def attempt(base: str) -> m.HookView | None:
+        nonlocal asked
         now = service.world.definitions.hooks.get(name)
         new = now or HookFile()
         if request.repo is not None:
@@ -72,18 +72,29 @@ async def put(service: Service, request: m.PutHookRequest, who: Principal) -> m.
         if new == now:
             return _whole(service, name, new)
         verb = "add" if now is None else "rotate" if request.rotate else "change"
-        if await _commit(service, name, encode_hook(new), f"{verb} webhook {name}", who):
-            return replace(_whole(service, name, new), changed=True)
-    raise UnavailableError("main moves too fast; try again")
+        changes = {_path(name): encode_hook(new)}
+        if not await commit(service, base, changes, f"{verb} webhook {name}", who):
+            return None
+        return replace(_whole(service, name, new), changed=True)
+
+    return await until_first(service, attempt)
 
 
 async def rm(service: Service, request: m.HookRequest, who: Principal) -> m.HookView:
     """Remove a webhook."""
-    for _ in range(TRIES):
-        found = _find(service, request.hook)
-        if await _commit(service, request.hook, None, f"remove webhook {request.hook}", who):
-            return replace(_view(service, request.hook, found), changed=True)
-    raise UnavailableError("main moves too fast; try again")
+    name = request.hook
+
+    async def attempt(base: str) -> m.HookView | None:
+        found = _find(service, name)
+        if not await commit(service, base, {_path(name): None}, f"remove webhook {name}", who):
+            return None
+        return replace(_view(service, name, found), changed=True)
+
+    return await until_first(service, attempt)
+
+
+def _path(name: str) -> str:
+    return f"{HOOKS}{name}.toml"
 
 
 def _find(service: Service, name: str) -> HookFile:
@@ -98,25 +109,6 @@ def _refuse_bad_repo(url: str) -> None:
         raise InputError("the repository's URL has a password in it", hint="leave it out")
     if "/" not in repo_key(url) or re.search(r"[\x00-\x20\x7f]", url):
         raise InputError(f"no repository's URL: {url!r}", hint="https://git.example/web.git")
-
-
-async def _commit(
-    service: Service, name: str, data: bytes | None, message: str, who: Principal
-) -> bool:
-    """Commit a webhook's file; return whether that was not too late."""
-    author = Author(name=who.name, email=f"{who.name}@{service.me.name}")
-    async with service.turn("main"):
-        try:
-            await service.main.commit(
-                {f"{HOOKS}{name}.toml": data},
-                base=service.world.commit,
-                author=author,
-                message=message,
-                by=who.name,
-            )
-        except StaleError:
-            return False
-    return True
 
 
 def _view(service: Service, name: str, file: HookFile) -> m.HookView:

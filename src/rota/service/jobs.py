@@ -23,17 +23,15 @@ from rota.core.ids import parse_job_name
 from rota.core.needs import need_problems
 from rota.core.problem import Problem
 from rota.core.triggers import On, rule_id, rule_text
-from rota.errors import ConflictError, InputError, NotFoundError, StaleError, UnavailableError
-from rota.ports.store import Author
+from rota.errors import ConflictError, InputError, NotFoundError, StaleError
 from rota.service import messages as m
 from rota.service.builds import find_definition
+from rota.service.committing import commit, until_first
 from rota.service.context import Principal, Service
 from rota.service.etags import is_among
 from rota.service.trends import Recent
 from rota.service.world import World
 
-#: A commit that lost the race to another one looks again and repeats, this often at most.
-TRIES = 20
 #: Of so many jobs the past is looked up in one go: a millisecond or two, with a million builds behind.
 LOOKED_UP_AT_ONCE = 10
 
@@ -215,21 +213,15 @@ async def _commit(
     """Make the commit that ``change`` asks for, on whatever ``main`` is by then."""
     if "\0" in message:
         raise InputError("the text for the record has a NUL character, which git does not keep")
-    author = Author(name=who.name, email=f"{who.name}@{service.me.name}")
-    async with service.turn("main"):
-        for _ in range(TRIES):
-            base = service.world.commit
-            changes = change(service.world)
-            if await _changes_nothing(service, base, changes):
-                return _committed(service, name, base, changed=False)
-            try:
-                commit = await service.main.commit(
-                    changes, base=base, author=author, message=message, by=who.name
-                )
-            except StaleError:
-                continue  # this agent has followed whoever was first
-            return _committed(service, name, commit, changed=True)
-    raise UnavailableError("main moves too fast; try again")
+
+    async def attempt(base: str) -> m.Committed | None:
+        changes = change(service.world)
+        if await _changes_nothing(service, base, changes):
+            return _committed(service, name, base, changed=False)
+        made = await commit(service, base, changes, message, who)
+        return None if made is None else _committed(service, name, made, changed=True)
+
+    return await until_first(service, attempt)
 
 
 async def _changes_nothing(service: Service, base: str, changes: dict[str, bytes | None]) -> bool:

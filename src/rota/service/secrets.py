@@ -33,22 +33,19 @@ from rota.errors import (
     InputError,
     NotFoundError,
     RotaError,
-    StaleError,
     UnavailableError,
 )
 from rota.ports.programs import Programs
 from rota.ports.safe import Safe
-from rota.ports.store import Author
 from rota.service import messages as m
 from rota.service.builds import find_definition
+from rota.service.committing import commit, until_first
 from rota.service.context import Principal, Service
 from rota.service.members import known
 from rota.service.world import World
 
 logger = logging.getLogger(__name__)
 
-#: A commit that lost the race to another one looks again and repeats, this often at most.
-TRIES = 20
 #: How long a member may take to hand over, or to take, the cluster's identity.
 PEER_S = 5.0
 #: A build whose parents are more than these is nobody's child.
@@ -222,24 +219,25 @@ async def put(service: Service, request: m.PutSecretRequest, who: Principal) -> 
     for what, globs in (("--jobs", request.jobs), ("--branches", request.branches)):
         if (bad := patterns_fault(globs or ())) is not None:
             raise InputError(f"{what} {bad}")
-    async with service.turn("main"):
-        for _ in range(TRIES):
-            base = service.world.commit
-            former = service.world.definitions.secrets.get(name)
-            _refuse_twin(service.world, name)
-            if former is None and request.value is None:
-                raise NotFoundError(
-                    f"no secret {name!r}", hint=f"give it a value: rota secret set {name}"
-                )
-            changes, recipient = await _founded(service, store, who)
-            file = await _changed(store, request, former, recipient, service, who)
-            if former is not None and file == former:
-                return _view(service, name, former)
-            changes[secret_path(name)] = encode_secret(file)
-            verb = "add" if former is None else "change"
-            if await _commit(service, base, changes, f"{verb} secret {name}", who):
-                return replace(_view(service, name, file), changed=True)
-    raise UnavailableError("main moves too fast; try again")
+
+    async def attempt(base: str) -> m.SecretView | None:
+        former = service.world.definitions.secrets.get(name)
+        _refuse_twin(service.world, name)
+        if former is None and request.value is None:
+            raise NotFoundError(
+                f"no secret {name!r}", hint=f"give it a value: rota secret set {name}"
+            )
+        changes, recipient = await _founded(service, store, who)
+        file = await _changed(store, request, former, recipient, service, who)
+        if former is not None and file == former:
+            return _view(service, name, former)
+        changes[secret_path(name)] = encode_secret(file)
+        verb = "add" if former is None else "change"
+        if await commit(service, base, changes, f"{verb} secret {name}", who):
+            return replace(_view(service, name, file), changed=True)
+        return None
+
+    return await until_first(service, attempt)
 
 
 async def _changed(
@@ -272,58 +270,59 @@ async def _changed(
 async def rm(service: Service, request: m.RemoveSecretRequest, who: Principal) -> m.SecretView:
     """Remove a secret."""
     name = request.secret
-    async with service.turn("main"):
-        for _ in range(TRIES):
-            base = service.world.commit
-            found = service.world.definitions.secrets.get(name)
-            if found is None:
-                raise NotFoundError(f"no secret {name!r}", hint="see which there are: rota secret")
-            view = _view(service, name, found)
-            if view.used_by and not request.force:
-                raise ConflictError(
-                    f"{name} was not removed: {_few(view.used_by)} would fail without it",
-                    hint="take it out there first; or say --force",
-                )
-            if await _commit(
-                service, base, {secret_path(name): None}, f"remove secret {name}", who
-            ):
-                return replace(view, changed=True)
-    raise UnavailableError("main moves too fast; try again")
+
+    async def attempt(base: str) -> m.SecretView | None:
+        found = service.world.definitions.secrets.get(name)
+        if found is None:
+            raise NotFoundError(f"no secret {name!r}", hint="see which there are: rota secret")
+        view = _view(service, name, found)
+        if view.used_by and not request.force:
+            raise ConflictError(
+                f"{name} was not removed: {_few(view.used_by)} would fail without it",
+                hint="take it out there first; or say --force",
+            )
+        if await commit(service, base, {secret_path(name): None}, f"remove secret {name}", who):
+            return replace(view, changed=True)
+        return None
+
+    return await until_first(service, attempt)
 
 
 async def rotate(service: Service, request: m.RotateSecretsRequest, who: Principal) -> m.Rotated:
     """Encrypt all secrets for a new key, which members alone get."""
     store, safe = _store(service), _safe(service)
-    async with service.turn("main"):
-        identity = safe.make()
-        shared: tuple[list[str], list[str]] | None = None
-        for _ in range(TRIES):
-            base = service.world.commit
-            files = service.world.definitions.secrets
-            values, lost = await _opened(store, files)
-            if lost and not request.drop_lost:
-                raise ConflictError(
-                    f"{_few(lost)} cannot be read by any member that answers",
-                    hint="start an agent that has the key, or put its tls/secrets.key back;"
-                    " if it is lost for ever: rota secret rotate --drop-lost",
-                )
-            if shared is None:
-                shared = await store.share(identity)
-            [recipient] = safe.keep(identity)
-            changes: dict[str, bytes | None] = {secret_path(name): None for name in lost}
-            changes[RECIPIENTS] = encode_recipient(recipient, who.name, service.clock.now())
-            for name, value in values.items():
-                sealed = _encrypted(store, bind(name, files[name].rules, value), recipient)
-                changes[secret_path(name)] = encode_secret(replace(files[name], value=sealed))
-            if await _commit(service, base, changes, "encrypt secrets for a new key", who):
-                return m.Rotated(
-                    recipient=recipient,
-                    secrets=tuple(_view(service, name, files[name]) for name in sorted(values)),
-                    lost=tuple(sorted(lost)),
-                    told=tuple(shared[0]),
-                    untold=tuple(shared[1]),
-                )
-    raise UnavailableError("main moves too fast; try again")
+    identity = safe.make()
+    shared: tuple[list[str], list[str]] | None = None
+
+    async def attempt(base: str) -> m.Rotated | None:
+        nonlocal shared
+        files = service.world.definitions.secrets
+        values, lost = await _opened(store, files)
+        if lost and not request.drop_lost:
+            raise ConflictError(
+                f"{_few(lost)} cannot be read by any member that answers",
+                hint="start an agent that has the key, or put its tls/secrets.key back;"
+                " if it is lost for ever: rota secret rotate --drop-lost",
+            )
+        if shared is None:
+            shared = await store.share(identity)
+        [recipient] = safe.keep(identity)
+        changes: dict[str, bytes | None] = {secret_path(name): None for name in lost}
+        changes[RECIPIENTS] = encode_recipient(recipient, who.name, service.clock.now())
+        for name, value in values.items():
+            sealed = _encrypted(store, bind(name, files[name].rules, value), recipient)
+            changes[secret_path(name)] = encode_secret(replace(files[name], value=sealed))
+        if await commit(service, base, changes, "encrypt secrets for a new key", who):
+            return m.Rotated(
+                recipient=recipient,
+                secrets=tuple(_view(service, name, files[name]) for name in sorted(values)),
+                lost=tuple(sorted(lost)),
+                told=tuple(shared[0]),
+                untold=tuple(shared[1]),
+            )
+        return None
+
+    return await until_first(service, attempt)
 
 
 async def check(
@@ -406,22 +405,6 @@ async def _opened(
             logger.warning("%s", error.message)
             lost.append(name)
     return values, lost
-
-
-async def _commit(
-    service: Service,
-    base: str,
-    changes: Mapping[str, bytes | None],
-    message: str,
-    who: Principal,
-) -> bool:
-    """Commit files; return whether that was not too late."""
-    author = Author(name=who.name, email=f"{who.name}@{service.me.name}")
-    try:
-        await service.main.commit(changes, base=base, author=author, message=message, by=who.name)
-    except StaleError:
-        return False
-    return True
 
 
 def _refuse_twin(world: World, name: str) -> None:

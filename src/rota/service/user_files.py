@@ -10,13 +10,11 @@ from rota.core.fields import printed_value
 from rota.core.problem import nearest
 from rota.core.user_text import rewritten
 from rota.core.users import User, parse_user, user_name_fault, user_path
-from rota.errors import DeniedError, InputError, NotFoundError, StaleError, UnavailableError
-from rota.ports.store import Author
+from rota.errors import DeniedError, InputError, NotFoundError
 from rota.service import user_messages as u
+from rota.service.committing import commit, until_first
 from rota.service.context import Principal, Service
 from rota.service.verbs import Role
-
-TRIES = 20
 
 
 def user_meant(request: str, who: Principal) -> str:
@@ -86,32 +84,31 @@ async def change_user(
         NotFoundError: the user went meanwhile.
         UnavailableError: ``main`` moved each time, or cannot be written to now.
     """
-    async with service.turn("main"):
-        for _ in range(TRIES):
-            base, definitions = service.world.commit, service.world.definitions
-            before = definitions.users.get(name)
-            if before is None and not makes:
-                find_user(service, name, who)
-            after = change(before if before is not None else User())
-            if after == before:
-                return False
-            text = await _text(service, definitions, name)
-            new = await asyncio.to_thread(_checked, definitions, name, text, before, after)
-            if await _commit(service, base, name, new.encode(), message, who):
-                return True
-    raise UnavailableError("main moves too fast; try again")
+
+    async def attempt(base: str) -> bool | None:
+        definitions = service.world.definitions
+        before = definitions.users.get(name)
+        if before is None and not makes:
+            find_user(service, name, who)
+        after = change(before if before is not None else User())
+        if after == before:
+            return False
+        text = await _text(service, definitions, name)
+        new = await asyncio.to_thread(_checked, definitions, name, text, before, after)
+        return await _commit(service, base, name, new.encode(), message, who)
+
+    return await until_first(service, attempt)
 
 
 async def remove_user(service: Service, name: str, who: Principal) -> bool:
     """Remove a user's file; return whether it was there."""
-    async with service.turn("main"):
-        for _ in range(TRIES):
-            base = service.world.commit
-            if user_path(name) not in service.world.definitions.files:
-                return False
-            if await _commit(service, base, name, None, f"remove user {name}", who):
-                return True
-    raise UnavailableError("main moves too fast; try again")
+
+    async def attempt(base: str) -> bool | None:
+        if user_path(name) not in service.world.definitions.files:
+            return False
+        return await _commit(service, base, name, None, f"remove user {name}", who)
+
+    return await until_first(service, attempt)
 
 
 async def _text(service: Service, definitions: Definitions, name: str) -> str | None:
@@ -147,15 +144,9 @@ def _checked(
 
 async def _commit(
     service: Service, base: str, name: str, data: bytes | None, message: str, who: Principal
-) -> bool:
-    """Commit a user's file; return whether that was not too late."""
+) -> bool | None:
+    """Commit a user's file, as who has an address that git knows; None if that is too late."""
     known = service.world.definitions.users.get(who.name)
     email = known.emails[0] if known is not None and known.emails else ""
-    author = Author(name=who.name, email=email or f"{who.name}@{service.me.name}")
-    try:
-        await service.main.commit(
-            {user_path(name): data}, base=base, author=author, message=message, by=who.name
-        )
-    except StaleError:
-        return False
-    return True
+    changes = {user_path(name): data}
+    return True if await commit(service, base, changes, message, who, email=email) else None
