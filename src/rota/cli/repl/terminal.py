@@ -12,7 +12,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.formatted_text import StyleAndTextTuples
@@ -27,6 +26,7 @@ from rota.cli.repl.offers import Memory, Offers
 from rota.cli.repl.pulse import Pulse
 from rota.cli.repl.session import Session
 from rota.cli.repl.typed import Colours, Readable
+from rota.cli.signals import signals_as_exits
 from rota.cli.status import INTERRUPTED
 
 PROMPT = "rota> "
@@ -46,7 +46,6 @@ _STYLE = {
     "bar.blue": "ansiblue",
     "bar.bold": "bold",
 }
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def converse(session: Session) -> int:
@@ -61,7 +60,7 @@ def converse(session: Session) -> int:
 
     pulse = Pulse(session.client, changed)
     prompt = _prompt(session, pulse)
-    with _signals_as_exits(), pulse:
+    with signals_as_exits(), pulse:
         while not session.is_over:
             # Ctrl-C forgets the line, or ends the command; pressed twice it is no more than that.
             with suppress(KeyboardInterrupt):
@@ -148,16 +147,3 @@ def _keys_alone() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _signals_as_exits() -> Iterator[None]:
-    def leave(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in _ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

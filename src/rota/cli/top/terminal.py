@@ -10,12 +10,10 @@ import contextlib
 import curses
 import locale
 import os
-import signal
 import time
-from collections.abc import Iterator
-from types import FrameType
 
 from rota.cli.render import Look
+from rota.cli.signals import signals_as_exits
 from rota.cli.top.feed import Feed, Wish
 from rota.cli.top.frame import Frame, Line, frame
 from rota.cli.top.view import View
@@ -43,8 +41,6 @@ _KEYS = {
     "\x7f": "backspace",
     "\b": "backspace",
 }
-#: Signals that end the process: 128 and the number is its exit status, as a shell has it.
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def watch(feed: Feed, view: View, look: Look, delay_s: float) -> None:
@@ -62,21 +58,8 @@ def watch(feed: Feed, view: View, look: Look, delay_s: float) -> None:
             f"no terminal called {os.environ.get('TERM', '')!r} is known here",
             hint="another name: TERM=xterm rota top; or one picture: rota top --once",
         ) from error
-    with _signals_as_exits():
+    with signals_as_exits():
         curses.wrapper(_run, feed, view, look, delay_s)
-
-
-@contextlib.contextmanager
-def _signals_as_exits() -> Iterator[None]:
-    def leave(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in _ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _run(window: curses.window, feed: Feed, view: View, look: Look, delay_s: float) -> None:
