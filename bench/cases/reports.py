@@ -20,8 +20,8 @@ from xml.parsers import expat
 from bench.case import Result, Setting
 from bench.figure import Figure
 from rota.adapters.reports.reader import ReportReader
-from rota.adapters.sqlite_cases import SqliteCases
-from rota.adapters.sqlite_index import SqliteIndex
+from rota.adapters.sqlite.cases import SqliteCases
+from rota.adapters.sqlite.index import SqliteIndex
 from rota.core.build import Build
 from rota.core.case_history import Read, level_of
 from rota.core.cases import Tally

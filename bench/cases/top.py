@@ -33,7 +33,7 @@ from bench.cases.why import AT, Crowd
 from bench.figure import Figure
 from rota.adapters.clocks import SystemClock
 from rota.adapters.memory import MemoryJournal
-from rota.adapters.sqlite_index import SqliteIndex
+from rota.adapters.sqlite.index import SqliteIndex
 from rota.core.build import Build
 from rota.core.definitions import Definitions
 from rota.core.states import Result as Ended

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rota.adapters.memory_store import MemoryIndex
-from rota.adapters.sqlite_index import SqliteIndex
+from rota.adapters.sqlite.index import SqliteIndex
 from rota.core.build import Artifact, Build, Trigger
 from rota.core.retention import Remains, Removed, Swept
 from rota.core.states import Result, State

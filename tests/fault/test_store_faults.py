@@ -18,7 +18,7 @@ from tests.harness.stores import AT, commit, pieces
 
 from rota.adapters.git import GitStore, repository
 from rota.adapters.memory_store import MemoryStore
-from rota.adapters.sqlite_index import VERSION, SqliteIndex
+from rota.adapters.sqlite.index import VERSION, SqliteIndex
 from rota.core.build import Build
 from rota.core.states import State
 from rota.errors import RotaError, StaleError, UnavailableError
@@ -407,7 +407,7 @@ def test_an_index_killed_in_the_middle_keeps_whole_batches(tmp_path: Path) -> No
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from rota.adapters.sqlite_index import SqliteIndex
+from rota.adapters.sqlite.index import SqliteIndex
 from rota.core.build import Build
 from rota.core.states import State
 index = SqliteIndex(Path(sys.argv[1]))

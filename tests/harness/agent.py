@@ -30,7 +30,7 @@ from rota.adapters.memory_store import MemoryIndex, MemoryStore
 from rota.adapters.programs import SystemPrograms
 from rota.adapters.reports.reader import ReportReader
 from rota.adapters.scripted import Plan, ScriptedAttempt, ScriptedExecutor
-from rota.adapters.sqlite_cases import SqliteCases
+from rota.adapters.sqlite.cases import SqliteCases
 from rota.adapters.tmpfs import TmpfsFiles
 from rota.agent.agent import Agent, run_agent
 from rota.agent.ports import Ports

@@ -12,7 +12,7 @@ import pytest
 from tests.harness.agent import Here
 
 from rota.adapters.scripted import Plan
-from rota.adapters.sqlite_cases import SqliteCases
+from rota.adapters.sqlite.cases import SqliteCases
 from rota.http.openapi import describe
 
 HEADER = "#!/bin/sh\n# /// script\n# [tool.rota]\n{}\n# ///\necho\n"

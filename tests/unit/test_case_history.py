@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.harness.facts import moment
 
-from rota.adapters.sqlite_cases import SqliteCases
+from rota.adapters.sqlite.cases import SqliteCases
 from rota.core.build import Build
 from rota.core.case_history import (
     Read,

@@ -41,8 +41,8 @@ from rota.adapters.process import ProcessExecutor
 from rota.adapters.process.confiner import Confiner, confiner_of
 from rota.adapters.programs import SystemPrograms
 from rota.adapters.reports.reader import ReportReader
-from rota.adapters.sqlite_cases import SqliteCases
-from rota.adapters.sqlite_index import SqliteIndex
+from rota.adapters.sqlite.cases import SqliteCases
+from rota.adapters.sqlite.index import SqliteIndex
 from rota.adapters.tmpfs import TmpfsFiles
 from rota.adapters.tools import known_tools, watch_tools
 from rota.agent.agent import Agent

@@ -1,22 +1,17 @@
-"""The index of tests as one SQLite file, made when somebody first asks for the past of a test.
-
-Whatever is wrong with the file, it is dropped and filled anew.
-"""
+"""The index of tests as one SQLite file, made when somebody first asks for the past of a test."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rota.adapters.sqlite.copy import Layout, opened, transaction
 from rota.core.build import Build
 from rota.core.case_history import Read, Run, run_of
 from rota.errors import UnavailableError
-
-log = logging.getLogger(__name__)
 
 #: Counts up with the tables below.
 VERSION = 2
@@ -25,7 +20,7 @@ MAX_ROSTER = 50_000
 #: Builds of a job of which tests are kept.
 MAX_BUILDS = 2000
 
-_SCHEMA = f"""
+_SCHEMA = """
 CREATE TABLE jobs (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE roster (
     job INTEGER NOT NULL, test INTEGER NOT NULL, title TEXT NOT NULL, PRIMARY KEY (job, test)
@@ -41,13 +36,13 @@ CREATE TABLE runs (
     PRIMARY KEY (build, attempt)  -- not "without rowid": such rows would be cut at 1 KB
 );
 CREATE INDEX runs_by_job ON runs (job, at);
-PRAGMA user_version = {VERSION};
 """
 _SETTINGS = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = OFF;
 PRAGMA cache_size = -1024;
 """
+_LAYOUT = Layout(VERSION, _SETTINGS, _SCHEMA)
 _ADD = "INSERT OR REPLACE INTO runs VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 _TRIM = """
 DELETE FROM runs WHERE job = ?1 AND at < (
@@ -82,7 +77,7 @@ class SqliteCases:
 
     def add(self, job: str, reads: Sequence[tuple[Build, int, Read | None]]) -> None:
         """Take what was read of attempts. Cost: about 1 ms for a thousand tests."""
-        with self._opened() as db, _transaction(db):
+        with self._opened() as db, transaction(db):
             db.execute("INSERT OR IGNORE INTO jobs (name) VALUES (?)", [job])
             (job_id,) = db.execute("SELECT id FROM jobs WHERE name = ?", [job]).fetchone()
             rows = db.execute("SELECT title, test FROM roster WHERE job = ?", [job_id])
@@ -138,7 +133,7 @@ class SqliteCases:
     def _opened(self) -> Iterator[sqlite3.Connection]:
         try:
             if self._db is None:
-                self._db = self._open_or_drop()
+                self._db, _ = opened(self._path, _LAYOUT)
             yield self._db
         except (sqlite3.Error, OSError) as error:
             raise UnavailableError(
@@ -146,45 +141,10 @@ class SqliteCases:
                 hint="stop the agent and remove the file: it is made again from the artifacts",
             ) from error
 
-    def _open_or_drop(self) -> sqlite3.Connection:
-        try:
-            return self._open()
-        except sqlite3.DatabaseError as error:
-            log.warning("the index %s is of no use (%s): it is made again", self._path, error)
-        for ending in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
-        return self._open()
-
-    def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path, isolation_level=None, timeout=1.0)
-        try:
-            db.executescript(_SETTINGS)
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            if not tables:
-                db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-            elif version != VERSION:
-                raise sqlite3.DatabaseError(f"version {version}, not {VERSION}")  # noqa: TRY301 - as what SQLite says of other files
-        except BaseException:
-            db.close()
-            raise
-        return db
-
 
 def _is_end(title: str, text: str) -> bool:
     """Whether a text is the last part of a title: ``adds`` of ``CartTest.adds``."""
     return title.endswith(text) and title[: -len(text)].rstrip(" ").endswith((".", ">", "::", "/"))
-
-
-@contextlib.contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
 
 
 def _followed(read: Read, roster: dict[str, int]) -> Read:

@@ -7,7 +7,6 @@ version's, cut off, not a database), it is dropped and the caller fills it anew.
 from __future__ import annotations
 
 import contextlib
-import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,16 +14,15 @@ from pathlib import Path
 
 import msgspec
 
+from rota.adapters.sqlite.copy import Layout, opened, transaction
 from rota.core.build import Build
 from rota.core.retention import Remains, Removed, Swept, noted, remains_of
 from rota.errors import UnavailableError
 
-log = logging.getLogger(__name__)
-
 #: Counts up with the tables below and with any change to ``Build`` that old bytes do not fit.
 VERSION = 3
 
-_SCHEMA = f"""
+_SCHEMA = """
 CREATE TABLE builds (
     id TEXT PRIMARY KEY,
     job TEXT NOT NULL,
@@ -53,7 +51,6 @@ CREATE INDEX remains_by_job ON remains (job, finished, build);
 CREATE INDEX remains_with_files ON remains (finished, build) WHERE files > 0;
 CREATE TABLE removed (build TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE snapshot (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER, data BLOB);
-PRAGMA user_version = {VERSION};
 """
 
 #: A kill loses nothing; a power cut may lose the last transactions, which come again from the
@@ -65,6 +62,9 @@ PRAGMA cache_size = -1024;
 PRAGMA wal_autocheckpoint = 500;
 PRAGMA temp_store = MEMORY;
 """
+_LAYOUT = Layout(
+    VERSION, _SETTINGS, _SCHEMA, probe="SELECT seq FROM builds ORDER BY seq DESC LIMIT 1"
+)
 
 _ADD = """
 INSERT OR REPLACE INTO builds (id, job, number, seq, result, data, pipeline) VALUES (?,?,?,?,?,?,?)
@@ -106,7 +106,7 @@ class SqliteIndex:
         self.is_new = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = self._open_or_drop()
+            self._db, self.is_new = opened(path, _LAYOUT)
         except (OSError, sqlite3.Error) as error:
             raise UnavailableError(f"cannot use {path}: {error}") from error
 
@@ -118,7 +118,7 @@ class SqliteIndex:
         Raises:
             UnavailableError: the file cannot be written; nothing of it was.
         """
-        with self._translated(), self._transaction():
+        with self._translated(), transaction(self._db):
             self._db.executemany(_ADD, map(_row, builds))
             left = filter(None, map(remains_of, builds))
             self._db.executemany(_LEFT, map(_remains_row, left))
@@ -207,7 +207,7 @@ class SqliteIndex:
         Raises:
             UnavailableError: the file cannot be written; nothing of it was.
         """
-        with self._translated(), self._transaction():
+        with self._translated(), transaction(self._db):
             self._db.executemany(_NO_LOGS, [(each.build,) for each in swept if each.logs])
             self._db.executemany(_NO_FILES, [(each.build,) for each in swept if each.artifacts])
             self._db.executemany(_NOTHING, [(each.build,) for each in swept])
@@ -228,7 +228,7 @@ class SqliteIndex:
 
     def clear(self) -> None:
         """Forget all, to be filled anew."""
-        with self._translated(), self._transaction():
+        with self._translated(), transaction(self._db):
             self._db.execute("DELETE FROM builds")
             self._db.execute("DELETE FROM remains")
             self._db.execute("DELETE FROM removed")
@@ -245,34 +245,6 @@ class SqliteIndex:
             rows = self._db.execute(query, [*values, max(limit, 0)]).fetchall()
             return [_decoder.decode(data) for (data,) in rows]
 
-    def _open_or_drop(self) -> sqlite3.Connection:
-        try:
-            return self._open()
-        except sqlite3.DatabaseError as error:
-            log.warning("the index %s is of no use (%s): it is made again", self._path, error)
-        for ending in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
-        return self._open()
-
-    def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path, isolation_level=None, timeout=1.0)
-        try:
-            self.is_new = _prepare(db)
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
-
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -282,23 +254,6 @@ class SqliteIndex:
                 f"the index {self._path} failed: {error}",
                 hint="stop the agent and remove the file: it is made again from the history",
             ) from error
-
-
-def _prepare(db: sqlite3.Connection) -> bool:
-    """Set the connection up, make the tables if there are none, and say whether there were none.
-
-    Raises:
-        sqlite3.DatabaseError: it is not an index of this version.
-    """
-    db.executescript(_SETTINGS)
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if not tables:
-        db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-    elif version != VERSION:
-        raise sqlite3.DatabaseError(f"version {version}, not {VERSION}")
-    db.execute("SELECT seq FROM builds ORDER BY seq DESC LIMIT 1").fetchone()
-    return not tables
 
 
 def _row(build: Build) -> tuple[object, ...]:
