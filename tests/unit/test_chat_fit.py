@@ -56,16 +56,17 @@ def test_who_floods_is_told_once_and_heard_again_later() -> None:
     flood = Flood(Rate(1.0, 3), Rate(0.1, 1000))
     heard = [flood.admits("eve", "#r", 1.0) for _ in range(1000)]
     assert sum(heard) == 3
-    assert [flood.is_to_tell("eve") for _ in range(3)] == [True, False, False]
+    assert [flood.is_to_tell("eve", 1.0) for _ in range(3)] == [True, False, False]
     assert flood.admits("ann", "#r", 1.0)
     assert flood.admits("eve", "#r", 3.0)
-    assert flood.is_to_tell("eve")
+    assert flood.is_to_tell("eve", 3.0)
 
 
 def test_many_people_together_do_not_drown_it_either() -> None:
     flood = Flood(Rate(1.0, 3), Rate(1.0, 50))
     heard = [flood.admits(f"eve{number}", "#r", 1.0) for number in range(10_000)]
     assert sum(heard) == 50
+    assert sum(flood.is_to_tell(f"eve{number}", 1.0) for number in range(10_000)) == 3
 
 
 def test_a_scroll_keeps_the_beginning_or_the_end() -> None:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from rota.chat.fit import fitted, plain
 from rota.chat.pace import Bucket, Flood
+from rota.core.chat_text import saying_id
 from rota.errors import InputError, RotaError
 from rota.ports.chat_wire import HeardThat, Report, Standing
 from rota.ports.networks import Abilities, Heard, LaterError, Network, Said, Saying
@@ -52,6 +53,7 @@ class Station:
     def __init__(self, network: Network, tell: Tell) -> None:
         self.network, self._tell = network, tell
         self._flood = Flood()
+        self._fast: asyncio.Queue[Heard] = asyncio.Queue()
         self._bucket = Bucket(network.abilities.every_s, network.abilities.burst)
         self._paced: Abilities = network.abilities
         self._turn = asyncio.Lock()
@@ -80,6 +82,7 @@ class Station:
             group.create_task(self._be_on(position, listens_only), name=f"on {self.network.name}")
             group.create_task(self._listen(), name=f"hear {self.network.name}")
             group.create_task(self._watch(), name=f"watch {self.network.name}")
+            group.create_task(self._slow_down(), name=f"slow down {self.network.name}")
 
     async def _be_on(self, position: str, listens_only: bool) -> None:
         while True:
@@ -98,21 +101,24 @@ class Station:
             person = heard.who or heard.nick
             if self._flood.admits(person, heard.room, clock.time()):
                 await self._tell(HeardThat(network=self.network.name, heard=heard))
-            elif self._flood.is_to_tell(person):
+            elif self._flood.is_to_tell(person, clock.time()):
                 logger.warning("%s: %s writes too fast", self.network.name, heard.nick)
-                await self._say_slow(heard)
+                self._fast.put_nowait(heard)
 
-    async def _say_slow(self, heard: Heard) -> None:
-        saying = Saying(
-            id=f"slow-{heard.id}",
-            room=heard.room,
-            thread=heard.thread,
-            text=f"{heard.nick}: that is too fast for me; I go on listening in a moment",
-        )
-        try:
-            await self.say(saying)
-        except RotaError as error:
-            logger.warning("%s: %s", self.network.name, error.message)
+    async def _slow_down(self) -> None:
+        """Tell who writes too fast; listening goes on meanwhile."""
+        while True:
+            heard = await self._fast.get()
+            saying = Saying(
+                id=saying_id("slow", self.network.name, heard.id),
+                room=heard.room,
+                thread=heard.thread,
+                text=f"{heard.nick}: that is too fast for me; I go on listening in a moment",
+            )
+            try:
+                await self.say(saying)
+            except RotaError as error:
+                logger.warning("%s: %s", self.network.name, error.message)
 
     async def _watch(self) -> None:
         known: str | None = None

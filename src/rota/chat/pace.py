@@ -53,6 +53,8 @@ class Rate(NamedTuple):
 
 #: What one person, and all in one room, may write that is looked at at all.
 PERSON, ROOM = Rate(1.0, 15), Rate(0.2, 60)
+#: How often somebody is told that they are too fast: a crowd is not told one by one.
+TELL = Rate(20.0, 3)
 
 
 class Flood:
@@ -63,6 +65,7 @@ class Flood:
         self._people: OrderedDict[str, Bucket] = OrderedDict()
         self._rooms: OrderedDict[str, Bucket] = OrderedDict()
         self._told: OrderedDict[str, None] = OrderedDict()
+        self._tells = Bucket(*TELL)
 
     def admits(self, person: str, room: str, now: float) -> bool:
         """Whether what a person wrote in a room is listened to."""
@@ -71,9 +74,9 @@ class Flood:
             self._told.pop(person, None)
         return by_person and _bucket(self._rooms, room, self._rates[1]).try_take(now)
 
-    def is_to_tell(self, person: str) -> bool:
+    def is_to_tell(self, person: str, now: float) -> bool:
         """Whether who was not listened to is to be told so: the first time, until they are again."""
-        if person in self._told:
+        if person in self._told or not self._tells.try_take(now):
             return False
         self._told[person] = None
         _forget(self._told)
