@@ -18,6 +18,7 @@ from rota.adapters.clocks import ManualClock
 from rota.adapters.forges import HttpForges
 from rota.adapters.memory import MemoryJournal
 from rota.adapters.memory_store import MemoryIndex
+from rota.agent import backoff
 from rota.agent import statuses as module
 from rota.agent.statuses import Statuses
 from rota.core.build import Trigger
@@ -167,7 +168,7 @@ async def forge() -> AsyncIterator[FakeForge]:
 async def here(
     forge: FakeForge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Here]:
-    monkeypatch.setattr(module, "FIRST_S", 0.01)
+    monkeypatch.setattr(backoff, "FIRST_S", 0.01)
     monkeypatch.setattr(module, "POST_S", 0.3)
     found = Here(forge, tmp_path)
     await found(AgentJoined(at=moment(), name="a", pin="p"))

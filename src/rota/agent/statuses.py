@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from rota.agent.backoff import Backoff
 from rota.agent.patience import persist
 from rota.core.build import Build
 from rota.core.events import StatusPosted
@@ -36,9 +37,6 @@ from rota.service.world import World
 logger = logging.getLogger(__name__)
 
 POST_S = 10.0
-#: Between tries at one forge; doubled from the first to the last.
-FIRST_S, LAST_S = 1.0, 60.0
-MAX_RETRY_AFTER_S = 600.0
 #: A forge that took nothing for so long after a build's end will not be told of it any more.
 GIVE_UP_S = 6 * 3600.0
 FOLD_S = 10.0
@@ -119,7 +117,7 @@ class Statuses:
     async def _attend(self, host: str) -> None:
         """Tell one forge all that is to be told, one after the other, for ever."""
         queue, woken = self._hosts[host], self._woken[host]
-        failures = 0
+        backoff = Backoff()
         doubtful: set[Target] = set()
         while True:
             if not queue:
@@ -130,16 +128,14 @@ class Statuses:
             try:
                 await self._tell(build_id, doubtful)
             except UnavailableError as error:
-                failures += 1
-                wait_s = min(FIRST_S * 2 ** min(failures - 1, 10), LAST_S)
-                if isinstance(error, _LaterError):
-                    wait_s = max(wait_s, min(error.after_s, MAX_RETRY_AFTER_S))
+                after_s = error.after_s if isinstance(error, _LaterError) else 0.0
+                wait_s = backoff.failed(after_s)
                 self._trouble(host, error.message)
                 # Others of the same forge first: one that it cannot take holds up none of them.
                 queue[build_id] = queue.pop(build_id)
                 await asyncio.sleep(wait_s)
             else:
-                failures = 0
+                backoff.worked()
                 queue.pop(build_id, None)
                 if self._is_owed(build_id):
                     queue[build_id] = None  # it moved on meanwhile
