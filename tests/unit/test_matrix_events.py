@@ -90,7 +90,10 @@ def test_whatever_a_server_sends_is_a_message_or_none(content: Any, at: Any) -> 
     assert isinstance(events.text_of(event), str | None)
     assert isinstance(events.thread_of(event), str)
     assert events.instant(event).tzinfo is not None
+    assert isinstance(events.mark_of(event), str)
     assert events.since_entering([event], ME) == [event]
+    entered = {"type": "m.room.member", "state_key": ME, "content": content, "unsigned": at}
+    assert len(events.since_entering([entered], ME)) <= 1
 
 
 def test_what_stood_there_before_we_entered_is_past() -> None:

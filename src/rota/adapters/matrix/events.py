@@ -83,9 +83,16 @@ def text_of(event: Event) -> str | None:
     return body
 
 
+def mark_of(event: Event) -> str:
+    """Return under which id a message was said; empty if it is none of ours."""
+    content = event.get("content")
+    mark = content.get(MARK) if isinstance(content, dict) else None
+    return mark if isinstance(mark, str) else ""
+
+
 def thread_of(event: Event) -> str:
     """Return the event that begins the thread it stands in; empty if it stands in none."""
-    relation = _relation(event.get("content") or {})
+    relation = _relation(event.get("content"))
     root = relation.get("event_id")
     return root if relation.get("rel_type") == "m.thread" and isinstance(root, str) else ""
 
@@ -106,13 +113,14 @@ def since_entering(found: list[Event], account: str) -> list[Event]:
     for number in range(len(found) - 1, -1, -1):
         event = found[number]
         content = event.get("content")
-        before = (event.get("unsigned") or {}).get("prev_content") or {}
+        unsigned = event.get("unsigned")
+        before = unsigned.get("prev_content") if isinstance(unsigned, dict) else None
         if (
             event.get("type") == "m.room.member"
             and event.get("state_key") == account
             and isinstance(content, dict)
             and content.get("membership") == "join"
-            and before.get("membership") != "join"
+            and not (isinstance(before, dict) and before.get("membership") == "join")
         ):
             return found[number + 1 :]
     return found

@@ -370,8 +370,7 @@ class MatrixNetwork:
         if not isinstance(sender, str) or not isinstance(name, str):
             return None
         if sender == self._account:
-            mark = (event.get("content") or {}).get(events.MARK)
-            if isinstance(mark, str):
+            if mark := events.mark_of(event):
                 self._taken.add(mark)
             return None
         text = events.text_of(event)
@@ -449,7 +448,7 @@ class MatrixNetwork:
         room_id = await self._place(client, saying.room)
         mine = {"types": ["m.room.message"], "senders": [self._account]}
         page = await self._ask(client.room_messages(room_id, limit=PAGE, message_filter=mine))
-        return any(event.source["content"].get(events.MARK) == saying.id for event in page.chunk)
+        return any(events.mark_of(event.source) == saying.id for event in page.chunk)
 
     def _ready(self) -> AsyncClient:
         if self._listens_only:

@@ -105,7 +105,8 @@ def _plain(match: re.Match[str]) -> str:
 
 def nick_of(user: Message) -> str:
     """Return what people see a user as; empty if Slack does not say."""
-    profile = user.get("profile") or {}
+    found = user.get("profile")
+    profile = found if isinstance(found, dict) else {}
     for name in (profile.get("display_name"), profile.get("real_name"), user.get("name")):
         if isinstance(name, str) and name.strip():
             return " ".join(literal(name).split())[:80]

@@ -75,8 +75,12 @@ async def read_page(
 
 def _past(result: StanzaBase, jid: JID) -> tuple[Past, ...]:
     inner = result["mam_result"]["forwarded"]
-    message, stamp = inner["stanza"], inner["delay"]["stamp"]
-    if result["from"].bare not in {"", jid.bare} or not isinstance(message, Message):
+    try:
+        message, stamp = inner["stanza"], inner["delay"]["stamp"]
+    except ValueError:
+        return ()  # no time that could be read
+    is_its_own = result["from"].bare in {"", jid.bare}
+    if not is_its_own or not isinstance(message, Message) or not isinstance(stamp, datetime):
         return ()
     at = stamp if stamp.tzinfo is not None else stamp.replace(tzinfo=UTC)
     return (Past(str(result["mam_result"]["id"]), at, message),)
