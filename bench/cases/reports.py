@@ -31,8 +31,8 @@ from rota.core.scm import Source
 from rota.core.states import Result as Ended
 from rota.core.states import State
 from rota.ports.reports import ReportsWanted
+from rota.service import case_history
 from rota.service import report_messages as r
-from rota.service import reports
 from rota.service.context import Principal, Service
 from rota.service.verbs import Role
 from rota.service.world import World
@@ -152,7 +152,7 @@ async def _asking(setting: Setting, result: Result) -> list[Figure]:
         spans = []
         for _ in range(5):
             began = time.process_time()
-            await reports.test_history(
+            await case_history.test_history(
                 service, r.CaseHistoryRequest(job="t", builds=r.MAX_BUILDS, **fields), who
             )
             spans.append(time.process_time() - began)

@@ -57,12 +57,12 @@ from rota.errors import RotaError, UnavailableError
 from rota.ports.chat import Chat
 from rota.ports.journal import Journal
 from rota.service.account import name_of, own_home
+from rota.service.build_cases import is_flaky
 from rota.service.contact import Contact
 from rota.service.context import Myself, Principal, Service
 from rota.service.linking import link
 from rota.service.logs import last_words
 from rota.service.reactions import events_for
-from rota.service.reports import is_flaky
 from rota.service.secrets import StoreSecrets
 from rota.service.stores import Stores
 from rota.service.verbs import Role

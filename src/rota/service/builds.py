@@ -112,7 +112,8 @@ async def builds(service: Service, request: m.BuildsRequest, who: Principal) -> 
     """List builds, newest first: those in memory and those in the index."""
     wanted = _states(request.state)
     check_result(request.result)
-    refuse_unknown_job(service.world, request.job)
+    if request.job:
+        refuse_unknown_job(service.world, request.job)
     live = [build for build in service.world.live() if _matches(build, request, wanted)]
     past: Sequence[Build] = ()
     if State.FINISHED in wanted:
@@ -402,7 +403,7 @@ def refuse_unknown_job(world: World, name: str) -> None:
     Raises:
         NotFoundError: there never was; the hint has the name that is most like it.
     """
-    if name and not world.last_number(name):
+    if not world.last_number(name):
         find_definition(world, name)
 
 
