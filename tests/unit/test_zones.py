@@ -75,10 +75,6 @@ def test_a_zone_is_that_of_the_package_whatever_the_machine_has(tmp_path: Path) 
         zoneinfo.reset_tzpath()
 
 
-def test_which_rules_these_are_can_be_told() -> None:
-    assert zones.rules_version()[:2] == "20"
-
-
 @pytest.mark.parametrize(
     ("name", "hint"),
     [

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import bisect
 import functools
-import importlib
 import itertools
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -177,11 +176,6 @@ def zone_hint(name: str) -> str:
     if meant is None:
         return "an IANA name, such as Europe/Berlin or UTC"
     return f"did you mean {by_city[meant.removeprefix('did you mean ')[1:-2]]!r}?"
-
-
-def rules_version() -> str:
-    """Return which rules these are: the version of the IANA database, such as ``2026a``."""
-    return str(importlib.import_module("tzdata").IANA_VERSION)
 
 
 def to_instant(moment: datetime) -> int:

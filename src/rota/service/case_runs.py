@@ -109,9 +109,7 @@ async def _take(
                 return None  # it may be on its way here: the next question asks again
 
     found = await asyncio.gather(*(fetch(build, path) for build, _, path in missing))
-    there = [
-        (it, packed) for it, packed in zip(missing, found, strict=True) if packed is not None
-    ]
+    there = [(it, packed) for it, packed in zip(missing, found, strict=True) if packed is not None]
     if not there:
         return
     reads: Sequence[Read | None] = await reports_of(service).runs([packed for _, packed in there])

@@ -101,6 +101,3 @@ class LiveLog:
             await reader
         finally:
             self._readers.discard(reader)
-
-
-Opener = Callable[[str, int], LiveLog | None]
