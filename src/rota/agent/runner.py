@@ -17,29 +17,28 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from rota.agent.confining import at_home, check_bounds
+from rota.agent.confining import check_bounds
 from rota.agent.exclusive import Leases
 from rota.agent.finaliser import Finaliser
 from rota.agent.moments import Moments
 from rota.agent.patience import persist
 from rota.agent.secrets import scrub
 from rota.agent.shipper import Shipper
-from rota.agent.sources import Sources, variables
+from rota.agent.sources import Sources
 from rota.agent.stages import Ending, Left, Stage, Stages, Underway
+from rota.agent.tasks import task_for, with_source
 from rota.agent.workplace import Workplace, work
 from rota.agent.workspaces import Workspaces
 from rota.core.build import Annotation, Build
-from rota.core.confinement import confinement_of
 from rota.core.events import BuildCheckedOut, BuildFinished
 from rota.core.job import Reason
 from rota.core.masks import Masks
 from rota.core.metrics import merged
 from rota.core.people import open_questions
 from rota.core.scm import Source
-from rota.core.settings import Settings
 from rota.core.states import Result, State, result_of
 from rota.core.steps import Step
-from rota.core.surroundings import Identity, Place, environment, marker_of
+from rota.core.surroundings import Identity, Place, marker_of
 from rota.errors import ConflictError, ExecutionError, RotaError, StaleError
 from rota.ports.clock import Clock
 from rota.ports.executor import Executor, Exit, Running, Task
@@ -198,7 +197,7 @@ class Runner:
             task = self._task(active, await self._prepare(active, adopt=adopt))
             if adopt:
                 task = await active.stages.resume(
-                    _with_source(task, active.build, active.build.source)
+                    with_source(task, active.build, active.build.source)
                 )
             elif active.build.spec.scm is not None or active.stages:
                 ready = await self._get_ready(active, task)
@@ -270,7 +269,7 @@ class Runner:
         script = Path(build.job.rpartition("/")[2])
         settings, needs = self.world.definitions.settings, tuple(self._refs(build))
         task = task_for(build, home, script, self.place(home), settings, needs=needs)
-        return _with_source(task, build, build.source)
+        return with_source(task, build, build.source)
 
     async def _get_ready(self, active: Active, task: Task) -> Task | BuildFinished:
         """Bring the source code and what the stages bring; return the task, or how it ended."""
@@ -321,7 +320,7 @@ class Runner:
             build, scm, active.home, lambda source: self._note(active, source)
         )
         active.stages.checked_out(active.source)
-        return _with_source(task, build, active.source)
+        return with_source(task, build, active.source)
 
     def _note(self, active: Active, source: Source) -> None:
         """Record what is checked out; the script need not wait for that."""
@@ -528,49 +527,6 @@ class Runner:
             # What stays for people to look at has no line of the log with what was hidden in it.
             scrub(active.home)
         self.workspaces.settle(active.build, active.build.attempt, result, counts=recorded)
-
-
-def task_for(
-    build: Build,
-    home: Path,
-    script: Path,
-    place: Place,
-    settings: Settings,
-    *,
-    needs: Sequence[str] = (),
-) -> Task:
-    """Return what the executor is to run for a build's present attempt."""
-    identity = Identity(
-        job=build.job,
-        number=build.number,
-        build=build.id,
-        attempt=build.attempt,
-        fence=build.fence,
-        pipeline=build.root,
-        needs=tuple(needs),
-    )
-    confinement = confinement_of(build.spec, settings.isolation)
-    return Task(
-        home=home,
-        argv=(str(script),),
-        cwd=work(home),
-        confinement=confinement,
-        env=environment(
-            at_home(place, confinement),
-            identity,
-            path=settings.path,
-            settings_env=settings.env,
-            job_env=build.spec.env,
-            params=build.params,
-        ),
-        stdin=build.spec.stdin,
-        marker=marker_of(identity),
-    )
-
-
-def _with_source(task: Task, build: Build, source: Source | None) -> Task:
-    """Return a task whose script is told of its source code."""
-    return replace(task, env={**task.env, **variables(build, source)})
 
 
 def _is_ours(build: Build, outcome: BuildFinished) -> bool:
