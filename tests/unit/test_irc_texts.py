@@ -70,7 +70,7 @@ def test_a_message_fits(text: str, code: str, tone: str, room: int) -> None:
     saying = Saying(id="x", room="#web", text=text, code=code, link="https://ci/x", tone=tone)
     lines = lines_of(saying, room=room, most=8, has_colours=True)
     assert len(lines) <= 8
-    assert lines[-1] == "https://ci/x"
+    assert lines[-1].endswith("https://ci/x")
     for line in lines:
         assert len(line.encode(errors="replace")) <= room
         assert not set(line) & {"\r", "\n", "\0", "\x01"}
@@ -79,3 +79,11 @@ def test_a_message_fits(text: str, code: str, tone: str, room: int) -> None:
 def test_no_character_is_cut_nor_parted_from_its_accent() -> None:
     assert pieces("e\u0301" * 4, 5) == ["e\u0301", "e\u0301", "e\u0301", "e\u0301"]
     assert pieces("🎉🎉🎉", 9) == ["🎉🎉", "🎉"]
+
+
+def test_a_link_stands_behind_what_is_one_line() -> None:
+    assert said(text="web#7 passed in 34ms", link="https://ci/x") == [
+        "web#7 passed in 34ms  https://ci/x"
+    ]
+    assert said(text="a\nb", link="https://ci/x") == ["a", "b", "https://ci/x"]
+    assert said(text="a " * 199, link="https://ci/" + "x" * 20)[-1] == "https://ci/" + "x" * 20

@@ -239,7 +239,7 @@ def _took(build: Build) -> str:
     if build.started_at is None or build.finished_at is None:
         return ""
     seconds = max(0.0, (build.finished_at - build.started_at).total_seconds())
-    return format_duration(float(round(seconds)) or round(seconds, 1))
+    return format_duration(seconds)
 
 
 def _details(facts: Facts) -> Iterator[str]:

@@ -52,6 +52,10 @@ def lines_of(saying: Saying, *, room: int, most: int, has_colours: bool) -> list
     words = [line for it in _lines(saying.text) for line in _text_lines(it, room)]
     code = [line for it in _lines(saying.code) for line in _code_lines(it, room)]
     links = list(_text_lines(saying.link.replace("\n", " "), room))
+    if len(words) == 1 and not code and links:
+        together = list(_text_lines(f"{words[0]}  {links[0]}", room))
+        if len(links) == len(together) == 1:
+            words, links = together, []  # a line takes a server's patience
     words = _cut(words, max(most - len(links) - min(len(code), most // 2), 1))
     left = max(most - len(words) - len(links), 0)
     if len(code) > left:
