@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 
 import apprise
 
 from rota.errors import InputError
-from rota.ports.networks import Abilities, Heard, LaterError, Said, Saying
+from rota.ports.networks import Abilities, LaterError, Outlet, Said, Saying
 
 #: For the service to take a message.
 WITHIN_S = 45.0
 _TONES = {"good": apprise.NotifyType.SUCCESS, "bad": apprise.NotifyType.FAILURE}
 
 
-class AppriseOutlet:
+class AppriseOutlet(Outlet):
     """One service; see :class:`rota.ports.networks.Network`.
 
     Args:
@@ -57,24 +56,6 @@ class AppriseOutlet:
     def abilities(self) -> Abilities:
         """What services commonly can."""
         return Abilities(characters=10_000, lines=200, every_s=1.0, burst=10, has_two_ways=False)
-
-    @property
-    def trouble(self) -> str:
-        """Nothing: there is no connection but for a message."""
-        return ""
-
-    async def run(self, position: str, *, listens_only: bool = False) -> None:
-        """Do nothing until cancelled."""
-        await asyncio.get_running_loop().create_future()
-
-    async def heard(self) -> AsyncIterator[Heard]:
-        """Yield nothing, for ever."""
-        await asyncio.get_running_loop().create_future()
-        yield  # type: ignore[misc]  # never: it makes this a generator
-
-    async def was_said(self, saying: Saying) -> bool | None:
-        """Nobody can know."""
-        return None
 
     async def say(self, saying: Saying) -> Said:
         """Send it, and return when the service took it.

@@ -22,7 +22,7 @@ from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 
 from rota.core.targets import address_fault
 from rota.errors import InputError
-from rota.ports.networks import Abilities, Heard, LaterError, Said, Saying
+from rota.ports.networks import Abilities, LaterError, Outlet, Said, Saying
 
 #: From the connection to the server's last word on a message.
 WITHIN_S = 60.0
@@ -32,7 +32,7 @@ MAX_SUBJECT = 200
 _PORTS = {"smtp": 25, "smtp+starttls": 587, "smtp+plain": 25, "smtps": 465}
 
 
-class MailNetwork:
+class MailNetwork(Outlet):
     """One mail server; see :class:`rota.ports.networks.Network`.
 
     Args:
@@ -87,24 +87,6 @@ class MailNetwork:
             has_threads=True,
             has_two_ways=False,
         )
-
-    @property
-    def trouble(self) -> str:
-        """Nothing: there is no connection but for a message."""
-        return ""
-
-    async def run(self, position: str, *, listens_only: bool = False) -> None:
-        """Do nothing until cancelled."""
-        await asyncio.get_running_loop().create_future()
-
-    async def heard(self) -> AsyncIterator[Heard]:
-        """Yield nothing, for ever."""
-        await asyncio.get_running_loop().create_future()
-        yield  # type: ignore[misc]  # never: it makes this a generator
-
-    async def was_said(self, saying: Saying) -> bool | None:
-        """Nobody can know."""
-        return None
 
     async def say(self, saying: Saying) -> Said:
         """Send a mail, and return when the server has it.

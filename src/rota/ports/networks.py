@@ -1,10 +1,11 @@
 """Chat networks, mail and other outlets: what the bot's process needs of each.
 
-A network that only takes messages (mail, a pager) is one whose :meth:`Network.heard` yields nothing.
+A network that only takes messages (mail, a pager) is an :class:`Outlet`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Protocol
@@ -121,3 +122,25 @@ class Network(Protocol):
             LaterError: it cannot be asked now.
         """
         ...
+
+
+class Outlet:
+    """What all networks have in common that only take messages, each by itself."""
+
+    @property
+    def trouble(self) -> str:
+        """Nothing: there is no connection but for a message."""
+        return ""
+
+    async def run(self, position: str, *, listens_only: bool = False) -> None:
+        """Do nothing until cancelled."""
+        await asyncio.get_running_loop().create_future()
+
+    async def heard(self) -> AsyncIterator[Heard]:
+        """Yield nothing, for ever."""
+        await asyncio.get_running_loop().create_future()
+        yield  # type: ignore[misc]  # never: it makes this a generator
+
+    async def was_said(self, saying: Saying) -> bool | None:
+        """Nobody can know."""
+        return None
