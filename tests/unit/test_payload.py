@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import fields
 from tests.harness import forges as f
 from tests.harness.facts import JSON
 from tests.harness.forges import ZERO, A, B, Call
 
+from rota.core.events import ScmChanged
 from rota.core.payload import _READERS, Moved, read_changes, read_lines
 from rota.errors import InputError
 
@@ -22,6 +24,13 @@ def changes(call: Call) -> tuple[Moved, ...] | None:
         if key in call.headers
     )
     return read_changes(forge, event, json.loads(call.body))
+
+
+def test_what_is_read_of_a_call_is_what_the_event_says() -> None:
+    said = {field.name: field.default for field in fields(ScmChanged)}
+    read = {field.name: field.default for field in fields(Moved)}
+    of_the_call = {"at", "by", "agent", "via", "v", "id", "forge", "hook", "delivery"}
+    assert read == {name: default for name, default in said.items() if name not in of_the_call}
 
 
 def only(call: Call) -> Moved:
