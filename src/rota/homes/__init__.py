@@ -1,1 +1,1 @@
-"""What all kinds of executors have in an attempt's home, in the same form."""
+"""What all executors do alike with an attempt's home, and have in it in the same form."""

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
-import stat
 from pathlib import Path
 
-from rota.errors import ExecutionError
+from rota.homes.script import SHEBANG_BYTES, check_file, check_line, check_task
 from rota.ports.executor import Task
-
-_SHEBANG_BYTES = 256  # what the kernel reads of a script's first line
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 def check(task: Task) -> None:
@@ -20,36 +15,12 @@ def check(task: Task) -> None:
     Raises:
         ExecutionError: home, folder, script or environment is not as it must be.
     """
-    if not task.home.is_dir():
-        raise ExecutionError(f"the attempt's folder {task.home} does not exist")
-    if not task.cwd.is_dir():
-        raise ExecutionError(f"the workspace {task.cwd} is not a folder, or does not exist")
-    if not task.argv:
-        raise ExecutionError("there is no script to run")
-    for name in task.env:
-        if not _NAME.fullmatch(name):
-            raise ExecutionError(
-                f"the environment variable {name!r} cannot be passed on by sh",
-                hint="use letters, digits and _, and do not begin with a digit",
-            )
+    check_task(task)
     script = Path(task.argv[0])
-    if not is_ours(script):
-        return
-    try:
-        mode = script.stat().st_mode
-    except FileNotFoundError as error:
-        raise ExecutionError(f"the script {script} does not exist") from error
-    if not stat.S_ISREG(mode):
-        raise ExecutionError(f"the script {script} is not a file")
-    if not mode & 0o111:
-        raise ExecutionError(
-            f"the script {script} is not executable", hint=f"chmod +x {script.name}"
-        )
-    if _first_line(script).endswith(b"\r"):
-        raise ExecutionError(
-            f"the first line of {script} ends in a carriage return",
-            hint="save the script with Unix line ends",
-        )
+    if is_ours(script):
+        # Who it is in the container that runs it, is not known here.
+        check_file(script, lambda mode: bool(mode & 0o111))
+        check_line(script, _first_line(script))
 
 
 def wanted_programs(task: Task) -> tuple[str, str]:
@@ -81,6 +52,6 @@ def is_ours(script: Path) -> bool:
 def _first_line(script: Path) -> bytes:
     try:
         with script.open("rb") as file:
-            return file.read(_SHEBANG_BYTES).split(b"\n", 1)[0]
+            return file.read(SHEBANG_BYTES).split(b"\n", 1)[0]
     except OSError:
         return b""
