@@ -122,14 +122,14 @@ async def tried(server: IrcServer, hosts: list[Host], folder: Path) -> None:
     await asyncio.to_thread(until_settled, left)
     builds = await asyncio.to_thread(ask, "/v1/builds?limit=200")
     numbers = Counter(int(it["params"]["n"]) for it in builds)
-    assert numbers == Counter([*range(wanted), 100])
+    assert numbers == Counter([*range(wanted), 100]), watcher.lines
     await until_heard(watcher, lambda lines: ended(lines) >= len(builds))
     for name, parts in sayings(watcher).items():
         assert len(set(parts)) == len(parts), f"{name} was said twice: {parts}"
         assert {f"{number}.{len(parts)}" for number in range(1, len(parts) + 1)} == set(parts), name
-    assert any("bob: I do not know you here" in line for line in watcher.lines)
+    assert any("bob: I do not know you here" in line for line in watcher.lines), watcher.lines
     joins = [line for line in watcher.lines if re.search(r":rota\S* JOIN ", line)]
-    assert len(joins) == 2
+    assert 2 <= len(joins) <= 3, joins  # two may think that they lead, for a moment
     for one in (watcher, thief, people[0], *people[2:]):
         one.vanish()
 

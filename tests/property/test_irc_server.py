@@ -25,7 +25,7 @@ class Wire:
     def __init__(self) -> None:
         self.sent: list[bytes] = []
 
-    def put(self, line: Line, *, is_urgent: bool = True) -> None:
+    def put(self, line: Line, *, is_urgent: bool = True, is_in_order: bool = False) -> None:
         raw = bytes(line)
         assert raw.endswith(b"\r\n")
         assert raw.count(b"\n") == raw.count(b"\r") == 1

@@ -75,7 +75,10 @@ def test_who_invites_is_followed_into_settled_rooms_alone() -> None:
 
 def test_colours_are_sent_as_the_room_has_it() -> None:
     rooms = Rooms(["#web"], str.lower)
-    assert tell(rooms, ":rota!u@h JOIN #web") == ["MODE #web"]
+    assert tell(rooms, ":rota!u@h JOIN #web") == ["PING rota-in-#web", "MODE #web"]
+    before = rooms.are_answered
+    tell(rooms, ":s PONG s :rota-in-#web")
+    assert (before, rooms.are_answered) == (False, True)
     for raw, has_colours in (
         (":s 324 rota #web +nt", True),
         (":s 324 rota #web +cnt", False),

@@ -103,14 +103,16 @@ class Connection:
             if (line := parse(raw)) is not None:
                 yield line
 
-    def put(self, line: Line, *, is_urgent: bool = True) -> None:
+    def put(self, line: Line, *, is_urgent: bool = True, is_in_order: bool = False) -> None:
         """Have a line sent when its turn comes: urgent ones first, those of the protocol at once.
+
+        Those that are ``is_in_order`` are sent behind what was put before.
 
         Raises:
             ValueError: it cannot be sent.
         """
         data = bytes(line)
-        if is_urgent and line.command in _AT_ONCE:
+        if is_urgent and not is_in_order and line.command in _AT_ONCE:
             self._writer.write(data)
             return
         (self._urgent if is_urgent else self._lines).append(line)
@@ -133,7 +135,7 @@ class Connection:
                 self._wake.clear()
                 await self._wake.wait()
             wait = self._flow.wait_s(now())
-            if wait > 0 and (self._urgent or self._lines[0].command not in _AT_ONCE):
+            if wait > 0 and (self._urgent or self._lines)[0].command not in _AT_ONCE:
                 until = now() + wait
                 await asyncio.sleep(wait)
                 if now() - until > STOOD_S:

@@ -14,6 +14,7 @@ FIRST_S, LAST_S = 2.0, 600.0
 #: Until a server that did not answer is asked again.
 UNANSWERED_S = 60.0
 _JOIN_BYTES = 380
+_CAUGHT_UP = "rota-in-"
 _WHY = {
     "403": "there is no such room",
     "405": "we are in too many rooms",
@@ -39,6 +40,7 @@ class Room:
     def __init__(self, name: str, key: str = "", *, is_settled: bool = True) -> None:
         self.name, self.key, self.is_settled = name, key, is_settled
         self.is_joined = False
+        self.is_caught_up = False  # and has told us its past, if it keeps one
         self.refusal = ""  # why not
         self.is_passing = True  # and whether that may change by itself
         self.next = 0.0
@@ -89,8 +91,9 @@ class Rooms:
 
     @property
     def are_answered(self) -> bool:
-        """Whether we know of all that are settled whether they let us in."""
-        return all(it.is_joined or it.refusal for it in self._rooms.values() if it.is_settled)
+        """Whether all that are settled let us in and told us their past, or said why not."""
+        settled = [it for it in self._rooms.values() if it.is_settled]
+        return all((it.is_joined and it.is_caught_up) or it.refusal for it in settled)
 
     def settle(self, key: str, value: str) -> None:
         """Go by what the server says of itself."""
@@ -121,7 +124,13 @@ class Rooms:
             case "JOIN" if is_ours(line.source.nick):
                 room = self.want(line.param(0))
                 room.is_joined, room.refusal, room.joined = True, "", now
+                # What the server says of the past comes before it answers this.
+                yield line_of("PING", f"{_CAUGHT_UP}{room.name}")
                 yield line_of("MODE", room.name)  # whether it takes colours
+            case "PONG" if line.text.startswith(_CAUGHT_UP):
+                caught_up = self.get(line.text.removeprefix(_CAUGHT_UP))
+                if caught_up is not None:
+                    caught_up.is_caught_up = caught_up.is_joined
             case "PART" if is_ours(line.source.nick):
                 self._out(line.param(0), "", now)
             case "KICK" if is_ours(line.param(1)):
@@ -155,6 +164,7 @@ class Rooms:
         if room is None:
             return
         room.is_joined, room.refusal, room.is_passing = False, why, True
+        room.is_caught_up = False
         if now - room.joined > LAST_S:
             room.pause = FIRST_S
         self._wait(room, now)

@@ -154,10 +154,12 @@ class Session:
             self._has_arrived = True
             self._tell_ready(self)
 
-    def _put(self, lines: Iterable[Line], *, is_urgent: bool = True) -> None:
+    def _put(
+        self, lines: Iterable[Line], *, is_urgent: bool = True, is_in_order: bool = False
+    ) -> None:
         for line in lines:
             try:
-                self._connection.put(line, is_urgent=is_urgent)
+                self._connection.put(line, is_urgent=is_urgent, is_in_order=is_in_order)
             except ValueError:
                 # Made of what the server said, which is nonsense then.
                 logger.warning("%s: the server speaks of what cannot be: %r", self._plan.name, line)
@@ -259,12 +261,13 @@ class Session:
         is_ours = self.own.is_ours(line.source.nick)
         if is_ours and line.source.user:
             self._mask = len(str(line.source).encode())
-        self._put(self._rooms.take(line, now, is_ours=self.own.is_ours))
+        if is_ours and line.command == "JOIN":
+            self._ask_history(line.param(0))
+        for each in self._rooms.take(line, now, is_ours=self.own.is_ours):
+            self._put([each], is_urgent=each.command != "MODE", is_in_order=each.command == "PING")
         is_kicked = line.command == "KICK" and self.own.is_ours(line.param(1))
         if is_kicked or (is_ours and line.command == "PART"):
             self._people.left(line.param(0))
-        if is_ours and line.command == "JOIN":
-            self._ask_history(line.param(0))
         self._people.take(line, lambda room: self._rooms.has_joined(room))
         self._put(self.own.take(line, now))
         if self._utterance is not None:
