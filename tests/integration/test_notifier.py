@@ -636,3 +636,26 @@ async def test_a_room_where_the_bot_tells_who_asked_is_not_told_once_more(here: 
     await here.ends("b2", by="ci")  # nobody asked for this one there
     await here.until(lambda: here.rooms.said)
     assert here.rooms.texts() == ["web#2 failed, as since web#1: exit code 1"]
+
+
+async def test_who_asked_for_a_build_in_a_room_is_asked_there_and_not_directly_as_well(
+    here: Here,
+) -> None:
+    first = here.agents[0]
+    await first.lead()
+    heard: dict[str, Any] = {"network": "mail", "message": "m1", "room": "#web"}
+    await here(ChatHeard(at=moment(), by="ann", text="run web", user="ann", **heard))
+    trigger = Trigger(by="ann")
+    await here(
+        BuildRequested(
+            at=moment(), build="b1", job="web", spec=Spec(), trigger=trigger, via="mail:m1"
+        )
+    )
+    await here(BuildStarted(at=moment(), agent="a", build="b1", attempt=1))
+    await here(ChatAnswered(at=moment(), build="b1", follow="end", **heard))
+    asked = Question(number=0, attempt=1, text="Deploy?", choices=("yes", "no"), at=moment())
+    await here(BuildAsked(at=moment(), build="b1", question=asked))
+    await here.begins("b2", by="ann")  # nobody is in a room with this one
+    await here(BuildAsked(at=moment(), build="b2", question=asked))
+    await here.until(lambda: here.mails.said)
+    assert [it.split("\n")[0] for it in here.mails.texts()] == ["web#2 asks: Deploy? (yes, no)"]

@@ -55,6 +55,16 @@ NOTE = Followed(network="team", room="#r", thread="t", build="x")
             },
             "web#7 cancelled: superseded by web#8",
         ),
+        (
+            {
+                "result": Result.CANCELLED,
+                "reason": Reason.UNMET,
+                "message": "it needs lib#3, failed",
+                "started_at": None,
+                "agent": None,
+            },
+            "web#7 did not run: it needs lib#3, failed",
+        ),
     ],
 )
 def test_the_end_of_a_build_is_a_line(changes: dict[str, object], text: str) -> None:

@@ -144,7 +144,7 @@ def test_a_tree_and_a_matrix_name_what_failed() -> None:
     group = build(reason=Reason.GROUP, group=Group(edges), exit_code=None)
     lines = said(Facts(notice=notice(), build=group, failed=tuple(cells)))
     assert lines[:2] == [
-        "web#7 failed: 2 of 3 builds failed",
+        "web#7 failed: 2 of 3 builds failed: os=linux, py=1; os=linux, py=2",
         "- web#9 (os=linux, py=1): exit code 2",
     ]
 

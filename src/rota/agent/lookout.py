@@ -188,7 +188,8 @@ class Lookout:
         outbox, now, whom = self._world.cluster.picture.outbox, self._clock.now(), self.audience
         if build.state is not State.FINISHED:
             known = set(outbox.marks.get(build.id, ()))
-            return list(look_at_questions(whom, build, known, now))
+            asked = look_at_questions(whom, build, known, now)
+            return [self._without_followers(it) for it in asked]
         flaky = await self._flaky(builds)
         telling = look_at_end(whom, build, tree, outbox.broken, now, flaky=flaky)
         return [] if telling is None else [self._without_followers(telling)]

@@ -77,4 +77,7 @@ def _names_build(name: str, rest: Sequence[str], is_build: IsBuild) -> bool:
         return False
     if "#" in first:
         return True
+    if name == "answer":
+        # One word is what is answered; before one a number is a question's.
+        return len(rest) > 1 and not first.isdecimal() and is_build(first)
     return name not in _TEXTS and is_build(first)

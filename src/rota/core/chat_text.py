@@ -53,7 +53,8 @@ def marks(note: Followed, build: Build, prefix: str) -> Iterator[tuple[str, str]
 
 def ending(build: Build) -> str:
     """Return how a build ended, in a line."""
-    text = f"{build.ref} {build.result or build.state}"
+    word = "did not run" if build.reason is Reason.UNMET else build.result or build.state
+    text = f"{build.ref} {word}"
     if build.started_at is not None and build.finished_at is not None:
         text += f" in {format_duration((build.finished_at - build.started_at).total_seconds())}"
     if build.agent and build.result is not Result.PASSED:

@@ -204,10 +204,12 @@ def _is_failure(build: Build) -> bool:
 def _why(build: Build, failed: Sequence[Build]) -> str:
     """Return why a build ended as it did, in some words; empty if there is nothing to say."""
     words = []
+    cells = [it for it in failed if it.cell and it.parent == build.id]
     if build.group is not None:
-        cells = [it for it in failed if it.cell and it.parent == build.id]
         if cells:
-            words.append(f"{len(cells)} of {len(build.group.cells)} builds failed")
+            names = "; ".join(_cell(it) for it in cells[:3])
+            more = "; …" if len(cells) > 3 else ""
+            words.append(f"{len(cells)} of {len(build.group.cells)} builds failed: {names}{more}")
     others = [it for it in failed if not it.cell]
     if others:
         names = [line(it.ref) for it in others[:3]]
@@ -217,11 +219,15 @@ def _why(build: Build, failed: Sequence[Build]) -> str:
         words.append(_reason(build))
     if build.step:
         words.append(f"in step {line(build.step, 80)}")
-    if build.message and not others:
+    if build.message and not others and not cells:
         words.append(line(build.message, 200))
     elif build.tests is not None and build.tests.bad:
         words.append(build.tests.text)
     return ", ".join(word for word in words if word)
+
+
+def _cell(build: Build) -> str:
+    return line(", ".join(f"{key}={value}" for key, value in build.cell.items()), 60)
 
 
 def _reason(build: Build) -> str:
