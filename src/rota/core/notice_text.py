@@ -205,11 +205,9 @@ def _why(build: Build, failed: Sequence[Build]) -> str:
     """Return why a build ended as it did, in some words; empty if there is nothing to say."""
     words = []
     cells = [it for it in failed if it.cell and it.parent == build.id]
-    if build.group is not None:
-        if cells:
-            names = "; ".join(_cell(it) for it in cells[:3])
-            more = "; …" if len(cells) > 3 else ""
-            words.append(f"{len(cells)} of {len(build.group.cells)} builds failed: {names}{more}")
+    if build.group is not None and cells:
+        which = "; ".join(_cell(it) for it in cells[:3]) + ("; …" if len(cells) > 3 else "")
+        words.append(f"{len(cells)} of {len(build.group.cells)} builds failed: {which}")
     others = [it for it in failed if not it.cell]
     if others:
         names = [line(it.ref) for it in others[:3]]
