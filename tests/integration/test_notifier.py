@@ -547,6 +547,23 @@ async def test_quiet_hours_end_with_a_digest(here: Here) -> None:
     assert here.mails.texts()[1].startswith("other#1 failed")
 
 
+async def test_quiet_hours_that_are_taken_back_end_at_once(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifier, "LOOK_S", 0.05)
+    first = here.agents[0]
+    here.users = {"ann": User(emails=("ann@example.org",), quiet=here.quiet_hour())}
+    first.world.definitions = here.definitions()
+    await first.lead()
+    await here.ends("b1")
+    await here.until(lambda: here.rooms.said)
+    assert len(first.outbox.queues["mail:@ann"].notices) == 1
+    here.users = {"ann": ANN}
+    first.world.definitions = here.definitions()
+    await here.until(lambda: here.mails.said)
+    assert here.mails.texts()[0].startswith("web#1 failed: exit code 1\n")
+
+
 async def test_who_knows_what_is_flaky_is_asked_and_not_waited_for(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:

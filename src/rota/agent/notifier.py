@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
 
 from rota.agent.backoff import Backoff
 from rota.agent.patience import persist
@@ -21,8 +22,10 @@ from rota.core.fold import Change
 from rota.core.notice_text import Facts, is_direct, is_settled, wording
 from rota.core.notices import Audience, is_bad, room_of
 from rota.core.outbox import Notice, Outbox, Queue, Sending, message_id
+from rota.core.quiet import quiet_until
 from rota.core.states import State
 from rota.core.targets import Target
+from rota.core.zones import find_zone
 from rota.errors import InputError, RotaError, StaleError
 from rota.ports.chat import Chat
 from rota.ports.clock import Clock
@@ -46,7 +49,7 @@ FOLD_S = 30.0
 #: After a refused write: another agent leads, or this one by another election.
 STALE_S = 0.2
 #: Longest wait for the end of quiet hours before the clock is looked at again.
-LOOK_S = 300.0
+LOOK_S = 60.0
 
 Tail = Callable[[Build, int], Awaitable[str]]
 """Returns the last bytes of an attempt's log, as text."""
@@ -159,9 +162,10 @@ class Notifier:
             return 0.0
         now = self._clock.now()
         # What waits for no end of quiet hours is due, whatever another agent's clock shows.
-        due = [it for it in queue.notices if it.after is None or it.after <= now]
+        afters = [self._after(it, now) for it in queue.notices]
+        due = [it for it, after in zip(queue.notices, afters, strict=True) if after <= now]
         if not due:
-            first = min((it.after for it in queue.notices if it.after is not None), default=now)
+            first = min(afters, default=now)
             return min(max((first - now).total_seconds(), 0.05), LOOK_S)
         if await self._drop_settled(target, due):
             return 0.0
@@ -184,6 +188,16 @@ class Notifier:
         sending = Sending(message, chosen, now, queue.left_out)
         await self._say(target, queue, sending, is_again=False)
         return 0.0
+
+    def _after(self, notice: Notice, now: datetime) -> datetime:
+        """Return when a notice may be told: quiet hours may be over sooner than was said then."""
+        if notice.after is None or notice.after <= now:
+            return now
+        known = self._audience().users.get(notice.user)
+        if known is None:
+            return notice.after
+        until = quiet_until(known.quiet, find_zone(known.timezone or "UTC"), now)
+        return now if until is None else min(notice.after, max(until, now))
 
     async def _drop_settled(self, target: str, due: Sequence[Notice]) -> bool:
         """Drop what is asked for no more; return whether there was any."""
