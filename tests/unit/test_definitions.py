@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rota.core import definitions
-from rota.core.definitions import EMPTY, Paused, blob_hash, check, check_changes, check_tree
+from rota.core.definition_file import is_definition
+from rota.core.definitions import EMPTY, blob_hash, check, check_changes, check_tree
+from rota.core.paused import Paused
 
 GOOD = b"#!/bin/sh\n# /// script\n# [tool.rota]\n# description = 'x'\n# ///\nmake\n"
 BAD = b"# /// script\n# [tool.rota]\n# timout = 3\n# ///\n"
@@ -162,5 +164,5 @@ def test_any_tree_is_read_and_the_same_tree_again_costs_nothing(files: dict[str,
     found, problems = check_tree(files)
     assert check({p: blob_hash(d) for p, d in files.items()}, {}, found) == (found, problems)
     for path, data in files.items():
-        if definitions.is_definition(path):
+        if is_definition(path):
             assert set(definitions.check_file(path, data)) <= set(problems)

@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 from tests.harness.joined import Pipelines, defined, script
 
-from rota.core.definitions import Definitions, Paused, check_changes
+from rota.core.definitions import Definitions, check_changes
+from rota.core.paused import Paused
 from rota.core.pipelines import Plan, Wish, plan
 from rota.core.states import Result
 from rota.errors import ConflictError, InputError, NotFoundError, RotaError

@@ -18,10 +18,12 @@ from msgspec.structs import replace
 
 from rota.agent.patience import persist
 from rota.core.build import Trigger
-from rota.core.definitions import JOBS, PAUSED, check_file, clashes
+from rota.core.definition_file import JOBS
+from rota.core.definitions import check_file, clashes
 from rota.core.events import Event, ScmChanged, ScmSeen
 from rota.core.fold import Change
 from rota.core.ids import derived_id, job_name_fault
+from rota.core.paused import PAUSED
 from rota.core.reactions import Request, scm_data
 from rota.core.repository import repo_key
 from rota.core.scm import Revision

@@ -21,40 +21,39 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from rota.core import fields
-from rota.core.calendar_check import ics_problems
-from rota.core.calendar_file import NAME, Use, parse_calendar
+from rota.core.calendar_file import Use
 from rota.core.calendars import Calendar, CalendarFile, resolve, tangle
 from rota.core.confinement import trespasses
-from rota.core.fields import Field, FieldError, Spot
-from rota.core.header import calendars_of, decode_script, parse_header
-from rota.core.hook import HookFile, hook_name_fault, parse_hook
-from rota.core.ids import job_name_fault
+from rota.core.definition_file import (
+    CALENDARS,
+    HOOKS,
+    JOBS,
+    SETTINGS,
+    Parsed,
+    calendar_name,
+    is_definition,
+    parse_file,
+)
+from rota.core.hook import HookFile
 from rota.core.job import Job
 from rota.core.needs import need_problems
+from rota.core.paused import PAUSED, Paused
 from rota.core.problem import Problem, nearest
-from rota.core.promotions import PROMOTED, Promotion, parse_promotion, promotion_name_fault
-from rota.core.schedules import Misses
+from rota.core.promotions import PROMOTED, Promotion
 from rota.core.secrets import (
     RECIPIENTS,
     SECRETS,
     SecretFile,
-    parse_recipient,
-    parse_secret,
     unknown_uses,
 )
-from rota.core.settings import Settings, parse_settings
+from rota.core.settings import Settings
 from rota.core.settings_notify import job_problems
-from rota.core.toml_document import Source, read_document
-from rota.core.toml_writing import toml_value
-from rota.core.triggers import Schedule
-from rota.core.users import USERS, Claim, User, Users, claims_of, parse_user, twins, user_name
+from rota.core.users import USERS, User, Users, claims_of, twins, user_name
 from rota.core.watches import (
     ADOPTED,
     WATCHES,
@@ -62,42 +61,9 @@ from rota.core.watches import (
     Adoption,
     WatchFile,
     adopt,
-    parse_adopted,
-    parse_watch,
-    watch_name_fault,
 )
 
 _T = TypeVar("_T")
-
-JOBS = "jobs/"
-PAUSED = "paused/"
-CALENDARS = "calendars/"
-HOOKS = "hooks/"
-SETTINGS = "settings.toml"
-_FOLDERS = (JOBS, PAUSED, CALENDARS, HOOKS, WATCHES, ADOPTED, SECRETS, PROMOTED, USERS)
-#: A definition travels through memory whole: what is larger belongs beside it, not into it.
-MAX_BYTES = 1 << 20
-
-
-class Paused(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who paused a job, when and why, as far as it was written down."""
-
-    by: str = ""
-    at: datetime | None = None
-    reason: str = ""
-    misses: Misses = "skip"  # what becomes of its schedules' instants when it is resumed
-
-
-def encode_paused(paused: Paused) -> bytes:
-    """Return the file that marks a job as paused."""
-    lines = [f"by = {toml_value(paused.by)}"]
-    if paused.at is not None:
-        lines.append(f"at = {paused.at.isoformat()}")
-    if paused.reason:
-        lines.append(f"reason = {toml_value(paused.reason)}")
-    if paused.misses != "skip":
-        lines.append(f"misses = {toml_value(paused.misses)}")
-    return ("\n".join(lines) + "\n").encode()
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -107,29 +73,6 @@ class Definition(msgspec.Struct, frozen=True):
     blob: str
     paused: Paused | None = None
     adopted: Adoption | None = None
-
-
-class Parsed(msgspec.Struct, frozen=True):
-    """What one file came to: a value, or the problems that it has."""
-
-    blob: str
-    value: (
-        Job
-        | Paused
-        | Promotion
-        | CalendarFile
-        | HookFile
-        | WatchFile
-        | Adopted
-        | Settings
-        | SecretFile
-        | User
-        | str
-        | None
-    )
-    problems: tuple[Problem, ...] = ()
-    uses: tuple[Use, ...] = ()  # the calendars that it names
-    claims: tuple[Claim, ...] = ()  # what it says is its user's alone
 
 
 NOBODY = Users()
@@ -173,11 +116,6 @@ def folder_fault(added: Iterable[str], files: Collection[str]) -> str | None:
     return None
 
 
-def is_definition(path: str) -> bool:
-    """Whether a file of that path means something to us."""
-    return path.startswith(_FOLDERS) or path == SETTINGS
-
-
 def wanted(tree: Mapping[str, str], former: Definitions = EMPTY) -> frozenset[str]:
     """Return the hashes whose bytes :func:`check` will ask for."""
     return frozenset(
@@ -198,7 +136,7 @@ def check(
         former: An earlier result; its files are not parsed again where path and hash agree.
     """
     files = {
-        path: _known(path, blob, former) or _parsed(path, blob, blobs[blob])
+        path: _known(path, blob, former) or parse_file(path, blob, blobs[blob])
         for path, blob in tree.items()
         if is_definition(path)
     }
@@ -247,26 +185,26 @@ def check_changes(
         users: Users that stay as they are, if any changes: two may claim the same.
     """
     new = {path: data for path, data in changes.items() if data is not None}
-    files = {path: _parsed(path, "", data) for path, data in new.items() if is_definition(path)}
+    files = {path: parse_file(path, "", data) for path, data in new.items() if is_definition(path)}
     problems = [problem for parsed in files.values() for problem in parsed.problems]
     every = [*paths, *new]
     problems += clashes(new, every)
     staying = {
-        path: _parsed(path, "", data) for path, data in others.items() if path not in changes
+        path: parse_file(path, "", data) for path, data in others.items() if path not in changes
     }
     problems += _misnamed(files | staying, calendar_names(every))
     problems += _tangles(files | staying)
     problems += _strangers(files, every)
     if settings is not None:
-        known = {SETTINGS: _parsed(SETTINGS, "", settings)}
+        known = {SETTINGS: parse_file(SETTINGS, "", settings)}
         problems += _not_allowed(files | staying, _settings(known))
     if secrets is not None:
-        among = {path: _parsed(path, "", data) for path, data in secrets.items()} | files
+        among = {path: parse_file(path, "", data) for path, data in secrets.items()} | files
         problems += _without_secrets(files | staying, _named(among, SECRETS, ".toml", SecretFile))
     claims = {path: it.claims for path, it in files.items() if path.startswith(USERS)}
     known_claims = {path: claims_of(data) for path, data in users.items() if path not in changes}
     problems += twins(claims, {**known_claims, **claims})
-    waiting = {path: _parsed(path, "", data) for path, data in needing.items()} | files
+    waiting = {path: parse_file(path, "", data) for path, data in needing.items()} | files
     problems += need_problems(
         {it.value.name: it.value for it in waiting.values() if isinstance(it.value, Job)},
         {path.removeprefix(JOBS) for path in every if path.startswith(JOBS)},
@@ -287,7 +225,7 @@ def check_file(
 
     With ``calendars``, ``settings`` and ``secrets`` also of what it names of them.
     """
-    parsed = _parsed(path, "", data)
+    parsed = parse_file(path, "", data)
     misnamed = _misnamed({path: parsed}, calendars) if calendars is not None else []
     unset = _without_secrets({path: parsed}, secrets) if secrets is not None else []
     limits = _not_allowed({path: parsed}, settings)
@@ -297,13 +235,6 @@ def check_file(
 def calendar_names(paths: Iterable[str]) -> set[str]:
     """Return the names of the calendars among ``paths``."""
     return {name for path in paths if (name := calendar_name(path)) is not None}
-
-
-def calendar_name(path: str) -> str | None:
-    """Return the name of the calendar that the file at ``path`` is; ``None`` if it is none."""
-    name, dot, kind = path.removeprefix(CALENDARS).rpartition(".")
-    good = path.startswith(CALENDARS) and dot and kind in {"toml", "ics"} and NAME.fullmatch(name)
-    return name if good else None
 
 
 def _settings(files: Mapping[str, Parsed]) -> Settings | None:
@@ -537,107 +468,3 @@ def _paused(parsed: Parsed | None) -> Paused | None:
         return None
     # A file that cannot be read still says that somebody wanted the job to rest.
     return parsed.value if isinstance(parsed.value, Paused) else Paused()
-
-
-def _parsed(path: str, blob: str, data: bytes) -> Parsed:
-    fault = _data_fault(data)
-    if fault is not None:
-        return Parsed(blob, None, (Problem(path, 0, 0, fault),))
-    text = decode_script(data)
-    if path == SETTINGS:
-        return Parsed(blob, *parse_settings(text, path))
-    if path.startswith(PAUSED):
-        return Parsed(blob, *_parse_paused(text, path))
-    if path.startswith(CALENDARS):
-        return _parsed_calendar(path, blob, text)
-    if path.startswith(WATCHES):
-        return _parsed_watch(path, blob, text)
-    if path.startswith(ADOPTED):
-        found = parse_adopted(data)
-        broken = Problem(path, 0, 0, "cannot be read", "the leader writes it; remove it")
-        return Parsed(blob, found, () if found is not None else (broken,))
-    if path == RECIPIENTS:
-        return Parsed(blob, *parse_recipient(text, path))
-    if path.startswith(SECRETS):
-        return Parsed(blob, *parse_secret(text, path))
-    if path.startswith(USERS):
-        user, claims, problems = parse_user(text, path)
-        return Parsed(blob, user, problems, claims=claims)
-    if path.startswith(PROMOTED):
-        return _parsed_promotion(path, blob, data)
-    if path.startswith(HOOKS):
-        return _parsed_hook(path, blob, text)
-    name = path.removeprefix(JOBS)
-    fault = job_name_fault(name)
-    if fault is not None:
-        return Parsed(blob, None, (Problem(path, 0, 0, f"bad job name: {fault}"),))
-    job, problems = parse_header(text, name=name, path=path)
-    rules = job.on if job is not None else ()
-    named = any(isinstance(rule, Schedule) and (rule.calendars or rule.excepts) for rule in rules)
-    return Parsed(blob, job, problems, calendars_of(text, path) if named else ())
-
-
-def _parsed_calendar(path: str, blob: str, text: str) -> Parsed:
-    if calendar_name(path) is None:
-        problem = Problem(path, 0, 0, "no calendar's name", f"{CALENDARS}NAME.toml, or NAME.ics")
-        return Parsed(blob, None, (problem,))
-    if path.endswith(".ics"):
-        problems = ics_problems(text, path)
-        return Parsed(blob, None if problems else CalendarFile(ics=text), problems)
-    file, uses, problems = parse_calendar(text, path)
-    return Parsed(blob, file, problems, uses)
-
-
-def _parsed_watch(path: str, blob: str, text: str) -> Parsed:
-    name = path.removeprefix(WATCHES)
-    if not name.endswith(".toml") or watch_name_fault(name.removesuffix(".toml")):
-        problem = Problem(path, 0, 0, "no watch's name", f"{WATCHES}NAME.toml")
-        return Parsed(blob, None, (problem,))
-    return Parsed(blob, *parse_watch(text, path))
-
-
-def _parsed_promotion(path: str, blob: str, data: bytes) -> Parsed:
-    name = path.removeprefix(PROMOTED).removesuffix(".json")
-    if not path.endswith(".json") or promotion_name_fault(name) is not None:
-        problem = Problem(path, 0, 0, "no promotion's name", f"{PROMOTED}NAME.json")
-        return Parsed(blob, None, (problem,))
-    found = parse_promotion(data)
-    broken = Problem(path, 0, 0, "cannot be read", "promote with: rota artifacts promote")
-    return Parsed(blob, found, () if found is not None else (broken,))
-
-
-def _parsed_hook(path: str, blob: str, text: str) -> Parsed:
-    name = path.removeprefix(HOOKS).removesuffix(".toml")
-    fault = hook_name_fault(name)
-    if fault is not None or not path.endswith(".toml"):
-        problem = Problem(path, 0, 0, "no webhook's name", f"{HOOKS}NAME.toml, NAME of {fault}")
-        return Parsed(blob, None, (problem,))
-    return Parsed(blob, *parse_hook(text, path))
-
-
-def _data_fault(data: bytes) -> str | None:
-    if len(data) > MAX_BYTES:
-        return f"larger than the limit of {MAX_BYTES} bytes"
-    # Git's own rule for what is binary.
-    return "a binary file, not a text" if b"\0" in data[:8000] else None
-
-
-def _parse_paused(text: str, path: str) -> tuple[Paused, tuple[Problem, ...]]:
-    document, faults = read_document(Source(path, tuple(text.splitlines())))
-    problems = list(faults)
-    values = fields.read_table(document.table, Spot(document, problems), _PAUSED)
-    return Paused(**values), tuple(problems)
-
-
-def _instant(value: Any, _: Spot) -> datetime:
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        raise FieldError("must be a date and time with its zone")
-    return value
-
-
-_PAUSED = {
-    "by": Field("by", fields.text, 'by = "ada"'),
-    "at": Field("at", _instant, "at = 2026-01-31T12:00:00Z"),
-    "reason": Field("reason", fields.text, 'reason = "the database moves"'),
-    "misses": Field("misses", fields.one_of(("skip", "run")), 'misses = "run"'),
-}

@@ -15,7 +15,6 @@ import msgspec
 from rota.errors import InputError
 
 JobName = NewType("JobName", str)
-BuildId = NewType("BuildId", str)
 AgentName = NewType("AgentName", str)
 
 MAX_JOB_NAME = 200

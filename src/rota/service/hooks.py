@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec.structs import asdict, replace
 
-from rota.core.definitions import HOOKS
+from rota.core.definition_file import HOOKS
 from rota.core.events import HookCalled, ScmChanged
 from rota.core.hook import HookFile, encode_hook, hook_name_fault, secret_of
 from rota.core.ids import derived_id

@@ -9,18 +9,12 @@ from collections.abc import Callable
 
 import msgspec
 
-from rota.core.definitions import (
-    JOBS,
-    PAUSED,
-    Definition,
-    Paused,
-    check_file,
-    clashes,
-    encode_paused,
-)
+from rota.core.definition_file import JOBS
+from rota.core.definitions import Definition, check_file, clashes
 from rota.core.header import parse_header
 from rota.core.ids import parse_job_name
 from rota.core.needs import need_problems
+from rota.core.paused import PAUSED, Paused, encode_paused
 from rota.core.problem import Problem
 from rota.core.triggers import On, rule_id, rule_text
 from rota.errors import ConflictError, InputError, NotFoundError, StaleError

@@ -12,14 +12,8 @@ import sys
 from collections.abc import Iterator, Set
 from typing import IO
 
-from rota.core.definitions import (
-    CALENDARS,
-    JOBS,
-    MAX_BYTES,
-    SETTINGS,
-    check_changes,
-    is_definition,
-)
+from rota.core.definition_file import CALENDARS, JOBS, MAX_BYTES, SETTINGS, is_definition
+from rota.core.definitions import check_changes
 from rota.core.problem import Problem
 from rota.core.secrets import SECRETS
 from rota.core.users import USERS

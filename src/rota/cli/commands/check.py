@@ -37,7 +37,8 @@ def check(args: Namespace, screen: Screen) -> int:
 
 def problems_of(name: str, data: bytes) -> list[Problem]:
     """Return what is wrong with a script's header, or with a file of a folder of definitions."""
-    from rota.core.definitions import CALENDARS, check_changes, check_file
+    from rota.core.definition_file import CALENDARS
+    from rota.core.definitions import check_changes, check_file
     from rota.core.header import decode_script, parse_header
     from rota.core.problem import Problem
     from rota.core.users import USERS
@@ -64,7 +65,8 @@ def problems_of(name: str, data: bytes) -> list[Problem]:
 
 def _unknown_calendars(script: Path, text: str) -> Iterator[Problem]:
     """Yield a problem for each calendar that a script in a clone names and the clone has not."""
-    from rota.core.definitions import CALENDARS, JOBS, calendar_names, unknown_calendars
+    from rota.core.definition_file import CALENDARS, JOBS
+    from rota.core.definitions import calendar_names, unknown_calendars
     from rota.core.header import calendars_of
 
     folder = JOBS.rstrip("/")
