@@ -55,7 +55,7 @@ class AppriseOutlet(Outlet):
     @property
     def abilities(self) -> Abilities:
         """What services commonly can."""
-        return Abilities(characters=10_000, lines=200, every_s=1.0, burst=10, has_two_ways=False)
+        return Abilities(characters=10_000, lines=200, every_s=1.0, burst=10)
 
     async def say(self, saying: Saying) -> Said:
         """Send it, and return when the service took it.

@@ -85,7 +85,6 @@ class MailNetwork(Outlet):
             every_s=0.02,
             burst=100,
             has_threads=True,
-            has_two_ways=False,
         )
 
     async def say(self, saying: Saying) -> Said:

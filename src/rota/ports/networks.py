@@ -23,7 +23,6 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     every_s: float = 1.0  # so long between two messages on average …
     burst: int = 5  # … after so many at once
     has_threads: bool = False
-    has_two_ways: bool = True  # whether anything is heard
 
 
 class Heard(msgspec.Struct, frozen=True, kw_only=True):
