@@ -12,14 +12,14 @@ import logging
 import apprise
 
 from rota.errors import InputError
-from rota.ports.networks import Abilities, LaterError, Outlet, Said, Saying
+from rota.ports.networks import Abilities, LaterError, OneWayNetwork, Said, Saying
 
 #: For the service to take a message.
 WITHIN_S = 45.0
 _TONES = {"good": apprise.NotifyType.SUCCESS, "bad": apprise.NotifyType.FAILURE}
 
 
-class AppriseOutlet(Outlet):
+class AppriseOutlet(OneWayNetwork):
     """One service; see :class:`rota.ports.networks.Network`.
 
     Args:

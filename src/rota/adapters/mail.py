@@ -22,7 +22,7 @@ from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 
 from rota.core.targets import address_fault
 from rota.errors import InputError
-from rota.ports.networks import Abilities, LaterError, Outlet, Said, Saying
+from rota.ports.networks import Abilities, LaterError, OneWayNetwork, Said, Saying
 
 #: From the connection to the server's last word on a message.
 WITHIN_S = 60.0
@@ -32,7 +32,7 @@ MAX_SUBJECT = 200
 _PORTS = {"smtp": 25, "smtp+starttls": 587, "smtp+plain": 25, "smtps": 465}
 
 
-class MailNetwork(Outlet):
+class MailNetwork(OneWayNetwork):
     """One mail server; see :class:`rota.ports.networks.Network`.
 
     Args:

@@ -1,6 +1,6 @@
 """Chat networks, mail and other outlets: what the bot's process needs of each.
 
-A network that only takes messages (mail, a pager) is an :class:`Outlet`.
+A network that only takes messages (mail, a pager) is an :class:`OneWayNetwork`.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Network(Protocol):
         ...
 
 
-class Outlet:
+class OneWayNetwork:
     """What all networks have in common that only take messages, each by itself."""
 
     @property
