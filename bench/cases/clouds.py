@@ -24,8 +24,9 @@ from bench.case import Result, Setting
 from bench.figure import Figure
 from rota.adapters.clouds import LibcloudProviders
 from rota.core.clouds import CloudView, steps
+from rota.core.cluster import Cluster
 from rota.core.events import AgentStarted, BuildRequested, CloudWanted, Event
-from rota.core.fold import Cluster, apply
+from rota.core.fold import apply
 from rota.core.job import Spec
 from rota.core.labels import satisfies
 from rota.core.settings_clouds import Cloud

@@ -24,6 +24,7 @@ from bench.cases.burst import burst
 from bench.figure import Figure, percentile
 from bench.rest import Connection
 from rota.core.build import Trigger
+from rota.core.cluster import Cluster
 from rota.core.events import (
     AgentJoined,
     AgentStarted,
@@ -32,7 +33,7 @@ from rota.core.events import (
     BuildRequested,
     BuildStarted,
 )
-from rota.core.fold import Cluster, apply
+from rota.core.fold import apply
 from rota.core.job import Reason, Spec
 from rota.core.notices import Audience, audience, look_at_end
 from rota.core.outbox import Outbox, fold_queued

@@ -25,7 +25,7 @@ from rota.adapters.sqlite.index import SqliteIndex
 from rota.core.build import Build
 from rota.core.case_history import Read, level_of
 from rota.core.cases import Tally
-from rota.core.fold import Cluster, Picture
+from rota.core.cluster import Cluster, Picture
 from rota.core.reports import CaseReports
 from rota.core.scm import Source
 from rota.core.states import Result as Ended

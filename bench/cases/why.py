@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 
 from bench.case import Result, Setting
 from bench.figure import Figure
+from rota.core.cluster import Cluster
 from rota.core.decide import View, decide
 from rota.core.events import AgentStarted, BuildRequested, BuildStarted, Event, LimitsSet
-from rota.core.fold import Cluster, apply
+from rota.core.fold import apply
 from rota.core.job import Rate, Spec, Take
 from rota.core.labels import satisfies
 from rota.core.policy import Policy, Throttle

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from tests.harness.facts import moment
 
 from rota.core.agents import Agent
+from rota.core.cluster import Cluster
 from rota.core.events import (
     AgentDrained,
     AgentJoined,
@@ -22,7 +23,7 @@ from rota.core.events import (
     VoterDismissed,
     VoterListening,
 )
-from rota.core.fold import Cluster, apply
+from rota.core.fold import apply
 from rota.core.voter import Voter
 from rota.core.voters import (
     NEVER_CAME,

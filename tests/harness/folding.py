@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from rota.core.build import Build
+from rota.core.cluster import Cluster
 from rota.core.demands import NOTHING as NO_WISH
 from rota.core.demands import wish_of
 from rota.core.events import (
@@ -30,7 +31,7 @@ from rota.core.events import (
     PipelineRequested,
     SchedulesFired,
 )
-from rota.core.fold import NOTHING, Change, Cluster, apply
+from rota.core.fold import NOTHING, Change, apply
 from rota.core.job import Reason
 from rota.core.links import Links
 from rota.core.people import due

@@ -11,6 +11,7 @@ from tests.harness.facts import moment
 from tests.harness.folding import fold
 
 from rota.core.build import Build, Trigger
+from rota.core.cluster import Cluster
 from rota.core.definitions import Definitions, check_tree
 from rota.core.events import (
     BuildCancelled,
@@ -21,7 +22,7 @@ from rota.core.events import (
     HistorySealed,
     PipelineRequested,
 )
-from rota.core.fold import Change, Cluster
+from rota.core.fold import Change
 from rota.core.gates import told
 from rota.core.job import Reason
 from rota.core.pipelines import Wish, plan

@@ -17,6 +17,7 @@ from datetime import datetime
 from tests.harness.facts import moment
 
 from rota.core.build import Build
+from rota.core.cluster import Cluster
 from rota.core.events import (
     LEADER,
     AgentLost,
@@ -30,7 +31,7 @@ from rota.core.events import (
     key_of,
     kind_of,
 )
-from rota.core.fold import Cluster, apply
+from rota.core.fold import apply
 from rota.core.job import Reason
 from rota.core.states import State
 from rota.core.voters import Seat

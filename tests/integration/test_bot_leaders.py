@@ -19,6 +19,7 @@ from rota.agent.answering import Answers
 from rota.agent.bot import Bot
 from rota.agent.following import Followers
 from rota.core.chat_text import answer_id
+from rota.core.cluster import Cluster
 from rota.core.definitions import Definitions
 from rota.core.events import (
     BuildCancelled,
@@ -32,7 +33,6 @@ from rota.core.events import (
     Event,
     LeaderElected,
 )
-from rota.core.fold import Cluster
 from rota.core.ids import derived_id
 from rota.core.job import Reason, Spec
 from rota.core.settings import Settings

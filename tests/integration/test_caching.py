@@ -20,8 +20,9 @@ from rota.agent.caching import Caching, digest
 from rota.agent.stages import Ending, Left, Underway
 from rota.core.build import Build, Trigger, Usage
 from rota.core.caches import sweep
+from rota.core.cluster import Cluster, Picture
 from rota.core.events import CachesDropped, CacheUsed, Event
-from rota.core.fold import Cluster, Picture, apply
+from rota.core.fold import apply
 from rota.core.job import Cache, Reason, Spec
 from rota.core.masks import Masks
 from rota.core.settings import Caches, Settings

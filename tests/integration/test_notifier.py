@@ -22,6 +22,7 @@ from rota.agent.lookout import Lookout
 from rota.agent.notifier import Notifier
 from rota.core.build import Build, Trigger
 from rota.core.cases import Failure, Tally
+from rota.core.cluster import Cluster, decode_picture, encode_picture
 from rota.core.definitions import Definitions
 from rota.core.events import (
     AgentJoined,
@@ -41,7 +42,7 @@ from rota.core.events import (
     NoticesSending,
     kind_of,
 )
-from rota.core.fold import Change, Cluster, decode_picture, encode_picture
+from rota.core.fold import Change
 from rota.core.job import Reason, Spec
 from rota.core.preferences import Preference
 from rota.core.questions import Question

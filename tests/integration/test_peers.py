@@ -25,6 +25,7 @@ from rota.agent.joining import Joined, join, read_known
 from rota.core.address import Address, parse_address
 from rota.core.agents import AgentState
 from rota.core.certificate import certificates, fingerprint
+from rota.core.cluster import decode_picture
 from rota.core.events import (
     AgentJoined,
     AgentLeft,
@@ -33,7 +34,6 @@ from rota.core.events import (
     CloudDraining,
     CloudWanted,
 )
-from rota.core.fold import decode_picture
 from rota.core.join_token import parse_join_token
 from rota.errors import ConflictError, DeniedError, InputError, RotaError, UnavailableError
 from rota.http.access import Access

@@ -22,6 +22,7 @@ from rota.agent import backoff
 from rota.agent import statuses as module
 from rota.agent.statuses import Statuses
 from rota.core.build import Trigger
+from rota.core.cluster import Cluster
 from rota.core.definitions import Definitions
 from rota.core.events import (
     AgentJoined,
@@ -34,7 +35,6 @@ from rota.core.events import (
     LeaderElected,
     StatusPosted,
 )
-from rota.core.fold import Cluster
 from rota.core.job import Reason, Spec
 from rota.core.settings import Forge, Settings
 from rota.errors import UnavailableError

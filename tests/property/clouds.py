@@ -26,6 +26,7 @@ from rota.adapters.memory import MemoryJournal
 from rota.adapters.memory_store import MemoryIndex
 from rota.agent.clouds import Clouds
 from rota.core.clouds import SETTLE_S, Node
+from rota.core.cluster import Cluster
 from rota.core.definitions import Definitions
 from rota.core.events import (
     AgentJoined,
@@ -40,7 +41,7 @@ from rota.core.events import (
     Event,
     LeaderElected,
 )
-from rota.core.fold import Cluster, apply
+from rota.core.fold import apply
 from rota.core.job import Reason, Retry, Spec
 from rota.core.join_token import JoinToken
 from rota.core.machines import MachineState

@@ -24,9 +24,10 @@ from rota.adapters.memory_store import MemoryIndex
 from rota.agent.scheduler import Scheduler
 from rota.core.audit import Report, audit
 from rota.core.build import Build
+from rota.core.cluster import Cluster
 from rota.core.definitions import Definitions, check_tree
 from rota.core.events import BuildFinished, BuildStarted, Event, HistorySealed, LeaderElected
-from rota.core.fold import Cluster, apply
+from rota.core.fold import apply
 from rota.core.job import Reason
 from rota.core.schedules import SCHEDULE, Note, Scheduled
 from rota.core.states import State

@@ -25,6 +25,7 @@ from multiprocessing import Pool
 from tests.harness.virtual import Clock, Engine, Journal, Network
 
 from rota.core.build import Build
+from rota.core.cluster import Cluster
 from rota.core.decide import (
     Claim,
     Effect,
@@ -60,7 +61,7 @@ from rota.core.events import (
     VoterListening,
     kind_of,
 )
-from rota.core.fold import Change, Cluster, apply
+from rota.core.fold import Change, apply
 from rota.core.job import Reason, Retry, Spec
 from rota.core.labels import satisfies
 from rota.core.states import State

@@ -16,6 +16,7 @@ from tests.harness.facts import moment
 
 from rota.core import decide as decisions
 from rota.core.build import Build
+from rota.core.cluster import Cluster, Picture, decode_picture, encode_picture
 from rota.core.codec import decode, encode
 from rota.core.decide import (
     Claim,
@@ -43,7 +44,7 @@ from rota.core.events import (
     LeaderElected,
     key_of,
 )
-from rota.core.fold import Cluster, Picture, apply, decode_picture, encode_picture
+from rota.core.fold import apply
 from rota.core.job import Reason, Retry, Spec
 from rota.core.labels import satisfies
 from rota.core.policy import AGEING

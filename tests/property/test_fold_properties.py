@@ -9,6 +9,7 @@ from tests.harness.facts import facts, moment
 from tests.harness.folding import derived, fold, indexes
 
 from rota.core.build import Artifact, Build
+from rota.core.cluster import Cluster, decode_picture, encode_picture
 from rota.core.codec import decode, encode
 from rota.core.events import (
     AgentStarted,
@@ -25,7 +26,6 @@ from rota.core.events import (
     LeaderElected,
     Unknown,
 )
-from rota.core.fold import Cluster, decode_picture, encode_picture
 from rota.core.job import Reason, Retry, Spec
 from rota.core.states import State
 

@@ -16,6 +16,7 @@ import pytest
 from tests.harness.facts import moment
 
 from rota.core.build import Build
+from rota.core.cluster import Cluster, decode_picture, encode_picture
 from rota.core.codec import decode, encode
 from rota.core.decide import Claim, View, decide
 from rota.core.demands import ALL, wish_of
@@ -31,7 +32,7 @@ from rota.core.events import (
     LimitsSet,
     key_of,
 )
-from rota.core.fold import Cluster, apply, decode_picture, encode_picture
+from rota.core.fold import apply
 from rota.core.job import ParamValue, Rate, Reason, Retry, Spec, Take
 from rota.core.labels import satisfies
 from rota.core.policy import Policy, Throttle

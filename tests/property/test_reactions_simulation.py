@@ -15,6 +15,7 @@ from rota.adapters.memory import MemoryJournal
 from rota.adapters.memory_store import MemoryIndex, MemoryStore
 from rota.agent import patience
 from rota.agent.reactor import Reactor
+from rota.core.cluster import Cluster, decode_picture, encode_picture
 from rota.core.definitions import Definition, Definitions
 from rota.core.events import (
     BuildFinished,
@@ -26,7 +27,6 @@ from rota.core.events import (
     PipelineRequested,
     TriggerFailed,
 )
-from rota.core.fold import Cluster, decode_picture, encode_picture
 from rota.core.job import Job, Param, Reason, Spec
 from rota.core.reactions import Request, react
 from rota.core.states import State

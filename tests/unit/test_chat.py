@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from rota.core import chat as chats
 from rota.core.chat import END, MAX_IDS, MAX_WAITING
+from rota.core.cluster import Cluster, decode_picture, encode_picture
 from rota.core.events import (
     BuildCancelled,
     BuildRequested,
@@ -16,7 +17,7 @@ from rota.core.events import (
     Event,
     HistorySealed,
 )
-from rota.core.fold import Cluster, apply, decode_picture, encode_picture
+from rota.core.fold import apply
 from rota.core.job import Spec
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

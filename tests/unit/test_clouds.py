@@ -24,6 +24,7 @@ from rota.core.clouds import (
     Node,
     steps,
 )
+from rota.core.cluster import Cluster
 from rota.core.events import (
     AgentJoined,
     AgentLeft,
@@ -41,7 +42,7 @@ from rota.core.events import (
     Event,
     LimitsSet,
 )
-from rota.core.fold import Cluster, apply
+from rota.core.fold import apply
 from rota.core.job import Spec, Take
 from rota.core.machines import BACK_OFF_S, MAX_BACK_OFF_S, MachineState
 from rota.core.policy import Policy, Throttle

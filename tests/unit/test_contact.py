@@ -8,8 +8,9 @@ from tests.harness.facts import moment
 from rota.adapters.clocks import ManualClock
 from rota.adapters.memory import MemoryJournal
 from rota.adapters.memory_store import MemoryIndex
+from rota.core.cluster import Cluster
 from rota.core.events import AgentStarted
-from rota.core.fold import Cluster, apply
+from rota.core.fold import apply
 from rota.service.contact import Contact
 from rota.service.world import STALE_S, World
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.harness.facts import moment
 
+from rota.core.cluster import Cluster
 from rota.core.decide import (
     KEEP_EVENTS,
     QUIET_S,
@@ -39,7 +40,7 @@ from rota.core.events import (
     LeaderElected,
     LeaderResigned,
 )
-from rota.core.fold import Cluster, apply
+from rota.core.fold import apply
 from rota.core.job import Reason, Retry, Spec
 
 

@@ -14,9 +14,10 @@ from rota.adapters.memory_store import MemoryIndex
 from rota.adapters.scripted import Plan, ScriptedAttempt, ScriptedExecutor
 from rota.agent.exclusive import LEAST_S, SHARE, Leases
 from rota.agent.roll import Roll
+from rota.core.cluster import Cluster
 from rota.core.decide import EXCLUSIVE_PATIENCE
 from rota.core.events import AgentStarted
-from rota.core.fold import Cluster, apply
+from rota.core.fold import apply
 from rota.core.settings import Settings
 from rota.ports.executor import Task
 from rota.ports.presence import Presence

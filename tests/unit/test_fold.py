@@ -7,6 +7,7 @@ from tests.harness.facts import moment
 
 from rota.core.agents import AgentState
 from rota.core.build import Artifact, Build, Usage
+from rota.core.cluster import Cluster, Picture, decode_picture, encode_picture
 from rota.core.events import (
     AgentDrained,
     AgentJoined,
@@ -32,15 +33,7 @@ from rota.core.events import (
     VoterDismissed,
     VoterListening,
 )
-from rota.core.fold import (
-    NOTHING,
-    Change,
-    Cluster,
-    Picture,
-    apply,
-    decode_picture,
-    encode_picture,
-)
+from rota.core.fold import NOTHING, Change, apply
 from rota.core.job import Reason, Retry, Spec
 from rota.core.retries import retry_delay_s
 from rota.core.states import Result, State

@@ -15,6 +15,7 @@ from rota.adapters.memory_store import MemoryIndex
 from rota.agent import leadership
 from rota.agent.duties import Duties
 from rota.agent.leadership import HOLD_S, LEASE_S, SPREAD_S, Leadership
+from rota.core.cluster import Cluster
 from rota.core.events import (
     AgentDrained,
     AgentJoined,
@@ -26,7 +27,6 @@ from rota.core.events import (
     LeaderElected,
     LeaderResigned,
 )
-from rota.core.fold import Cluster
 from rota.errors import FencedError, UnavailableError
 from rota.ports.lease import Beat
 from rota.service.world import World

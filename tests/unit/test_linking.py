@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rota.core.cluster import Cluster, decode_picture, encode_picture
 from rota.core.events import UserCode, UserLinked, UserUnlinked
-from rota.core.fold import Cluster, apply, decode_picture, encode_picture
+from rota.core.fold import apply
 from rota.core.linking import (
     ALPHABET,
     MAX_CODES,

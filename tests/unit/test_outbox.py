@@ -8,6 +8,7 @@ import msgspec
 from tests.harness.facts import moment
 
 from rota.core import outbox as module
+from rota.core.cluster import Cluster, decode_picture, encode_picture
 from rota.core.events import (
     BuildFinished,
     BuildRequested,
@@ -19,7 +20,7 @@ from rota.core.events import (
     NoticesSending,
     NoticesSent,
 )
-from rota.core.fold import Cluster, apply, decode_picture, encode_picture
+from rota.core.fold import apply
 from rota.core.job import Reason, Spec
 from rota.core.outbox import Due, Tale, Telling, end_mark, message_id
 

@@ -11,6 +11,7 @@ from tests.harness.facts import moment
 from tests.harness.folding import fold
 
 from rota.core.build import Build, Edge, Group
+from rota.core.cluster import Cluster
 from rota.core.decide import Expire, View, decide
 from rota.core.events import (
     BuildAnswered,
@@ -27,7 +28,6 @@ from rota.core.events import (
     PipelineRequested,
     Wanted,
 )
-from rota.core.fold import Cluster
 from rota.core.header import parse_header
 from rota.core.job import Approve, Finaliser, ParamValue, Reason, Retry, Spec
 from rota.core.people import asked_text, open_questions, resolved

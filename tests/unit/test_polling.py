@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.harness.facts import moment
 
+from rota.core.cluster import Cluster
 from rota.core.definitions import Definitions, check_tree
 from rota.core.events import ScmChanged, ScmSeen
-from rota.core.fold import Cluster, apply
+from rota.core.fold import apply
 from rota.core.polling import Poll, news, polls
 from rota.core.reactions import Rules, react
 

@@ -9,6 +9,7 @@ import pytest
 from tests.harness.facts import moment
 
 from rota.core.build import Build
+from rota.core.cluster import Cluster, decode_picture, encode_picture
 from rota.core.decide import Claim, View, decide
 from rota.core.demands import ALL, JOB, LIMIT, Pool, wish_of
 from rota.core.events import (
@@ -20,7 +21,7 @@ from rota.core.events import (
     Event,
     LimitsSet,
 )
-from rota.core.fold import Cluster, apply, decode_picture, encode_picture
+from rota.core.fold import apply
 from rota.core.job import Rate, Reason, Retry, Spec, Take
 from rota.core.policy import Policy, Throttle
 from rota.core.states import State

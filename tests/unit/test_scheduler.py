@@ -12,9 +12,9 @@ from tests.harness.timeless import LoopClock, run_timeless
 from rota.adapters.memory import MemoryJournal
 from rota.adapters.memory_store import MemoryIndex
 from rota.agent.scheduler import Scheduler
+from rota.core.cluster import Cluster
 from rota.core.definitions import Definitions, check_tree
 from rota.core.events import Event, LeaderElected, SchedulesFired, SchedulesSet
-from rota.core.fold import Cluster
 from rota.errors import FencedError
 from rota.service.world import World
 

@@ -12,9 +12,9 @@ from rota.adapters.memory import MemoryBlobs, MemoryJournal, MemoryLogs
 from rota.adapters.memory_store import MemoryIndex
 from rota.agent.retention import PAGE, Sweeper
 from rota.core.build import Artifact, Attempt, Build
+from rota.core.cluster import Cluster
 from rota.core.definitions import Definition, Definitions
 from rota.core.events import BuildRequested, BuildsSwept
-from rota.core.fold import Cluster
 from rota.core.job import Job, Keep, Reason, Spec
 from rota.core.retention import Swept
 from rota.core.states import Result, State

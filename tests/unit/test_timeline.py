@@ -8,8 +8,9 @@ import pytest
 
 from rota.adapters.memory import MemoryJournal
 from rota.agent.timeline import has_parted
+from rota.core.cluster import Cluster
 from rota.core.events import Emitted
-from rota.core.fold import Cluster, apply
+from rota.core.fold import apply
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

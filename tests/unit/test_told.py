@@ -7,6 +7,7 @@ from tests.harness.facts import moment
 
 from rota.core import told
 from rota.core.build import Trigger
+from rota.core.cluster import Cluster
 from rota.core.events import (
     BuildCancelled,
     BuildRequested,
@@ -16,7 +17,7 @@ from rota.core.events import (
     StatusPosted,
     TriggerFailed,
 )
-from rota.core.fold import Cluster, apply
+from rota.core.fold import apply
 from rota.core.job import Spec
 
 A, B = "a" * 40, "b" * 40

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from tests.harness.facts import moment
 
 from rota.core.build import Trigger
+from rota.core.cluster import Cluster
 from rota.core.definitions import Definition, check_tree
 from rota.core.events import BuildRequested
-from rota.core.fold import Cluster, apply
+from rota.core.fold import apply
 from rota.core.ids import job_name_fault
 from rota.core.job import Spec
 from rota.core.reactions import Rules

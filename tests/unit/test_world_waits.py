@@ -8,8 +8,8 @@ from tests.harness.facts import moment
 
 from rota.adapters.memory import MemoryJournal
 from rota.adapters.memory_store import MemoryIndex
+from rota.core.cluster import Cluster
 from rota.core.events import BuildCancelled, BuildRequested, Event
-from rota.core.fold import Cluster
 from rota.core.job import Spec
 from rota.ports.journal import Entry
 from rota.service.world import World

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from rota.agent.patience import persist
 from rota.core.build import Build
-from rota.core.fold import encode_picture
+from rota.core.cluster import encode_picture
 from rota.core.records import encode, record_path
 from rota.core.schedules import Note, encode_notes, ledger_path
 from rota.errors import UnavailableError

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from rota.core.address import Address
 from rota.core.certificate import certificates, fingerprint
-from rota.core.fold import decode_picture
+from rota.core.cluster import decode_picture
 from rota.core.ids import parse_agent_name
 from rota.core.join_token import JoinToken, parse_join_token
 from rota.errors import ConflictError, DeniedError, RotaError, UnavailableError

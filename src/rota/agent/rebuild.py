@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 
 from rota.agent.timeline import has_parted
 from rota.core.build import Build
-from rota.core.fold import Cluster, Picture, decode_picture
+from rota.core.cluster import Cluster, Picture, decode_picture
 from rota.core.records import decode
 from rota.core.schedules import Note, decode_notes, rebuilt
 from rota.errors import UnavailableError

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 
 from rota.agent.patience import persist
-from rota.core.fold import Picture
+from rota.core.cluster import Picture
 from rota.errors import PartedError
 from rota.ports.journal import Journal
 from rota.service.world import World

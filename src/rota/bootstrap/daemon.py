@@ -60,9 +60,9 @@ from rota.bootstrap.machine import labels_of, log_bytes
 from rota.bootstrap.member import Member
 from rota.bootstrap.options import AgentOptions
 from rota.core.address import Address
+from rota.core.cluster import Picture, decode_picture
 from rota.core.confinement import BUILDS_DOOR
 from rota.core.events import kind_of
-from rota.core.fold import Picture, decode_picture
 from rota.core.settings import Settings
 from rota.daemon.folder import DataFolder, digest
 from rota.daemon.notify import notify, say_ready

@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from rota.core.build import Build
-from rota.core.fold import Cluster
+from rota.core.cluster import Cluster
 from rota.core.labels import satisfies
 from rota.core.machines import CloudRecord, Machine, MachineState
 from rota.core.settings_clouds import Cloud

@@ -23,8 +23,8 @@ import msgspec
 
 from rota.core.agents import Agent
 from rota.core.cloud_demand import Want, machines_of, wants
+from rota.core.cluster import Cluster
 from rota.core.durations import format_duration
-from rota.core.fold import Cluster
 from rota.core.machines import CloudRecord, Machine, MachineState
 from rota.core.settings_clouds import Cloud
 

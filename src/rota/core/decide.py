@@ -18,8 +18,8 @@ import msgspec
 
 from rota.core.agents import Agent, AgentState
 from rota.core.build import Build
+from rota.core.cluster import Cluster
 from rota.core.demands import project_of
-from rota.core.fold import Cluster
 from rota.core.labels import satisfies
 from rota.core.shares import QueueItem
 from rota.core.states import State

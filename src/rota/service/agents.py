@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from rota.core.agents import Agent
+from rota.core.cluster import Cluster
 from rota.core.events import EPOCH, AgentDrained, AgentLabelled, AgentLeft
-from rota.core.fold import Cluster
 from rota.core.labels import parse_agent_labels
 from rota.core.problem import nearest
 from rota.core.states import State

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 from rota.core.build import Build
 from rota.core.cloud_demand import expected_labels, is_under_way, machines_of
+from rota.core.cluster import Cluster
 from rota.core.durations import format_duration
 from rota.core.events import EPOCH, CloudDraining, CloudPaused
-from rota.core.fold import Cluster
 from rota.core.labels import satisfies
 from rota.core.machines import CloudRecord, Machine, MachineState
 from rota.core.problem import nearest

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from rota.core.agents import Agent
 from rota.core.build import Build
+from rota.core.cluster import Cluster
 from rota.core.demands import ALL, LIMIT, Demand, Pool, project_of, wish_of
 from rota.core.durations import format_duration
-from rota.core.fold import Cluster
 from rota.core.labels import Expr, first_refusal, read_labels, satisfies
 from rota.core.settings_clouds import Cloud
 from rota.core.shares import QueueItem

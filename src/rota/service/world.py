@@ -18,10 +18,11 @@ import msgspec
 
 from rota.core.agenda import Agenda
 from rota.core.build import Build
+from rota.core.cluster import Cluster
 from rota.core.codec import encode
 from rota.core.definitions import Definitions
 from rota.core.events import BuildsSwept, SchedulesFired, SchedulesSet, Unknown
-from rota.core.fold import Change, Cluster, apply
+from rota.core.fold import Change, apply
 from rota.core.pulse import Pulse
 from rota.core.reactions import Rules
 from rota.core.retention import Removed
