@@ -85,7 +85,7 @@ def test_from_a_commit_that_breaks_to_one_that_mends(tmp_path: Path, server: Mai
         assert here.run("run", "web", "--wait").returncode == 1
         wait_until("bob is told", lambda: len(server.taken) >= 2)
         assert server.taken[1]["To"] == "bob@example.org", "ann knows"
-        assert "web#3 failed, as since web#2" in server.taken[1]["Subject"]
+        assert "web#3 failed again, since web#2" in server.taken[1]["Subject"]
 
         repo.commit("Mend it", {"result": ""}, who="bob")
         here.ok("run", "web", "--wait")

@@ -237,7 +237,7 @@ async def test_a_build_that_fails_is_told_and_the_next_failure_and_that_it_is_fi
     await here.until(lambda: len(here.rooms.said) == 3 and len(here.mails.said) == 2)
     assert here.rooms.texts() == [
         "web#1 failed: exit code 1",
-        "web#2 failed, as since web#1: exit code 1",
+        "web#2 failed again, since web#1: exit code 1",
         "web#3 is fixed: web#1 had failed",
     ]
     await here.until(lambda: not first.outbox.queues)
@@ -653,7 +653,7 @@ async def test_a_room_where_the_bot_tells_who_asked_is_not_told_once_more(here: 
     await here(ChatTold(at=moment(), network="room", room="#web", build="b1", mark="end"))
     await here.ends("b2", by="ci")  # nobody asked for this one there
     await here.until(lambda: here.rooms.said)
-    assert here.rooms.texts() == ["web#2 failed, as since web#1: exit code 1"]
+    assert here.rooms.texts() == ["web#2 failed again, since web#1: exit code 1"]
 
 
 async def test_who_asked_for_a_build_in_a_room_is_asked_there_and_not_directly_as_well(

@@ -107,7 +107,7 @@ def test_other_ends() -> None:
         facts = Facts(notice=notice("irc:#web", occasion, since=since), build=build(**more))
         return said(facts)[0]
 
-    assert head(since="web#5") == "web#7 failed, as since web#5: exit code 2"
+    assert head(since="web#5") == "web#7 failed again, since web#5: exit code 2"
     timeout: dict[str, Any] = {
         "reason": Reason.TIMEOUT,
         "result": Result.TIMED_OUT,
@@ -223,9 +223,9 @@ def test_what_happened_to_several_builds_of_a_job_is_one_line() -> None:
         ]
 
     text = wording(of(range(3, 6)), left_out=0, base="").text
-    assert text == "3 builds failed\n- web#3, #4, #5 failed, as since web#2: exit code 2"
+    assert text == "3 builds failed\n- web#3, #4, #5 failed again, since web#2: exit code 2"
     text = wording(of(range(3, 33)), left_out=0, base="").text
-    assert text.endswith("- web#3, #4 … #32 (30 builds) failed, as since web#2: exit code 2")
+    assert text.endswith("- web#3, #4 … #32 (30 builds) failed again, since web#2: exit code 2")
 
 
 def test_a_test_says_that_it_is_one() -> None:

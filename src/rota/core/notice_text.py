@@ -163,7 +163,7 @@ def headline(facts: Facts) -> str:
         return f"{ref} passed" + (f" in {took}" if took else "")
     result = str(build.result if build.result is not None else build.state).replace("-", " ")
     why = _why(build, facts.failed)
-    again = f", as since {line(notice.since)}" if _is_failure(build) and notice.since else ""
+    again = f" again, since {line(notice.since)}" if _is_failure(build) and notice.since else ""
     word = "failed" if build.reason is Reason.UNMET else result
     return f"{ref} {word}{again}" + (f": {why}" if why else "")
 
