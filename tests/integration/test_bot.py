@@ -172,6 +172,9 @@ async def test_errors_are_those_of_the_command_line_in_the_words_of_the_room(roo
     assert (await room.ask("!rum web")).startswith("ann: no command 'rum'\ndid you mean 'rm'?")
     assert (await room.ask('!run "web')).startswith("ann: column 5: the quote")
     assert "no command in chat" in await room.ask("!agent")
+    assert await room.ask("!xyzzy") == "ann: no command 'xyzzy'\nsee which there are: !help"
+    assert await room.ask("!caches") == "ann: nothing is cached"
+    assert (await room.ask("!watches")).startswith("ann: no repository is watched\n")
     assert "without end is no answer" in await room.ask("!log web -f")
     assert "which build? !follow web#7" in await room.ask("!follow")
     said = await room.ask("!emit t k=" + "x" * 3000)

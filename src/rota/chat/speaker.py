@@ -210,6 +210,9 @@ class Speaker:
             return "nothing to show" if _only_looks(line) else "done", ""
         if "\n" not in shown:
             return shown, ""
+        if not outcome.out.text.strip():
+            # A remark, and what to do about it.
+            return as_here(shown.replace("\n\nhint: ", "\n"), prefix), ""
         return line.split("\n", 1)[0][:100], shown
 
     def _link(self, command: Command) -> str:

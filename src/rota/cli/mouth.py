@@ -76,7 +76,8 @@ def found(name: str, mouth: Mouth) -> Command:
         from rota.cli.nearest import nearest
 
         names = [it.name for it in COMMANDS if not it.is_hidden and mouth in it.mouths]
-        hint = nearest(name, names) or "see which there are: rota --help"
+        all_of_them = "rota --help" if mouth is Mouth.SHELL else "rota help"
+        hint = nearest(name, names) or f"see which there are: {all_of_them}"
         raise InputError(f"no command {name!r}", hint=hint)
     if mouth not in command.mouths:
         where = "in the REPL" if mouth is Mouth.REPL else "in chat"

@@ -89,6 +89,8 @@ def _list(client: Client, name: str, args: Namespace, screen: Screen) -> int:
         for it in found
     ]
     screen.lines(table(rows, look, shrink=(0,)))
+    if not rows and look.is_terminal:
+        screen.note(f"{clean(name)} has no artifacts")
     return 0
 
 

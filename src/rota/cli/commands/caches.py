@@ -41,6 +41,8 @@ def _list(args: Namespace, screen: Screen) -> int:
         for it in answer.json()
     ]
     screen.lines(table(rows, look, shrink=(1, 6)))
+    if not rows and look.is_terminal:
+        screen.note("nothing is cached")
     return 0
 
 
