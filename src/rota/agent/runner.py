@@ -27,6 +27,7 @@ from rota.agent.shipper import Shipper
 from rota.agent.sources import Sources
 from rota.agent.stages import Ending, Left, Stage, Stages, Underway
 from rota.agent.tasks import task_for, with_source
+from rota.agent.time_limits import TimeLimits
 from rota.agent.workplace import Workplace, work
 from rota.agent.workspaces import Workspaces
 from rota.core.build import Annotation, Build
@@ -34,7 +35,6 @@ from rota.core.events import BuildCheckedOut, BuildFinished
 from rota.core.job import Reason
 from rota.core.masks import Masks
 from rota.core.metrics import merged
-from rota.core.people import open_questions
 from rota.core.scm import Source
 from rota.core.states import Result, State, result_of
 from rota.core.steps import Step
@@ -71,7 +71,6 @@ class Active:
     running: Running | None = None
     live: LiveLog | None = None
     stopped_for: Reason | None = None
-    last_growth: float = 0.0
     ending: asyncio.Task[None] | None = None  # what ends it, since it was told to stop
     is_script_over: bool = False
     is_finalising: bool = False  # what comes after its script is under way
@@ -85,7 +84,7 @@ class Active:
     readying: asyncio.Task[Task | RotaError] | None = None
     noting: asyncio.Task[int] | None = None
     source: Source | None = None
-    timers: list[asyncio.TimerHandle] = dataclasses.field(default_factory=list)
+    limits: TimeLimits | None = None
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -182,8 +181,8 @@ class Runner:
                 await active.noting
             recorded = await self._record(active, outcome)
         finally:
-            for timer in active.timers:
-                timer.cancel()
+            if active.limits is not None:
+                active.limits.end()
             self.world.live_logs.pop((active.build.id, active.build.attempt), None)
             self.active.pop(active.build.id, None)
             self.freed()
@@ -369,8 +368,8 @@ class Runner:
         if active.build.spec.finaliser is None or given_up:
             return reason  # of one that is exclusive, another attempt may run by now
         active.is_finalising = True
-        for timer in active.timers:
-            timer.cancel()
+        if active.limits is not None:
+            active.limits.end()
         reason = finaliser.begin(reason, ended.code)
         result = result_of(reason, ended.code)
         assert active.task is not None
@@ -418,7 +417,8 @@ class Runner:
         return 0 if active.shipping is None else await active.shipping
 
     def _on_write(self, active: Active, shipper: Shipper) -> None:
-        active.last_growth = self.clock.monotonic()
+        if active.limits is not None:
+            active.limits.grew()
         shipper.on_write()
 
     def _judge(self, active: Active, ended: Exit, log_bytes: int, left: Left) -> BuildFinished:
@@ -463,8 +463,7 @@ class Runner:
 
     def _set_limits(self, active: Active, *, adopt: bool) -> None:
         """Start the clocks of `timeout` and `idle_timeout`; take up a stop that was under way."""
-        build, loop = active.build, asyncio.get_running_loop()
-        active.last_growth = self.clock.monotonic()
+        build = active.build
         if adopt and (reason := _stop_file(active.home)) is not None:
             self.stop(build.id, reason)
         elif build.cancelled_by is not None:
@@ -474,28 +473,8 @@ class Runner:
             active.ending = self.group.create_task(
                 self._terminate(active.running, build.spec.grace_s)
             )
-        if build.spec.timeout_s:
-            elapsed = (self.clock.now() - (build.started_at or self.clock.now())).total_seconds()
-            left = max(0.0, build.spec.timeout_s - max(0.0, elapsed))
-            active.timers.append(loop.call_later(left, self.stop, build.id, Reason.TIMEOUT))
-        if build.spec.idle_timeout_s is not None:
-            active.timers.append(
-                loop.call_later(build.spec.idle_timeout_s, self._check_idle, active)
-            )
-
-    def _check_idle(self, active: Active) -> None:
-        limit = active.build.spec.idle_timeout_s
-        if limit is None or self.active.get(active.build.id) is not active:
-            return
-        now = self.world.cluster.picture.builds.get(active.build.id)
-        if now is not None and open_questions(now):
-            active.last_growth = self.clock.monotonic()  # it is silent since it waits for a person
-        left = active.last_growth + limit - self.clock.monotonic()
-        if left <= 0:
-            self.stop(active.build.id, Reason.NO_OUTPUT)
-        else:
-            timer = asyncio.get_running_loop().call_later(left, self._check_idle, active)
-            active.timers = [*(t for t in active.timers if not t.cancelled()), timer]
+        active.limits = TimeLimits(build, self.world, self.clock, partial(self.stop, build.id))
+        active.limits.begin()
 
     async def _terminate(self, running: Running, grace_s: float) -> None:
         try:
