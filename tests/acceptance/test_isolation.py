@@ -108,7 +108,8 @@ def test_a_user_that_is_not_there_is_named(agent: Daemon) -> None:
     needs(agent, "can-set-user")
     agent.add("who", script('user = "no-such-user"'))
     assert agent.run("run", "who", "--wait").returncode == 1
-    assert agent.build("who#1")["message"] == "there is no user 'no-such-user' on this machine"
+    message = agent.build("who#1")["message"]
+    assert message.startswith("there is no user 'no-such-user' on this machine (as root: useradd ")
 
 
 def test_what_the_settings_say_is_as_far_as_a_job_may_go(agent: Daemon, tmp_path: Path) -> None:

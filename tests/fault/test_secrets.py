@@ -116,7 +116,7 @@ def test_a_key_that_is_lost_is_told_and_what_cannot_be_read_is_removed_on_reques
     assert build["result"] == "errored"
     assert build["message"] == (
         "the secret S cannot be read: it is encrypted for a key that this agent has not, nor any"
-        " member that answers"
+        " member that answers (see: rota secret rotate --help, about lost keys)"
     )
     refused = one.run("secret", "set", "T", "--file", "-", stdin=VALUE)
     assert "nobody who answers has the key of secrets/recipients.txt" in refused.stderr
