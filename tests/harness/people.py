@@ -125,13 +125,11 @@ class Listening:
 
 
 @contextlib.asynccontextmanager
-async def connected(
-    network: Network, position: str = "", *, listens_only: bool = False
-) -> AsyncIterator[Listening]:
+async def connected(network: Network, position: str = "") -> AsyncIterator[Listening]:
     """Run the bot while the context is open; it is connected when it begins."""
     listening = Listening(network)
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(network.run(position, listens_only=listens_only))
+        running = tasks.create_task(network.run(position))
         hearing = tasks.create_task(listening.listen())
         await until(lambda: not network.trouble or running.done(), what=lambda: network.trouble)
         try:

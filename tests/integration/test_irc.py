@@ -25,10 +25,8 @@ def network(server: IrcServer, **options: Any) -> IrcNetwork:
 
 
 @contextlib.asynccontextmanager
-async def running(
-    bot: IrcNetwork, position: str = "", *, listens_only: bool = False
-) -> AsyncIterator[IrcNetwork]:
-    task = asyncio.create_task(bot.run(position, listens_only=listens_only))
+async def running(bot: IrcNetwork, position: str = "") -> AsyncIterator[IrcNetwork]:
+    task = asyncio.create_task(bot.run(position))
     try:
         yield bot
     finally:
@@ -272,23 +270,6 @@ async def test_history_tells_what_was_said_and_what_was_missed(inspircd: IrcServ
             ann.say("#web", "!third")
             assert (await hear(second)).text == "!third"  # and "!first" was not heard again
         thief.vanish()
-
-
-async def test_a_listener_hears_all_and_knows_what_was_taken(inspircd: IrcServer) -> None:
-    async with people(inspircd, "ann") as (ann,), running(network(inspircd)) as bot:
-        listener = network(inspircd)
-        async with running(listener, listens_only=True):
-            await ann.line(":rota_!")
-            await until(bot, "")
-            await until(listener, "")
-            ann.say("#web", "!run")
-            assert (await hear(bot)).id == (await hear(listener)).id
-            await bot.say(saying(1))
-            ann.say("#web", "!more")
-            assert (await hear(listener)).text == "!more"
-            assert await listener.was_said(saying(1)) is True
-            with pytest.raises(LaterError, match="we only listen here"):
-                await listener.say(saying(2))
 
 
 async def test_who_runs_the_server_renames_us(inspircd: IrcServer) -> None:

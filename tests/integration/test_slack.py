@@ -227,20 +227,6 @@ async def test_an_archived_channel_takes_nothing(bench: SlackBench, server: Fake
             await bot.network.say(said(ann.room))
 
 
-async def test_who_listens_only_takes_nothing_from_who_speaks(bench: SlackBench) -> None:
-    async with (
-        bench.person() as ann,
-        connected(bench.network(ann.room), listens_only=True) as deputy,
-        connected(bench.network(ann.room)) as bot,
-    ):
-        for number in range(10):
-            await ann.write(ann.room, f"{number}")
-        await bot.hears(10)
-        assert deputy.heard == []
-        with pytest.raises(LaterError, match="says nothing"):
-            await deputy.network.say(said(ann.room))
-
-
 async def test_names_are_asked_for_once_and_not_needed(
     bench: SlackBench, server: FakeSlack
 ) -> None:

@@ -308,19 +308,6 @@ async def test_two_of_us_do_not_put_each_other_out(bench: XmppBench, server: Pro
         assert [each.text for each in await ann.sees(20)] == [str(n) for n in range(20)]
 
 
-async def test_who_listens_only_hears_and_says_nothing(bench: XmppBench, server: Prosody) -> None:
-    async with (
-        person(server, "ann") as ann,
-        connected(bench.network(ann.room)) as bot,
-        connected(bench.network(ann.room), listens_only=True) as deputy,
-    ):
-        await ann.write(ann.room, "!run web")
-        [one], [other] = await bot.hears(1), await deputy.hears(1)
-        assert (one.id, one.who) == (other.id, other.who)
-        with pytest.raises(LaterError, match="says nothing"):
-            await deputy.network.say(said(ann.room))
-
-
 class _Slow:
     """A clock that is an hour behind."""
 

@@ -164,7 +164,7 @@ async def fed(raws: list[bytes], *, is_welcome: bool) -> None:
     login = Login(nick="rota", account="rota", password="pw")
     plan = Plan("irc", login, ("#web KEY", "#b"), "!", Patience())
     ear = Ear(ManualClock(datetime(2026, 1, 1, tzinfo=UTC)))
-    session = Session(plan, wire, ear, listens_only=False)  # type: ignore[arg-type]
+    session = Session(plan, wire, ear)  # type: ignore[arg-type]
     session._put(session._handshake.begin())
     said = None
     for raw in [*(WELCOME if is_welcome else ()), *raws]:

@@ -125,7 +125,7 @@ async def test_a_network_is_spoken_on_at_its_own_pace() -> None:
 
 async def test_a_network_that_refuses_the_account_says_why_and_the_rest_goes_on() -> None:
     class Refused(MemoryNetwork):
-        async def run(self, position: str, *, listens_only: bool = False) -> None:
+        async def run(self, position: str) -> None:
             raise InputError("the password is wrong", hint="the secret chat-irc")
 
     ears, good, server = Ears(), MemoryNetwork("good"), MemoryServer()

@@ -4,7 +4,7 @@ So any network can be joined without a line in here. The program says first what
 what it hears; it is told what to say, and answers each by its number::
 
     < {"hello": {"characters": 4000, "lines": 40, "every_s": 1, "burst": 5, "has_threads": true}}
-    > {"begin": {"name": "team", "position": "", "listens_only": false, "token": "…"}}
+    > {"begin": {"name": "team", "position": "", "token": "…"}}
     < {"heard": {"id": "1", "room": "#web", "who": "account:ann", "nick": "ann", "text": "!ps", "at": "…"}}
     > {"say": {"id": "…", "room": "#web", "text": "…"}, "n": 1}
     < {"n": 1, "said": {"id": "17", "thread": "17"}}
@@ -92,7 +92,7 @@ class BridgeNetwork:
         """Why it is not connected."""
         return self._trouble
 
-    async def run(self, position: str, *, listens_only: bool = False) -> None:
+    async def run(self, position: str) -> None:
         """Be connected, until cancelled."""
         tries = 0
         while True:
@@ -103,7 +103,7 @@ class BridgeNetwork:
                 self._trouble = f"cannot connect to {self._server}: {_why(error)}"
             else:
                 tries = 0
-                position = await self._attend(reader, writer, position, listens_only)
+                position = await self._attend(reader, writer, position)
             await asyncio.sleep(DELAYS_S[min(tries, len(DELAYS_S) - 1)])
             tries += 1
 
@@ -117,7 +117,6 @@ class BridgeNetwork:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         position: str,
-        listens_only: bool,
     ) -> str:
         """Read one connection to its end; return how far was heard."""
         try:
@@ -129,7 +128,6 @@ class BridgeNetwork:
             begin = {
                 "name": self._name,
                 "position": position,
-                "listens_only": listens_only,
                 "token": self._token,
             }
             writer.write(msgspec.json.encode({"begin": begin}) + b"\n")

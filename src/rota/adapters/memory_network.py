@@ -137,7 +137,7 @@ class MemoryNetwork:
             return "the server is down"
         return "" if self._is_on else "not connected yet"
 
-    async def run(self, position: str, *, listens_only: bool = False) -> None:
+    async def run(self, position: str) -> None:
         """Be there until cancelled."""
         after = int(position) if position else len(self.server.history)
         for heard in self.server.history[after:]:

@@ -65,11 +65,11 @@ class Station:
         """Why it is not connected."""
         return self._refusal or self.network.trouble
 
-    async def run(self, position: str, *, listens_only: bool) -> None:
+    async def run(self, position: str) -> None:
         """Be on it, for ever; a fault in what speaks its protocol holds up no other network."""
         while True:
             try:
-                await self._run(position, listens_only=listens_only)
+                await self._run(position)
             except* Exception:  # anything may be in code that reads what strangers write
                 self._refusal = "a fault of the bot, see the log of the agent"
                 logger.exception("%s", self.network.name)
@@ -77,17 +77,17 @@ class Station:
             await asyncio.sleep(FAULT_S)
             self._refusal = ""
 
-    async def _run(self, position: str, *, listens_only: bool) -> None:
+    async def _run(self, position: str) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._be_on(position, listens_only), name=f"on {self.network.name}")
+            group.create_task(self._be_on(position), name=f"on {self.network.name}")
             group.create_task(self._listen(), name=f"hear {self.network.name}")
             group.create_task(self._watch(), name=f"watch {self.network.name}")
             group.create_task(self._slow_down(), name=f"slow down {self.network.name}")
 
-    async def _be_on(self, position: str, listens_only: bool) -> None:
+    async def _be_on(self, position: str) -> None:
         while True:
             try:
-                await self.network.run(position, listens_only=listens_only)
+                await self.network.run(position)
             except InputError as error:
                 self._refusal = f"{error.message} ({error.hint})" if error.hint else error.message
                 logger.warning("%s: %s", self.network.name, self._refusal)
@@ -171,14 +171,14 @@ class Hub:
         self._stations = {it.name: Station(it, tell) for it in networks}
         self._faults, self._tell = faults, tell
 
-    async def run(self, positions: Mapping[str, str], *, listens_only: bool = False) -> None:
+    async def run(self, positions: Mapping[str, str]) -> None:
         """Be on all of them until cancelled."""
         for name, fault in self._faults.items():
             await self._tell(Standing(network=name, trouble=fault))
         async with asyncio.TaskGroup() as group:
             for name, station in self._stations.items():
                 position = positions.get(name, "")
-                group.create_task(station.run(position, listens_only=listens_only), name=name)
+                group.create_task(station.run(position), name=name)
 
     def abilities(self, name: str) -> Abilities:
         """Return what a network can.

@@ -85,16 +85,14 @@ class Network(Protocol):
         """Why it is not connected, in words for people; empty while it is."""
         ...
 
-    async def run(self, position: str, *, listens_only: bool = False) -> None:
+    async def run(self, position: str) -> None:
         """Connect, and connect again whenever the connection is lost, until cancelled.
 
-        Cancelled, it takes leave of the network, in a second at most. Who ``listens_only`` is there
-        under another name and says nothing.
+        Cancelled, it takes leave of the network, in a second at most.
 
         Args:
             position: Of the last message that was dealt with: what came since is heard first, where
                 the network keeps it.
-            listens_only: Whether another one speaks.
 
         Raises:
             InputError: it will not take us whatever we do: a wrong password, such a setting.
@@ -131,7 +129,7 @@ class OneWayNetwork:
         """Nothing: there is no connection but for a message."""
         return ""
 
-    async def run(self, position: str, *, listens_only: bool = False) -> None:
+    async def run(self, position: str) -> None:
         """Do nothing until cancelled."""
         await asyncio.get_running_loop().create_future()
 

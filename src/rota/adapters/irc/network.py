@@ -118,7 +118,7 @@ class IrcNetwork:
 
     # -- connecting --------------------------------------------------------------------------------
 
-    async def run(self, position: str, *, listens_only: bool = False) -> None:
+    async def run(self, position: str) -> None:
         """Be connected until cancelled.
 
         Raises:
@@ -130,7 +130,7 @@ class IrcNetwork:
         while True:
             began = loop.time()
             try:
-                await self._connected(listens_only=listens_only)
+                await self._connected()
             except LostError as error:
                 self._why_not = str(error)
             except InputError as error:
@@ -148,11 +148,11 @@ class IrcNetwork:
             await asyncio.sleep(pause)
             pause = min(pause * 2, LAST_RETRY_S)
 
-    async def _connected(self, *, listens_only: bool) -> None:
+    async def _connected(self) -> None:
         connection = await connect(
             self._server, self._port, tls=self._tls, context=self._context, flow=self._flow
         )
-        session = Session(self._plan, connection, self._ear, listens_only=listens_only)
+        session = Session(self._plan, connection, self._ear)
         farewell = "good-bye"
         try:
             await session.live(self._is_ready)

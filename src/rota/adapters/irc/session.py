@@ -88,10 +88,9 @@ class _Waiting(NamedTuple):
 class Session:
     """What is known and done on one connection."""
 
-    def __init__(self, plan: Plan, connection: Connection, ear: Ear, *, listens_only: bool) -> None:
+    def __init__(self, plan: Plan, connection: Connection, ear: Ear) -> None:
         self._plan, self._connection, self._ear = plan, connection, ear
-        self._listens_only = listens_only
-        nick = f"{plan.login.nick}_" if listens_only else plan.login.nick
+        nick = plan.login.nick
         self._fold = Folding()
         self._handshake = Handshake(plan.login, alternatives(nick))
         self.own = OwnNick(nick, self._fold)
@@ -317,8 +316,8 @@ class Session:
         self._hold(_Waiting(line, person, name, text, at, is_direct, is_past))
 
     def _is_one_of_us(self, nick: str, *, is_past: bool = False) -> bool:
-        """Whether we wrote that, or the connection of ours that speaks, or spoke."""
-        if self.own.is_ours(nick) or not (is_past or self._listens_only):
+        """Whether we wrote that, or a former connection of ours."""
+        if self.own.is_ours(nick) or not is_past:
             return self.own.is_ours(nick)
         names = alternatives(self._plan.login.nick)
         return self._fold(nick) in {self._fold(next(names)) for _ in range(5)}
@@ -368,8 +367,6 @@ class Session:
 
     async def say(self, saying: Saying) -> Said:
         """Say something; see :meth:`rota.ports.networks.Network.say`."""
-        if self._listens_only:
-            raise LaterError("we only listen here")
         if (its := self._ear.taken.get(saying.id)) is not None:
             return Said(id=its or saying.id)
         target, has_colours = await self._target(saying.room)

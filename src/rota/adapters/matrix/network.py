@@ -131,7 +131,6 @@ class MatrixNetwork:
         self._told = Recent(1000)
         self._encrypted: set[str] = set()
         self._alone: dict[str, str] = {}  # the room with each person
-        self._listens_only = False
 
     @property
     def name(self) -> str:
@@ -146,22 +145,14 @@ class MatrixNetwork:
     @property
     def trouble(self) -> str:
         """Why it is not connected, or not in some room; empty while all is well."""
-        if self._trouble or self._listens_only:
+        if self._trouble:
             return self._trouble
         return "; ".join(room.trouble for room in self._rooms.values() if room.trouble)
 
     # -- connected --------------------------------------------------------------------------------
 
-    async def run(self, position: str, *, listens_only: bool = False) -> None:
-        """Be connected until cancelled; see the port. A position is a token of the feed.
-
-        Who only listens does not connect: some servers put out who is logged in with the device, and
-        nothing is lost without.
-        """
-        self._listens_only = listens_only
-        if listens_only:
-            self._trouble = ""
-            await asyncio.get_running_loop().create_future()
+    async def run(self, position: str) -> None:
+        """Be connected until cancelled; see the port. A position is a token of the feed."""
         backoff = Backoff(1.0, 60.0)
         feed = _Position(position)
         while True:
@@ -451,8 +442,6 @@ class MatrixNetwork:
         return any(events.mark_of(event.source) == saying.id for event in page.chunk)
 
     def _ready(self) -> AsyncClient:
-        if self._listens_only:
-            raise LaterError("who only listens says nothing")
         if self._client is None or self._trouble:
             raise LaterError(self._trouble or "not connected")
         return self._client

@@ -133,7 +133,6 @@ class SlackNetwork:
         self._floor = ""  # what is older is not heard
         self._alone: dict[str, str] = {}
         self._nicks: dict[str, str] = {}
-        self._listens_only = False
 
     @property
     def name(self) -> str:
@@ -148,22 +147,14 @@ class SlackNetwork:
     @property
     def trouble(self) -> str:
         """Why it is not connected, or not in some channel; empty while all is well."""
-        if self._trouble or self._listens_only:
+        if self._trouble:
             return self._trouble
         return "; ".join(room.trouble for room in self._rooms.values() if room.trouble)
 
     # -- connected --------------------------------------------------------------------------------
 
-    async def run(self, position: str, *, listens_only: bool = False) -> None:
-        """Be connected until cancelled; see the port.
-
-        Who only listens does not connect: Slack shares what is said out among an app's connections,
-        so a second one would take it from the first; and nothing is lost without.
-        """
-        self._listens_only = listens_only
-        if listens_only:
-            self._trouble = ""
-            await asyncio.get_running_loop().create_future()
+    async def run(self, position: str) -> None:
+        """Be connected until cancelled; see the port."""
         self._since = position
         backoff = Backoff(1.0, 60.0)
         while True:
@@ -495,8 +486,6 @@ class SlackNetwork:
         )
 
     def _ready(self) -> AsyncWebClient:
-        if self._listens_only:
-            raise LaterError("who only listens says nothing")
         if self._web is None or self._trouble:
             raise LaterError(self._trouble or "not connected")
         return self._web

@@ -90,7 +90,6 @@ class XmppNetwork:
         self._from: datetime | None = None  # where the past is read from, this time
         self._skew, self._overlap = timedelta(), UNSURE
         self._has_position = False
-        self._listens_only = False
 
     @property
     def name(self) -> str:
@@ -111,14 +110,13 @@ class XmppNetwork:
 
     # -- connected --------------------------------------------------------------------------------
 
-    async def run(self, position: str, *, listens_only: bool = False) -> None:
+    async def run(self, position: str) -> None:
         """Be connected until cancelled; see the port. A position is an instant."""
         self._since = _instant(position)
         self._has_position = self._since is not None
-        self._listens_only = listens_only
         backoff = Backoff(1.0, 60.0)
         while True:
-            link = Link(self._account, RESOURCE + ("-listens" if listens_only else ""))
+            link = Link(self._account, RESOURCE)
             try:
                 await self._connected(link, backoff)
             except LostError as error:
@@ -151,8 +149,7 @@ class XmppNetwork:
         self._floor = self._floor or self._since or self._now().replace(microsecond=0)
         self._since = self._since or self._floor
         self._from = max(self._since - self._overlap, self._oldest)
-        # Who only listens is sent no direct messages while another one of us is there.
-        client.send_presence(ppriority=-1 if self._listens_only else 5)
+        client.send_presence(ppriority=5)
         async with asyncio.TaskGroup() as tasks:
             direct = self._read_direct(link, is_new=is_new)
             inside = [tasks.create_task(direct, name="direct messages")]
@@ -221,7 +218,7 @@ class XmppNetwork:
             _NotLetInError: it refuses.
             TimeoutError: it does not answer.
         """
-        wanted = self._nick + ("-listens" if self._listens_only else "")
+        wanted = self._nick
         since = None if room.has_archive else self._from
         for taken in range(NICKS):
             room.occupants.clear()
@@ -247,8 +244,6 @@ class XmppNetwork:
 
     async def _read_direct(self, link: Link, *, is_new: bool) -> None:
         """Read what was written to us alone; who is new here has no past."""
-        if self._listens_only:
-            return
         try:
             me = self._account.jid
             self._direct.has_archive = archive.FEATURE in await _features(link, me)
@@ -297,7 +292,7 @@ class XmppNetwork:
             room = self._rooms.get(sender.bare)
             if room is not None and sender.resource:
                 self._come(room, message)
-        elif sender.bare in self._rooms or not self._listens_only:
+        else:
             self._come(self._direct, message)
         if self._heard.qsize() > MANY and self._link and self._link.client.transport:
             self._link.client.transport.pause_reading()
@@ -431,7 +426,7 @@ class XmppNetwork:
             else:
                 room.why = f"not in {room.jid} any more: {_leaving(codes)}"
                 room.out.set()
-        elif nick == self._nick and not self._listens_only and self._link is not None:
+        elif nick == self._nick and self._link is not None:
             me = JID(room.jid)  # whoever had our name is gone
             me.resource = self._nick
             self._link.client.send_presence(pto=me)
@@ -532,8 +527,6 @@ class XmppNetwork:
         return bool(message["from"].bare == self._account.jid.bare)
 
     def _ready(self) -> Link:
-        if self._listens_only:
-            raise LaterError("who only listens says nothing")
         if self._link is None:
             raise LaterError(self._trouble or "not connected")
         return self._link
