@@ -1,4 +1,4 @@
-"""The table of verbs: what can be asked, from the command line, REST and (later) chat alike.
+"""The table of verbs: what can be asked, from the command line, REST, the prompt and chat alike.
 
 A verb added here has a route with its OpenAPI operation, and a handler of its name must stand in
 :mod:`rota.service.handlers`; a test holds the three together.
