@@ -5,12 +5,12 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 from msgspec.structs import replace
 from tests.harness.agent import TOKEN, Here, agent_here
 from tests.harness.chat_server import QUICK, ChatServer
 from tests.harness.facts import moment
+from tests.harness.speaker import the_speaker
 
 from rota.adapters.memory_network import Spoken
 from rota.adapters.scripted import Plan
@@ -359,12 +359,7 @@ async def test_a_process_that_is_killed_in_a_command_is_followed_by_one_that_ans
         await room.here.put("web")
         room.server.silent = True  # it takes what is said, and confirms nothing
         assert await room.ask("!run web") == "ann: web#1 queued"
-        (child,) = [
-            it
-            for it in psutil.Process().children()
-            if it.is_running() and "rota.chat" in it.cmdline()
-        ]
-        child.kill()
+        the_speaker().kill()
         room.server.silent = False
         assert (await room.next()).startswith("web#1 passed in ")
         await room.ask("!status")

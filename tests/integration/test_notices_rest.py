@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-import psutil
 import pytest
 from tests.harness.agent import Here, agent_here
 from tests.harness.mail_server import MailServer, mail_server
+from tests.harness.speaker import the_speaker
 
 from rota.adapters.scripted import Plan
 from rota.bootstrap.chat import make_chat
@@ -116,7 +116,7 @@ async def test_the_process_that_speaks_is_killed_while_it_does(
     server.is_closed = True
     await here.finished((await here.run("web"))["id"])
     await here.until(lambda: server.arrived)
-    _speaker().kill()
+    the_speaker().kill()
     server.is_closed = False
     await here.until(lambda: len(server.ids) == 2)
     await here.until(lambda: not here.service.world.cluster.picture.outbox.queues)
@@ -172,12 +172,3 @@ async def test_a_server_that_is_away_is_shown_and_the_build_is_not_held_up() -> 
         assert all("127.0.0.1:9 cannot be used" in it["why"] for it in waiting)
         why = (await here.ask("GET", "/v1/builds/web%231/why")).json()
         assert "told mail:@ann (sending: 127.0.0.1:9 cannot be used" in why["text"]
-
-
-def _speaker() -> psutil.Process:
-    """Return the process that speaks; others of this one end meanwhile."""
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one, too
-            if "rota.chat" in child.cmdline():
-                return child
-    raise AssertionError("nobody speaks")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rota.client import login
@@ -234,7 +234,7 @@ class Client(Rest):
         *,
         grep: str | None = None,
         limit: int | None = None,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """Yield the bytes of a build's log, as far as there are any now.
 
         Args:
@@ -257,7 +257,7 @@ class Client(Rest):
         *,
         skip: int = 0,
         patience_s: float = FOLLOW_PATIENCE_S,
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece, None, None]:
         """Yield a build's log piece by piece until it has finished: every byte, once.
 
         A build that is tried again is followed into its next attempt, unless ``start`` names one.
@@ -284,7 +284,7 @@ class Client(Rest):
         *,
         start: int = 0,
         begun: Digest | None = None,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """Yield the bytes of a file that a build left, those behind the first ``start`` of them.
 
         Their SHA-256 goes on from ``begun``, that of the bytes the caller has already.
@@ -305,7 +305,7 @@ class Client(Rest):
         kind: str | None = None,
         *,
         patience_s: float = FOLLOW_PATIENCE_S,
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """Yield the journal's events as they come, each once, without end.
 
         Events that are no longer kept are told by one whose ``kind`` is ``gap``.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from http.client import HTTPResponse
 from typing import Any, NamedTuple, Protocol
 
@@ -75,7 +75,7 @@ def follow_log(
     *,
     skip: int = 0,
     patience_s: float = FOLLOW_PATIENCE_S,
-) -> Iterator[Piece]:
+) -> Generator[Piece, None, None]:
     """Yield a build's log until the build has finished; then every byte was there, once.
 
     A build that is tried again is followed into its next attempt, unless one was asked for.
@@ -100,7 +100,7 @@ def follow_log(
 
 def read_log(
     rest: Rest, build: str, start: Start, *, grep: str | None = None, limit: int | None = None
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Yield what there is of a log now.
 
     Raises:
@@ -137,7 +137,7 @@ def read_log(
 
 def follow_events(
     rest: Rest, after: int, kind: str | None = None, *, patience_s: float = FOLLOW_PATIENCE_S
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Yield events after a journal sequence, one after another for ever.
 
     Raises:
@@ -165,7 +165,7 @@ def follow_events(
 
 def read_artifact(
     rest: Rest, build: str, path: str, *, start: int = 0, begun: Digest | None = None
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Yield a file that a build left; at the end it is whole, and what the build kept.
 
     Args:
@@ -231,7 +231,7 @@ def sse(stream: Iterator[bytes]) -> Iterator[tuple[str, str, str]]:
             data.append(value)
 
 
-def matching(stream: Iterator[Piece], pattern: re.Pattern[bytes]) -> Iterator[Piece]:
+def matching(stream: Iterator[Piece], pattern: re.Pattern[bytes]) -> Generator[Piece, None, None]:
     """Yield the lines that match. Filtered here, so that a follow knows its place in the log.
 
     As the agent does it: a line's first 64 KiB decide, and are all that is shown of it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -183,8 +184,9 @@ def _get(client: Client, name: str, patterns: list[str], args: Namespace, screen
 def _get_to_output(client: Client, build: str, patterns: list[str], screen: Screen) -> int:
     if len(patterns) != 1 or any(sign in patterns[0] for sign in "*?["):
         raise InputError("several files cannot go to standard output", hint="-o FOLDER")
-    for piece in client.artifact(build, patterns[0]):
-        screen.raw(piece)
+    with closing(client.artifact(build, patterns[0])) as pieces:
+        for piece in pieces:
+            screen.raw(piece)
     return 0
 
 

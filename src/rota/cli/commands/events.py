@@ -6,6 +6,7 @@ import itertools
 import json
 from argparse import Namespace
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -30,8 +31,9 @@ def events(args: Namespace, screen: Screen) -> int:
         for event in answer.json():
             _print(event, _short(event), args, screen, look)
         return 0
-    for found in itertools.islice(client.events(args.after, args.kind), args.limit):
-        _print(found, found.text, args, screen, screen.out)
+    with closing(client.events(args.after, args.kind)) as stream:
+        for found in itertools.islice(stream, args.limit):
+            _print(found, found.text, args, screen, screen.out)
     return 0
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from typing import Any
 
 from rota.cli.commands.connected import connected
@@ -63,7 +64,7 @@ def followed(
     *,
     grep: str | None = None,
     skip: int = 0,
-) -> Iterator[bytes]:
+) -> Generator[bytes, None, None]:
     """Yield a build's log until it has finished; say on standard error when an attempt begins."""
     stream = client.follow_log(build, start, skip=skip)
     if grep:
@@ -71,22 +72,28 @@ def followed(
     return _without_attempts(stream, screen)
 
 
-def show(pieces: Iterable[bytes], screen: Screen, *, on_error: bool = False) -> None:
-    """Print a log's bytes as the output wants them; ``on_error`` prints to standard error."""
-    look = screen.err if on_error else screen.out
-    if not look.is_terminal:
-        for piece in pieces:
-            screen.raw(piece, on_error=on_error)
-        return
-    view = LogView(color=look.color, mark="▸" if look.unicode else ">")
-    try:
-        for piece in pieces:
-            screen.text(view.feed(piece), on_error=on_error)
-    finally:
-        screen.text(view.finish(), on_error=on_error)
+def show(pieces: Generator[bytes, None, None], screen: Screen, *, on_error: bool = False) -> None:
+    """Print a log's bytes as the output wants them; ``on_error`` prints to standard error.
+
+    However that ends, so does what the bytes are read from.
+    """
+    with closing(pieces):
+        look = screen.err if on_error else screen.out
+        if not look.is_terminal:
+            for piece in pieces:
+                screen.raw(piece, on_error=on_error)
+            return
+        view = LogView(color=look.color, mark="▸" if look.unicode else ">")
+        try:
+            for piece in pieces:
+                screen.text(view.feed(piece), on_error=on_error)
+        finally:
+            screen.text(view.finish(), on_error=on_error)
 
 
-def _without_attempts(stream: Iterator[Piece], screen: Screen) -> Iterator[bytes]:
+def _without_attempts(
+    stream: Generator[Piece, None, None], screen: Screen
+) -> Generator[bytes, None, None]:
     attempt = 0
     for piece in stream:
         if attempt and piece.attempt != attempt:
