@@ -51,6 +51,16 @@ class Journal(MemoryJournal):
         self.loses_answers = 0
         self.is_away = False
         self.refused = 0
+        self.is_asked: asyncio.Event | None = None
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def bounds(self) -> tuple[int, int]:
+        if self.is_asked is not None:
+            self.is_asked.set()
+            self.is_asked = None
+            await self.answers.wait()
+        return await super().bounds()
 
     async def append(
         self, event: Event, *, expect: int | None = None, fence: int | None = None
@@ -235,6 +245,25 @@ async def test_who_resigns_is_followed_at_once_and_stands_no_more() -> None:
         await third.part.resign("and the last")
         await those.looked()
         assert those.leaders == []
+
+
+async def test_who_stands_does_not_depose_who_was_elected_while_it_asked_the_journal() -> None:
+    async with ring("ada", "bob", "eve") as those:
+        first = await those.led()
+        # One of the two that stand waits for an answer of the journal until the other one leads.
+        those.journal.is_asked = is_asked = asyncio.Event()
+        those.journal.answers.clear()
+        await first.part.resign(f"{first.name} was stopped")
+        await is_asked.wait()
+        second = await those.led(first.name)
+        those.journal.answers.set()
+        await those.looked()
+        assert those.elections() == [first.name, second.name]
+        assert those.leaders == [second.name]
+        # And it goes on listening: the next resignation finds it ready.
+        await second.part.resign("that one too")
+        third = await those.led(first.name, second.name)
+        assert those.elections() == [first.name, second.name, third.name]
 
 
 async def test_resigning_what_is_anothers_says_nothing() -> None:

@@ -181,6 +181,9 @@ class Leadership:
 
     async def stand(self) -> None:
         """Try to be elected, once; return when the outcome is folded, or after a moment."""
+        # What made this agent stand, and nothing that is folded while it waits for an answer: it
+        # must not depose who was elected meanwhile.
+        seen = self._world.cluster.picture.leader_seq
         event = LeaderElected(
             at=self._clock.now(), by=self._name, agent=self._name, why=self._why()
         )
@@ -189,11 +192,10 @@ class Leadership:
             async with asyncio.timeout(STAND_S):
                 # Asked anew: only the leader knows how far it has trimmed the journal.
                 first, _ = await self._journal.bounds()
-                expect = expected(self._world.cluster.picture.leader_seq, first)
-                token = await self._journal.append(event, expect=expect)
+                token = await self._journal.append(event, expect=expected(seen, first))
                 await self._world.reached(token, STAND_S)
         except StaleError:
-            await self._news()
+            await self._news(seen)
         except (UnavailableError, TimeoutError):
             await asyncio.sleep(LOOK_S)
         finally:
@@ -213,8 +215,10 @@ class Leadership:
     def _expected(self) -> int:
         return expected(self._world.cluster.picture.leader_seq, self._journal_first())
 
-    async def _news(self) -> None:
+    async def _news(self, seen: int) -> None:
         """Wait until somebody else's election is folded; that may be a moment away."""
+        if self._world.cluster.picture.leader_seq != seen:
+            return
         with contextlib.suppress(TimeoutError):
             await self._world.reached(self._world.seq + 1, LEASE_S)
 
