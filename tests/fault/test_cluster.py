@@ -153,3 +153,26 @@ def test_what_lost_a_race_and_was_made_again_arrives_whole_everywhere(three: Lab
         "main is the same everywhere",
         lambda: len({heads(host)["main"] for host in three.hosts}) == 1,
     )
+
+
+def test_agents_that_are_started_one_by_one_wait_for_each_other(three: Lab) -> None:
+    with three.hosts[0].rest(30.0) as rest:
+        rest.call("PUT", "/v1/jobs/quick", b"#!/bin/sh\necho fine\n")
+    for host in three.hosts:
+        assert host.run("stop").returncode == 0
+    first, second, third = three.hosts
+    alone = first.run(*first._agent(""), "--daemon")
+    assert alone.returncode == 0, alone.stderr
+    assert alone.stdout.startswith(f"{first} is up: ")
+    assert f"{first} waits for a quorum of the voters (no quorum: 2 of the" in alone.stderr
+    with first.rest(10.0) as rest:
+        assert "quick" in {job["name"] for job in rest.call("GET", "/v1/jobs")}
+        with pytest.raises(RefusedError) as refused:
+            rest.call("POST", "/v1/jobs/quick/builds", {})
+    assert refused.value.status == 503
+    assert first.end_of_log().count("waits for a quorum") == 1
+    starting = second.start_soon()
+    wait_until("two of three take a build", lambda: not _refuses(first), 60)
+    third.start()
+    assert starting.wait(60) == 0
+    wait_until("there is one leader again", lambda: tolerates(first, 1) and leader(three.hosts), 60)

@@ -66,6 +66,23 @@ def test_a_daemon_that_is_never_ready_is_ended(
         os.kill(pid, 0)
 
 
+def test_a_daemon_without_a_quorum_is_up_and_says_what_it_waits_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(daemon, "_refuse_second", lambda _: None)
+    engine = "no quorum: 2 of the engine's 3 servers are needed, 1 can be reached"
+    status = {**STATUS, "stale_since": "2026-01-02T03:04:05Z", "engine": engine}
+    script = "import os, sys; os.write(int(sys.argv[-1]), b'ready\\n')"
+    with fake_agent(lambda _: answer(status), tmp_path / "rota.sock"):
+        code, out, err = started(monkeypatch, tmp_path, script, capfd)
+    assert code == 0
+    assert out.startswith("a1 is up: pid 4242, ")
+    assert err == (
+        f"a1 waits for a quorum of the voters ({engine}): it answers as of what it last knew; "
+        "builds begin by themselves when enough of them are up\n"
+    )
+
+
 def test_a_second_agent_on_one_folder_is_refused(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

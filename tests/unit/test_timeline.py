@@ -7,10 +7,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rota.adapters.memory import MemoryJournal
-from rota.agent.timeline import has_parted
+from rota.adapters.memory_store import MemoryIndex
+from rota.agent import timeline
+from rota.agent.timeline import has_parted, stay
 from rota.core.cluster import Cluster
 from rota.core.events import Emitted
 from rota.core.fold import apply
+from rota.errors import PartedError
+from rota.service.world import World
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -72,3 +76,16 @@ async def test_a_journal_that_begins_behind_what_an_agent_has_seen_goes_on(
     assert await journal.bounds() == (6, 5)
     assert await has_parted(journal, cluster.picture) == ""
     assert await journal.append(event(6)) == 6
+
+
+async def test_one_that_waited_for_a_quorum_stays_or_begins_anew(
+    journal: MemoryJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "SURE_S", 0.0)
+    world = World(journal, MemoryIndex(), await told(journal, 3))
+    await journal.append(event(4))
+    await stay(world, journal)
+    await journal.append(event(5))
+    await journal.trim(before=5)
+    with pytest.raises(PartedError, match="begins at event 5, and this agent has seen 3 only"):
+        await stay(world, journal)

@@ -43,6 +43,7 @@ from rota.agent.secrets import SecretStage
 from rota.agent.sources import Sources
 from rota.agent.stages import Stage
 from rota.agent.statuses import Statuses
+from rota.agent.timeline import stay
 from rota.agent.workplace import Workplace, tmp, work
 from rota.agent.workspaces import Workspaces
 from rota.core.events import (
@@ -107,6 +108,8 @@ async def run_agent(
     bounds = await _bounds(ports.journal)
     world = await restore(ports.journal, ports.store, ports.index, given, bounds=bounds)
     world.contact = Contact(ports.clock)
+    if bounds is None:
+        world.contact.at = world.cluster.picture.at  # what is known is as of then, not as of now
     historian = Historian(world, ports.store, ports.index, ports.clock)
     follower = Follower(world, ports.store)
     workplace = Workplace(me.data)
@@ -309,7 +312,12 @@ async def run_agent(
         begun = group.create_task(begin(), name="begin")
         _, late = await asyncio.wait([begun], timeout=BEGIN_S if bounds is None else None)
         if late:
-            logger.warning("no quorum of the voters: what was last known is served, and no more")
+            logger.warning(
+                "%s waits for a quorum of the voters: what was last known is served, builds begin "
+                "when enough of them are up",
+                me.name,
+            )
+            begun.add_done_callback(partial(_say_begun, me.name))
         elif begun.exception() is not None:
             await begun
         try:
@@ -501,6 +509,11 @@ def _clouds(service: Service, ports: Ports) -> Clouds | None:
     )
 
 
+def _say_begun(name: str, begun: asyncio.Task[None]) -> None:
+    if not begun.cancelled() and begun.exception() is None:
+        logger.info("a quorum of the voters is there: %s takes part", name)
+
+
 async def _bounds(journal: Journal) -> tuple[int, int] | None:
     """Return the journal's first and last event; ``None`` if no quorum answers."""
     try:
@@ -514,14 +527,13 @@ async def _catch_up(journal: Journal, world: World, bounds: tuple[int, int] | No
     """Return the event to fold up to before this agent takes part; wait for a quorum first.
 
     Raises:
-        UnavailableError: the journal has forgotten events that this agent never saw.
+        PartedError: the journal is another than what this agent has folded, or has forgotten events
+            that it never saw.
     """
-    first, last = bounds if bounds is not None else await persist("journal", journal.bounds)
-    if bounds is None and world.seq < first - 1:
-        raise UnavailableError(
-            "the journal no longer has what happened while this agent was away",
-            hint="start it again: it then takes the state from another agent",
-        )
+    if bounds is not None:
+        return bounds[1]
+    _, last = await persist("journal", journal.bounds)
+    await stay(world, journal)
     return last
 
 

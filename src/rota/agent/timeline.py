@@ -40,6 +40,18 @@ async def watch_timeline(world: World, journal: Journal) -> None:
         await asyncio.sleep(LOOK_S)
 
 
+async def stay(world: World, journal: Journal) -> None:
+    """Return at once if the journal is what this agent has folded, or goes on from there.
+
+    Raises:
+        PartedError: it is not, and still is not a while later.
+    """
+    if await _seems_parted(world, journal):
+        await asyncio.sleep(SURE_S)
+        if parted := await _seems_parted(world, journal):
+            raise PartedError(parted)
+
+
 async def _seems_parted(world: World, journal: Journal) -> str:
     return await persist("timeline", lambda: has_parted(journal, world.cluster.picture))
 

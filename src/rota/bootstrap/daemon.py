@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -31,6 +31,7 @@ from rota.adapters.git import GitCheckout, GitService, GitStore
 from rota.adapters.inotify import InotifyWatcher
 from rota.adapters.nats import Bus, Engine
 from rota.adapters.nats.blobs import NatsBlobs
+from rota.adapters.nats.engine import NO_QUORUM
 from rota.adapters.nats.ensemble import NatsEnsemble
 from rota.adapters.nats.journal import NatsJournal
 from rota.adapters.nats.lease import NatsLease
@@ -96,8 +97,12 @@ logger = logging.getLogger("rota")
 MAX_SLOTS = 1000
 #: What is known of the machine's tools, so that a start asks none of them.
 TOOLS = "tools.json"
+#: What has to wait for a quorum is tried again so often.
+RETRY_S = 1.0
 #: What events begin with after which there may be other members than before.
 MEMBERSHIP = ("agent", "voter", "cloud")
+
+Open = Callable[[], Awaitable[None]]
 
 
 class Daemon:
@@ -239,14 +244,15 @@ class Daemon:
         blobs = NatsBlobs(client)
         # A journal that is made now begins where the history ends: ADR 20.
         begin = functools.partial(journal.open, first=await store.covered() + 1)
-        for make in (begin, lease.open, logs.open, blobs.open):
-            try:
-                await make()
-            except UnavailableError as error:
-                if not (data / "index.db").exists():
-                    raise
-                logger.warning("%s", error.message)  # no quorum: what is known is served
-                break
+        # The lease last: in memory, after all servers were down, it waits until all are back.
+        streams = (begin, logs.open, blobs.open, lease.open)
+        try:
+            await self._open(streams)
+        except UnavailableError as error:
+            if not (data / "index.db").exists():
+                raise
+            logger.warning("%s", error.message)  # no quorum: what is known is served
+            await stack.enter_async_context(background(_open_late(streams)))
         ensemble = None
         if isinstance(engine, Engine):
             system = await stack.enter_async_context(engine.connect("rota", system=True))
@@ -305,6 +311,19 @@ class Daemon:
             chat=make_chat,
             forges=await stack.enter_async_context(HttpForges()),
         )
+
+    async def _open(self, streams: Sequence[Open]) -> None:
+        """Make the engine's streams where they are not there.
+
+        Raises:
+            UnavailableError: there is no quorum. Where the engine knows that, nothing is waited for.
+        """
+        trouble = self._engine.trouble
+        is_known = (self._options.data / "index.db").exists()
+        if trouble is not None and trouble.startswith(NO_QUORUM) and is_known:
+            raise UnavailableError(trouble)
+        for make in streams:
+            await make()
 
     def _source(self, peer: Peer) -> Source:
         mine = self._member.credentials
@@ -416,6 +435,18 @@ class Daemon:
 
     def _is_among_others(self) -> bool:
         return len(self._agent.service.world.cluster.picture.agents) > 1
+
+
+async def _open_late(streams: Sequence[Open]) -> None:
+    """Make the streams as soon as there is a quorum."""
+    for make in streams:
+        while True:
+            try:
+                await make()
+            except UnavailableError:
+                await asyncio.sleep(RETRY_S)
+            else:
+                break
 
 
 async def _is_parted(journal: Journal, picture: Picture) -> bool:

@@ -50,6 +50,7 @@ STUCK_S = 40.0
 BACKOFF_S = (0.1, 10.0)
 HEALTHY_S = 60.0
 ELECTING = "the engine's servers are electing a leader"
+NO_QUORUM = "no quorum"
 #: How long a start waits for the group to elect; without a quorum it goes on all the same.
 QUORUM_S = 3.0
 QUORUM_LOOK_S = 0.05
@@ -341,7 +342,7 @@ class Engine:
         if reached > size // 2:
             return f"{ELECTING}: {reached} of the engine's {size} servers can be reached"
         return (
-            f"no quorum: {size // 2 + 1} of the engine's {size} servers are needed, "
+            f"{NO_QUORUM}: {size // 2 + 1} of the engine's {size} servers are needed, "
             f"{reached} can be reached"
         )
 

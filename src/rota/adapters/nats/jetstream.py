@@ -279,9 +279,9 @@ class Stream:
         """Return what the stream holds, as its leader knows it. Cost: one round trip.
 
         Raises:
-            UnavailableError: no answer in time.
+            UnavailableError: no answer in time, or the stream has no leader.
         """
-        info = await self._api("INFO", b"", LIMIT_S)
+        info = await self._api("INFO", b"", LIMIT_S, is_led=True)
         if info.error is not None:
             raise UnavailableError(
                 f"the engine has no stream {self.name}: {info.error.description}",
@@ -326,14 +326,20 @@ class Stream:
             wish["seq"] = before
         await self._order("PURGE", wish, LIMIT_S)
 
-    async def _api(self, verb: str, body: bytes, within_s: float) -> Info:
-        """Ask the API; a server that is not ready yet is asked again."""
+    async def _api(self, verb: str, body: bytes, within_s: float, *, is_led: bool = False) -> Info:
+        """Ask the API; a server that is not ready yet is asked again.
+
+        With ``is_led`` only what a leader says is taken: a server that was started without a quorum
+        answers for its own copy at first, which may lack what others have.
+        """
         subject = f"$JS.API.STREAM.{verb}.{self.name}"
 
         async def ask(try_s: float) -> Info | None:
             raw = await self.client.request(subject, body, within_s=try_s)
             info = None if _is_nobody(raw) else _infos.decode(raw.data)
-            return None if info is None or _is_early(info.error) else info
+            if info is None or _is_early(info.error) or (is_led and _is_leaderless(info)):
+                return None
+            return info
 
         return await patiently(self.client, ask, within_s, try_s=max(TRY_S, within_s / 3))
 
@@ -631,6 +637,12 @@ def _is_early(failure: Failure | None) -> bool:
     return failure is not None and (
         failure.code == _UNAVAILABLE or failure.err_code == _NO_PEERS or failure.err_code in _BUSY
     )
+
+
+def _is_leaderless(info: Info) -> bool:
+    """Whether several servers keep the stream, and it was none that leads them who answered."""
+    copies = info.config.get("num_replicas")
+    return info.error is None and isinstance(copies, int) and copies > 1 and not info.cluster.leader
 
 
 def _is_wrong_last(failure: Failure | None) -> bool:

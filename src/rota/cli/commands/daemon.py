@@ -17,7 +17,7 @@ from rota.client.place import default_data, folder_place
 from rota.errors import ConflictError, InputError, RotaError
 
 READY = b"ready\n"
-READY_S = 30.0
+READY_S = 60.0
 #: Who joins gets the state and the store of the cluster first.
 JOIN_READY_S = 120.0
 #: How much of the log is shown when the daemon did not come up.
@@ -55,6 +55,11 @@ def start(args: Namespace, screen: Screen) -> int:
     screen.line(
         f"{state['agent']} is up: pid {state['pid']}, {state['url']}, data in {state['data']}"
     )
+    if state["stale_since"]:
+        screen.note(
+            f"{state['agent']} waits for a quorum of the voters ({state['engine']}): it answers as of "
+            "what it last knew; builds begin by themselves when enough of them are up"
+        )
     if invitation:
         screen.line(f"others join with: rota join {invitation}")
     return 0
