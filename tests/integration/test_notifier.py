@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,9 +18,10 @@ from rota.adapters.memory import MemoryJournal
 from rota.adapters.memory_chat import MemoryChat
 from rota.adapters.memory_network import MemoryNetwork, MemoryServer
 from rota.adapters.memory_store import MemoryIndex
-from rota.agent import backoff, lookout, notifier
+from rota.agent import lookout, notifier
 from rota.agent.lookout import Lookout
 from rota.agent.notifier import Notifier
+from rota.core.backoff import Backoff
 from rota.core.build import Build, Trigger
 from rota.core.cases import Failure, Tally
 from rota.core.cluster import Cluster, decode_picture, encode_picture
@@ -203,8 +205,7 @@ class Agent:
 
 @pytest.fixture
 async def here(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Here]:
-    monkeypatch.setattr(backoff, "FIRST_S", 0.01)
-    monkeypatch.setattr(backoff, "LAST_S", 0.02)
+    monkeypatch.setattr(notifier, "Backoff", partial(Backoff, 0.01, 0.02))
     monkeypatch.setattr(lookout, "GATHER_S", 0.01)
     found = Here()
     await found(AgentJoined(at=moment(), name="a", pin="p"))

@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from rota.adapters.clocks import ManualClock
 from rota.adapters.forges import HttpForges
 from rota.adapters.memory import MemoryJournal
 from rota.adapters.memory_store import MemoryIndex
-from rota.agent import backoff
 from rota.agent import statuses as module
 from rota.agent.statuses import Statuses
+from rota.core.backoff import Backoff
 from rota.core.build import Trigger
 from rota.core.cluster import Cluster
 from rota.core.definitions import Definitions
@@ -168,7 +169,7 @@ async def forge() -> AsyncIterator[FakeForge]:
 async def here(
     forge: FakeForge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Here]:
-    monkeypatch.setattr(backoff, "FIRST_S", 0.01)
+    monkeypatch.setattr(module, "Backoff", partial(Backoff, 0.01))
     monkeypatch.setattr(module, "POST_S", 0.3)
     found = Here(forge, tmp_path)
     await found(AgentJoined(at=moment(), name="a", pin="p"))

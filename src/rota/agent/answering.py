@@ -277,7 +277,7 @@ class Answers:
                 code = " ".join(line.split()[1:])
                 text = await self._link(note.network, note.who, note.nick, code)
             except RotaError as error:
-                text = error.message + (f" ({error.hint})" if error.hint else "")
+                text = error.told
             finally:
                 VIA.reset(via)
         if not note.is_direct:
@@ -297,7 +297,7 @@ class Answers:
                 raise InputError(f"which build? {prefix_of(self._world, note.network)}{verb} web#7")
             build = find_build(self._world, wanted)
         except RotaError as error:
-            text = error.message + (f" ({error.hint})" if error.hint else "")
+            text = error.told
             return self._finished(note, await self._say(note, text))
         if verb == UNFOLLOW:
             is_followed = any(

@@ -13,8 +13,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 
-from rota.agent.backoff import Backoff
 from rota.agent.patience import persist
+from rota.core.backoff import Backoff
 from rota.core.build import Build
 from rota.core.chat_text import as_here
 from rota.core.events import Event, NoticesDropped, NoticesQueued, NoticesSending, NoticesSent
@@ -122,7 +122,7 @@ class Notifier:
             while (queue := self._outbox.queues.get(target)) is not None:
                 try:
                     wait_s = await self._next(target, queue)
-                    backoff.worked()
+                    backoff.went_well()
                 except LaterError as error:
                     wait_s = backoff.failed(error.after_s)
                     self._trouble(target, error.message)

@@ -13,8 +13,8 @@ import logging
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from rota.agent.backoff import Backoff
 from rota.agent.patience import persist
+from rota.core.backoff import Backoff
 from rota.core.build import Build
 from rota.core.events import StatusPosted
 from rota.core.fold import Change
@@ -135,7 +135,7 @@ class Statuses:
                 queue[build_id] = queue.pop(build_id)
                 await asyncio.sleep(wait_s)
             else:
-                backoff.worked()
+                backoff.went_well()
                 queue.pop(build_id, None)
                 if self._is_owed(build_id):
                     queue[build_id] = None  # it moved on meanwhile

@@ -89,7 +89,7 @@ class Station:
             try:
                 await self.network.run(position)
             except InputError as error:
-                self._refusal = f"{error.message} ({error.hint})" if error.hint else error.message
+                self._refusal = error.told
                 logger.warning("%s: %s", self.network.name, self._refusal)
             await asyncio.sleep(AGAIN_S)
             self._refusal = ""

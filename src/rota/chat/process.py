@@ -88,8 +88,7 @@ class Process:
             try:
                 networks.append(network_of(wanted))
             except InputError as error:
-                hint = f" ({error.hint})" if error.hint else ""
-                faults[wanted.name] = error.message + hint
+                faults[wanted.name] = error.told
         self._hub = Hub(networks, faults, self._tell)
         self._speaker = Speaker(self._hub, begin.setup, begin.token)
         self._tasks: dict[int, asyncio.Task[None]] = {}

@@ -9,6 +9,7 @@ from rota.adapters.irc.connection import Flow, LostError, connect, tls_context
 from rota.adapters.irc.ear import Ear, Position
 from rota.adapters.irc.handshake import Login
 from rota.adapters.irc.session import MAX_LINES, LoginError, Patience, Plan, Session
+from rota.core.backoff import Backoff
 from rota.errors import InputError
 from rota.ports.clock import Clock
 from rota.ports.networks import Abilities, Heard, LaterError, Said, Saying
@@ -126,7 +127,7 @@ class IrcNetwork:
         """
         self._ear.position = Position.read(position)
         loop = asyncio.get_running_loop()
-        pause, refusals = FIRST_RETRY_S, 0
+        backoff, refusals = Backoff(FIRST_RETRY_S, LAST_RETRY_S), 0
         while True:
             began = loop.time()
             try:
@@ -144,9 +145,9 @@ class IrcNetwork:
                         hint="see account and password (a secret's name) of the network",
                     ) from None
             if loop.time() - began > GOOD_S:
-                pause, refusals = FIRST_RETRY_S, 0
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LAST_RETRY_S)
+                backoff.went_well()
+                refusals = 0
+            await asyncio.sleep(backoff.failed())
 
     async def _connected(self) -> None:
         connection = await connect(

@@ -153,7 +153,7 @@ class MatrixNetwork:
 
     async def run(self, position: str) -> None:
         """Be connected until cancelled; see the port. A position is a token of the feed."""
-        backoff = Backoff(1.0, 60.0)
+        backoff = Backoff()
         feed = _Position(position)
         while True:
             client = self._new_client()
@@ -247,7 +247,7 @@ class MatrixNetwork:
 
     async def _stay(self, client: AsyncClient, room: _Room) -> None:
         """Enter a room, and enter it again whenever we are out."""
-        backoff = Backoff(1.0, 60.0)
+        backoff = Backoff()
         while True:
             try:
                 if not room.id:  # known before we are in: what comes from there has a name

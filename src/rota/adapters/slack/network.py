@@ -156,7 +156,7 @@ class SlackNetwork:
     async def run(self, position: str) -> None:
         """Be connected until cancelled; see the port."""
         self._since = position
-        backoff = Backoff(1.0, 60.0)
+        backoff = Backoff()
         while True:
             async with aiohttp.ClientSession() as session:
                 try:

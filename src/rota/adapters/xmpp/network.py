@@ -114,7 +114,7 @@ class XmppNetwork:
         """Be connected until cancelled; see the port. A position is an instant."""
         self._since = _instant(position)
         self._has_position = self._since is not None
-        backoff = Backoff(1.0, 60.0)
+        backoff = Backoff()
         while True:
             link = Link(self._account, RESOURCE)
             try:
@@ -165,7 +165,7 @@ class XmppNetwork:
         raise LostError(why)
 
     async def _stay(self, link: Link, room: _Room) -> None:
-        backoff = Backoff(1.0, 60.0)
+        backoff = Backoff()
         while True:
             room.trouble = await self._enter(link, room)
             if not room.trouble:
