@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.harness.chat_server import chat_server_aside
 from tests.harness.daemon import wait_until
-from tests.harness.lab import Host, lab, leader, until_settled
+from tests.harness.lab import lab, leader, until_settled
+from tests.harness.talking import ask, push_files
 
 FILES = {
     "settings.toml": """
@@ -29,24 +29,6 @@ FILES |= {f"users/{it}.toml": f'notify = []\n[chat]\nteam = ["account:{it}"]\n' 
 RUNS, WAITING = 40, 6
 
 
-def push(host: Host, clone: Path, server: str) -> None:
-    assert host.run("clone", str(clone)).returncode == 0
-    for name, text in FILES.items():
-        file = clone / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(text.format(server=server))
-        file.chmod(0o755)
-    who = ["-c", "user.name=ann", "-c", "user.email=ann@here"]
-    for words in (["add", "."], [*who, "commit", "-qm", "chat"], ["push", "-q"]):
-        pushed = host.execute(["git", "-C", str(clone), *words])
-        assert pushed.returncode == 0, pushed.stderr
-
-
-def ask(hosts: list[Host], target: str) -> Any:
-    with leader([it for it in hosts if it.is_up]).rest(30.0) as rest:
-        return rest.call("GET", target)
-
-
 @pytest.mark.fault
 @pytest.mark.slow
 def test_a_leader_that_dies_while_people_talk_loses_nothing_and_doubles_nothing(
@@ -54,7 +36,8 @@ def test_a_leader_that_dies_while_people_talk_loses_nothing_and_doubles_nothing(
 ) -> None:
     with chat_server_aside(tmp_path / "s") as room, lab(tmp_path / "lab", spaces=False) as made:
         hosts = made.cluster(3, slots=4)
-        push(leader(hosts), tmp_path / "store", room.server.setting)
+        files = {name: text.format(server=room.server.setting) for name, text in FILES.items()}
+        push_files(leader(hosts), tmp_path / "store", files)
         wait_until("three voters", lambda: ask(hosts, "/v1/status")["tolerates"] == 1)
         wait_until("the bot is there", lambda: room.server.ears)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.harness.irc import IrcServer, Person, person
 from tests.harness.lab import Host, lab, leader, until_settled
+from tests.harness.talking import ask, push_files
 
 from rota.adapters.irc.lines import parse
 from rota.adapters.irc.talk import ID_TAG
@@ -36,21 +37,6 @@ echo two
 """
 NICKS = ("ann", "bob", "cid", "dan")
 EACH = 4
-
-
-def push(host: Host, clone: Path, port: int) -> None:
-    assert host.run("clone", str(clone)).returncode == 0
-    (clone / "jobs").mkdir(exist_ok=True)
-    (clone / "users").mkdir(exist_ok=True)
-    (clone / "settings.toml").write_text(SETTINGS.format(port=port))
-    (clone / "jobs" / "web").write_text(JOB)
-    (clone / "jobs" / "web").chmod(0o755)
-    for nick in NICKS:
-        (clone / "users" / f"{nick}.toml").write_text("notify = []\n")
-    who = ["-c", "user.name=ann", "-c", "user.email=ann@here"]
-    for words in (["add", "."], [*who, "commit", "-qm", "chat"], ["push", "-q"]):
-        pushed = host.execute(["git", "-C", str(clone), *words])
-        assert pushed.returncode == 0, pushed.stderr
 
 
 async def link(host: Host, one: Person) -> None:
@@ -93,7 +79,9 @@ async def tried(server: IrcServer, hosts: list[Host], folder: Path) -> None:
     people = await asyncio.gather(*(person(server, nick) for nick in NICKS))
     for one in people:
         await one.join("#web")
-    await asyncio.to_thread(push, leader(hosts), folder / "store", server.port)
+    files = {"settings.toml": SETTINGS.format(port=server.port), "jobs/web": JOB}
+    files |= {f"users/{nick}.toml": "notify = []\n" for nick in NICKS}
+    await asyncio.to_thread(push_files, leader(hosts), folder / "store", files)
     await watcher.line(lambda line: ":rota!" in line and " JOIN " in line)
     for one in people:
         await link(leader(hosts), one)
@@ -115,12 +103,8 @@ async def tried(server: IrcServer, hosts: list[Host], folder: Path) -> None:
     wanted = EACH * len(people)
     await until_heard(watcher, lambda _: len(answers(watcher)) >= wanted + 2)
 
-    def ask(target: str) -> Any:
-        with leader(left).rest(30.0) as rest:
-            return rest.call("GET", target)
-
     await asyncio.to_thread(until_settled, left)
-    builds = await asyncio.to_thread(ask, "/v1/builds?limit=200")
+    builds = await asyncio.to_thread(ask, left, "/v1/builds?limit=200")
     numbers = Counter(int(it["params"]["n"]) for it in builds)
     assert numbers == Counter([*range(wanted), 100]), watcher.lines
     await until_heard(watcher, lambda lines: ended(lines) >= len(builds))

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.fault.test_chat_xmpp import ask, push_files
-from tests.harness.daemon import wait_until
-from tests.harness.lab import Host, lab, leader, until_settled
+from tests.harness.lab import Host, leader, until_settled
 from tests.harness.synapse import MatrixPerson, Synapse, synapse
+from tests.harness.talking import ask, cluster_with_secret, code_for
 
 from rota.adapters.matrix.events import MARK
 
@@ -51,7 +49,8 @@ def test_a_person_on_matrix_and_leaders_that_die(server: Synapse, tmp_path: Path
 async def _talk(server: Synapse, tmp_path: Path) -> None:
     async with MatrixPerson(server, "ann") as ann:
         ann.room = await ann.make_room("web")
-        hosts, close = await asyncio.to_thread(_cluster, server, tmp_path)
+        files = {name: text.format(server=server.url) for name, text in FILES.items()}
+        hosts, close = await asyncio.to_thread(cluster_with_secret, tmp_path, "chat-matrix", files)
         try:
             await _link(ann, hosts)
             await _answer_in_a_thread(ann)
@@ -60,30 +59,8 @@ async def _talk(server: Synapse, tmp_path: Path) -> None:
             await asyncio.to_thread(close)
 
 
-def _cluster(server: Synapse, folder: Path) -> tuple[list[Host], Callable[[], None]]:
-    made = lab(folder / "lab", spaces=False)
-    hosts = made.__enter__().cluster(3, slots=4)
-
-    def close() -> None:
-        made.__exit__(None, None, None)
-
-    try:
-        first = leader(hosts)
-        first.ok("secret", "set", "chat-matrix", "--file", "-", stdin="pwrota")
-        files = {name: text.format(server=server.url) for name, text in FILES.items()}
-        push_files(first, folder / "store", files)
-        wait_until("three voters", lambda: ask(hosts, "/v1/status")["tolerates"] == 1)
-    except BaseException:
-        close()
-        raise
-    return hosts, close
-
-
 async def _link(ann: MatrixPerson, hosts: list[Host]) -> None:
-    code = await asyncio.to_thread(lambda: leader(hosts).ok("user", "link", "--user", "ann"))
-    found = re.search(r"[A-Z0-9]{4}-[A-Z0-9]{4}", code)
-    assert found is not None, code
-    await ann.write(BOT, f"link {found[0]}")
+    await ann.write(BOT, f"link {await code_for(hosts, 'ann')}")
     await ann.shows(lambda text: "you are ann here" in text)
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.harness.daemon import wait_until
-from tests.harness.lab import Host, lab, leader, until_settled
+from tests.harness.lab import Host, leader, until_settled
 from tests.harness.people import until
 from tests.harness.prosody import ROOMS, Prosody, XmppPerson, prosody
+from tests.harness.talking import ask, cluster_with_secret, code_for
 
 ROOM = f"web@{ROOMS}"
 FILES = {
@@ -51,7 +49,11 @@ def test_a_person_on_xmpp_and_leaders_that_die(server: Prosody, tmp_path: Path) 
 
 async def _talk(server: Prosody, tmp_path: Path) -> None:
     async with XmppPerson(server, "ann", ROOM) as ann:
-        hosts, close = await asyncio.to_thread(_cluster, server, tmp_path)
+        files = {
+            name: text.format(port=server.port, ca=server.ca, room=ROOM)
+            for name, text in FILES.items()
+        }
+        hosts, close = await asyncio.to_thread(cluster_with_secret, tmp_path, "chat-xmpp", files)
         try:
             await _link(ann, hosts)
             await _answer(ann)
@@ -60,37 +62,12 @@ async def _talk(server: Prosody, tmp_path: Path) -> None:
             await asyncio.to_thread(close)
 
 
-def _cluster(server: Prosody, folder: Path) -> tuple[list[Host], Callable[[], None]]:
-    made = lab(folder / "lab", spaces=False)
-    hosts = made.__enter__().cluster(3, slots=4)
-
-    def close() -> None:
-        made.__exit__(None, None, None)
-
-    try:
-        first = leader(hosts)
-        first.ok("secret", "set", "chat-xmpp", "--file", "-", stdin="pwrota")
-        files = {
-            name: text.format(port=server.port, ca=server.ca, room=ROOM)
-            for name, text in FILES.items()
-        }
-        push_files(first, folder / "store", files)
-        wait_until("three voters", lambda: ask(hosts, "/v1/status")["tolerates"] == 1)
-    except BaseException:
-        close()
-        raise
-    return hosts, close
-
-
 async def _link(ann: XmppPerson, hosts: list[Host]) -> None:
     """A code makes whoever says it to the bot alone that user; before, it does nothing."""
     await until(lambda: "rota" in ann.nicks)
     await ann.write(ROOM, "!run web")
     await ann.shows(lambda text: "I do not know you" in text)
-    code = await asyncio.to_thread(lambda: leader(hosts).ok("user", "link", "--user", "ann"))
-    found = re.search(r"[A-Z0-9]{4}-[A-Z0-9]{4}", code)
-    assert found is not None, code
-    await ann.write("rota@localhost", f"link {found[0]}")
+    await ann.write("rota@localhost", f"link {await code_for(hosts, 'ann')}")
     await ann.shows(lambda text: "ann" in text and "you are" in text.lower())
 
 
@@ -125,21 +102,3 @@ async def _lose_the_leader(ann: XmppPerson, hosts: list[Host]) -> None:
     ends = [f"web#{it['number']} passed" for it in builds if it["job"] == "web"]
     await until(lambda: all(any(end in each.text for each in ann.shown) for end in ends), 60.0)
     assert [key for key, count in Counter(each.id for each in ann.shown).items() if count > 1] == []
-
-
-def push_files(host: Host, clone: Path, files: dict[str, str]) -> None:
-    assert host.run("clone", str(clone)).returncode == 0
-    for name, text in files.items():
-        file = clone / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(text)
-        file.chmod(0o755)
-    who = ["-c", "user.name=ann", "-c", "user.email=ann@here"]
-    for words in (["add", "."], [*who, "commit", "-qm", "chat"], ["push", "-q"]):
-        pushed = host.execute(["git", "-C", str(clone), *words])
-        assert pushed.returncode == 0, pushed.stderr
-
-
-def ask(hosts: list[Host], target: str) -> Any:
-    with leader([it for it in hosts if it.is_up]).rest(30.0) as rest:
-        return rest.call("GET", target)

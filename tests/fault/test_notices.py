@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.harness.daemon import wait_until
-from tests.harness.lab import Host, lab, leader, until_settled
+from tests.harness.lab import lab, leader, until_settled
 from tests.harness.mail_server import MailServer, mail_server_aside
+from tests.harness.talking import ask, push_files
 
 SETTINGS = """
 [agents]
@@ -32,15 +32,6 @@ exit 3
 JOBS, EACH = 20, 10
 
 
-def push(host: Host, clone: Path, text: str) -> None:
-    assert host.run("clone", str(clone)).returncode == 0
-    (clone / "settings.toml").write_text(text)
-    who = ["-c", "user.name=ann", "-c", "user.email=ann@here"]
-    for words in (["add", "."], [*who, "commit", "-qm", "mail"], ["push", "-q"]):
-        pushed = host.execute(["git", "-C", str(clone), *words])
-        assert pushed.returncode == 0, pushed.stderr
-
-
 def told(server: MailServer) -> dict[str, set[str]]:
     """Return by build which messages told of it."""
     found = defaultdict(set)
@@ -52,11 +43,6 @@ def told(server: MailServer) -> dict[str, set[str]]:
     return found
 
 
-def ask(hosts: list[Host], target: str, method: str = "GET", body: bytes | None = None) -> Any:
-    with leader([it for it in hosts if it.is_up]).rest(30.0) as rest:
-        return rest.call(method, target, body)
-
-
 @pytest.mark.fault
 @pytest.mark.slow
 def test_a_leader_that_dies_while_it_tells_leaves_nobody_out_and_tells_nobody_anew(
@@ -64,7 +50,9 @@ def test_a_leader_that_dies_while_it_tells_leaves_nobody_out_and_tells_nobody_an
 ) -> None:
     with mail_server_aside() as server, lab(tmp_path / "lab", spaces=False) as made:
         hosts = made.cluster(3, slots=4)
-        push(leader(hosts), tmp_path / "store", SETTINGS.format(port=server.port))
+        push_files(
+            leader(hosts), tmp_path / "store", {"settings.toml": SETTINGS.format(port=server.port)}
+        )
         for number in range(JOBS):
             ask(hosts, f"/v1/jobs/web{number}", "PUT", JOB % number)
         wait_until("three voters", lambda: ask(hosts, "/v1/status")["tolerates"] == 1)
