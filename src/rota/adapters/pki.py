@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from rota.core.address import is_host, is_ip
 from rota.core.certificate import Certificate, certificates, fingerprint, read_certificate
+from rota.core.settings_certificates import LIFE_S
 from rota.errors import InputError, UnavailableError
 from rota.ports.clock import Clock
 from rota.ports.credentials import Credentials
@@ -42,9 +43,8 @@ MAX_HOSTS = 64
 #: A clock that is behind by less than this sees a fresh certificate as valid.
 SKEW = timedelta(days=1)
 CA_LIFE = timedelta(days=365 * 50)
-#: Longer than any daemon runs: it renews at its start. What shuts a machine out is its pin.
-LIFE = timedelta(days=365 * 10)
-RENEW_BEFORE = timedelta(days=30)
+#: Where nobody says how long: `[certificates] life` is not read yet when an agent starts.
+LIFE = timedelta(seconds=LIFE_S)
 
 
 class TlsKeyring:
@@ -69,7 +69,7 @@ class TlsKeyring:
             if not self._ca.exists():
                 self._make_ca()
             if not self._cert.exists():
-                self._sign_own(name, wanted)
+                self._sign_own(name, wanted, LIFE)
         return self._complete()
 
     def request(self, name: str) -> bytes:
@@ -83,12 +83,14 @@ class TlsKeyring:
         request = x509.CertificateSigningRequestBuilder().subject_name(subject)
         return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
-    def sign(self, request: bytes, name: str, hosts: Sequence[str]) -> bytes:
+    def sign(
+        self, request: bytes, name: str, hosts: Sequence[str], life: timedelta = LIFE
+    ) -> bytes:
         """Return a certificate for the key of a request."""
         from cryptography.hazmat.primitives import serialization
 
         wanted = _all_hosts(name, hosts)
-        return self._sign(_requested_key(request), name, wanted).public_bytes(
+        return self._sign(_requested_key(request), name, wanted, life).public_bytes(
             serialization.Encoding.PEM
         )
 
@@ -110,16 +112,27 @@ class TlsKeyring:
                 self._write(self._ca_key, ca_key)
                 self._write(self._ca, ca)
 
-    def renew(self, name: str, hosts: Sequence[str]) -> bool:
-        """Sign this agent's certificate anew if it lacks a host or ends soon."""
+    def present(self) -> Certificate:
+        """Return what this agent's certificate says."""
+        return self._present()
+
+    def renew(self, name: str, hosts: Sequence[str], life: timedelta | None = None) -> bool:
+        """Sign this agent's certificate anew if it lacks a host, or is due."""
         wanted = _all_hosts(name, hosts)
         with self._lock:
             present = self._present()
-            is_fresh = present.until - self._clock.now() > RENEW_BEFORE
-            if is_fresh and present.hosts.issuperset(wanted):
+            if life is None:
+                life = min(present.until - present.since - SKEW, LIFE)
+            is_due = present.is_due(self._clock.now(), life)
+            if not is_due and present.hosts.issuperset(wanted):
                 return False
-            self._sign_own(name, wanted)
+            self._sign_own(name, wanted, life)
         return True
+
+    @property
+    def is_authority(self) -> bool:
+        """Whether the CA's key is here."""
+        return self._ca_key.exists()
 
     def ca(self) -> bytes:
         """Return the CA's certificate (PEM)."""
@@ -187,15 +200,15 @@ class TlsKeyring:
         self._write(self._ca_key, _pem(key))
         self._write(self._ca, cert.public_bytes(serialization.Encoding.PEM))
 
-    def _sign_own(self, name: str, hosts: Sequence[str]) -> None:
+    def _sign_own(self, name: str, hosts: Sequence[str], life: timedelta) -> None:
         from cryptography.hazmat.primitives import serialization
 
-        cert = self._sign(self._own_key().public_key(), name, hosts)
+        cert = self._sign(self._own_key().public_key(), name, hosts, life)
         leaf = cert.public_bytes(serialization.Encoding.PEM)
         self._write(self._cert, leaf + self.ca())
 
     def _sign(
-        self, public_key: EllipticCurvePublicKey, name: str, hosts: Sequence[str]
+        self, public_key: EllipticCurvePublicKey, name: str, hosts: Sequence[str], life: timedelta
     ) -> x509.Certificate:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes
@@ -214,7 +227,7 @@ class TlsKeyring:
             (x509.SubjectKeyIdentifier.from_public_key(public_key), False),
             (x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), False),
         )
-        builder = self._builder(LIFE).subject_name(_subject(name)).issuer_name(ca.subject)
+        builder = self._builder(life).subject_name(_subject(name)).issuer_name(ca.subject)
         builder = builder.public_key(public_key)
         for extension, critical in extensions:
             builder = builder.add_extension(extension, critical)

@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
@@ -48,6 +49,7 @@ from rota.adapters.tmpfs import TmpfsFiles
 from rota.adapters.tools import known_tools, watch_tools
 from rota.agent.agent import Agent
 from rota.agent.agent import run_agent as run_the_agent
+from rota.agent.certificates import Certificates
 from rota.agent.confining import uids
 from rota.agent.group import background
 from rota.agent.health import run_health
@@ -86,7 +88,7 @@ from rota.http.peer import add_peer_routes
 from rota.ports.journal import Entry, Journal
 from rota.ports.peers import Peer
 from rota.ports.store import Source
-from rota.service.admission import Gate
+from rota.service.admission import Gate, Renewal
 from rota.service.context import Myself
 from rota.service.join_tokens import JoinTokens
 from rota.service.members import known, member_of, tokens
@@ -159,6 +161,7 @@ class Daemon:
                 )
             )
         )
+        await self._keep_certificate()
         await self._look_for_tools()
         logger.info("%s is ready: %s, data in %s", me.name, me.url, data)
         ready.set()
@@ -185,6 +188,42 @@ class Daemon:
                 path.unlink(missing_ok=True)
                 source = await fetch_snapshot(self._options.data, peers, connected)
             await store.fetch(self._source(source), exact=True)
+
+    async def _keep_certificate(self) -> None:
+        service = self._agent.service
+        certificates = Certificates(
+            name=self._member.name,
+            hosts=lambda: [self._member.host],
+            world=service.world,
+            keyring=self._member.keyring,
+            clock=service.clock,
+            ask=self._certified,
+            renewed=self._renewed,
+        )
+        await self._stack.enter_async_context(background(certificates.run()))
+
+    async def _certified(self, request: bytes) -> bytes:
+        """Have another member sign a certificate: this one has not the authority's key."""
+        service = self._agent.service
+        renewal = Renewal(request=request.decode(), hosts=[self._member.host])
+        fault = UnavailableError("no other agent is known that could sign a certificate")
+        for peer in known(service.world).peers(besides=self._member.name):
+            try:
+                assert service.peers is not None
+                return await service.peers.request(
+                    peer, "POST", "/peer/renew", body=msgspec.json.encode(renewal)
+                )
+            except UnavailableError as error:
+                fault = error
+        raise fault
+
+    def _renewed(self) -> None:
+        """Let all that has loaded the former certificate load the present one."""
+        credentials = self._member.credentials
+        if self._tls is not None:
+            self._tls.load_cert_chain(credentials.cert, credentials.key)
+        if isinstance(self._engine, Engine):
+            self._engine.reload()
 
     async def _look_for_tools(self) -> None:
         """Say which tools this machine has, now and whenever that changes."""

@@ -11,7 +11,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
@@ -29,12 +29,24 @@ _Node = tuple[int, bytes, bytes]
 class Certificate(msgspec.Struct, frozen=True):
     """``pin`` is the SHA-256 of the public key (SubjectPublicKeyInfo, DER), in lower-case hex.
 
-    ``hosts`` are the names and IP addresses that it is for.
+    It holds from ``since`` to ``until``. ``hosts`` are the names and IP addresses that it is for.
     """
 
     pin: str
+    since: datetime
     until: datetime
     hosts: frozenset[str]
+
+    def left(self, now: datetime) -> timedelta:
+        """Return how long it still holds; negative once it is over."""
+        return self.until - now
+
+    def is_due(self, now: datetime, life: timedelta) -> bool:
+        """Say whether it is to be renewed where certificates live for ``life``.
+
+        It is at a third of that; and so is one that would live longer than that from now.
+        """
+        return not life / 3 <= self.left(now) <= life
 
 
 def read_certificate(der: bytes) -> Certificate:
@@ -47,9 +59,11 @@ def read_certificate(der: bytes) -> Certificate:
         whole = next(_nodes(der))
         fields = [node for node in _nodes(next(_nodes(whole[1]))[1]) if node[0] != 0xA0]
         # serial, signature algorithm, issuer, validity, subject, key, extensions
+        since, until = _nodes(fields[3][1])
         return Certificate(
             pin=hashlib.sha256(fields[5][2]).hexdigest(),
-            until=_time(list(_nodes(fields[3][1]))[1]),
+            since=_time(since),
+            until=_time(until),
             hosts=frozenset(_hosts(fields[6:])),
         )
     except (IndexError, ValueError, StopIteration) as error:

@@ -22,6 +22,7 @@ from rota.core.labels import parse_labels, print_labels
 from rota.core.policy import AGEING, Policy, Throttle
 from rota.core.preferences import Preference
 from rota.core.problem import Problem
+from rota.core.settings_certificates import CERTIFICATES, CertificateSettings
 from rota.core.settings_chat import CHAT, ChatNetwork
 from rota.core.settings_clouds import Cloud, cloud_name_fault, read_cloud
 from rota.core.settings_notify import NOTIFY, Mail, Outlet, check_notify
@@ -164,6 +165,7 @@ class Settings(msgspec.Struct, frozen=True):
     rest: RestSettings = RestSettings()
     forge: dict[str, Forge] = {}
     secrets: SecretSettings = SecretSettings()
+    certificates: CertificateSettings = CertificateSettings()
     cloud: dict[str, Cloud] = {}  # where machines are launched
     isolation: Bounds = Bounds()
     chat: dict[str, ChatNetwork] = {}  # where the bot listens and speaks
@@ -467,6 +469,7 @@ _SETTINGS = {
         "groups", fields.table_of(_group_fault, _members), '[groups] with release = ["ann", "bob"]'
     ),
     **SECRETS,
+    **CERTIFICATES,
     **NOTIFY,
     **CHAT,
 }

@@ -6,13 +6,16 @@ These routes are there over TLS alone, whatever else the application is served o
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
 
 from rota.errors import DeniedError, InputError
 from rota.http.app import PRINCIPAL, Handler
-from rota.service.admission import Application, Gate
+from rota.service.admission import Application, Gate, Renewal
+
+T = TypeVar("T")
 
 #: Parts of a request for a certificate come to 2 KB; nobody who is unknown may send much more.
 MAX_APPLICATION = 64 << 10
@@ -30,7 +33,7 @@ def add_peer_routes(
         return web.Response(body=gate.ca(), content_type="application/x-pem-file")
 
     async def join(request: web.Request) -> web.Response:
-        application = await _application(request)
+        application = await _application(request, Application)
         return _json(await gate.admit(application, request.remote or "?"))
 
     async def known(request: web.Request) -> web.Response:
@@ -43,6 +46,13 @@ def add_peer_routes(
         gate.keep_identities((await _body(request)).decode("ascii", "replace"))
         return web.Response()
 
+    async def renew(request: web.Request) -> web.Response:
+        renewal = await _application(request, Renewal)
+        name = request[PRINCIPAL].peer
+        return web.Response(
+            body=await gate.renew(name, renewal), content_type="application/x-pem-file"
+        )
+
     async def state(request: web.Request) -> web.Response:
         return web.Response(body=await snapshot(), content_type="application/json")
 
@@ -52,6 +62,7 @@ def add_peer_routes(
     add.add_get("/peer/voters", _over_tls(_for_peers(known)))
     add.add_get("/peer/secrets", _over_tls(_for_peers(identities)))
     add.add_post("/peer/secrets", _over_tls(_for_peers(keep)))
+    add.add_post("/peer/renew", _over_tls(_for_peers(renew)))
     add.add_get("/peer/snapshot", _over_tls(_for_peers(state)))
 
 
@@ -73,9 +84,9 @@ def _for_peers(handler: Handler) -> Handler:
     return answer
 
 
-async def _application(request: web.Request) -> Application:
+async def _application(request: web.Request, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(await _body(request), type=Application)
+        return msgspec.json.decode(await _body(request), type=kind)
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise InputError(f"that is no application: {error}") from error
 

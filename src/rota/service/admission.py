@@ -6,6 +6,7 @@ import asyncio
 import hmac
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 
 import msgspec
 
@@ -40,6 +41,13 @@ class Application(
     request: str
     hosts: list[str] = []
     ephemeral: bool = False
+
+
+class Renewal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a member shows that wants a certificate: a request for its key, and its hosts."""
+
+    request: str
+    hosts: list[str] = []
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +163,20 @@ class Gate:
         if self._safe is not None:
             self._safe.keep(text)
 
+    async def renew(self, name: str, renewal: Renewal) -> bytes:
+        """Return a certificate (PEM) for a member that has not the CA's key itself.
+
+        Raises:
+            InputError: a host or the certificate request is wrong.
+        """
+        return await asyncio.to_thread(
+            self._keyring.sign, renewal.request.encode(), name, renewal.hosts, self._life
+        )
+
+    @property
+    def _life(self) -> timedelta:
+        return timedelta(seconds=self._service.world.definitions.settings.certificates.life_s)
+
     def known(self) -> Known:
         """Return what this agent knows of all members and voters."""
         return known(self._service.world, self._bus)
@@ -178,7 +200,11 @@ class Gate:
             raise
         name = parse_agent_name(application.name)
         cert = await asyncio.to_thread(
-            self._keyring.sign, application.request.encode(), name, application.hosts
+            self._keyring.sign,
+            application.request.encode(),
+            name,
+            application.hosts,
+            self._life,
         )
         pin = read_certificate(certificates(cert)[0]).pin
         async with self._service.turn("admission"):
