@@ -43,6 +43,7 @@ from rota.agent.secrets import SecretStage
 from rota.agent.sources import Sources
 from rota.agent.stages import Stage
 from rota.agent.statuses import Statuses
+from rota.agent.timed_journal import TimedJournal
 from rota.agent.timeline import stay
 from rota.agent.workplace import Workplace, tmp, work
 from rota.agent.workspaces import Workspaces
@@ -61,6 +62,7 @@ from rota.service.account import name_of, own_home
 from rota.service.build_cases import is_flaky
 from rota.service.contact import Contact
 from rota.service.context import Myself, Principal, Service
+from rota.service.counts import Counts
 from rota.service.linking import link
 from rota.service.logs import last_words
 from rota.service.reactions import events_for
@@ -104,6 +106,8 @@ async def run_agent(
     It has folded all the journal had, knows the definitions, and has found again what ran before.
     Leaving the context stops its tasks; the builds' processes go on.
     """
+    counts = Counts(ports.clock.now, lambda: world.definitions.settings.metrics.jobs)
+    ports = dataclasses.replace(ports, journal=TimedJournal(ports.journal, counts, ports.clock))
     given = await asyncio.to_thread(_snapshot, me.data)
     bounds = await _bounds(ports.journal)
     world = await restore(ports.journal, ports.store, ports.index, given, bounds=bounds)
@@ -157,6 +161,7 @@ async def run_agent(
             journal_first=bounds[0] if bounds else 1,
         )
         runner.freed = loop.decide_soon
+        counts.attach = partial(loop.on_change.append, counts.folded)
         mover = Mover(
             name=me.name,
             world=world,
@@ -194,6 +199,7 @@ async def run_agent(
             main=mover,
             stop=stop,
             waits=Waits(me.name, world, ports.journal, ports.clock),
+            counts=counts,
             ensemble=ports.ensemble,
             reports=ports.reports,
             case_index=ports.case_index,

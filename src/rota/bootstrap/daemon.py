@@ -151,6 +151,7 @@ class Daemon:
         )
         await self._open_doors(store, tcp, path)
         agent.loop.on_entry.append(self._remember)
+        agent.service.counts.engine_restarts = self._restarts
         await stack.enter_async_context(
             background(
                 run_health(
@@ -447,6 +448,9 @@ class Daemon:
                 await self._open_up()
             assert self._peer is not None
             return (Address(*host_port(address(self._peer))),)
+
+    def _restarts(self) -> int:
+        return self._engine.restarts if isinstance(self._engine, Engine) else 0
 
     async def _open_up(self) -> None:
         host = self._member.host

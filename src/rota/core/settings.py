@@ -25,6 +25,7 @@ from rota.core.problem import Problem
 from rota.core.settings_certificates import CERTIFICATES, CertificateSettings
 from rota.core.settings_chat import CHAT, ChatNetwork
 from rota.core.settings_clouds import Cloud, cloud_name_fault, read_cloud
+from rota.core.settings_metrics import METRICS, MetricsSettings
 from rota.core.settings_notify import NOTIFY, Mail, Outlet, check_notify
 from rota.core.settings_secrets import SECRETS, SecretSettings
 from rota.core.toml_document import Source, read_document
@@ -172,6 +173,7 @@ class Settings(msgspec.Struct, frozen=True):
     mail: Mail | None = None  # how mail leaves
     outlet: dict[str, Outlet] = {}  # services that take notices one way
     notify: tuple[Preference, ...] = ()  # channels: who is told of which builds
+    metrics: MetricsSettings = MetricsSettings()
     groups: dict[str, tuple[str, ...]] = {}  # who is meant by @NAME in `approve` and `rota ask`
 
 
@@ -470,6 +472,7 @@ _SETTINGS = {
     ),
     **SECRETS,
     **CERTIFICATES,
+    **METRICS,
     **NOTIFY,
     **CHAT,
 }

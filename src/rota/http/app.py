@@ -15,12 +15,14 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec.structs import replace
 
+from rota.core.exposition import MEDIA_TYPE
 from rota.errors import ExecutionError, InputError, InvariantError, RotaError
 from rota.http import openapi, problems, sockets, sse
 from rota.http.access import Authenticate
 from rota.http.arguments import MAX_BODY, arguments, header_text, refuse_encoded
 from rota.http.company import Company
 from rota.http.cors import Cors
+from rota.http.watched import STREAMS, VERB, watched
 from rota.ports.git_http import GitHttp
 from rota.ports.journal import Entry
 from rota.service import artifacts, builds, events, grep, hooks, jobs, logs, shell
@@ -29,6 +31,7 @@ from rota.service.context import VIA, Principal, Service
 from rota.service.etags import is_among
 from rota.service.handlers import HANDLERS
 from rota.service.leaks import refuse_leak
+from rota.service.meters import page
 from rota.service.verbs import VERBS, Role, Verb
 
 logger = logging.getLogger(__name__)
@@ -42,6 +45,9 @@ LAST_EVENT_ID = "Last-Event-ID"
 #: What is answered to everybody. Who joins shows a token in what it sends.
 OPEN = frozenset({"/openapi.json", "/health", "/peer/ca", "/peer/join"})
 
+#: What is told to who watches the cluster, with a token unless the settings say otherwise.
+METRICS = "/metrics"
+
 #: Who calls a webhook shows its signature, and nothing else.
 HOOKS = "/v1/hooks/"
 
@@ -53,7 +59,8 @@ def make_app(service: Service, authenticate: Authenticate, git: GitHttp) -> web.
     """Return the application. It holds no state of its own."""
     company, cors = Company(service), Cors(service)
     app = web.Application(
-        client_max_size=MAX_BODY, middlewares=[_middleware(authenticate, company, cors)]
+        client_max_size=MAX_BODY,
+        middlewares=[watched(service), _middleware(service, authenticate, company, cors)],
     )
     app.on_response_prepare.append(_telling(company, cors))
     # aiohttp takes the first route that fits: longer paths before `/v1/jobs/{job}` itself.
@@ -64,6 +71,7 @@ def make_app(service: Service, authenticate: Authenticate, git: GitHttp) -> web.
     app.router.add_post(f"{HOOKS}{{hook}}", _hook_route(service))
     app.router.add_get("/openapi.json", _openapi)
     app.router.add_get("/health", _health)
+    app.router.add_get(METRICS, _metrics_route(service))
     app.router.add_route("*", "/store.git/{tail:.*}", _git_route(git))
     return app
 
@@ -115,14 +123,17 @@ def _telling(
     return tell
 
 
-def _middleware(authenticate: Authenticate, company: Company, cors: Cors) -> Any:
+def _middleware(service: Service, authenticate: Authenticate, company: Company, cors: Cors) -> Any:
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             asked_for_page = cors.preflight(request)
             if asked_for_page is not None:
                 return asked_for_page
             is_call = request.method == "POST" and request.path.startswith(HOOKS)
-            if request.path not in OPEN and not is_call:
+            is_open = request.path in OPEN or (
+                request.path == METRICS and service.world.definitions.settings.metrics.open
+            )
+            if not is_open and not is_call:
                 request[PRINCIPAL] = who = authenticate(request)
                 VIA.set(who.via)  # on a connection that goes on, a request's own in any case
                 await company.catch_up(request)
@@ -163,13 +174,16 @@ def _route(service: Service, verb: Verb) -> Handler:
         raise InvariantError(f"the verb {verb.name} has no handler")
 
     async def respond(request: web.Request) -> web.StreamResponse:
+        request[VERB] = verb.name
         who = request[PRINCIPAL]
         who.require(verb.role, f"`{verb.name}`")
         wanted = await arguments(verb, request)
         if verb.method != "GET":
             refuse_leak(service, wanted, who)
         if answer is not None:
-            return await answer(service, request, wanted, who)
+            goes_on = verb.name in STREAMS
+            with service.counts.listening(verb.name) if goes_on else contextlib.nullcontext():
+                return await answer(service, request, wanted, who)
         return _json(await HANDLERS[verb.name](service, wanted, who), verb.status)
 
     respond.__doc__ = verb.summary
@@ -361,6 +375,15 @@ _ANSWERS: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
 
 async def _openapi(request: web.Request) -> web.Response:
     return web.Response(body=openapi.document(), content_type="application/json")
+
+
+def _metrics_route(service: Service) -> Handler:
+    async def respond(request: web.Request) -> web.Response:
+        if PRINCIPAL in request:
+            request[PRINCIPAL].require(Role.VIEWER, METRICS)
+        return web.Response(body=page(service), headers={"Content-Type": MEDIA_TYPE})
+
+    return respond
 
 
 async def _health(request: web.Request) -> web.Response:

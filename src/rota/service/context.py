@@ -31,6 +31,7 @@ from rota.ports.reports import Reports
 from rota.ports.secrets import Secrets
 from rota.ports.session import Session, Tty
 from rota.ports.store import Author, Store
+from rota.service.counts import Counts
 from rota.service.guesses import Guesses
 from rota.service.messages import JoinTokenView
 from rota.service.search import Searches
@@ -242,6 +243,7 @@ class Service:
     main: Main
     stop: Callable[[], None]
     waits: Waits
+    counts: Counts
     ensemble: Ensemble | None = None
     reports: Reports | None = None
     case_index: CaseIndex | None = None

@@ -79,6 +79,8 @@ class Engine:
         self._complaints = 0
         self._scarce = False
         self._trouble: str | None = None
+        self.restarts = 0
+        """How often its own server was started anew since this object was made."""
         self._clients: WeakSet[Client] = WeakSet()
         self._turn = random.randrange(60)  # noqa: S311 - spreads agents over the voters, no secret
 
@@ -388,6 +390,7 @@ class Engine:
             delay_s, tries = min(2 * delay_s, BACKOFF_S[1]), tries + 1
 
     async def _revive(self, patience_s: float) -> None:
+        self.restarts += 1
         try:
             self._child = await self._launcher.launch_once(patience_s)
         except UnavailableError as error:
