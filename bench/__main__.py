@@ -16,7 +16,7 @@ from typing import Any
 
 from bench import machine
 from bench.case import Result, setting
-from bench.cases import CASES
+from bench.cases import CASES, LONG
 from bench.figure import WIDTH, Figure, header, median_of, row
 
 
@@ -29,7 +29,7 @@ def main() -> int:
         report: dict[str, Any] = {"machine": machine.facts(folder), "cases": {}}
         print(_introduction(report["machine"]))
         print(header())
-        for case in options.names or CASES:
+        for case in options.names or [case for case in CASES if case not in LONG]:
             report["cases"][case] = _case(case, folder, options)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
@@ -42,7 +42,7 @@ def _options() -> argparse.Namespace:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"of {', '.join(CASES)}; `cluster` is all of its group",
+        help=f"of {', '.join(CASES)}; `cluster` is all of its group; without one, all but {', '.join(sorted(LONG))}",
     )
     parser.add_argument("--quick", action="store_true", help="all smaller: to see that it works")
     parser.add_argument("--rounds", type=int, default=1, help="repeat each, and take medians")

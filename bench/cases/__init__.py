@@ -21,6 +21,7 @@ from bench.cases import (
     repl,
     reports,
     schedules,
+    soak,
     start,
     thousand,
     top,
@@ -60,4 +61,7 @@ CASES: dict[str, Case] = {
     "top": top.run,
     "repl": repl.run,
     "chat": chat.run,
+    "soak": soak.run,
 }
+#: These take an hour, or another build system: only when named.
+LONG = {"soak"}
