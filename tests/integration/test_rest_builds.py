@@ -292,11 +292,11 @@ async def test_pages_of_thousands_of_builds_have_no_gap_and_no_repeat() -> None:
 
 async def test_a_page_is_full_although_builds_of_it_live_again() -> None:
     async with agent_here(slots=0) as here:
-        past(here, [(f"{seq:016}", seq) for seq in range(1, 40)])
-        for seq in (39, 38, 37, 20):
+        past(here, [(f"{seq:016}", seq) for seq in range(101, 140)])
+        for seq in (139, 138, 137, 120):
             retried = await here.ask("POST", f"/v1/builds/{seq:016}/retry")
             assert (retried.status, retried.json()["state"]) == (200, "queued")
-        done = [seq for seq in range(39, 0, -1) if seq not in (39, 38, 37, 20)]
+        done = [seq for seq in range(139, 100, -1) if seq not in (139, 138, 137, 120)]
         all_of_them = await pages(here, "/v1/builds?limit=4")
         assert len(all_of_them) == 39
         assert all_of_them == sorted(all_of_them, reverse=True)

@@ -19,6 +19,7 @@ from rota.core.events import (
     AgentStopped,
     BuildFinished,
     BuildRequested,
+    ClusterRaised,
     Emitted,
     HistorySealed,
     LeaderElected,
@@ -176,6 +177,7 @@ def test_events_of_one_thing_share_a_key() -> None:
     assert key_of(StoreMoved(at=at, ref="main", old="", new="1")) == "store.main"
     assert key_of(HistorySealed(at=at, through=1)) == "history"
     assert key_of(Emitted(at=at, type="x")) == "custom"
+    assert key_of(ClusterRaised(at=at, level=2)) == "cluster"
 
 
 def test_a_pack_travels_in_the_event() -> None:

@@ -15,6 +15,7 @@ from rota.agent.duties import Duties, Duty
 from rota.agent.exclusive import Leases
 from rota.agent.leadership import Leadership
 from rota.agent.leaving import Leaving
+from rota.agent.levels import Levels
 from rota.agent.limits import Limits
 from rota.agent.loop import Loop, never, nobody
 from rota.agent.membership import Membership
@@ -32,10 +33,12 @@ from rota.core.events import (
     AgentStarted,
     BuildsSwept,
     CachesDropped,
+    ClusterRaised,
     LeaderElected,
     LeaderResigned,
     LimitsSet,
 )
+from rota.core.levels import LEVEL
 from rota.core.policy import Policy
 from rota.core.retention import Swept
 from rota.errors import NotFoundError
@@ -115,6 +118,9 @@ class Members:
             self.scheduler.lead,
         ]
         works += duties
+        levels = Levels(world, self._raise)
+        works.append(levels.run)
+        loop.on_entry.append(levels.folded)
         silent, led_s = nobody, never
         if ports.presence is not None:
             roll = Roll(me.name, world, ports.presence, ports.clock, confirms=self._counts_on)
@@ -122,6 +128,7 @@ class Members:
             group.create_task(roll.attend(), name="roll")
             works.append(roll.lead)
             silent, led_s = roll.silent, roll.led_s
+            levels.heard = roll.levels
             loop.on_entry.append(lambda entry: roll.noted(entry.event.agent))
             self.leases = Leases(
                 world, ports.executor, leads=self._is_leading, is_heard=roll.is_heard
@@ -220,6 +227,13 @@ class Members:
         )
         await self._ports.journal.append(event, fence=self.leadership.fence)
 
+    async def _raise(self, level: int, members: tuple[str, ...]) -> int:
+        at, me = self._ports.clock.now(), self._me.name
+        event = ClusterRaised(at=at, by=me, agent=me, level=level, members=members)
+        return await persist(
+            "level", lambda: self._ports.journal.append(event, fence=self.leadership.fence)
+        )
+
     async def _record_policy(self, policy: Policy) -> int:
         at, me = self._ports.clock.now(), self._me.name
         event = LimitsSet(at=at, by=me, agent=me, policy=policy)
@@ -270,11 +284,25 @@ class Members:
 
 
 async def announce(me: Myself, world: World, ports: Ports) -> None:
-    """Say that this agent is up; the first one of a cluster is its first member."""
+    """Say that this agent is up; the first one of a cluster is its first member.
+
+    One that has the journal to itself says before anything else what it can: nobody else folds it.
+    """
+    picture = world.cluster.picture
+    if picture.level < LEVEL and picture.agents.keys() <= {me.name}:
+        raised = ClusterRaised(
+            at=ports.clock.now(), by=me.name, agent=me.name, level=LEVEL, members=(me.name,)
+        )
+        await persist("level", lambda: ports.journal.append(raised))
     known = world.cluster.picture.agents.get(me.name)
     if me.pin and (known is None or known.pin != me.pin):
         joined = AgentJoined(
-            at=ports.clock.now(), by=me.name, agent=me.name, name=me.name, pin=me.pin
+            at=ports.clock.now(),
+            by=me.name,
+            agent=me.name,
+            name=me.name,
+            pin=me.pin,
+            level=LEVEL,
         )
         await persist("join", lambda: ports.journal.append(joined))
     await say_up(me, ports, world)
@@ -292,6 +320,7 @@ async def say_up(me: Myself, ports: Ports, world: World) -> None:
         peer=me.peer,
         token=me.token,
         version=me.version,
+        level=LEVEL,
     )
     seq = await persist("start", lambda: ports.journal.append(up))
     with contextlib.suppress(TimeoutError):

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from rota.agent.timeline import has_parted
 from rota.core.build import Build
 from rota.core.cluster import Cluster, Picture, decode_picture
+from rota.core.levels import FIRST
 from rota.core.records import decode
 from rota.core.schedules import Note, decode_notes, rebuilt
 from rota.errors import UnavailableError
@@ -68,9 +69,8 @@ async def restore(
     numbers = await _from_history(store, index, first)
     schedules = rebuilt([note async for note in _notes(store) if note.seq < first])
     # What lies before the first event is as good as folded, also where there is no event yet.
-    return World(
-        journal, index, Cluster(Picture(seq=first - 1, numbers=numbers, schedules=schedules))
-    )
+    picture = Picture(seq=first - 1, numbers=numbers, schedules=schedules, level=FIRST)
+    return World(journal, index, Cluster(picture))
 
 
 def _last_known(snapshot: tuple[int, bytes] | None) -> Cluster:

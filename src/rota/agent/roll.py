@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 
+from rota.core.levels import LEVEL
 from rota.core.skew import Skews
 from rota.ports.clock import Clock
 from rota.ports.presence import Presence, Word
@@ -50,6 +51,7 @@ class Roll:
         self._presence, self._clock = presence, clock
         self._confirms = confirms
         self._heard: dict[str, float] = {}
+        self.levels: dict[str, int] = {}  # by agent, what it last said that it can
         self._skews = Skews()
         self._since: float | None = None
         self._led_at: float | None = None
@@ -92,10 +94,12 @@ class Roll:
         """Note who speaks, for ever; silence counts from the moment this begins."""
         self._since = self._clock.monotonic()
         self._heard.clear()
+        self.levels.clear()
         try:
             async with contextlib.aclosing(self._presence.hear()) as words:
                 async for word in words:
                     self._heard[word.agent] = self._clock.monotonic()
+                    self.levels[word.agent] = word.level
                     self._compare(word)
                     if word.answer and self._confirms(word.agent):
                         await self._presence.confirm(word)
@@ -104,7 +108,7 @@ class Roll:
             self._world.troubles.pop(TROUBLE, None)
 
     def _word(self) -> Word:
-        return Word(self._name, self._world.seq, at=self._clock.now())
+        return Word(self._name, self._world.seq, at=self._clock.now(), level=LEVEL)
 
     def _compare(self, word: Word) -> None:
         """Note how far a speaker's clock is from this agent's, as a trouble if it is far."""

@@ -52,6 +52,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     given: dict[str, str] = {}
     edits: dict[str, str | None] = {}
     ephemeral: bool = False
+    level: Int = 0  # what it said that it can
 
     @property
     def is_up(self) -> bool:
@@ -140,6 +141,7 @@ def _started(known: Agent | None, event: AgentStarted) -> Agent:
         peer=event.peer,
         token=event.token,
         version=event.version,
+        level=event.level,
         ephemeral=known.ephemeral or event.ephemeral,
     )
 

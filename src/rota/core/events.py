@@ -297,6 +297,7 @@ class AgentJoined(Fact, frozen=True, kw_only=True, tag="agent.joined"):
     name: str
     pin: str
     ephemeral: bool = False  # it never leads or votes, and is forgotten when it is gone
+    level: Int = 0  # what it can; 0 where it did not say
 
 
 class AgentStarted(Fact, frozen=True, kw_only=True, tag="agent.started"):
@@ -313,6 +314,7 @@ class AgentStarted(Fact, frozen=True, kw_only=True, tag="agent.started"):
     token: str = ""
     version: str = ""
     ephemeral: bool = False
+    level: Int = 0  # what it can; 0 where it did not say, as before there were levels
 
 
 class AgentStopped(Fact, frozen=True, kw_only=True, tag="agent.stopped"):
@@ -361,6 +363,17 @@ class AgentLeft(Fact, frozen=True, kw_only=True, tag="agent.left"):
 
     name: str
     why: str = ""
+
+
+class ClusterRaised(Fact, frozen=True, kw_only=True, tag="cluster.raised"):
+    """Every member can ``level``: what it brings holds from here on. Written by the leader.
+
+    ``members`` are all whose announcements were looked at: where another one has joined meanwhile
+    the event changes nothing. The first agent of a cluster writes it before anything else.
+    """
+
+    level: Int
+    members: tuple[str, ...] = ()
 
 
 class CloudFact(Fact, frozen=True, kw_only=True):
@@ -823,6 +836,7 @@ Known = (
     | AgentFound
     | AgentLabelled
     | AgentLeft
+    | ClusterRaised
     | CloudWanted
     | CloudLaunched
     | CloudJoined
@@ -895,6 +909,8 @@ def key_of(event: Event) -> str:
             return f"agent.{event.agent}"
         case AgentJoined() | AgentLost() | AgentDrained() | AgentLabelled() | AgentLeft():
             return f"agent.{event.name}"
+        case ClusterRaised():
+            return "cluster"
         case CloudFact():
             return f"cloud.{event.cloud}"
         case LeaderElected() | LeaderResigned():

@@ -58,6 +58,7 @@ from rota.core.events import (
     CloudAnswered,
     CloudFact,
     CloudPaused,
+    ClusterRaised,
     Emitted,
     Event,
     Fire,
@@ -185,9 +186,14 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
             | AgentLabelled()
             | AgentLeft()
         ):
+            if isinstance(event, AgentJoined) and 0 < event.level < picture.level:
+                return NOTHING  # it was let in as all others were raised above it
             change(picture.agents, event)
             cluster.agent_changed(subject(event))
             learn(picture.machines, picture.clouds, picture.agents.get(subject(event)))
+        case ClusterRaised():
+            if picture.agents.keys() <= set(event.members):
+                picture.level = max(picture.level, event.level)
         case CloudFact():
             change_machines(picture.machines, picture.clouds, picture.agents, event)
             if not isinstance(event, CloudAnswered | CloudPaused):

@@ -15,12 +15,13 @@ from rota.core.instant import Instant
 
 
 class Word(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an agent says of itself: its name, how far it has folded the journal, and its clock."""
+    """What an agent says of itself: its name, how far it has folded the journal, its clock, its level."""
 
     agent: str
     seq: int = 0
     answer: str = ""  # where `ask` waits; what it says is the adapter's own
     at: Instant | None = None  # what its clock showed
+    level: int = 0  # what it can; 0 where it does not say
 
 
 class Presence(Protocol):

@@ -1,0 +1,28 @@
+"""Levels: what all members of a cluster can, so that agents of two versions fold one journal alike.
+
+A version that folds an event otherwise than the one before it, or writes other bytes into the
+``history``, brings a new level. It does so only where :attr:`~rota.core.cluster.Picture.level` says
+that every member can; until then it does as the version before. ``cluster.raised`` makes it so, once
+for all, and nothing lowers it.
+
+======  ==========================================================================================
+level   what it brings
+======  ==========================================================================================
+1       all that was there before levels were: its agents announce none
+2       tokens and roles; certificates that are revoked; who wrote what, and the audit's chain
+======  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+#: What an agent can that does not say.
+FIRST = 1
+#: What this program can.
+LEVEL = 2
+
+
+def attainable(members: Iterable[str], announced: Mapping[str, int]) -> int:
+    """Return the level that all members can; where there are none, that of this program."""
+    return min((max(announced.get(name, FIRST), FIRST) for name in members), default=LEVEL)
