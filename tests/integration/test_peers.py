@@ -37,7 +37,7 @@ from rota.core.events import (
 from rota.core.join_token import parse_join_token
 from rota.errors import ConflictError, DeniedError, InputError, RotaError, UnavailableError
 from rota.http.access import Access
-from rota.http.app import make_app, make_runner
+from rota.http.app import CALLERS, make_app, make_runner
 from rota.http.peer import add_peer_routes
 from rota.ports.clock import Clock
 from rota.ports.credentials import Credentials
@@ -111,6 +111,7 @@ async def member(here: Here, *, joined: Joined | None = None) -> AsyncIterator[M
         member_of=lambda pin: members.member_of(world, pin),
     )
     app = make_app(here.service, access.principal, NoGit())
+    here.agent.loop.on_entry.append(app[CALLERS].noted)
     add_peer_routes(app, gate, here.agent.historian.state)
     async with serving(app, tcp, server_context(credentials)), HttpsPeers(credentials) as peers:
         here.service.peers = peers
@@ -408,6 +409,29 @@ async def test_any_member_takes_a_machines_token(founder: Member, tmp_path: Path
         await joining(tmp_path / "new", str(token), "aws-1")
 
 
+async def test_an_ephemeral_member_has_its_certificate_renewed_for_the_same_key(
+    founder: Member, tmp_path: Path
+) -> None:
+    joined = await joining(tmp_path / "new", await founder.invite(), ephemeral=True)
+    ring = TlsKeyring(tmp_path / "new" / "tls", Ahead())
+    request = ring.request("second").decode()
+    body = msgspec.json.encode({"request": request, "hosts": ["10.0.0.9"]})
+    async with HttpsPeers(joined.credentials) as peers:
+        cert = await peers.request(founder.me, "POST", "/peer/renew", body=body)
+        with pytest.raises(InputError, match="the certificate request cannot be read"):
+            await peers.request(founder.me, "POST", "/peer/renew", body=b'{"request":"x"}')
+        with pytest.raises(InputError, match="that is no application"):
+            await peers.request(founder.me, "POST", "/peer/renew", body=b'{"name":"x"}')
+    assert ring.install(ca=ring.ca(), ca_key=b"", cert=cert).pin == joined.credentials.pin
+    assert "10.0.0.9" in ring.present().hosts
+    without = trusting(joined.credentials, shows=False)
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{founder.url}/peer/renew", data=body, ssl=without) as response,
+    ):
+        assert response.status == 401
+
+
 @pytest.mark.parametrize("was_up", [False, True])
 async def test_an_agent_that_is_not_up_is_replaced_by_one_of_its_name(
     founder: Member, tmp_path: Path, was_up: bool
@@ -594,6 +618,31 @@ async def test_a_removed_agents_key_opens_nothing_at_once(founder: Member, tmp_p
         bearer = {"Authorization": f"Bearer {TOKEN}"}
         with pytest.raises(DeniedError):
             await peers.request(founder.me, "GET", "/v1/status", headers=bearer)
+
+
+async def test_what_a_removed_agent_has_open_is_cut_off(founder: Member, tmp_path: Path) -> None:
+    joined = await joining(tmp_path / "new", await founder.invite())
+    other = await joining(tmp_path / "other", await founder.invite(), "third")
+    url = f"{founder.url}/v1/events?follow=true"
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def follow(credentials: Credentials) -> aiohttp.ClientResponse:
+            connector = aiohttp.TCPConnector(ssl=trusting(credentials))
+            session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+            response = await stack.enter_async_context(session.get(url))
+            assert response.status == 200
+            await response.content.readline()
+            return response
+
+        theirs, stays = await follow(joined.credentials), await follow(other.credentials)
+        asked = await founder.here.ask("POST", "/v1/agents/second/revoke")
+        assert asked.status == 200, asked.text
+        with pytest.raises(aiohttp.ClientError):
+            await theirs.read()
+        # Who is still a member is not: the next event arrives.
+        await founder.tell(AgentStarted, agent="third", slots=7)
+        while b'"slots":7' not in (line := await stays.content.readline()):
+            assert line
 
 
 async def test_a_removed_agent_can_sign_certificates_that_open_nothing(

@@ -16,7 +16,9 @@ from rota.core.events import (
     AgentLost,
     AgentStarted,
     AgentStopped,
+    BuildStarted,
     Event,
+    VoterAppointed,
 )
 from rota.service.context import Principal
 from rota.service.verbs import Role
@@ -204,6 +206,44 @@ async def test_who_is_up_is_not_forgotten(here: Here) -> None:
     await told(here, up(here))
     reply = await here.ask("DELETE", "/v1/agents/there")
     assert fault(reply) == (409, "there is up", "let it leave: rota leave there")
+
+
+async def test_an_agent_that_is_up_is_revoked_and_its_builds_are_given_up(here: Here) -> None:
+    await here.put("a", "#!/bin/sh\n# /// script\n# [tool.rota]\n# labels = 'there'\n# ///\n")
+    await told(here, up(here))
+    build = (await here.run("a"))["id"]
+    await told(
+        here, BuildStarted(at=here.service.clock.now(), agent="there", build=build, attempt=1)
+    )
+    done = await post(here, "there/revoke")
+    assert done.status == 200, done.text
+    revoked = done.json()
+    assert (revoked["agent"]["name"], revoked["given_up"]) == ("there", ["a#1"])
+    assert (revoked["secrets"], revoked["todo"]) == ([], [])
+    left = [event for event in await written(here) if isinstance(event, AgentLeft)]
+    assert [(event.name, event.why) for event in left] == [
+        ("there", f"{left[0].by} revoked its key")
+    ]
+    lost = await here.finished(build)
+    assert lost["result"] == "lost"
+    assert (await post(here, "there/revoke")).status == 404
+
+
+async def test_what_cannot_be_revoked_is_refused_with_what_to_do(here: Here) -> None:
+    status, detail, hint = fault(await post(here, "here/revoke"))
+    assert status == 409
+    assert detail == "here cannot revoke its own key: who has it could answer as well"
+    assert hint == "ask another agent: rota --at URL agents --revoke here"
+    now = here.service.clock.now()
+    await told(here, up(here), VoterAppointed(at=now, name="there", server="s1"), up(here, "other"))
+    status, detail, hint = fault(await post(here, "there/revoke"))
+    assert status == 409
+    assert detail == (
+        "without the engine's server of there there is no quorum (0 of the 1 servers that are"
+        " needed): nothing was changed"
+    )
+    assert "rota recover" in hint
+    assert "there" in {one["name"] for one in (await here.ask("GET", "/v1/agents")).json()}
 
 
 async def test_another_agent_is_told_to_leave_once_and_takes_no_more_builds(here: Here) -> None:

@@ -634,6 +634,21 @@ def test_an_agent_is_forgotten(rota: Rota) -> None:
     assert rota("agents", "--forget", "a3").out == "a3 is no member any more\n"
 
 
+def test_an_agent_whose_machine_was_stolen_is_revoked_and_the_rest_is_said(rota: Rota) -> None:
+    done = {
+        "agent": AGENTS[1], "given_up": ["a#1", "b#2"], "secrets": [{"name": "T"}],
+        "recipient": "age1x", "todo": ["it knew these values, make new ones where they are from: T"],
+    }  # fmt: skip
+    rota.routes["POST /v1/agents/a2/revoke"] = answer(done)
+    assert rota("agents", "--revoke", "a2").out == (
+        "a2 is no member any more, and its key opens nothing\n"
+        "given up: a#1, b#2\n"
+        "secrets are encrypted for a new key: 1\n"
+        "to do: it knew these values, make new ones where they are from: T\n"
+    )
+    assert json.loads(rota("agents", "--revoke", "a2", "--json").out) == done
+
+
 def test_a_recovery_lists_what_may_be_missing(rota: Rota) -> None:
     done = {
         "voters": ["a1"], "removed": ["a2", "a3"], "seq": 41,

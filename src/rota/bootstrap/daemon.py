@@ -83,7 +83,7 @@ from rota.errors import (
     UnavailableError,
 )
 from rota.http.access import Access
-from rota.http.app import make_app, make_runner
+from rota.http.app import CALLERS, make_app, make_runner
 from rota.http.peer import add_peer_routes
 from rota.ports.journal import Entry, Journal
 from rota.ports.peers import Peer
@@ -423,6 +423,7 @@ class Daemon:
             speaks=service.speakers.knows,
         )
         app = make_app(service, access.principal, git)
+        self._agent.loop.on_entry.append(app[CALLERS].noted)
         add_peer_routes(app, gate, self._agent.historian.state)
         runner = self._runner = make_runner(app)
         await runner.setup()

@@ -246,7 +246,7 @@ COMMANDS: tuple[Command, ...] = (
         name="agents",
         group=_AGENT,
         call="cluster:agents",
-        verbs=("agents", "forget", "secrets"),
+        verbs=("agents", "forget", "revoke_agent", "secrets"),
         more="Name, state, who leads, who votes, slots in use, labels, URL, and since when.",
         args=(
             Arg(
@@ -256,10 +256,18 @@ COMMANDS: tuple[Command, ...] = (
                 metavar="NAME",
                 completes="agent",
             ),
+            Arg(
+                ("--revoke",),
+                ("revoke_agent.agent",),
+                "the same though it is up, for a machine that was stolen: what it runs is given up",
+                metavar="NAME",
+                completes="agent",
+            ),
         ),
         examples=(
             ("rota agents", ""),
             ("rota agents --forget build-7", "its machine will not come back"),
+            ("rota agents --revoke build-7", "its machine was stolen"),
         ),
         has_json=True,
     ),

@@ -77,6 +77,14 @@ ROUTES: dict[str, Route] = {
             "agent": "the agent's name",
         },
     ),
+    "revoke_agent": Route(
+        "POST",
+        "/v1/agents/{agent}/revoke",
+        "make an agent's key worthless, whether it is up or not: its machine was stolen",
+        {
+            "agent": "the agent's name",
+        },
+    ),
     "clouds": Route(
         "GET",
         "/v1/clouds",

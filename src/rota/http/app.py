@@ -20,6 +20,7 @@ from rota.errors import ExecutionError, InputError, InvariantError, RotaError
 from rota.http import openapi, problems, sockets, sse
 from rota.http.access import Authenticate
 from rota.http.arguments import MAX_BODY, arguments, header_text, refuse_encoded
+from rota.http.callers import Callers
 from rota.http.company import Company
 from rota.http.cors import Cors
 from rota.http.watched import STREAMS, VERB, watched
@@ -40,6 +41,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 PRINCIPAL: web.RequestKey[Principal] = web.RequestKey("principal", Principal)
 
+#: Who is being answered; whoever serves the application lets it take note of each folded event.
+CALLERS: web.AppKey[Callers] = web.AppKey("callers", Callers)
+
 LAST_EVENT_ID = "Last-Event-ID"
 
 #: What is answered to everybody. Who joins shows a token in what it sends.
@@ -57,11 +61,12 @@ _PATTERNS = {"job": r"{job:[^{}]+}", "path": r"{path:[\s\S]+}"}
 
 def make_app(service: Service, authenticate: Authenticate, git: GitHttp) -> web.Application:
     """Return the application. It holds no state of its own."""
-    company, cors = Company(service), Cors(service)
+    company, cors, callers = Company(service), Cors(service), Callers(authenticate)
     app = web.Application(
         client_max_size=MAX_BODY,
-        middlewares=[watched(service), _middleware(service, authenticate, company, cors)],
+        middlewares=[watched(service), _middleware(service, authenticate, company, cors, callers)],
     )
+    app[CALLERS] = callers
     app.on_response_prepare.append(_telling(company, cors))
     # aiohttp takes the first route that fits: longer paths before `/v1/jobs/{job}` itself.
     for verb in sorted(VERBS, key=lambda verb: -verb.path.count("/")):
@@ -123,7 +128,9 @@ def _telling(
     return tell
 
 
-def _middleware(service: Service, authenticate: Authenticate, company: Company, cors: Cors) -> Any:
+def _middleware(
+    service: Service, authenticate: Authenticate, company: Company, cors: Cors, callers: Callers
+) -> Any:
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             asked_for_page = cors.preflight(request)
@@ -137,6 +144,8 @@ def _middleware(service: Service, authenticate: Authenticate, company: Company, 
                 request[PRINCIPAL] = who = authenticate(request)
                 VIA.set(who.via)  # on a connection that goes on, a request's own in any case
                 await company.catch_up(request)
+                with callers.during(request):
+                    return await handler(request)
             return await handler(request)
         except RotaError as error:
             if isinstance(error, (InvariantError, ExecutionError)):

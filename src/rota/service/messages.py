@@ -561,6 +561,21 @@ AgentArg = Annotated[str, Meta(description="the agent's name", min_length=1, max
 CloudArg = Annotated[str, Meta(description="the cloud's name", min_length=1, max_length=100)]
 
 
+class RevokedAgent(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent whose key opens nothing any more.
+
+    ``given_up`` are the builds that ran there. ``secrets`` were encrypted for a new key, whose public
+    half is ``recipient``; their values are known to whoever has the machine. ``todo`` says, in
+    words, what is left to do.
+    """
+
+    agent: AgentView
+    given_up: tuple[str, ...] = ()
+    secrets: tuple[SecretView, ...] = ()
+    recipient: str = ""
+    todo: tuple[str, ...] = ()
+
+
 class AgentRequest(Request, frozen=True, kw_only=True):
     """One agent."""
 

@@ -122,6 +122,15 @@ VERBS: tuple[Verb, ...] = (
         role=Role.ADMIN,
     ),
     Verb(
+        name="revoke_agent",
+        summary="make an agent's key worthless, whether it is up or not: its machine was stolen",
+        method="POST",
+        path="/v1/agents/{agent}/revoke",
+        request=m.AgentRequest,
+        reply=m.RevokedAgent,
+        role=Role.ADMIN,
+    ),
+    Verb(
         name="clouds",
         summary="the clouds that machines are launched in, and these machines",
         method="GET",

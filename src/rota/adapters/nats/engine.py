@@ -175,7 +175,11 @@ class Engine:
     def _addresses(self) -> tuple[Address, ...]:
         """Return where to connect, best first."""
         state = self._launcher.state
-        others = [Address(v.host, v.client) for v in state.others if v.is_listening]
+        others = [
+            Address(voter.host, voter.client)
+            for voter in state.others
+            if voter.is_listening and (voter.agent in state.pins or not state.pins)
+        ]
         turn = self._turn % len(others) if others else 0
         others = others[turn:] + others[:turn]
         if state.own is None:
@@ -270,6 +274,17 @@ class Engine:
             return
         self._launcher.update(voters=voters, pins=pins)
         self.reload()
+        self._leave_strangers()
+
+    def _leave_strangers(self) -> None:
+        """Let no client of ours stay at the server of an agent that is no member any more.
+
+        Its key was looked at when they connected: what it says now would still be believed.
+        """
+        known = self._addresses()
+        for client in self._clients:
+            if client.is_connected and client.address not in known:
+                client.leave()
 
     def reload(self) -> None:
         """Let the own server read what may have changed on disk: the certificate.

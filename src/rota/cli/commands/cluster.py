@@ -38,12 +38,29 @@ def agents(args: Namespace, screen: Screen) -> int:
         _print(answer, args, screen, f"{args.forget} is no member any more")
         _say_what_it_knows(client, args.forget, screen)
         return 0
+    if args.revoke:
+        return _revoke(client, args, screen)
     answer = client.call("agents")
     if args.json:
         screen.json(answer)
     else:
         look = screen.at(answer)
         screen.lines(table([_row(one, look) for one in answer.json()], look, shrink=(5, 6)))
+    return 0
+
+
+def _revoke(client: Client, args: Namespace, screen: Screen) -> int:
+    answer = client.call("revoke_agent", agent=args.revoke)
+    if args.json:
+        screen.json(answer)
+        return 0
+    done = answer.json()
+    screen.line(f"{clean(args.revoke)} is no member any more, and its key opens nothing")
+    if done["given_up"]:
+        screen.line(f"given up: {clean(', '.join(done['given_up']))}")
+    if done["recipient"]:
+        screen.line(f"secrets are encrypted for a new key: {len(done['secrets'])}")
+    screen.lines(f"to do: {clean(text)}" for text in done["todo"])
     return 0
 
 
