@@ -57,8 +57,8 @@ async def test_what_happens_after_the_first_look_is_counted(here: Here) -> None:
         await here.finished((await here.run(job))["id"])
     found = await look(here)
     assert found.get("rota_builds_total", result="passed") == 2
-    assert found.get("rota_job_builds_total", job="web/b", result="failed") == 1
-    assert found.get("rota_build_duration_seconds_count", job="web/a") == 2
+    assert found.get("rota_job_builds_total", job_name="web/b", result="failed") == 1
+    assert found.get("rota_build_duration_seconds_count", job_name="web/a") == 2
     assert found.get("rota_build_wait_seconds_count") == 3
     assert found.get("rota_attempts_total", reason="script") == 3
     assert found.get("rota_agent_requests_total", verb="run", status="201") == 3
@@ -125,8 +125,8 @@ async def test_jobs_beyond_the_bound_are_one(here: Here) -> None:
         here.service.world.definitions = _with(here, settings)
         await here.finished((await here.run(job))["id"])
     found = await look(here)
-    assert found.labels("rota_job_builds_total", "job") == {"a", "b", OTHER}
-    assert found.get("rota_job_builds_total", job=OTHER, result="passed") == 2
+    assert found.labels("rota_job_builds_total", "job_name") == {"a", "b", OTHER}
+    assert found.get("rota_job_builds_total", job_name=OTHER, result="passed") == 2
 
 
 def _with(here: Here, settings: Any) -> Any:

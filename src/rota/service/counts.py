@@ -62,7 +62,7 @@ class Counts:
         self.failed_appends = 0
         self.requests: dict[tuple[str, int], int] = {}
         self.request_s: dict[str, Histogram] = {}
-        self.streams: dict[str, int] = {}
+        self.streams: dict[str, int] = {"events": 0, "log": 0, "shell": 0}
 
     def begin(self) -> None:
         """Count from now on; only the first call does anything."""

@@ -131,12 +131,12 @@ def _results(at: Moment) -> Iterator[Sample]:
 
 def _job_results(at: Moment) -> Iterator[Sample]:
     for (job, result), count in at.service.counts.results.items():
-        yield Sample(count, (("job", job), ("result", result)))
+        yield Sample(count, (("job_name", job), ("result", result)))
 
 
 def _runs(at: Moment) -> Iterator[Sample]:
     for job, histogram in at.service.counts.runs.items():
-        yield from histogram.samples((("job", job),))
+        yield from histogram.samples((("job_name", job),))
 
 
 def _reasons(at: Moment) -> Iterator[Sample]:
