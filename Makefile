@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: help demo test check fmt bench torture docs clean
+.PHONY: help demo test check fmt bench torture docs dist clean
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
@@ -48,6 +48,13 @@ torture: $(STAMP) ## faults by chance, at length: ROUNDS=1 MINUTES=10 AGENTS=3 S
 docs: $(STAMP)   ## write what is generated into docs/
 	$(BIN)/python docs/generate.py
 	$(BIN)/python -m rota.cli.mirror
+
+# The same commit makes the same bytes.
+dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600)
+dist: $(STAMP)   ## wheel and sdist, in dist/
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[release]'
+	rm -rf dist && $(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -4,7 +4,7 @@
 set -eu
 missing=
 for pair in git:git curl:curl perl:perl ruby:ruby node:nodejs tmux:tmux ip:iproute2 nsenter:util-linux flock:util-linux iptables:iptables git-lfs:git-lfs \
-    mvn:maven gradle:gradle go:golang-go npm:npm make:make gcc:gcc cmake:cmake bundle:ruby-bundler rspec:ruby-rspec rsync:rsync shellcheck:shellcheck /usr/sbin/sshd:openssh-server age:age pass:pass chromium:chromium prosody:prosody promtool:prometheus ngircd:ngircd inspircd:inspircd atheme-services:atheme-services; do
+    mvn:maven gradle:gradle go:golang-go npm:npm make:make gcc:gcc cmake:cmake bundle:ruby-bundler rspec:ruby-rspec rsync:rsync shellcheck:shellcheck /usr/sbin/sshd:openssh-server age:age pass:pass mandoc:mandoc zsh:zsh fish:fish lintian:lintian fakeroot:fakeroot chromium:chromium prosody:prosody promtool:prometheus ngircd:ngircd inspircd:inspircd atheme-services:atheme-services; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 # for tests in containers, where images are made from these packages too

@@ -61,7 +61,11 @@ def wheels() -> Path:
         shutil.rmtree(aside, ignore_errors=True)
         pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(aside)]
         done = subprocess.run(
-            [*pip, str(ROOT), "hatchling"], capture_output=True, text=True, check=False, timeout=100
+            [*pip, str(ROOT), "hatchling", "hatch-vcs"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
         )
         if done.returncode:
             pytest.skip(f"no wheels for an image: {done.stderr.strip()[-300:]}")
