@@ -189,13 +189,14 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
         "put_user": {"emails": ["a@b"]},
         "add_notify": {"to": ["mail"]},
         "quiet": {"days": ["sun"]},
+        "make_token": {"user": "ann"},
     }
     order = [
         "status", "agents", "caches", "chat", "clouds", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
         "build", "why", "steps", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "promote", "promotions", "promotion", "demote", "retry", "check_secrets", "put", "rm",
         "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "notices", "test_history", "metrics", "overview", "trend", "watches", "workspaces",
         "put_secret", "secrets", "rotate_secrets", "rm_secret",
-        "put_user", "users", "user", "add_notify", "quiet", "rm_notify", "rm_user",
+        "put_user", "users", "user", "add_notify", "quiet", "rm_notify", "make_token", "tokens", "revoke_token", "rm_user",
         "rm_workspace", "drain", "stop",
     ]  # fmt: skip
     assert sorted(order) == sorted(
@@ -209,6 +210,8 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
         reply = await here.ask(verb.method, verb.path.format(**where), body=bodies.get(name))
         assert reply.status == verb.status, (name, reply.text)
         check_reply(verb, reply)
+        if name == "make_token":
+            places["id"] = reply.json()["id"]
         if name == "job":
             assert json.loads(reply.body)["params"]["x"] == {}
     assert here.stopped.is_set()

@@ -535,7 +535,7 @@ async def test_a_linked_user_approves_and_not_what_he_asked_for_himself(chat: He
         )
         assert said(await as_("eve", "POST", "/v1/builds/deploy%231/approve")) == (
             403,
-            "eve is a viewer; `approve` needs a builder",
+            "eve is without a role; `approve` needs a builder",
         )
         reply = await as_("bob", "POST", "/v1/builds/deploy%231/approve")
         assert reply.status == 200, reply.text

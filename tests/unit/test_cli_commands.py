@@ -574,8 +574,10 @@ def test_labels_are_changed_and_printed(rota: Rota) -> None:
         (["label", "-x=1"], "'-x=1' is no label", "name=value or name; -name takes it away"),
         (["label", "x=1", "-x"], "x is given twice", ""),
         (["label", "x=1", "--zzzz"], "unknown arguments: --zzzz", "see how: rota label --help"),
-        (["token", "mint"], "token: 'mint' is none of create, list and revoke", "[list] | create [--expires 1h] [--uses N] | revoke ID"),
-        (["token", "revoke"], "token: 'revoke' is none of create, list and revoke", "[list] | create [--expires 1h] [--uses N] | revoke ID"),
+        (["token", "mint"], "token: 'mint' is none of create, list and revoke", "[list] | create [--for NAME] | revoke ID"),
+        (["token", "revoke"], "token: 'revoke' is none of create, list and revoke", "[list] | create [--for NAME] | revoke ID"),
+        (["token", "create", "--role", "viewer"], "--role is for tokens of users, and this one is for a machine", "say whose: rota token create --for NAME"),
+        (["token", "create", "--for", "me", "--uses", "2"], "--uses is for the tokens of machines; a user's is used as often as it holds", ""),
         (["token", "create", "--expires", "10"], "--expires: '10' has no unit, write 10s or 10m", ""),
         (["agent", "--invite"], "--invite needs --daemon", "or, once it runs: rota token create"),
         (["agent", "--install", "--join", "rota1.x"], "--install is for an agent that is a member already", "first: rota join TOKEN, and rota stop; then: rota agent --install"),
@@ -617,16 +619,60 @@ def test_join_tokens_are_made_listed_and_revoked(rota: Rota) -> None:
     assert rota.last.json == {}
     rota("token", "create", "--expires", "1h30m", "--uses", "2")
     assert rota.last.json == {"expires_s": 5400.0, "uses": 2}
+    rota.routes["GET /v1/access/tokens"] = answer([])
     rota.routes["GET /v1/tokens"] = answer(
         [{**token, "token": ""}, {**token, "uses": 1}, {**token, "uses": 3}]
     )
     assert rota("token").out == (
-        "3f2a  until 2026-01-02T04:04:05.000000Z  any number of uses\n"
-        "3f2a  until 2026-01-02T04:04:05.000000Z  1 use left\n"
-        "3f2a  until 2026-01-02T04:04:05.000000Z  3 uses left\n"
+        "3f2a  a machine  joins  until 2026-01-02T04:04:05.000000Z  any number of uses  -\n"
+        "3f2a  a machine  joins  until 2026-01-02T04:04:05.000000Z  1 use left  -\n"
+        "3f2a  a machine  joins  until 2026-01-02T04:04:05.000000Z  3 uses left  -\n"
     )
+    rota.routes["DELETE /v1/access/tokens/3f2a"] = problem(404, "no token '3f2a'")
     rota.routes["DELETE /v1/tokens/3f2a"] = answer({**token, "token": ""})
     assert rota("token", "revoke", "3f2a").out == "3f2a admits nobody any more\n"
+
+
+def test_tokens_of_users_are_made_listed_and_revoked(rota: Rota) -> None:
+    token: dict[str, object] = {
+        "id": "3f2a901b77", "user": "ann", "role": "", "jobs": [], "made_at": "2026-01-02T03:04:05Z",
+        "by": "root", "expires_at": "2026-04-02T03:04:05Z", "used_at": None, "revoked_at": None,
+        "revoked_by": "", "note": "", "login": False, "token": "rota_x",
+    }  # fmt: skip
+    rota.routes["POST /v1/access/tokens"] = answer(token, 201)
+    assert rota("token", "create", "--for", "me") == (
+        0,
+        "rota_x\n",
+        "3f2a901b77 is ann's, all that the user may, until 2026-04-02T03:04:05Z; it is not shown again:\n",
+    )
+    assert rota.last.json == {"user": "@me"}
+    rota("token", "create", "--for", "ann", "--role", "builder", "--jobs", "web/**, db", "--expires",
+         "30d", "--note", "deploys")  # fmt: skip
+    assert rota.last.json == {
+        "user": "ann", "role": "builder", "jobs": ["web/**", "db"], "expires_s": 30 * 86400.0,
+        "note": "deploys",
+    }  # fmt: skip
+    rota("token", "create", "--for", "ann", "--expires", "never")
+    assert rota.last.json == {"user": "ann", "expires_s": 0}
+    shown = {**token, "token": "", "role": "builder", "jobs": ["web/**"], "note": "deploys"}
+    rota.routes["GET /v1/access/tokens"] = answer(
+        [shown, {**token, "expires_at": None, "login": True}]
+    )
+    rota.routes["GET /v1/tokens"] = problem(403, "ann is a builder; `invitations` needs an admin")
+    assert rota("token").out == (
+        "3f2a901b77  ann  builder at most on web/**  until 2026-04-02T03:04:05Z  not used  deploys\n"
+        "3f2a901b77  ann  all that the user may  without end  not used  login\n"
+    )
+    rota.routes["DELETE /v1/access/tokens/3f2a901b77"] = answer({**token, "token": ""})
+    assert rota("token", "revoke", "3f2a901b77").out == "3f2a901b77 opens nothing any more\n"
+    gone = problem(404, "no token 'x'", hint="see which there are: rota token list")
+    rota.routes["DELETE /v1/access/tokens/x"] = gone
+    rota.routes["DELETE /v1/tokens/x"] = problem(404, "this agent keeps no join token 'x'")
+    assert rota("token", "revoke", "x") == (
+        5,
+        "",
+        "error: no token 'x'\n\nhint: see which there are: rota token list\n",
+    )
 
 
 def test_an_agent_is_forgotten(rota: Rota) -> None:

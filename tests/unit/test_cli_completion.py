@@ -26,6 +26,8 @@ def respond(asked: Asked) -> Reply:
         return answer({"params": PARAMS})
     if asked.path == "/v1/agents":
         return answer([{"name": "a1", "state": "up"}, {"name": "b2", "state": "lost"}])
+    if asked.path == "/v1/access/tokens":
+        return answer([{"id": "3f2a901b77", "user": "ann", "note": ""}])
     if asked.path == "/v1/tokens":
         return answer([{"id": "3f2a", "expires_at": "2026-01-02T03:04:05Z"}])
     return answer([BUILD, {**BUILD, "number": 8, "result": None, "state": "running"}])
@@ -47,7 +49,7 @@ def test_agents_and_join_tokens_are_completed(agent: FakeAgent) -> None:
     assert found(agent, "label", "a") == ["a1"]
     assert found(agent, "agents", "--forget", "") == ["a1", "b2"]
     assert found(agent, "token", "") == ["create", "list", "revoke"]
-    assert found(agent, "token", "revoke", "") == ["3f2a"]
+    assert found(agent, "token", "revoke", "") == ["3f2a901b77", "3f2a"]
     assert found(agent, "token", "create", "--u") == ["--uses"]
 
 

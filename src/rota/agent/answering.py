@@ -207,7 +207,7 @@ class Answers:
         if is_unsure and verb in UNSURE:
             text = "I do not know whether that was sent: see, and say it again if it was not"
             return self._finished(note, await self._say(note, text))
-        command = self._command(note, user, role or Role.VIEWER)
+        command = self._command(note, user, Role.VIEWER if role is None else role)
         said_all = await self._chat.perform(command, carried)
         return self._finished(note, said_all[-1] if said_all else None)
 

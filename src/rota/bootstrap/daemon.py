@@ -90,6 +90,7 @@ from rota.ports.peers import Peer
 from rota.ports.store import Source
 from rota.service.admission import Gate, Renewal
 from rota.service.context import Myself
+from rota.service.credentials import Credentials
 from rota.service.join_tokens import JoinTokens
 from rota.service.members import known, member_of, tokens
 from rota.service.world import World
@@ -415,11 +416,14 @@ class Daemon:
         service.ca_key = keyring.ca_key
         service.peers = await stack.enter_async_context(HttpsPeers(self._member.credentials))
         world = service.world
+        credentials = Credentials(service)
+        await stack.enter_async_context(background(credentials.run()))
         access = Access(
             self._folder.token(),
             tokens=lambda: tokens(world),
             member_of=lambda pin: member_of(world, pin),
             uids=lambda: uids(self._agent.runner.builds(), world.definitions.settings.isolation),
+            users=credentials,
             speaks=service.speakers.knows,
         )
         app = make_app(service, access.principal, git)

@@ -244,6 +244,8 @@ def _tokens(positionals: list[str], agent: Agent) -> Iterator[tuple[str, str]]:
     if not positionals:
         yield from (("create", "make one"), ("list", "those there are"), ("revoke", "end one"))
     elif positionals == ["revoke"]:
+        for it in agent.ask("tokens"):
+            yield it["id"], f"{it['user']}'s {it['note']}".rstrip()
         yield from ((it["id"], f"until {it['expires_at']}") for it in agent.ask("invitations"))
 
 

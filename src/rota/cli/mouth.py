@@ -162,5 +162,5 @@ def _dispatch(
         if not hasattr(args, name):
             setattr(args, name, given.get(value))
     screen.colour(args.color or "auto")
-    args.client, args.note = client, screen.note
+    args.client, args.say = client, screen.note
     return function_of(command)(args, screen)

@@ -134,6 +134,35 @@ ROUTES: dict[str, Route] = {
             "id": "as the list names it",
         },
     ),
+    "make_token": Route(
+        "POST",
+        "/v1/access/tokens",
+        "make a token for a user; its text is told once",
+        {
+            "user": "the user's name; @me is who asks",
+            "role": "at most this role; all that the user may, if not said",
+            "jobs": "globs of the only jobs that it is for; all if empty",
+            "expires_s": "seconds for which it holds; 0 is without end",
+            "note": "what it is for",
+        },
+    ),
+    "tokens": Route(
+        "GET",
+        "/v1/access/tokens",
+        "list users' tokens without their texts: one's own, or to an admin all",
+        {
+            "user": "only this user's; @me is who asks",
+        },
+    ),
+    "revoke_token": Route(
+        "DELETE",
+        "/v1/access/tokens/{id}",
+        "make a user's token worthless, at every agent at once",
+        {
+            "id": "as the list names it; @this is the one shown",
+        },
+        repeats=True,
+    ),
     "recover": Route(
         "POST",
         "/v1/recover",

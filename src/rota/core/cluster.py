@@ -41,6 +41,7 @@ from rota.core.shares import QueueItem, Shares, in_turn
 from rota.core.sources import Seen
 from rota.core.states import State
 from rota.core.throttles import Throttles
+from rota.core.tokens import AccessTokens
 from rota.core.told import (
     Failure,
     Pull,
@@ -93,6 +94,7 @@ class Picture(msgspec.Struct):
     clouds: dict[str, CloudRecord] = {}
     outbox: Outbox = msgspec.field(default_factory=Outbox)  # who is to be told of what
     linking: Linking = msgspec.field(default_factory=Linking)  # of chat identities to users
+    tokens: AccessTokens = msgspec.field(default_factory=AccessTokens)  # that users show
     chat: chats.Chat = msgspec.field(default_factory=chats.Chat)
     #: What all members can. A journal is folded from :data:`~rota.core.levels.FIRST` on.
     level: int = LEVEL

@@ -40,6 +40,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_def
     by: str = ""
     agent: str = ""
     via: str = ""  # the chat command that it comes of: NETWORK:MESSAGE
+    token: str = ""  # the id of the token that was shown, where one was
     v: Int = 1
 
 
@@ -750,6 +751,35 @@ class UserUnlinked(Fact, frozen=True, kw_only=True, tag="user.unlinked"):
     who: str = ""
 
 
+class TokenMade(Fact, frozen=True, kw_only=True, tag="token.made"):
+    """A token is a user's from now on. Written by the agent that made it; nobody else knows its text.
+
+    ``digest`` is the SHA-256 of that text, in hex. It gives at most ``role``, if that is said, and on
+    ``jobs`` alone, if there are any (globs). Without ``until`` it holds until it is revoked.
+    """
+
+    user: str
+    digest: str
+    role: str = ""
+    jobs: tuple[str, ...] = ()
+    until: Instant | None = None
+    note: str = ""
+    login: bool = False  # by logging in, not by asking for one
+
+
+class TokenRevoked(Fact, frozen=True, kw_only=True, tag="token.revoked"):
+    """A token opens nothing any more; without ``id`` none of the user's does. Written by any agent."""
+
+    user: str
+    id: str = ""
+
+
+class TokenUsed(Fact, frozen=True, kw_only=True, tag="token.used"):
+    """These tokens were shown of late; told once an hour for each at most. ``tokens`` are ids."""
+
+    tokens: tuple[str, ...]
+
+
 class NoticesQueued(Fact, frozen=True, kw_only=True, tag="notices.queued"):
     """Ends, questions or approvals of builds were looked at, and somebody is to be told.
 
@@ -870,6 +900,9 @@ Known = (
     | UserCode
     | UserLinked
     | UserUnlinked
+    | TokenMade
+    | TokenRevoked
+    | TokenUsed
 )
 Event = Known | Unknown
 BuildEvent = (
@@ -947,5 +980,7 @@ def key_of(event: Event) -> str:
             return "notices"
         case UserCode() | UserLinked() | UserUnlinked():
             return "users"
+        case TokenMade() | TokenRevoked() | TokenUsed():
+            return "tokens"
         case Unknown():
             return "unknown"

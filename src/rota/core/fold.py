@@ -78,6 +78,9 @@ from rota.core.events import (
     ScmSeen,
     StatusPosted,
     StoreMoved,
+    TokenMade,
+    TokenRevoked,
+    TokenUsed,
     TriggerFailed,
     Unknown,
     UserCode,
@@ -112,6 +115,7 @@ from rota.core.schedules import (
 )
 from rota.core.sources import Seen, note_good, note_source
 from rota.core.states import Move, Result, State, next_state, result_of
+from rota.core.tokens import fold_tokens
 from rota.core.told import (
     keep_failure,
     move_tip,
@@ -230,6 +234,8 @@ def apply(cluster: Cluster, seq: int, event: Event) -> Change:
                 picture.caches.pop(name, None)
         case UserCode() | UserLinked() | UserUnlinked():
             fold_linking(picture.linking, seq, event)
+        case TokenMade() | TokenRevoked() | TokenUsed():
+            fold_tokens(picture.tokens, seq, event)
         case ChatHeard():
             chats.heard(picture.chat, seq, event)
         case ChatAnswered():

@@ -22,6 +22,7 @@ from rota.core.labels import parse_labels, print_labels
 from rota.core.policy import AGEING, Policy, Throttle
 from rota.core.preferences import Preference
 from rota.core.problem import Problem
+from rota.core.settings_access import ACCESS, AccessRule
 from rota.core.settings_certificates import CERTIFICATES, CertificateSettings
 from rota.core.settings_chat import CHAT, ChatNetwork
 from rota.core.settings_clouds import Cloud, cloud_name_fault, read_cloud
@@ -174,7 +175,8 @@ class Settings(msgspec.Struct, frozen=True):
     outlet: dict[str, Outlet] = {}  # services that take notices one way
     notify: tuple[Preference, ...] = ()  # channels: who is told of which builds
     metrics: MetricsSettings = MetricsSettings()
-    groups: dict[str, tuple[str, ...]] = {}  # who is meant by @NAME in `approve` and `rota ask`
+    groups: dict[str, tuple[str, ...]] = {}  # who is meant by @NAME wherever people are named
+    access: tuple[AccessRule, ...] = ()  # who may more on some jobs than on all
 
 
 def parse_settings(text: str, path: str = "settings.toml") -> tuple[Settings, tuple[Problem, ...]]:
@@ -470,6 +472,7 @@ _SETTINGS = {
     "groups": Field(
         "groups", fields.table_of(_group_fault, _members), '[groups] with release = ["ann", "bob"]'
     ),
+    **ACCESS,
     **SECRETS,
     **CERTIFICATES,
     **METRICS,

@@ -23,8 +23,8 @@ from rota.core.targets import MAIL, address_fault, network_fault
 from rota.core.toml_document import Source, read_document
 
 USERS = "users/"
-#: What a user may, each including the former: names of :class:`rota.service.verbs.Role`.
-ROLES = ("viewer", "builder", "maintainer", "admin")
+#: What a user may, each including the former: names of :class:`rota.core.rights.Role`.
+ROLES = ("none", "viewer", "builder", "maintainer", "admin")
 #: ASCII alone: no two names look alike and are not the same.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 #: What an identity begins with that lasts as long as somebody's session on a network, and no longer.

@@ -10,20 +10,24 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Container, Iterable
+from typing import Protocol
 from urllib.parse import unquote
 
 from aiohttp import web
 
 from rota.core.certificate import read_certificate
 from rota.core.ids import is_build_id
+from rota.core.rights import Rights, Role
+from rota.core.tokens import PREFIX as TOKEN_PREFIX
 from rota.errors import DeniedError, InputError
 from rota.service.account import name_of
 from rota.service.context import Principal
-from rota.service.verbs import Role
 
 _CREDENTIALS = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 #: For whom a peer or a speaker asks, as ``NAME;ROLE``, the name percent-encoded.
 PRINCIPAL = "Rota-Principal"
+#: With that, the id of the token that they showed, if any.
+SHOWN = "Rota-Token"
 #: With that, the chat command that is carried out.
 VIA = "Rota-Via"
 MAX_VIA = 600
@@ -42,6 +46,43 @@ def _no_speaker(token: bytes) -> bool:
     return False
 
 
+class Known(Protocol):
+    """Takes the tokens of users, and knows what users may."""
+
+    def principal(self, text: str, build: str = "") -> Principal:
+        """Return who shows a token.
+
+        Raises:
+            DeniedError: nobody.
+        """
+        ...
+
+    def rights(self, name: str, role: Role, token: str = "") -> Rights:
+        """Return what somebody may for whom another asks, by a role and the token that they showed.
+
+        Raises:
+            DeniedError: that token does not hold.
+            UnavailableError: it is not known here yet.
+        """
+        ...
+
+
+class Nobody:
+    """Knows no users."""
+
+    def principal(self, text: str, build: str = "") -> Principal:
+        """Know nobody.
+
+        Raises:
+            DeniedError: always.
+        """
+        raise DeniedError("the token is not known here", hint="rota login URL asks for it")
+
+    def rights(self, name: str, role: Role, token: str = "") -> Rights:
+        """Return that role."""
+        return Rights(role)
+
+
 class Access:
     """Says who a request is by.
 
@@ -51,6 +92,7 @@ class Access:
         member_of: The name of the member whose key has this pin, or ``None``.
         uids: The users of this machine as whom builds run here now, besides our own. They may ask for
             what a build may: less than who could change what builds may.
+        users: Knows the tokens of users, and what users may.
         speaks: Whether a token is that of a process of this agent that speaks for users: the
             one on the chat networks, while it lives.
     """
@@ -62,11 +104,12 @@ class Access:
         tokens: Callable[[], Iterable[str]] = tuple,
         member_of: Callable[[str], str | None] = _nobody,
         uids: Callable[[], Container[int]] = _no_builds,
+        users: Known | None = None,
         speaks: Callable[[bytes], bool] = _no_speaker,
     ) -> None:
         self._token = hashlib.sha256(token.encode()).hexdigest()
         self._tokens, self._member_of, self._uids = tokens, member_of, uids
-        self._speaks = speaks
+        self._speaks, self._users = speaks, users or Nobody()
 
     def principal(self, request: web.Request) -> Principal:
         """Return who is asking.
@@ -79,17 +122,18 @@ class Access:
         build = given if is_build_id(given) else ""
         shown = certificate(request)
         if shown is not None:
-            return self._peer(shown, request.headers.get(PRINCIPAL, ""), build)
+            return self._peer(shown, request, build)
         if PRINCIPAL in request.headers:
             # Never less is asked of it than this: who spoke for a user yesterday is no admin today.
             return self._spoken_for(request)
         uid = _caller(request)
         if uid is not None and uid not in (os.geteuid(), 0) and uid in self._uids():
             return Principal(name=name_of(uid), role=Role.BUILDER, build=build, builds=True)
-        name = self._local(uid) if uid is not None else self._by_token(request)
-        return Principal(name=name, role=Role.ADMIN, build=build)
+        if uid is None:
+            return self._by_token(request, build)
+        return Principal(name=self._local(uid), role=Role.ADMIN, build=build)
 
-    def _peer(self, shown: bytes, spoken_for: str, build: str) -> Principal:
+    def _peer(self, shown: bytes, request: web.Request, build: str) -> Principal:
         """Return the peer with that certificate, or the person it speaks for."""
         agent = self._member_of(_pin(shown))
         if agent is None:
@@ -98,22 +142,27 @@ class Access:
                 known=True,
                 hint="it left or was removed; to join again: rota agent --join TOKEN",
             )
-        if not spoken_for:
+        if PRINCIPAL not in request.headers:
             return Principal(name=agent, role=Role.ADMIN, build=build, peer=agent)
-        name, role = _named(spoken_for)
-        return Principal(name=name, role=role, build=build, peer=agent)
+        name, role = _named(request.headers[PRINCIPAL])
+        token = request.headers.get(SHOWN, "")
+        rights = self._users.rights(name, role, token)
+        return Principal(
+            name=name, role=rights.everywhere, build=build, peer=agent, token=token, rights=rights
+        )
 
     def _spoken_for(self, request: web.Request) -> Principal:
         """Return the user for whom a process of this agent speaks, at this machine alone."""
         given = _token(request.headers.get("Authorization", ""))
-        if given is None or not self._speaks(given[1]) or not _is_here(request):
+        if given is None or not self._speaks(given) or not _is_here(request):
             raise DeniedError(
                 f"the header {PRINCIPAL} speaks for another, which its sender may not",
                 hint="leave it out; or, on a chat network: the process that spoke is gone, try again",
             )
         name, role = _named(request.headers[PRINCIPAL])
         via = unquote(request.headers.get(VIA, ""))[:MAX_VIA]
-        return Principal(name=name, role=role, via=via, speaks=True)
+        rights = self._users.rights(name, role)
+        return Principal(name=name, role=rights.everywhere, via=via, speaks=True, rights=rights)
 
     def _local(self, uid: int) -> str:
         if uid not in (os.geteuid(), 0):
@@ -124,17 +173,18 @@ class Access:
             )
         return name_of(uid)
 
-    def _by_token(self, request: web.Request) -> str:
-        given = _token(request.headers.get("Authorization", ""))
-        if given is None:
+    def _by_token(self, request: web.Request, build: str) -> Principal:
+        token = _token(request.headers.get("Authorization", ""))
+        if token is None:
             raise DeniedError(
                 "no credential",
-                hint="send `Authorization: Bearer TOKEN`; the token is in the agent's data folder",
+                hint="send `Authorization: Bearer TOKEN`; rota token create --for NAME makes one",
             )
-        user, token = given
+        if token.startswith(TOKEN_PREFIX.encode()):
+            return self._users.principal(token.decode("utf-8", "surrogateescape"), build)
         if not self._is_known(hashlib.sha256(token).hexdigest()):
             raise DeniedError("the token is not known here", hint="rota login URL asks for it")
-        return user or "admin"
+        return Principal(name="admin", role=Role.ADMIN, build=build)
 
     def _is_known(self, digest: str) -> bool:
         # All are compared, wherever one fits: the time that it takes says nothing.
@@ -181,20 +231,17 @@ def _caller(request: web.Request) -> int | None:
     return int(_CREDENTIALS.unpack(raw)[1])
 
 
-def _token(header: str) -> tuple[str, bytes] | None:
-    """Return user and token of a Bearer or (for git) Basic credential."""
+def _token(header: str) -> bytes | None:
+    """Return the token of a Bearer or (for git) Basic credential; whose it is, it says itself."""
     scheme, _, value = header.partition(" ")
     if scheme.lower() == "bearer" and value:
         # aiohttp keeps what is not UTF-8 as halves of characters; here they are bytes again.
-        return "", value.strip().encode("utf-8", "surrogateescape")
+        return value.strip().encode("utf-8", "surrogateescape")
     if scheme.lower() == "basic":
         try:
-            user, _, password = base64.b64decode(value.strip(), validate=True).partition(b":")
+            return base64.b64decode(value.strip(), validate=True).partition(b":")[2]
         except ValueError:
             return None
-        # Basic names a user, but the token alone is believed: there is one for all of TCP so far.
-        del user
-        return "", password
     return None
 
 

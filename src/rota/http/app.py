@@ -16,19 +16,26 @@ from aiohttp.http_exceptions import HttpProcessingError
 from msgspec.structs import replace
 
 from rota.core.exposition import MEDIA_TYPE
-from rota.errors import ExecutionError, InputError, InvariantError, RotaError
+from rota.errors import (
+    DeniedError,
+    ExecutionError,
+    InputError,
+    InvariantError,
+    RotaError,
+    UnavailableError,
+)
 from rota.http import openapi, problems, sockets, sse
 from rota.http.access import Authenticate
 from rota.http.arguments import MAX_BODY, arguments, header_text, refuse_encoded
 from rota.http.callers import Callers
-from rota.http.company import Company
+from rota.http.company import SEQ, Company
 from rota.http.cors import Cors
 from rota.http.watched import STREAMS, VERB, watched
 from rota.ports.git_http import GitHttp
 from rota.ports.journal import Entry
 from rota.service import artifacts, builds, events, grep, hooks, jobs, logs, shell
 from rota.service import messages as m
-from rota.service.context import VIA, Principal, Service
+from rota.service.context import TOKEN, VIA, Principal, Service
 from rota.service.etags import is_among
 from rota.service.handlers import HANDLERS
 from rota.service.leaks import refuse_leak
@@ -141,9 +148,10 @@ def _middleware(
                 request.path == METRICS and service.world.definitions.settings.metrics.open
             )
             if not is_open and not is_call:
-                request[PRINCIPAL] = who = authenticate(request)
-                VIA.set(who.via)  # on a connection that goes on, a request's own in any case
-                await company.catch_up(request)
+                request[PRINCIPAL] = who = await _known(request, authenticate, company)
+                # On a connection that goes on, a request's own in any case.
+                VIA.set(who.via)
+                TOKEN.set(who.token)
                 with callers.during(request):
                     return await handler(request)
             return await handler(request)
@@ -170,6 +178,22 @@ def _middleware(
         return await asyncio.shield(answering)
 
     return errors_as_problems
+
+
+async def _known(request: web.Request, authenticate: Authenticate, company: Company) -> Principal:
+    """Return who asks, by what this agent knows once it knows as much as they do.
+
+    Raises:
+        DeniedError: nobody that is known here.
+    """
+    try:
+        who = authenticate(request)
+    except (DeniedError, UnavailableError):
+        if SEQ not in request.headers:
+            raise
+        who = None  # their token may be so new that it is not folded here
+    await company.catch_up(request)
+    return who if who is not None else authenticate(request)
 
 
 def _options(error: web.HTTPMethodNotAllowed) -> web.Response:

@@ -18,6 +18,7 @@ from rota.core.build import Build
 from rota.core.events import Event, Unknown
 from rota.core.join_token import JoinToken
 from rota.core.kept import Kept
+from rota.core.rights import Rights, Role
 from rota.errors import DeniedError, UnavailableError
 from rota.ports.blobs import Blobs
 from rota.ports.caches import Caches
@@ -36,7 +37,6 @@ from rota.service.guesses import Guesses
 from rota.service.messages import JoinTokenView
 from rota.service.search import Searches
 from rota.service.speakers import Speakers
-from rota.service.verbs import Role
 from rota.service.waiting import Waits
 from rota.service.world import World
 
@@ -46,10 +46,16 @@ FOLD_TIMEOUT_S = 5.0
 WRITE_S = 0.9
 #: The chat command that the present request comes of, if any: events that it writes say so.
 VIA: contextvars.ContextVar[str] = contextvars.ContextVar("via", default="")
+#: The id of the token that the present request showed, if any: events that it writes say so.
+TOKEN: contextvars.ContextVar[str] = contextvars.ContextVar("token", default="")
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who asks: a name for the record, a role, the build it speaks from and the peer, if any."""
+    """Who asks: a name for the record, a role, the build it speaks from and the peer, if any.
+
+    ``role`` is over everything. ``rights`` say what else it may on some jobs; without them it is that
+    role on each.
+    """
 
     name: str
     role: Role
@@ -58,18 +64,66 @@ class Principal(msgspec.Struct, frozen=True):
     via: str = ""  # the chat command that it asks for
     speaks: bool = False  # it asks by a process that speaks for users: on a chat network
     builds: bool = False  # it is known by running as somebody as whom builds run
+    token: str = ""  # the id of the token that it showed
+    rights: Rights | None = None
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether nothing is hidden from it."""
+        return self.role >= Role.VIEWER
+
+    @property
+    def is_scoped(self) -> bool:
+        """Whether it shows a token that allows less than its user may."""
+        return self.rights is not None and self.rights.is_scoped
+
+    def on(self, job: str) -> Role:
+        """Return the role on a job."""
+        return self.rights.on(job) if self.rights is not None else self.role
+
+    def sees(self, job: str) -> bool:
+        """Whether a job, and what was built of it, is there for it."""
+        return self.role >= Role.VIEWER or self.on(job) >= Role.VIEWER
 
     def require(self, role: Role, what: str) -> None:
-        """Do nothing if the principal may.
+        """Do nothing if the principal may, whatever it is about.
 
         Raises:
             DeniedError: it may not.
         """
         if self.role < role:
             raise DeniedError(
-                f"{self.name} is {self.role.title}; {what} needs {role.title}",
+                f"{self.name} is {self.role.title}{self._elsewhere}; {what} needs {role.title}",
                 known=True,
             )
+
+    def require_anywhere(self, role: Role, what: str) -> None:
+        """Do nothing if there could be a job for which the principal may.
+
+        Raises:
+            DeniedError: there is none.
+        """
+        most = self.rights.anywhere if self.rights is not None else self.role
+        if most < role:
+            raise DeniedError(f"{self.name} is {most.title}; {what} needs {role.title}", known=True)
+
+    def require_on(self, role: Role, job: str, what: str) -> None:
+        """Do nothing if the principal may, on a job that it sees.
+
+        Raises:
+            DeniedError: it may not.
+        """
+        if (has := self.on(job)) < role:
+            raise DeniedError(
+                f"{self.name} is {has.title} of {job}; {what} needs {role.title}", known=True
+            )
+
+    @property
+    def _elsewhere(self) -> str:
+        """What to say of somebody who has more on some jobs, or is kept to them."""
+        if self.rights is None or self.rights.anywhere <= self.role:
+            return ""
+        return " but for some jobs" if self.role is Role.NONE else ", more than that for some jobs"
 
 
 class Attempts(Protocol):
@@ -312,6 +366,8 @@ class Service:
         self.refuse_if_stale()
         if (via := VIA.get()) and not isinstance(event, Unknown):
             event = replace(event, via=via)
+        if (token := TOKEN.get()) and not isinstance(event, Unknown):
+            event = replace(event, token=token)
         if not self._is_among_others():
             return await self.journal.append(event, expect=expect, fence=fence)
         try:

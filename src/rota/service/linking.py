@@ -57,7 +57,7 @@ def known_as(world: World, network: str, who: str) -> str:
 def role_of(world: World, name: str) -> Role:
     """Return what a user may, by the file; nobody's is the least."""
     user = world.definitions.users.get(name)
-    return Role[user.role.upper()] if user is not None else Role.VIEWER
+    return Role[user.role.upper()] if user is not None else Role.NONE
 
 
 def hidden(words: Sequence[str]) -> tuple[str, ...]:

@@ -81,4 +81,6 @@ def peer(world: World, name: str) -> Peer:
 def spoken_for(who: Principal) -> dict[str, str]:
     """Return the headers by which a peer is asked on behalf of somebody."""
     headers = {"Rota-Principal": f"{quote(who.name, safe='')};{who.role.name}"}
+    if who.token:
+        headers["Rota-Token"] = who.token
     return {**headers, "Rota-Build": who.build} if who.build else headers

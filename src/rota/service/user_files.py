@@ -8,13 +8,13 @@ from collections.abc import Callable
 from rota.core.definitions import Definitions
 from rota.core.fields import printed_value
 from rota.core.problem import nearest
+from rota.core.rights import Role
 from rota.core.user_text import rewritten
 from rota.core.users import User, parse_user, user_name_fault, user_path
 from rota.errors import DeniedError, InputError, NotFoundError
 from rota.service import user_messages as u
 from rota.service.committing import commit, until_first
 from rota.service.context import Principal, Service
-from rota.service.verbs import Role
 
 
 def user_meant(request: str, who: Principal) -> str:
@@ -42,13 +42,19 @@ def find_user(service: Service, request: str, who: Principal) -> str:
 
 
 def refuse_others(who: Principal, name: str, what: str) -> None:
-    """Do nothing if that is the principal himself, or an admin.
+    """Do nothing if that is the principal himself, by all that he may, or an admin.
 
     Raises:
         DeniedError: it is somebody else; or a build, which is nobody.
     """
     if who.build or who.builds:
         raise DeniedError(f"a build is no user: {what} is for people", known=True)
+    if who.is_scoped:
+        raise DeniedError(
+            f"the token {who.token} allows less than {who.name} may; {what} needs one that does not",
+            known=True,
+            hint="rota login, or a token made without --role and --jobs",
+        )
     if who.name != name and who.role < Role.ADMIN:
         raise DeniedError(
             f"{who.name} is {who.role.title}; {what} of {name} needs an admin", known=True

@@ -16,7 +16,7 @@ ME = "@me"
 UserArg = Annotated[
     str, Meta(description="the user's name; @me is who asks", min_length=1, max_length=100)
 ]
-RoleName = Literal["viewer", "builder", "maintainer", "admin"]
+RoleName = Literal["none", "viewer", "builder", "maintainer", "admin"]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Texts = Annotated[tuple[Text, ...], Meta(max_length=50)]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from rota.core.events import UserUnlinked
+from rota.core.events import TokenRevoked, UserUnlinked
 from rota.core.fields import FieldError, Spot, printed_value
 from rota.core.linking import Session
 from rota.core.notices import Audience, audience_of, room_of, wishes_of
@@ -79,7 +79,7 @@ async def put(service: Service, request: u.PutUserRequest, who: Principal) -> u.
 
 
 async def rm(service: Service, request: u.UserRequest, who: Principal) -> u.UserView:
-    """Remove a user: nobody is known as that any more, and codes and sessions end."""
+    """Remove a user: nobody is known as that any more, and codes, sessions and tokens end."""
     name = find_user(service, request.user, who)
     former = view(service, name)
     changed = await remove_user(service, name, who)
@@ -87,6 +87,9 @@ async def rm(service: Service, request: u.UserRequest, who: Principal) -> u.User
     if linking.of(name) or any(code.user == name for code in linking.codes.values()):
         now = service.clock.now()
         await service.write(UserUnlinked(at=now, by=who.name, agent=service.me.name, user=name))
+    if any(it.revoked_at is None for it in service.world.cluster.picture.tokens.of(name)):
+        now = service.clock.now()
+        await service.write(TokenRevoked(at=now, by=who.name, agent=service.me.name, user=name))
     return replace(former, changed=changed)
 
 

@@ -6,34 +6,19 @@ A verb added here has a route with its OpenAPI operation, and a handler of its n
 
 from __future__ import annotations
 
-import enum
-
 import msgspec
 
 from rota.core.build import Artifact, Build
 from rota.core.questions import Question
+from rota.core.rights import Role as Role
 from rota.core.steps import Step
 from rota.service import chat_messages as c
 from rota.service import messages as m
 from rota.service import notice_messages as n
 from rota.service import overview_messages as o
 from rota.service import report_messages as r
+from rota.service import token_messages as t
 from rota.service import user_messages as u
-
-
-class Role(enum.IntEnum):
-    """What a caller must be allowed; each includes the former."""
-
-    VIEWER = 1
-    BUILDER = 2
-    MAINTAINER = 3
-    ADMIN = 4
-
-    @property
-    def title(self) -> str:
-        """What somebody with it is: ``an admin``."""
-        word = self.name.lower()
-        return f"an {word}" if word[0] in "aeiou" else f"a {word}"
 
 
 class Verb(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,6 +170,32 @@ VERBS: tuple[Verb, ...] = (
         request=m.RevokeRequest,
         reply=m.JoinTokenView,
         role=Role.ADMIN,
+    ),
+    Verb(
+        name="make_token",
+        summary="make a token for a user; its text is told once",
+        method="POST",
+        path="/v1/access/tokens",
+        request=t.MakeTokenRequest,
+        reply=t.TokenView,
+        status=201,
+    ),
+    Verb(
+        name="tokens",
+        summary="list users' tokens without their texts: one's own, or to an admin all",
+        method="GET",
+        path="/v1/access/tokens",
+        request=t.TokensRequest,
+        reply=list[t.TokenView],
+    ),
+    Verb(
+        name="revoke_token",
+        summary="make a user's token worthless, at every agent at once",
+        method="DELETE",
+        path="/v1/access/tokens/{id}",
+        request=t.RevokeTokenRequest,
+        reply=t.TokenView,
+        repeats=True,
     ),
     Verb(
         name="recover",

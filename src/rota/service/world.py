@@ -33,6 +33,7 @@ from rota.errors import NotFoundError, UnavailableError
 from rota.ports.index import Index
 from rota.ports.journal import Entry, Journal
 from rota.service.contact import Contact
+from rota.service.judge import Judge
 from rota.service.livelog import LiveLog
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class World:
         self.contact: Contact | None = None  # the agent that runs this world makes it
         self.is_recovering = False  # the journal is about to begin behind what is known here
         self.agenda = Agenda(lambda: self.cluster.picture.schedules, self.timetable)
+        self.judge = Judge(lambda: self.definitions)
         self.pulse = Pulse()
         self._has_recalled = False
         self._journal, self._index = journal, index

@@ -120,26 +120,6 @@ def label(args: Namespace, screen: Screen) -> int:
 # -- who may come -------------------------------------------------------------------------------
 
 
-def token(args: Namespace, screen: Screen) -> int:
-    """Make a join token, list them, or make one worthless."""
-    client = at_this_agent(args)
-    match args.words:
-        case ["create"]:
-            answer = client.call("invite", expires_s=_seconds(args.expires), uses=args.uses)
-            _print(answer, args, screen, clean(answer.json()["token"]))
-        case ["revoke", id_]:
-            answer = client.call("revoke", id=id_)
-            _print(answer, args, screen, f"{id_} admits nobody any more")
-        case [] | ["list"]:
-            _list_tokens(client.call("invitations"), args, screen)
-        case words:
-            raise InputError(
-                f"token: {' '.join(words)!r} is none of create, list and revoke",
-                hint="[list] | create [--expires 1h] [--uses N] | revoke ID",
-            )
-    return 0
-
-
 def join(args: Namespace, screen: Screen) -> int:
     """Start a daemon here that joins the cluster of a token."""
     from rota.cli.commands.daemon import start
@@ -272,37 +252,6 @@ def _print_labels(args: Namespace, screen: Screen, name: str | None) -> int:
             clean(f"{key}={value}" if value else key) for key, value in found["labels"].items()
         )
     return 0
-
-
-def _list_tokens(answer: Answer, args: Namespace, screen: Screen) -> None:
-    if args.json:
-        screen.json(answer)
-        return
-    look = screen.at(answer)
-    rows = [
-        (Cell(it["id"], "bold"), Cell(f"until {it['expires_at']}"), Cell(_uses(it["uses"]), "dim"))
-        for it in answer.json()
-    ]
-    screen.lines(table(rows, look))
-    if not rows and look.is_terminal:
-        screen.note(
-            "no join token of this agent admits anybody\n\nhint: make one: rota token create"
-        )
-
-
-def _uses(left: int) -> str:
-    return f"{left} uses left" if left > 1 else "1 use left" if left else "any number of uses"
-
-
-def _seconds(text: str | None) -> float | None:
-    if text is None:
-        return None
-    from rota.core.durations import parse_duration
-
-    seconds = parse_duration(text)
-    if isinstance(seconds, str):
-        raise InputError(f"--expires: {seconds}")
-    return seconds
 
 
 def _builds(count: int) -> str:

@@ -36,7 +36,7 @@ def _given(args: Namespace) -> Client | None:
 
 
 def _note(args: Namespace) -> Callable[[str], None] | None:
-    return getattr(args, "note", None)
+    return getattr(args, "say", None)
 
 
 def pairs(words: list[str]) -> dict[str, str]:

@@ -1,0 +1,89 @@
+"""Says what users and tokens allow, by the definitions and the state that this agent has folded.
+
+What it said is kept until the definitions are other ones: asked again it costs a look-up, however
+many users and rules there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rota.core.definitions import Definitions
+from rota.core.rights import Grant, Rights, Role
+from rota.core.tokens import AccessToken
+
+#: So many answers are kept; then they are worked out anew.
+MAX_KEPT = 20_000
+
+
+class Judge:
+    """One for each world; everybody asks the same.
+
+    Args:
+        definitions: Returns those that hold now.
+    """
+
+    def __init__(self, definitions: Callable[[], Definitions]) -> None:
+        self._definitions = definitions
+        self._of: Definitions | None = None
+        self._users: dict[tuple[str, Role | None], Rights] = {}
+        self._tokens: dict[tuple[str, str, tuple[str, ...]], Rights] = {}
+
+    def user(self, name: str, role: Role | None = None) -> Rights:
+        """Return what a user may.
+
+        Args:
+            name: Of a user, or of somebody who is none.
+            role: Over everything, where something else than the user's file says it: for who uses the
+                agent's socket, or is a stranger.
+        """
+        self._look()
+        key = (name, role)
+        found = self._users.get(key)
+        if found is None:
+            found = self._users[key] = self._user(name, role)
+        return found
+
+    def token(self, token: AccessToken) -> Rights:
+        """Return what a token allows whose user is there: what the user may, and no more than it says."""
+        self._look()
+        key = (token.user, token.role, token.jobs)
+        found = self._tokens.get(key)
+        if found is None:
+            found = self._tokens[key] = Rights(
+                self._role(token.user),
+                self._grants(token.user),
+                cap=token.cap,
+                within=token.jobs,
+            )
+        return found
+
+    def is_there(self, name: str) -> bool:
+        """Whether there is a user of that name."""
+        return name in self._definitions().users
+
+    def _user(self, name: str, role: Role | None) -> Rights:
+        return Rights(self._role(name) if role is None else role, self._grants(name))
+
+    def _role(self, name: str) -> Role:
+        user = self._definitions().users.get(name)
+        return Role[user.role.upper()] if user is not None else Role.NONE
+
+    def _grants(self, name: str) -> tuple[Grant, ...]:
+        definitions = self._definitions()
+        if name not in definitions.users:
+            return ()
+        settings = definitions.settings
+        groups = frozenset(
+            f"@{group}" for group, members in settings.groups.items() if name in members
+        )
+        return tuple(rule.grant for rule in settings.access if rule.gives(name, groups))
+
+    def _look(self) -> None:
+        """Forget what was said by other definitions."""
+        is_full = len(self._users) >= MAX_KEPT or len(self._tokens) >= MAX_KEPT
+        now = self._definitions()
+        if self._of is not now or is_full:
+            self._of = now
+            self._users.clear()
+            self._tokens.clear()
