@@ -37,6 +37,7 @@ from rota.agent.ports import Ports
 from rota.errors import NotFoundError
 from rota.http.access import Access
 from rota.http.app import make_app, make_runner
+from rota.http.connections import Connections
 from rota.ports.chat import MakeChat
 from rota.ports.executor import Task
 from rota.ports.git_http import Reply as GitReply
@@ -96,6 +97,7 @@ class Here:
         )
         self.agent: Agent
         self.session: aiohttp.ClientSession
+        self.connections: Connections
         self.who: Callable[[web.Request], Principal] | None = None
 
     @property
@@ -203,7 +205,8 @@ async def _serve(here: Here, begun: asyncio.Event, over: asyncio.Event) -> None:
         )
         here.service.ca_key = lambda: b"the key of the tests' cluster"
         tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        runner = make_runner(make_app(here.service, here.authenticate, NoGit()))
+        here.connections = Connections(here.service.counts.refused)
+        runner = make_runner(make_app(here.service, here.authenticate, NoGit()), here.connections)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.UnixSite(runner, here.socket).start()

@@ -84,6 +84,7 @@ from rota.errors import (
 )
 from rota.http.access import Access
 from rota.http.app import CALLERS, make_app, make_runner
+from rota.http.connections import Connections
 from rota.http.peer import add_peer_routes
 from rota.ports.journal import Entry, Journal
 from rota.ports.peers import Peer
@@ -429,7 +430,7 @@ class Daemon:
         app = make_app(service, access.principal, git)
         self._agent.loop.on_entry.append(app[CALLERS].noted)
         add_peer_routes(app, gate, self._agent.historian.state)
-        runner = self._runner = make_runner(app)
+        runner = self._runner = make_runner(app, Connections(service.counts.refused))
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         door = data / BUILDS_DOOR

@@ -29,6 +29,7 @@ from rota.http.access import Authenticate
 from rota.http.arguments import MAX_BODY, arguments, header_text, refuse_encoded
 from rota.http.callers import Callers
 from rota.http.company import SEQ, Company
+from rota.http.connections import Connections, Runner
 from rota.http.cors import Cors
 from rota.http.watched import STREAMS, VERB, watched
 from rota.ports.git_http import GitHttp
@@ -88,19 +89,9 @@ def make_app(service: Service, authenticate: Authenticate, git: GitHttp) -> web.
     return app
 
 
-def make_runner(app: web.Application) -> web.AppRunner:
+def make_runner(app: web.Application, connections: Connections | None = None) -> web.AppRunner:
     """Return what serves the application, with the settings that it counts on."""
-    # A caller that went away ends its stream at once; what changes something is shielded.
-    return web.AppRunner(
-        app,
-        access_log=None,
-        handler_cancellation=True,
-        shutdown_timeout=1.0,
-        keepalive_timeout=75.0,
-        # What a large body may be ahead of who writes it down; less, and both wait by turns.
-        read_bufsize=1 << 20,
-        logger=_protocol_logger(),
-    )
+    return Runner(app, connections or Connections(), logger=_protocol_logger())
 
 
 def _add(app: web.Application, method: str, path: str, handler: Handler) -> None:

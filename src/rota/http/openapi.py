@@ -29,6 +29,11 @@ _MORE_HEADERS: dict[str, dict[str, str]] = {
 }
 #: What the bytes are that a verb answers with.
 _BYTES = {"log": "text/plain", "grep": "application/x-ndjson"}
+#: One server-sent event, as its lines say it.
+_SERVER_SENT: dict[str, Any] = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+}
 #: Headers of the good answer.
 _ANSWER_HEADERS: dict[str, dict[str, str]] = {
     "job": {"ETag": "for If-Match"},
@@ -37,6 +42,11 @@ _ANSWER_HEADERS: dict[str, dict[str, str]] = {
     "log": {"Rota-Log-Offset": "the byte at which the answer starts; not with `grep`"},
     "events": {"Rota-First-Event": "the oldest event that is still kept"},
     "artifact": {"ETag": "the hex SHA-256 of its bytes"},
+}
+
+
+_UNCHANGED: dict[str, dict[str, Any]] = {
+    "job": {"304": {"description": "its ETag is among those of If-None-Match; no body"}}
 }
 
 
@@ -98,14 +108,22 @@ def _operation(verb: Verb, components: dict[str, Any], replies: dict[int, Any]) 
         {"name": name, "in": "header", "schema": {"type": "string"}, "description": text}
         for name, text in _MORE_HEADERS.get(verb.name, {}).items()
     ]
+    required = schema.get("required", [])
     if in_query:
-        parameters += [_parameter(name, "query", fields[name]) for name in rest]
+        parameters += [
+            {
+                **_parameter(name, "query", fields[name]),
+                **({"required": True} if name in required else {}),
+            }
+            for name in rest
+        ]
     operation: dict[str, Any] = {
         "operationId": verb.name,
         "summary": verb.summary,
         "parameters": parameters,
         "responses": {
             str(verb.status): _good(verb, replies),
+            **_UNCHANGED.get(verb.name, {}),
             "default": {
                 "description": "an error, as problem details (RFC 9457)",
                 "content": {"application/problem+json": {"schema": replies[id(ProblemDetails)]}},
@@ -143,7 +161,8 @@ def _request_body(
     verb: Verb, fields: dict[str, Any], rest: list[str], schema: dict[str, Any], *, in_query: bool
 ) -> dict[str, Any] | None:
     if verb.name == "keep":
-        return {"required": True, "content": {"application/octet-stream": {"schema": {}}}}
+        # None at all is an empty file.
+        return {"required": False, "content": {"application/octet-stream": {"schema": {}}}}
     if in_query or not rest:
         return None
     required = [name for name in schema.get("required", []) if name in rest]
@@ -167,5 +186,5 @@ def _content(verb: Verb, replies: dict[int, Any]) -> dict[str, Any]:
     else:
         content = {"application/json": {"schema": replies[id(verb.reply)]}}
     if verb.name in ("log", "events"):
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": _SERVER_SENT}
     return content

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 import msgspec
 from aiohttp import web
 
@@ -83,14 +85,7 @@ def respond_http(request: web.Request, error: web.HTTPException) -> web.Response
     hint = f"allowed are: {allowed}" if allowed else "all routes: GET /openapi.json"
     if isinstance(error, web.HTTPRequestEntityTooLarge):
         what, hint = f"{what}: {error.text}", "what is large goes into an artifact or a repository"
-    body = ProblemDetails(
-        type=f"urn:rota:error:http.{error.status}",
-        title=error.reason,
-        status=error.status,
-        detail=_printable(what),
-        code=f"http.{error.status}",
-        hint=hint,
-    )
+    body = _of_framework(error.status, what, hint)
     return _response(body, {"Allow": allowed} if allowed else {})
 
 
@@ -101,6 +96,42 @@ def respond_unexpected() -> web.Response:
         hint="the agent's log (agent.log in its data folder) has the traceback",
     )
     return _response(details(error), {})
+
+
+def respond_malformed(status: int, what: str, hint: str) -> web.Response:
+    """Return the answer for what is no request at all, or one whose head is too large."""
+    return _response(_of_framework(status, what, hint), {})
+
+
+def turned_away(status: int) -> bytes:
+    """Return a whole answer, head and all, for a caller who is not served at all."""
+    what, hint = _TURNED_AWAY[status]
+    body = encode(_of_framework(status, what, hint))
+    reason = HTTPStatus(status).phrase
+    later = "" if status == HTTPStatus.REQUEST_TIMEOUT else "Retry-After: 5\r\n"
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\nContent-Type: {MEDIA_TYPE}\r\n"
+        f"Content-Length: {len(body)}\r\n{later}Connection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+_TURNED_AWAY = {
+    408: ("no request came in time", "send it at once, or connect later"),
+    429: ("too many connections from this address", "close some, or come later"),
+    503: ("too many connections", "come later, or ask another agent"),
+}
+
+
+def _of_framework(status: int, what: str, hint: str) -> ProblemDetails:
+    return ProblemDetails(
+        type=f"urn:rota:error:http.{status}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=_printable(what),
+        code=f"http.{status}",
+        hint=hint,
+    )
 
 
 def _response(body: ProblemDetails, headers: dict[str, str]) -> web.Response:

@@ -63,6 +63,7 @@ class Counts:
         self.requests: dict[tuple[str, int], int] = {}
         self.request_s: dict[str, Histogram] = {}
         self.streams: dict[str, int] = {"events": 0, "log": 0, "shell": 0}
+        self.refusals: dict[str, int] = {}
 
     def begin(self) -> None:
         """Count from now on; only the first call does anything."""
@@ -137,6 +138,10 @@ class Counts:
         if taken is None:
             taken = self.request_s[verb] = Histogram(SHORT_S)
         taken.take(seconds)
+
+    def refused(self, why: str) -> None:
+        """Count a connection or a request that a limit refused; always: who floods is no matter of course."""
+        self.refusals[why] = self.refusals.get(why, 0) + 1
 
     @contextlib.contextmanager
     def listening(self, verb: str) -> Iterator[None]:

@@ -117,6 +117,11 @@ def _slots(at: Moment) -> Iterator[Sample]:
     return _by("agent", slots, MAX_AGENTS)
 
 
+def _refusals(at: Moment) -> Iterator[Sample]:
+    for why, count in at.service.counts.refusals.items():
+        yield Sample(count, (("why", why),))
+
+
 def _held(at: Moment) -> float:
     cluster = at.service.world.cluster
     running = sum(map(len, cluster.running.values()))
@@ -422,6 +427,12 @@ METERS = (
         "histogram",
         "How long requests took, to the end of their answers; streams are counted elsewhere.",
         _request_s,
+    ),
+    Meter(
+        "rota_agent_refused_total",
+        "counter",
+        "Connections and requests that a limit of REST refused.",
+        _refusals,
     ),
     Meter("rota_agent_streams", "gauge", "Answers that go on, by verb.", _streams),
     Meter(

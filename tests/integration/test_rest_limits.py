@@ -1,0 +1,128 @@
+"""Whoever sends too much, too often, or too slowly, is refused in words, and costs nobody else."""
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from tests.harness.agent import PATIENCE_S, TOKEN, Here
+
+from rota.adapters.scripted import Plan
+from rota.http import connections
+
+AUTHORIZED = f"Authorization: Bearer {TOKEN}\r\n"
+
+
+async def tcp(here: Here, sent: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+    writer.write(sent)
+    await writer.drain()
+    return reader, writer
+
+
+async def whole(here: Here, sent: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Return status, headers and body of what comes back before the agent closes the connection."""
+    reader, writer = await tcp(here, sent)
+    async with asyncio.timeout(PATIENCE_S):
+        raw = await reader.read()
+    writer.close()
+    head, _, body = raw.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    named = (line.partition(": ") for line in lines)
+    return int(first.split()[1]), {name.lower(): value for name, _, value in named}, body
+
+
+def problem(answer: tuple[int, dict[str, str], bytes]) -> dict[str, Any]:
+    status, headers, body = answer
+    assert headers["content-type"].startswith("application/problem+json")
+    said: dict[str, Any] = json.loads(body)
+    assert said["status"] == status
+    return said
+
+
+async def test_a_head_that_never_ends_is_given_up(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_S", 0.05)
+    for sent in (b"", b"GET /health HTTP/1.1\r\nX-A: b\r\n"):
+        said = problem(await whole(here, sent))
+        assert said["status"] == 408
+        assert said["detail"] == "no request came in time"
+    assert here.service.counts.refusals == {"slow-head": 2}
+
+
+async def test_a_caller_that_keeps_its_connection_is_not_hurried(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_S", 0.05)
+    request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    reader, writer = await tcp(here, request)
+    async with asyncio.timeout(PATIENCE_S):
+        await reader.readuntil(b"ok\n")
+        await asyncio.sleep(0.1)
+        writer.write(request)
+        await reader.readuntil(b"ok\n")
+    writer.close()
+
+
+async def test_a_reader_who_never_reads_is_let_go(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "READER_S", 0.05)
+    await here.put("a", plan=Plan(output=(b"x" * 79 + b"\n") * 20_000))
+    build = await here.run("a")
+    await here.finished(build["id"])
+    target = f"/v1/builds/{build['id']}/log".encode()
+    # A stream with so small a limit stops reading at once.
+    _, writer = await asyncio.open_connection("127.0.0.1", here.port, limit=1)
+    # The kernel takes some megabytes for who does not read: it is asked for often enough.
+    asked = b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n" + AUTHORIZED.encode() + b"\r\n"
+    writer.write(asked * 60)
+    await here.until(lambda: "slow-reader" in here.service.counts.refusals)
+    writer.transport.abort()
+
+
+async def test_one_address_has_so_many_connections_and_others_are_served(here: Here) -> None:
+    here.connections._most_of_address = 3
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(3):
+            _, writer = await tcp(here)
+            stack.callback(writer.close)
+        await here.until(lambda: here.connections._count["127.0.0.1"] == 3)
+        answer = await whole(here, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        said = problem(answer)
+        assert (said["status"], said["detail"]) == (429, "too many connections from this address")
+        assert answer[1]["retry-after"] == "5"
+        assert (await here.ask("GET", "/health")).status == 200  # on the Unix socket
+    await here.until(lambda: not here.connections._count["127.0.0.1"])
+    assert problem_free(await whole(here, b"GET /health HTTP/1.0\r\n\r\n"))
+
+
+def problem_free(answer: tuple[int, dict[str, str], bytes]) -> bool:
+    return answer[0] == 200
+
+
+SECRET = "not-to-be-quoted"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "detail"),
+    [
+        (f"GET /{SECRET}{'x' * 9000} HTTP/1.1\r\n\r\n", 414, "the URL has more than 8190 bytes"),
+        (f"GET / HTTP/1.1\r\nA: {SECRET}{'x' * 9000}\r\n\r\n", 431, "a header has more than"),
+        ("GET / HTTP/1.1\r\n" + f"A: {SECRET}\r\n" * 200 + "\r\n", 431, "more than 128 headers"),
+        (f"{SECRET}\r\n\r\n", 400, "no HTTP request"),
+        (f"GET / HTTP/1.1\r\nA\x00: {SECRET}\r\n\r\n", 400, "no HTTP request"),
+        (f"GET / HTTP/1.1\r\nContent-Length: -1\r\nA: {SECRET}\r\n\r\n", 400, "no HTTP request"),
+    ],
+)
+async def test_what_is_no_request_is_told_so_without_being_quoted(
+    here: Here, sent: str, status: int, detail: str
+) -> None:
+    answer = await whole(here, sent.encode())
+    said = problem(answer)
+    assert said["status"] == status
+    assert detail in said["detail"]
+    assert said["hint"]
+    assert SECRET not in answer[2].decode()
