@@ -59,6 +59,7 @@ STATUS: dict[str, Any] = {
     "engine": "ok",
     "free_bytes": 12345678901,
     "durability": "what was acknowledged survives a power cut",
+    "level": 2,
     "trouble": [],
 }
 DATE = "Fri, 02 Jan 2026 03:09:05 GMT"

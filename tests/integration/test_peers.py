@@ -35,6 +35,7 @@ from rota.core.events import (
     CloudWanted,
 )
 from rota.core.join_token import parse_join_token
+from rota.core.levels import LEVEL
 from rota.errors import ConflictError, DeniedError, InputError, RotaError, UnavailableError
 from rota.http.access import Access
 from rota.http.app import CALLERS, make_app, make_runner
@@ -118,7 +119,7 @@ async def member(here: Here, *, joined: Joined | None = None) -> AsyncIterator[M
         made = Member(here, credentials, address, gate, clock)
         if joined is None:
             await made.tell(AgentJoined, name=name, agent=name, pin=credentials.pin)
-        await made.tell(AgentStarted, agent=name, slots=here.me.slots, peer=made.url)
+        await made.tell(AgentStarted, level=LEVEL, agent=name, slots=here.me.slots, peer=made.url)
         yield made
 
 
@@ -438,7 +439,7 @@ async def test_an_agent_that_is_not_up_is_replaced_by_one_of_its_name(
 ) -> None:
     first = await joining(tmp_path / "old", await founder.invite())
     if was_up:
-        await founder.tell(AgentStarted, agent="second", slots=1)
+        await founder.tell(AgentStarted, level=LEVEL, agent="second", slots=1)
         await founder.tell(AgentStopped, agent="second")
     second = await joining(tmp_path / "new", await founder.invite())
     assert second.remark == (
@@ -640,7 +641,7 @@ async def test_what_a_removed_agent_has_open_is_cut_off(founder: Member, tmp_pat
         with pytest.raises(aiohttp.ClientError):
             await theirs.read()
         # Who is still a member is not: the next event arrives.
-        await founder.tell(AgentStarted, agent="third", slots=7)
+        await founder.tell(AgentStarted, level=LEVEL, agent="third", slots=7)
         while b'"slots":7' not in (line := await stays.content.readline()):
             assert line
 
@@ -722,12 +723,27 @@ async def test_bad_names_hosts_and_requests_admit_nobody(founder: Member) -> Non
         ({"hosts": ["*"]}, "bad host '*'"),
         ({"request": "nonsense"}, "the certificate request cannot be read"),
     ):
+        body = msgspec.json.encode(good | wrong)
+        path = f"/peer/join?level={LEVEL}"
         with pytest.raises(InputError) as caught:
-            await HttpsStranger().post(
-                founder.address, founder.gate.ca(), "/peer/join", msgspec.json.encode(good | wrong)
-            )
+            await HttpsStranger().post(founder.address, founder.gate.ca(), path, body)
         assert says in caught.value.message
     assert len(await founder.gate.invitations()) == 1
+
+
+@pytest.mark.parametrize("said", ["", "?level=1", "?level=x", "?level=9999999"])
+async def test_a_machine_whose_rota_knows_less_than_the_cluster_is_not_let_in(
+    founder: Member, said: str
+) -> None:
+    secret = parse_join_token(await founder.invite(uses=1)).secret
+    body = msgspec.json.encode({"secret": secret, "name": "second", "request": "x", "hosts": []})
+    with pytest.raises(ConflictError) as caught:
+        await HttpsStranger().post(founder.address, founder.gate.ca(), f"/peer/join{said}", body)
+    assert caught.value.message == (
+        f"the cluster is at level {LEVEL}, and the rota of this machine knows 1"
+    )
+    assert "or a newer one on it, and join again" in str(caught.value.hint)
+    assert len(await founder.gate.invitations()) == 1, "the token holds as many as before"
 
 
 # -- speaking for somebody ----------------------------------------------------------------------

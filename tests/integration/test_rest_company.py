@@ -12,6 +12,7 @@ from tests.harness.agent import here as here
 
 from rota.core.agents import Agent, AgentState
 from rota.core.events import AgentStarted, AgentStopped, Emitted
+from rota.core.levels import LEVEL
 from rota.http import company
 from rota.http.company import MAX_NAMED, named
 
@@ -23,7 +24,9 @@ def agent(name: str, host: str, url: str = "", state: AgentState = AgentState.UP
 
 
 def started(name: str) -> AgentStarted:
-    return AgentStarted(at=NOW, by=name, agent=name, peer=f"https://{name}.example:7071")
+    return AgentStarted(
+        at=NOW, by=name, agent=name, peer=f"https://{name}.example:7071", level=LEVEL
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ from rota.core.events import (
     Event,
     VoterAppointed,
 )
+from rota.core.levels import LEVEL
 from rota.service.context import Principal
 from rota.service.verbs import Role
 
@@ -33,7 +34,7 @@ async def told(here: Here, *events: Event) -> None:
 
 def up(here: Here, name: str = "there") -> AgentStarted:
     peer = f"https://{name}:7400"
-    return AgentStarted(at=here.service.clock.now(), agent=name, slots=2, peer=peer)
+    return AgentStarted(at=here.service.clock.now(), agent=name, slots=2, peer=peer, level=LEVEL)
 
 
 async def post(here: Here, target: str, **body: object) -> Reply:

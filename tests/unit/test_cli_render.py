@@ -176,7 +176,7 @@ def test_a_status_fits_eighty_columns() -> None:
         "agent       a1, rota 0.1.0, pid 4242",
         "up          5 min ago",
         "leader      itself, 5 min ago, a2 stopped",
-        "cluster     3 agents, voters: a1, a2, a3",
+        "cluster     3 agents, voters: a1, a2, a3, level 2",
         "quorum      yes; 1 failure is tolerated now",
         "url         http://127.0.0.1:7070",
         "peer        https://10.0.0.1:7071",

@@ -8,14 +8,25 @@ import msgspec
 import pytest
 from tests.harness.facts import moment
 
-from rota.agent.levels import Levels
+from rota.agent.levels import Levels, refuse_too_new
 from rota.core.agents import Agent
 from rota.core.cluster import Cluster, Picture, decode_picture, encode_picture
 from rota.core.codec import encode
-from rota.core.events import AgentJoined, AgentLeft, AgentStarted, ClusterRaised, Event
+from rota.core.events import (
+    AgentDrained,
+    AgentJoined,
+    AgentLeft,
+    AgentStarted,
+    AgentStopped,
+    ClusterRaised,
+    Event,
+    LeaderElected,
+)
 from rota.core.fold import apply
+from rota.core.ids import parse_agent_name
 from rota.core.levels import FIRST, LEVEL, attainable
-from rota.errors import StaleError
+from rota.daemon.nameplate import Nameplate, read_nameplate
+from rota.errors import ConflictError, InputError, StaleError
 from rota.ports.journal import Entry
 
 
@@ -121,7 +132,7 @@ async def test_the_leader_raises_when_the_last_member_has_said_that_it_can(is_he
         fold(cluster, event)
         return cluster.picture.seq
 
-    levels = Levels(FakeWorld(cluster), record)  # type: ignore[arg-type]
+    levels = Levels("a", FakeWorld(cluster), record)  # type: ignore[arg-type]
     levels.look_s = 0.0
     duty = asyncio.create_task(levels.run())
     for _ in range(5):
@@ -138,7 +149,7 @@ async def test_the_leader_raises_when_the_last_member_has_said_that_it_can(is_he
 
 
 def test_a_start_says_more_than_what_was_heard_before() -> None:
-    levels = Levels(FakeWorld(first()), None)  # type: ignore[arg-type]
+    levels = Levels("a", FakeWorld(first()), None)  # type: ignore[arg-type]
     levels.heard["b"] = 2
     levels.folded(Entry(1, started("b")))
     assert not levels.heard
@@ -151,3 +162,74 @@ def test_what_agents_before_levels_wrote_is_read_as_before() -> None:
     assert cluster.picture.level == FIRST
     assert not cluster.picture.agents
     assert Agent(name="a", since=moment()).level == 0
+
+
+def test_a_journal_above_what_this_rota_knows_is_not_folded() -> None:
+    picture = Picture(agents={"b": Agent(name="b", since=moment(), level=LEVEL + 1, version="9.1")})
+    refuse_too_new(picture)
+    picture.level = LEVEL + 1
+    with pytest.raises(ConflictError) as caught:
+        refuse_too_new(picture)
+    assert (
+        caught.value.message == f"the cluster is at level {LEVEL + 1}, and this rota knows {LEVEL}"
+    )
+    assert caught.value.hint == "install the rota of the other agents here, 9.1"
+
+
+@pytest.mark.parametrize(("leader", "who"), [("a", "a"), ("old", "b"), ("", "b")])
+async def test_who_comes_up_with_too_old_a_rota_is_asked_to_leave_once(
+    leader: str, who: str
+) -> None:
+    cluster = first()
+    fold(
+        cluster,
+        *(started(name, 2) for name in ("b", "c", "a", "old")),
+        raised("a", "b", "c", "old"),
+    )
+    fold(cluster, AgentStopped(at=moment(), agent="a"))
+    fold(cluster, LeaderElected(at=moment(), agent=leader))
+    dismissed: list[tuple[str, str]] = []
+    all_of_them = [attend(name, cluster, dismissed) for name in "abc"]
+    fold(cluster, started("old"))
+    for levels, _ in all_of_them:
+        levels.folded(Entry(9, started("old")))
+        levels.folded(Entry(10, started("b", 2)))
+    await settle()
+    assert dismissed == [(who, "old")]
+    for levels, task in all_of_them:
+        levels.folded(Entry(11, AgentStopped(at=moment(), agent="old")))
+        task.cancel()
+
+
+def attend(
+    name: str, cluster: Cluster, dismissed: list[tuple[str, str]]
+) -> tuple[Levels, asyncio.Task[None]]:
+    async def dismiss(outdated: str) -> None:
+        dismissed.append((name, outdated))
+        fold(cluster, AgentDrained(at=moment(), agent=name, name=outdated, leaving=True))
+
+    levels = Levels(name, FakeWorld(cluster), None, dismiss)  # type: ignore[arg-type]
+    return levels, asyncio.create_task(levels.attend())
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_a_folder_of_a_raised_cluster_has_no_name_for_an_older_rota() -> None:
+    assert Nameplate("build-3").text("1.0") == "build-3"
+    text = Nameplate("build-3", 2).text("1.0")
+    assert text == "build-3, raised to level 2: a rota older than 1.0 cannot run here any more"
+    with pytest.raises(
+        InputError, match="bad agent name 'build-3, raised to level 2: a rota older"
+    ):
+        parse_agent_name(text)
+    assert read_nameplate(text, "/d") == Nameplate("build-3", 2)
+    assert read_nameplate("build-3", "/d") == Nameplate("build-3")
+    assert read_nameplate("", "/d") == Nameplate("")
+    with pytest.raises(ConflictError) as caught:
+        read_nameplate(Nameplate("build-3", LEVEL + 1).text("9.1"), "/d")
+    assert "/d is of an agent whose cluster was raised to level 3, and this rota knows 2" in str(
+        caught.value
+    )

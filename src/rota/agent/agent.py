@@ -26,6 +26,7 @@ from rota.agent.historian import Historian
 from rota.agent.identities import Identities
 from rota.agent.leadership import Leadership
 from rota.agent.leftovers import Leftovers
+from rota.agent.levels import refuse_too_new
 from rota.agent.lookout import Lookout
 from rota.agent.loop import Loop
 from rota.agent.members import Members, announce
@@ -111,6 +112,7 @@ async def run_agent(
     given = await asyncio.to_thread(_snapshot, me.data)
     bounds = await _bounds(ports.journal)
     world = await restore(ports.journal, ports.store, ports.index, given, bounds=bounds)
+    refuse_too_new(world.cluster.picture)
     world.contact = Contact(ports.clock)
     if bounds is None:
         world.contact.at = world.cluster.picture.at  # what is known is as of then, not as of now

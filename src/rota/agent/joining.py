@@ -21,6 +21,7 @@ from rota.core.certificate import certificates, fingerprint
 from rota.core.cluster import decode_picture
 from rota.core.ids import parse_agent_name
 from rota.core.join_token import JoinToken, parse_join_token
+from rota.core.levels import LEVEL
 from rota.errors import ConflictError, DeniedError, RotaError, UnavailableError
 from rota.ports.credentials import Credentials
 from rota.ports.keyring import Keyring
@@ -229,7 +230,8 @@ async def _right_ca(wanted: JoinToken, address: Address, stranger: Stranger) -> 
 async def _apply(
     address: Address, ca: bytes, application: Application, stranger: Stranger
 ) -> Admitted:
-    answer = await stranger.post(address, ca, "/peer/join", msgspec.json.encode(application))
+    body = msgspec.json.encode(application)
+    answer = await stranger.post(address, ca, f"/peer/join?level={LEVEL}", body)
     try:
         admitted = msgspec.json.decode(answer, type=Admitted)
     except (msgspec.MsgspecError, UnicodeError) as error:

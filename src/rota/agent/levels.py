@@ -11,9 +11,11 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
+from rota.core.agents import Agent
+from rota.core.cluster import Picture
 from rota.core.events import AgentStarted
-from rota.core.levels import LEVEL, attainable
-from rota.errors import StaleError
+from rota.core.levels import FIRST, LEVEL, attainable, too_new
+from rota.errors import ConflictError, StaleError
 from rota.ports.journal import Entry
 from rota.service.world import World
 
@@ -23,25 +25,89 @@ LOOK_S = 1.0
 FOLD_S = 5.0
 
 Raise = Callable[[int, tuple[str, ...]], Awaitable[int]]
+Dismiss = Callable[[str], Awaitable[None]]
+
+
+def refuse_too_new(picture: Picture) -> None:
+    """Do nothing if this program may fold on.
+
+    Raises:
+        ConflictError: the cluster is at a level that it does not know.
+    """
+    if fault := too_new(picture.level):
+        newer = [it for it in picture.agents.values() if it.level >= picture.level and it.version]
+        versions = ", ".join(sorted({it.version for it in newer}))
+        raise ConflictError(
+            fault,
+            hint=f"install the rota of the other agents here{f', {versions}' if versions else ''}",
+        )
+
+
+async def dismiss_nobody(name: str) -> None:
+    """Let an agent that knows too little go on."""
 
 
 class Levels:
     """Raises the cluster while this agent leads; :meth:`run` is the duty.
 
-    ``record`` appends ``cluster.raised``, fenced by the lease, and returns its sequence. ``heard``
-    has, by agent, what it last said; whoever listens to words sets it.
+    Args:
+        name: This agent.
+        world: For the members, and what they said.
+        record: Appends ``cluster.raised``, fenced by the lease, and returns its sequence.
+        dismiss: Asks an agent to finish what it runs and to leave.
     """
 
-    def __init__(self, world: World, record: Raise) -> None:
-        self._world, self._record = world, record
+    def __init__(
+        self, name: str, world: World, record: Raise, dismiss: Dismiss = dismiss_nobody
+    ) -> None:
+        self._name, self._world = name, world
+        self._record, self._dismiss = record, dismiss
+        #: By agent, what it last said; whoever listens to words sets it.
         self.heard: dict[str, int] = {}
         self.look_s = LOOK_S
+        self._low: set[str] = set()
+        self._news = asyncio.Event()
 
     def folded(self, entry: Entry) -> None:
         """Note a start: what that agent said before is of another program."""
         event = entry.event
         if isinstance(event, AgentStarted):
             self.heard.pop(event.agent, None)
+            is_low = max(event.level, FIRST) < self._world.cluster.picture.level
+            (self._low.add if is_low else self._low.discard)(event.agent)
+        if self._low:
+            self._news.set()
+
+    async def attend(self) -> None:
+        """Have leave, for ever, whoever comes up below the cluster's level.
+
+        It was down when the cluster was raised, and another rota was installed since. It does not
+        know that it must not; but it knows how to leave. Not the leader's alone: it may be the one.
+        """
+        while True:
+            if self._is_to_dismiss():
+                for outdated in self._outdated():
+                    why = "%s runs a rota that does not know level %d: it is asked to leave"
+                    logger.warning(why, outdated.name, self._world.cluster.picture.level)
+                    await self._dismiss(outdated.name)
+            await self._news.wait()
+            self._news.clear()
+
+    def _outdated(self) -> list[Agent]:
+        """Return who is up and has said, since this agent has folded, that it knows too little."""
+        picture = self._world.cluster.picture
+        found = (picture.agents.get(name) for name in self._low)
+        return [
+            it for it in found if it and it.is_up and not it.leaving and it.level < picture.level
+        ]
+
+    def _is_to_dismiss(self) -> bool:
+        picture = self._world.cluster.picture
+        able = (it.name for it in picture.agents.values() if it.is_up and it.name not in self._low)
+        does_lead = picture.leader and picture.leader not in self._low
+        return bool(self._low) and self._name == (
+            picture.leader if does_lead else min(able, default="")
+        )
 
     async def run(self) -> None:
         """Raise it when that is due. Ends once there is nothing to raise to."""

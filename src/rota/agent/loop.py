@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Set
 
 from rota.agent.historian import Historian
+from rota.agent.levels import refuse_too_new
 from rota.agent.patience import persist
 from rota.agent.runner import Runner
 from rota.core.build import Build
@@ -35,6 +36,7 @@ from rota.core.events import (
     BuildFinished,
     BuildRejected,
     BuildStarted,
+    ClusterRaised,
     Emitted,
     Event,
     HistorySealed,
@@ -177,6 +179,8 @@ class Loop:
                 f"the journal goes on at {entry.seq}, this agent is at {self._world.seq}"
             )
         change = self._world.fold(entry)
+        if isinstance(entry.event, ClusterRaised):
+            refuse_too_new(self._world.cluster.picture)
         event = entry.event
         if isinstance(event, HistorySealed):
             self._is_sealing = False

@@ -28,6 +28,7 @@ from rota.agent.scheduler import Scheduler
 from rota.agent.timeline import watch_timeline
 from rota.core.agents import AgentState
 from rota.core.events import (
+    AgentDrained,
     AgentFound,
     AgentJoined,
     AgentStarted,
@@ -118,8 +119,9 @@ class Members:
             self.scheduler.lead,
         ]
         works += duties
-        levels = Levels(world, self._raise)
+        levels = Levels(me.name, world, self._raise, self._dismiss)
         works.append(levels.run)
+        group.create_task(levels.attend(), name="levels")
         loop.on_entry.append(levels.folded)
         silent, led_s = nobody, never
         if ports.presence is not None:
@@ -233,6 +235,13 @@ class Members:
         return await persist(
             "level", lambda: self._ports.journal.append(event, fence=self.leadership.fence)
         )
+
+    async def _dismiss(self, name: str) -> None:
+        at, me = self._ports.clock.now(), self._me.name
+        event = AgentDrained(at=at, by=me, agent=me, name=name, leaving=True)
+        seq = await persist("level", lambda: self._ports.journal.append(event))
+        with contextlib.suppress(TimeoutError):
+            await self._world.reached(seq, FOLD_S)
 
     async def _record_policy(self, policy: Policy) -> int:
         at, me = self._ports.clock.now(), self._me.name

@@ -65,9 +65,10 @@ from rota.bootstrap.options import AgentOptions
 from rota.core.address import Address
 from rota.core.cluster import Picture, decode_picture
 from rota.core.confinement import BUILDS_DOOR
-from rota.core.events import kind_of
+from rota.core.events import ClusterRaised, kind_of
 from rota.core.settings import Settings
 from rota.daemon.folder import DataFolder, digest
+from rota.daemon.nameplate import FILE, Nameplate
 from rota.daemon.notify import notify, say_ready
 from rota.daemon.sockets import (
     LOOPBACK,
@@ -153,6 +154,7 @@ class Daemon:
         )
         await self._open_doors(store, tcp, path)
         agent.loop.on_entry.append(self._remember)
+        self._remember_level()
         agent.service.counts.engine_restarts = self._restarts
         await stack.enter_async_context(
             background(
@@ -481,6 +483,18 @@ class Daemon:
                 write_known(self._options.data, found)
             except UnavailableError as error:
                 logger.warning("%s", error.message)
+        if isinstance(entry.event, ClusterRaised):
+            self._remember_level()
+
+    def _remember_level(self) -> None:
+        """Let no rota run in this folder that knows less than the cluster does."""
+        plate = Nameplate(self._member.name, self._agent.service.world.cluster.picture.level)
+        text = plate.text(rota.__version__)
+        if text != self._folder.read(FILE):
+            try:
+                self._folder.write(FILE, text)
+            except OSError as error:
+                logger.warning("cannot write down the cluster's level: %s", error.strerror)
 
     def _is_among_others(self) -> bool:
         return len(self._agent.service.world.cluster.picture.agents) > 1

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+import rota
 from rota.adapters.age import AgeSafe
 from rota.adapters.clocks import SystemClock
 from rota.adapters.nats import Bus
@@ -21,6 +22,7 @@ from rota.bootstrap.options import AgentOptions
 from rota.core.address import Address
 from rota.core.ids import parse_agent_name
 from rota.daemon.folder import DataFolder
+from rota.daemon.nameplate import FILE, Nameplate, read_nameplate
 from rota.daemon.sockets import (
     LOOPBACK,
     reachable_host,
@@ -82,7 +84,8 @@ async def identify(options: AgentOptions, folder: DataFolder) -> Member:
         await _share_authority(Bus(options.bus), keyring, name, host)
     credentials = await asyncio.to_thread(keyring.found, name, [host])
     await asyncio.to_thread(keyring.renew, name, [host])
-    folder.write("name", name)
+    level = read_nameplate(folder.read(FILE), options.data).level
+    folder.write(FILE, Nameplate(name, level).text(rota.__version__))
     folder.write("host", host)
     return Member(
         name=name,
@@ -142,7 +145,7 @@ async def _once(raw: bytes) -> AsyncIterator[bytes]:
 
 def _name(options: AgentOptions, folder: DataFolder) -> str:
     """Return what this agent is called: a member keeps its name."""
-    former = folder.read("name")
+    former = read_nameplate(folder.read(FILE), options.data).name
     name = options.name or former or socket.gethostname().partition(".")[0] or "agent"
     if former and name != former:
         raise ConflictError(

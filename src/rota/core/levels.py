@@ -23,6 +23,13 @@ FIRST = 1
 LEVEL = 2
 
 
+def too_new(level: int) -> str:
+    """Return in words why this program must not fold a journal of that level; empty if it may."""
+    if level <= LEVEL:
+        return ""
+    return f"the cluster is at level {level}, and this rota knows {LEVEL}"
+
+
 def attainable(members: Iterable[str], announced: Mapping[str, int]) -> int:
     """Return the level that all members can; where there are none, that of this program."""
     return min((max(announced.get(name, FIRST), FIRST) for name in members), default=LEVEL)

@@ -16,6 +16,7 @@ from rota.core.events import AgentJoined
 from rota.core.ids import parse_agent_name
 from rota.core.join_token import MAX_ADDRESSES as TOKEN_ADDRESSES
 from rota.core.join_token import JoinToken
+from rota.core.levels import FIRST
 from rota.core.machines import Machine, MachineState
 from rota.core.user_data import machine_secret
 from rota.errors import ConflictError, DeniedError, UnavailableError
@@ -181,15 +182,16 @@ class Gate:
         """Return what this agent knows of all members and voters."""
         return known(self._service.world, self._bus)
 
-    async def admit(self, application: Application, address: str) -> Admitted:
-        """Admit a machine, and return once this agent has folded that.
+    async def admit(self, application: Application, address: str, level: int = FIRST) -> Admitted:
+        """Admit a machine that knows ``level``, and return once this agent has folded that.
 
         Whoever was admitted before gets a new certificate, and no event is written.
 
         Raises:
             DeniedError: the secret is wrong, or its token holds no more; nothing was changed.
             InputError: the name, a host or the certificate request is wrong.
-            ConflictError: another machine has the name and is up, or this one is a member already.
+            ConflictError: another machine has the name and is up, or this one is a member already; or it
+                knows less than the cluster does.
             UnavailableError: too many wrong secrets came from ``address``; or there is no quorum.
         """
         self._limit.refuse_too_many(address)
@@ -199,6 +201,7 @@ class Gate:
             self._limit.count(address)
             raise
         name = parse_agent_name(application.name)
+        self._refuse_outdated(level)
         cert = await asyncio.to_thread(
             self._keyring.sign,
             application.request.encode(),
@@ -214,7 +217,7 @@ class Gate:
                 # Before it is one: a crash between the two may cost a use, and never gives one.
                 if admission.token is not None:
                     self._tokens.used(admission.token, pin)
-                await self._join(name, pin, admission)
+                await self._join(name, pin, admission, level)
         return Admitted(
             name=name,
             agent=self._service.me.name,
@@ -282,7 +285,15 @@ class Gate:
             " its place, and the former one is no member any more"
         )
 
-    async def _join(self, name: str, pin: str, admission: Admission) -> None:
+    def _refuse_outdated(self, level: int) -> None:
+        needed, version = self._service.world.cluster.picture.level, self._service.me.version
+        if level < needed:
+            raise ConflictError(
+                f"the cluster is at level {needed}, and the rota of this machine knows {level}",
+                hint=f"install rota {version} or a newer one on it, and join again",
+            )
+
+    async def _join(self, name: str, pin: str, admission: Admission, level: int) -> None:
         service, me = self._service, self._service.me.name
         await service.write(
             AgentJoined(
@@ -292,8 +303,10 @@ class Gate:
                 name=name,
                 pin=pin,
                 ephemeral=admission.ephemeral,
+                level=level,
             )
         )
+        self._refuse_outdated(level)  # it was raised at the same moment: then nobody joined
         if member_of(service.world, pin) != name:
             raise ConflictError(
                 f"another machine was admitted as {name} at the same moment",

@@ -8,6 +8,7 @@ from rota.core.agents import Agent
 from rota.core.cluster import Cluster
 from rota.core.events import EPOCH, AgentDrained, AgentLabelled, AgentLeft
 from rota.core.labels import parse_agent_labels
+from rota.core.levels import FIRST
 from rota.core.problem import nearest
 from rota.core.states import State
 from rota.errors import ConflictError, InputError, NotFoundError
@@ -58,6 +59,7 @@ async def status(service: Service, request: m.Nothing, who: Principal) -> m.Stat
         engine=world.troubles.get("engine", "ok"),
         free_bytes=disk.f_bavail * disk.f_frsize,
         durability=DURABILITY,
+        level=picture.level,
         trouble=(*world.troubles.values(), *chat_troubles(world), *([late] if late else [])),
     )
 
@@ -196,4 +198,5 @@ def view(cluster: Cluster, agent: Agent) -> m.AgentView:
         is_leader=agent.name == picture.leader,
         is_voter=agent.name in picture.voters,
         ephemeral=agent.ephemeral,
+        level=max(agent.level, FIRST),
     )

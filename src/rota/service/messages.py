@@ -642,6 +642,7 @@ class AgentView(msgspec.Struct, frozen=True, kw_only=True):
     is_leader: bool
     is_voter: bool
     ephemeral: bool = False  # it comes and goes with its machine
+    level: int = 1  # what it can, as it said at its last start
 
 
 class CloudRequest(Request, frozen=True, kw_only=True):
@@ -765,6 +766,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     engine: str  # "ok", or what is wrong with it
     free_bytes: int
     durability: str
+    level: int  # what all members can: what a newer rota brings beyond it waits
     trouble: tuple[str, ...] = ()
 
 

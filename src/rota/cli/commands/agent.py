@@ -145,7 +145,8 @@ def _leader(state: dict[str, Any], look: Look) -> str:
 def _members(state: dict[str, Any]) -> str:
     members, voters = state["members"], state["voters"]
     agents = "1 agent" if members == 1 else f"{members} agents"
-    return f"{agents}, voters: {clean(', '.join(voters))}" if voters else agents
+    voting = f", voters: {clean(', '.join(voters))}" if voters else ""
+    return f"{agents}{voting}, level {state.get('level', 1)}"
 
 
 def _quorum(state: dict[str, Any], look: Look) -> str:

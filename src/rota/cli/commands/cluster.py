@@ -46,7 +46,21 @@ def agents(args: Namespace, screen: Screen) -> int:
     else:
         look = screen.at(answer)
         screen.lines(table([_row(one, look) for one in answer.json()], look, shrink=(5, 6)))
+        if waited_for := _behind(answer.json()):
+            screen.note(waited_for)
     return 0
+
+
+def _behind(agents: list[dict[str, Any]]) -> str:
+    """Return in words whose older rota keeps the others from what is new; empty if nobody's does."""
+    newest = max((one.get("level", 1) for one in agents), default=1)
+    old = [one for one in agents if one.get("level", 1) < newest]
+    names = ", ".join(f"{one['name']} (rota {one['version'] or 'unknown'})" for one in old)
+    return (
+        f"level {newest}, and what it brings, waits for a newer rota on {clean(names)}"
+        if old
+        else ""
+    )
 
 
 def _revoke(client: Client, args: Namespace, screen: Screen) -> int:
