@@ -8,6 +8,8 @@ import msgspec
 import pytest
 from tests.harness.facts import moment
 
+from rota.adapters.memory import MemoryJournal
+from rota.adapters.memory_store import MemoryIndex
 from rota.agent.levels import Levels, refuse_too_new
 from rota.core.agents import Agent
 from rota.core.cluster import Cluster, Picture, decode_picture, encode_picture
@@ -28,6 +30,7 @@ from rota.core.levels import FIRST, LEVEL, attainable
 from rota.daemon.nameplate import Nameplate, read_nameplate
 from rota.errors import ConflictError, InputError, StaleError
 from rota.ports.journal import Entry
+from rota.service.world import World
 
 
 def first() -> Cluster:
@@ -107,11 +110,11 @@ def test_a_raised_picture_is_nothing_that_an_agent_from_before_levels_reads() ->
         assert decode_picture(damaged) is None
 
 
-class FakeWorld:
-    """A world that folds what its duty writes."""
+class FakeWorld(World):
+    """A world of a cluster alone: what its duty writes is folded by then."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
+        super().__init__(MemoryJournal(), MemoryIndex(), cluster)
 
     async def reached(self, seq: int, timeout_s: float) -> None:
         pass
@@ -132,14 +135,15 @@ async def test_the_leader_raises_when_the_last_member_has_said_that_it_can(is_he
         fold(cluster, event)
         return cluster.picture.seq
 
-    levels = Levels("a", FakeWorld(cluster), record)  # type: ignore[arg-type]
+    world = FakeWorld(cluster)
+    levels = Levels("a", world, record)
     levels.look_s = 0.0
     duty = asyncio.create_task(levels.run())
     for _ in range(5):
         await asyncio.sleep(0)
     assert not written
     if is_heard:
-        levels.heard["b"] = 2
+        world.levels["b"] = 2
     else:
         fold(cluster, started("b", 2))
     async with asyncio.timeout(5):
@@ -149,10 +153,12 @@ async def test_the_leader_raises_when_the_last_member_has_said_that_it_can(is_he
 
 
 def test_a_start_says_more_than_what_was_heard_before() -> None:
-    levels = Levels("a", FakeWorld(first()), None)  # type: ignore[arg-type]
-    levels.heard["b"] = 2
+    world = FakeWorld(first())
+    levels = Levels("a", world, None)  # type: ignore[arg-type]
+    world.levels["b"] = 2
+    assert world.level_of(Agent(name="b", since=moment())) == 2
     levels.folded(Entry(1, started("b")))
-    assert not levels.heard
+    assert world.level_of(Agent(name="b", since=moment())) == FIRST
 
 
 def test_what_agents_before_levels_wrote_is_read_as_before() -> None:

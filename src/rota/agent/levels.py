@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from rota.core.agents import Agent
 from rota.core.cluster import Picture
@@ -62,8 +62,6 @@ class Levels:
     ) -> None:
         self._name, self._world = name, world
         self._record, self._dismiss = record, dismiss
-        #: By agent, what it last said; whoever listens to words sets it.
-        self.heard: dict[str, int] = {}
         self.look_s = LOOK_S
         self._low: set[str] = set()
         self._news = asyncio.Event()
@@ -72,7 +70,7 @@ class Levels:
         """Note a start: what that agent said before is of another program."""
         event = entry.event
         if isinstance(event, AgentStarted):
-            self.heard.pop(event.agent, None)
+            self._world.levels.pop(event.agent, None)
             is_low = max(event.level, FIRST) < self._world.cluster.picture.level
             (self._low.add if is_low else self._low.discard)(event.agent)
         if self._low:
@@ -114,7 +112,8 @@ class Levels:
         picture = self._world.cluster.picture
         while picture.level < LEVEL:
             members = tuple(sorted(picture.agents))
-            level = attainable(members, self._announced())
+            known = {it.name: self._world.level_of(it) for it in picture.agents.values()}
+            level = attainable(members, known)
             if level > picture.level:
                 logger.info("all members can level %d: the cluster is raised to it", level)
                 # Refused where another agent leads by now: this one is told so in a moment.
@@ -122,7 +121,3 @@ class Levels:
                     await self._world.reached(await self._record(level, members), FOLD_S)
             await asyncio.sleep(self.look_s)
             picture = self._world.cluster.picture
-
-    def _announced(self) -> Mapping[str, int]:
-        agents = self._world.cluster.picture.agents.values()
-        return {it.name: max(it.level, self.heard.get(it.name, 0)) for it in agents}

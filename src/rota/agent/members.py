@@ -130,7 +130,6 @@ class Members:
             group.create_task(roll.attend(), name="roll")
             works.append(roll.lead)
             silent, led_s = roll.silent, roll.led_s
-            levels.heard = roll.levels
             loop.on_entry.append(lambda entry: roll.noted(entry.event.agent))
             self.leases = Leases(
                 world, ports.executor, leads=self._is_leading, is_heard=roll.is_heard

@@ -51,7 +51,6 @@ class Roll:
         self._presence, self._clock = presence, clock
         self._confirms = confirms
         self._heard: dict[str, float] = {}
-        self.levels: dict[str, int] = {}  # by agent, what it last said that it can
         self._skews = Skews()
         self._since: float | None = None
         self._led_at: float | None = None
@@ -94,12 +93,12 @@ class Roll:
         """Note who speaks, for ever; silence counts from the moment this begins."""
         self._since = self._clock.monotonic()
         self._heard.clear()
-        self.levels.clear()
+        self._world.levels.clear()
         try:
             async with contextlib.aclosing(self._presence.hear()) as words:
                 async for word in words:
                     self._heard[word.agent] = self._clock.monotonic()
-                    self.levels[word.agent] = word.level
+                    self._world.levels[word.agent] = word.level
                     self._compare(word)
                     if word.answer and self._confirms(word.agent):
                         await self._presence.confirm(word)

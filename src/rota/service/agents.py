@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 
 from rota.core.agents import Agent
-from rota.core.cluster import Cluster
 from rota.core.events import EPOCH, AgentDrained, AgentLabelled, AgentLeft
 from rota.core.labels import parse_agent_labels
-from rota.core.levels import FIRST
 from rota.core.problem import nearest
 from rota.core.states import State
 from rota.errors import ConflictError, InputError, NotFoundError
@@ -17,6 +15,7 @@ from rota.service.chat import chat_troubles
 from rota.service.context import Principal, Service
 from rota.service.quorum import tolerates
 from rota.service.schedules import late_schedules
+from rota.service.world import World
 
 DURABILITY = (
     "an acknowledged trigger or result is synced to disk: it survives a kill and a power cut"
@@ -66,8 +65,8 @@ async def status(service: Service, request: m.Nothing, who: Principal) -> m.Stat
 
 async def agents(service: Service, request: m.Nothing, who: Principal) -> list[m.AgentView]:
     """List all agents by name."""
-    cluster = service.world.cluster
-    return [view(cluster, agent) for _, agent in sorted(cluster.picture.agents.items())]
+    agents = service.world.cluster.picture.agents
+    return [view(service.world, agent) for _, agent in sorted(agents.items())]
 
 
 async def drain(service: Service, request: m.DrainRequest, who: Principal) -> m.AgentView:
@@ -85,7 +84,7 @@ async def drain(service: Service, request: m.DrainRequest, who: Principal) -> m.
                 draining=not request.off,
             )
         )
-    return view(service.world.cluster, find_agent(service, request.agent))
+    return view(service.world, find_agent(service, request.agent))
 
 
 async def label(service: Service, request: m.LabelRequest, who: Principal) -> m.AgentView:
@@ -104,7 +103,7 @@ async def label(service: Service, request: m.LabelRequest, who: Principal) -> m.
                 labels=request.labels,
             )
         )
-    return view(service.world.cluster, find_agent(service, request.agent))
+    return view(service.world, find_agent(service, request.agent))
 
 
 def _check_labels(labels: dict[str, str]) -> None:
@@ -140,7 +139,7 @@ async def leave(service: Service, request: m.AgentRequest, who: Principal) -> m.
                 leaving=True,
             )
         )
-    return view(service.world.cluster, find_agent(service, request.agent))
+    return view(service.world, find_agent(service, request.agent))
 
 
 async def forget(service: Service, request: m.AgentRequest, who: Principal) -> m.AgentView:
@@ -148,7 +147,7 @@ async def forget(service: Service, request: m.AgentRequest, who: Principal) -> m
     agent = find_agent(service, request.agent)
     if agent.is_up:
         raise ConflictError(f"{agent.name} is up", hint=f"let it leave: rota leave {agent.name}")
-    left = view(service.world.cluster, agent)
+    left = view(service.world, agent)
     await service.write(
         AgentLeft(
             at=service.clock.now(),
@@ -180,9 +179,9 @@ def find_agent(service: Service, name: str) -> Agent:
     return known[name]
 
 
-def view(cluster: Cluster, agent: Agent) -> m.AgentView:
+def view(world: World, agent: Agent) -> m.AgentView:
     """Return an agent as REST shows it."""
-    picture = cluster.picture
+    cluster, picture = world.cluster, world.cluster.picture
     return m.AgentView(
         name=agent.name,
         state=agent.state,
@@ -198,5 +197,5 @@ def view(cluster: Cluster, agent: Agent) -> m.AgentView:
         is_leader=agent.name == picture.leader,
         is_voter=agent.name in picture.voters,
         ephemeral=agent.ephemeral,
-        level=max(agent.level, FIRST),
+        level=world.level_of(agent),
     )

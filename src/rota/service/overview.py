@@ -72,7 +72,7 @@ async def overview(service: Service, request: o.OverviewRequest, who: Principal)
         queued=live.queued,
         held=live.held,
         oldest_at=live.oldest_at,
-        agents=tuple(view(cluster, agent) for agent in _first_agents(world, request.rows)),
+        agents=tuple(view(world, agent) for agent in _first_agents(world, request.rows)),
         runs=_runs(world, live, request.rows, request.sort),
         waiting=first_queued(cluster, now, request.rows, wanted),
         failures=_failures(world, live.bad, request.rows, wanted),

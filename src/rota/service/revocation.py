@@ -25,7 +25,7 @@ async def revoke_agent(service: Service, request: m.AgentRequest, who: Principal
     cluster = service.world.cluster
     _refuse_self(service, agent.name)
     _refuse_last_quorum(service, agent.name)
-    shown = view(cluster, agent)
+    shown = view(service.world, agent)
     given_up = tuple(
         sorted(cluster.picture.builds[it].ref for it in cluster.running.get(agent.name, {}))
     )

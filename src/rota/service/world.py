@@ -17,12 +17,14 @@ from datetime import datetime
 import msgspec
 
 from rota.core.agenda import Agenda
+from rota.core.agents import Agent
 from rota.core.build import Build
 from rota.core.cluster import Cluster
 from rota.core.codec import encode
 from rota.core.definitions import Definitions
 from rota.core.events import BuildsSwept, SchedulesFired, SchedulesSet, Unknown
 from rota.core.fold import Change, apply
+from rota.core.levels import FIRST
 from rota.core.pulse import Pulse
 from rota.core.reactions import Rules
 from rota.core.retention import Removed
@@ -56,6 +58,8 @@ class World:
         self.commit = ""  # of `main`, that the definitions are of
         self.live_logs: dict[tuple[str, int], LiveLog] = {}
         self.troubles: dict[str, str] = {}
+        #: By agent, what it last said that it can; known where words are listened to.
+        self.levels: dict[str, int] = {}
         self.contact: Contact | None = None  # the agent that runs this world makes it
         self.is_recovering = False  # the journal is about to begin behind what is known here
         self.agenda = Agenda(lambda: self.cluster.picture.schedules, self.timetable)
@@ -87,6 +91,14 @@ class World:
         if len(self.cluster.picture.agents) <= 1:
             return contact.at if "engine" in self.troubles else None
         return contact.at if contact.silent_s() > STALE_S else None
+
+    def level_of(self, agent: Agent) -> int:
+        """Return what an agent can, as far as this one knows.
+
+        Its start may have been folded by an older rota here, which kept nothing of it; then its
+        words say it.
+        """
+        return max(agent.level, self.levels.get(agent.name, 0), FIRST)
 
     def touch(self) -> None:
         """Note a sign of life of the voters."""
