@@ -56,6 +56,7 @@ requests = st.sampled_from([verb for verb in VERBS if verb.name != "stop"]).flat
 PLACES = tuple(sorted({name for verb in VERBS for name in re.findall(r"{(\w+)}", verb.path)}))
 #: What needs a schedule, a gate or a repository: their own tests have them.
 ELSEWHERE = {
+    "reload",  # tests/integration/test_reload.py
     "link_code",  # tests/integration/test_users_rest.py
     "unlink",
     "try_target",  # tests/integration/test_notices_rest.py

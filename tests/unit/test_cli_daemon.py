@@ -18,7 +18,7 @@ from rota.errors import InputError
 
 NOTHING = {
     "data_folder": None, "name": None, "listen": None, "labels": None, "slots": None, "join": None,
-    "from_clone": None, "invite": False, "ephemeral": False,
+    "from_clone": None, "log_level": None, "log_format": None, "invite": False, "ephemeral": False,
     "bus": None, "json": False, "install": None,
 }  # fmt: skip
 

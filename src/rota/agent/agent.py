@@ -53,7 +53,7 @@ from rota.core.events import (
 )
 from rota.core.join_token import JoinToken
 from rota.core.polling import polls
-from rota.core.settings import kept_limits
+from rota.core.settings import Settings, kept_limits
 from rota.core.surroundings import Place
 from rota.core.user_data import cluster_tag
 from rota.errors import RotaError, UnavailableError
@@ -101,11 +101,13 @@ async def run_agent(
     *,
     stop: Callable[[], None],
     socket: str = "",
+    limited: Callable[[Settings], Settings] = lambda settings: settings,
 ) -> AsyncIterator[Agent]:
     """Run an agent for as long as the context is open. It is ready when this yields.
 
     It has folded all the journal had, knows the definitions, and has found again what ran before.
-    Leaving the context stops its tasks; the builds' processes go on.
+    Leaving the context stops its tasks; the builds' processes go on. ``limited`` returns the
+    settings as they hold on this machine.
     """
     counts = Counts(ports.clock.now, lambda: world.definitions.settings.metrics.jobs)
     ports = dataclasses.replace(ports, journal=TimedJournal(ports.journal, counts, ports.clock))
@@ -123,7 +125,7 @@ async def run_agent(
         workplace=workplace,
         disk=ports.disk,
         clock=ports.clock,
-        limits=lambda: kept_limits(world.definitions.settings),
+        limits=lambda: kept_limits(limited(world.definitions.settings)),
     )
     await historian.begin()
     service: Service
@@ -214,7 +216,7 @@ async def run_agent(
             group.create_task(identities.run(), name="identities")
             follower.told.append(identities.changed)
         giving = _giving(service, ports)
-        runner.stages = _stages(service, ports, giving)
+        runner.stages = _stages(service, ports, giving, limited)
         entrance.contained = next(iter(_contained(service, ports)), None)
         reactor = Reactor(
             world=world,
@@ -349,14 +351,19 @@ async def _secret(service: Service, name: str) -> bytes:
     return await service.secrets.read(name)
 
 
-def _stages(service: Service, ports: Ports, giving: SecretStage | None) -> tuple[Stage, ...]:
+def _stages(
+    service: Service,
+    ports: Ports,
+    giving: SecretStage | None,
+    limited: Callable[[Settings], Settings],
+) -> tuple[Stage, ...]:
     """Return what surrounds a script, from the outermost to the innermost."""
     reporting = () if ports.reports is None else (Reporting(service, ports.reports),)
     secrets = () if giving is None else (giving,)
     return (
         Needed(service),
         *secrets,
-        *_caching(service, ports),
+        *_caching(service, ports, limited),
         Leftovers(service),
         *reporting,
         *_contained(service, ports),
@@ -382,7 +389,9 @@ def _contained(service: Service, ports: Ports) -> tuple[Stage, ...]:
     return (contained,)
 
 
-def _caching(service: Service, ports: Ports) -> tuple[Stage, ...]:
+def _caching(
+    service: Service, ports: Ports, limited: Callable[[Settings], Settings]
+) -> tuple[Stage, ...]:
     if ports.caches is None:
         return ()
     name, world = service.me.name, service.world
@@ -396,7 +405,7 @@ def _caching(service: Service, ports: Ports) -> tuple[Stage, ...]:
         ports.caches,
         ports.clock,
         labels=labels,
-        settings=lambda: world.definitions.settings,
+        settings=lambda: limited(world.definitions.settings),
     )
     return (caching,)
 

@@ -145,6 +145,11 @@ class Loop:
         """Ask whether, and for how long, the duties are ours, and whom nobody heard for long."""
         self._leads, self._silent, self._led_s = leads, silent, led_s
 
+    def resize(self, slots: int) -> None:
+        """Take so many builds at once from now on; what runs beyond them goes on."""
+        self._slots = slots
+        self.decide_soon()
+
     async def run(self, catch_up_to: int) -> None:
         """Fold the journal from where the state stands, for ever."""
         self._catch_up_to = catch_up_to

@@ -47,6 +47,7 @@ from rota.ports.logs import LogKey, Logs
 from rota.ports.store import Store
 from rota.ports.watcher import Watch, Watcher
 from rota.service.livelog import LiveLog
+from rota.service.log_fields import about
 from rota.service.world import World
 
 logger = logging.getLogger(__name__)
@@ -175,6 +176,7 @@ class Runner:
     # -- one attempt ----------------------------------------------------------------------------
 
     async def _run(self, active: Active, *, adopt: bool) -> None:
+        about(build=active.build.ref, attempt=str(active.build.attempt))
         try:
             outcome = await self._outcome(active, adopt=adopt)
             if active.noting is not None:

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import logging
 import os
+import signal
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -59,10 +60,12 @@ from rota.agent.timeline import SURE_S, has_parted
 from rota.bootstrap.blobs import BLOB_STORES
 from rota.bootstrap.chat import make_chat
 from rota.bootstrap.executors import Executors
-from rota.bootstrap.machine import labels_of, log_bytes
+from rota.bootstrap.machine import Machine, labels_of, log_bytes
 from rota.bootstrap.member import Member
 from rota.bootstrap.options import AgentOptions
+from rota.bootstrap.reloading import Reloading
 from rota.core.address import Address
+from rota.core.agent_file import MAX_SLOTS, limited
 from rota.core.cluster import Picture, decode_picture
 from rota.core.confinement import BUILDS_DOOR
 from rota.core.events import ClusterRaised, kind_of
@@ -99,7 +102,6 @@ from rota.service.world import World
 
 logger = logging.getLogger("rota")
 
-MAX_SLOTS = 1000
 #: What is known of the machine's tools, so that a start asks none of them.
 TOOLS = "tools.json"
 #: What has to wait for a quorum is tried again so often.
@@ -120,10 +122,12 @@ class Daemon:
         member: Member,
         engine: Engine | Bus,
         stack: contextlib.AsyncExitStack,
+        machine: Machine,
     ) -> None:
         self._options, self._folder, self._member = options, folder, member
+        self._machine = machine
         self._engine, self._stack = engine, stack
-        self._is_host_given = bool(reachable_host(options.listen))
+        self._is_host_given = bool(reachable_host(machine.listen))
         self._peer: socket.socket | None = None
         self._tls: ssl.SSLContext | None = None
         self._opening = asyncio.Lock()
@@ -133,6 +137,7 @@ class Daemon:
         self._agent: Agent
         self._containers: EngineContainers
         self._runner: web.AppRunner
+        self._site: web.BaseSite
 
     async def run(self, stopping: asyncio.Event, ready: asyncio.Event) -> None:
         """Run until ``stopping`` is set; set ``ready`` once builds are taken."""
@@ -142,7 +147,7 @@ class Daemon:
             await self._bring_store(store, self._member.source)
         ports = await self._ports(store)
         await self._refresh(ports, store)
-        tcp = stack.enter_context(tcp_socket(options.listen, folder))
+        tcp = stack.enter_context(tcp_socket(self._machine.listen, folder))
         if self._is_open():
             self._peer = stack.enter_context(peer_socket(self._member.host, folder))
         self._abilities = await asyncio.to_thread(self._confiner.labels)
@@ -150,7 +155,13 @@ class Daemon:
         me = self._myself(f"http://{address(tcp)}")
         path = data / "rota.sock"
         agent = self._agent = await stack.enter_async_context(
-            run_the_agent(me, ports, stop=stopping.set, socket=str(path))
+            run_the_agent(
+                me,
+                ports,
+                stop=stopping.set,
+                socket=str(path),
+                limited=lambda settings: limited(settings, self._machine.file.limits),
+            )
         )
         await self._open_doors(store, tcp, path)
         agent.loop.on_entry.append(self._remember)
@@ -163,9 +174,11 @@ class Daemon:
                     data,
                     lambda: self._engine.trouble,
                     agent.loop.decide_soon,
+                    lambda: self._machine.file.limits.min_free or 0,
                 )
             )
         )
+        await self._listen_for_reloads()
         await self._keep_certificate()
         await self._look_for_tools()
         logger.info("%s is ready: %s, data in %s", me.name, me.url, data)
@@ -235,6 +248,7 @@ class Daemon:
         agent, cache, again = self._agent, self._options.data / TOOLS, asyncio.Event()
 
         async def changed(found: dict[str, str]) -> None:
+            self._tools = found
             await agent.members.found(self._labels(found))
 
         def path() -> Sequence[str]:
@@ -251,7 +265,7 @@ class Daemon:
 
     def _labels(self, tools: Mapping[str, str]) -> dict[str, str]:
         found = {**self._abilities, **tools}
-        return labels_of(self._member.name, self._options.labels, found)
+        return labels_of(self._member.name, self._machine.labels, found)
 
     def _is_open(self) -> bool:
         """Whether other agents reach this one: it joined, has made a token, or uses a bus."""
@@ -259,8 +273,7 @@ class Daemon:
         return is_known or isinstance(self._engine, Bus)
 
     def _myself(self, url: str) -> Myself:
-        options = self._options
-        slots = options.slots if options.slots is not None else os.cpu_count() or 1
+        options, slots = self._options, self._machine.slots
         if not 0 <= slots <= MAX_SLOTS:
             raise InputError(f"--slots is {slots}, it can be 0 to {MAX_SLOTS}")
         return Myself(
@@ -440,10 +453,28 @@ class Daemon:
         unix = stack.enter_context(unix_socket(path))
         # Nobody else can come as far as this folder, but a build that is shown it.
         builds = stack.enter_context(unix_socket(door / path.name, mode=0o666))
-        for opened in (unix, builds, tcp):
-            await web.SockSite(runner, opened, backlog=512).start()
+        for opened in (unix, builds):
+            await self._serve(opened)
+        self._site = await self._serve(tcp)
         if self._peer is not None:
             await self._listen_to_peers(self._peer)
+
+    async def _serve(self, opened: socket.socket) -> web.BaseSite:
+        site = web.SockSite(self._runner, opened, backlog=512)
+        await site.start()
+        return site
+
+    async def _listen_for_reloads(self) -> None:
+        async def labels() -> None:
+            await self._agent.members.found(self._labels(self._tools))
+
+        reloading = Reloading(self._machine, self._agent, self._folder, self._serve, labels)
+        reloading.site = self._site
+        self._agent.service.reload = reloading.reload
+        await self._stack.enter_async_context(background(reloading.run()))
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, reloading.heard)
+        self._stack.callback(loop.remove_signal_handler, signal.SIGHUP)
 
     async def _listen_to_peers(self, opened: socket.socket) -> None:
         self._tls = server_context(self._member.credentials)

@@ -19,4 +19,6 @@ class AgentOptions:
     ephemeral: bool = False
     from_clone: Path | None = None
     bus: str | None = None
+    log_level: str | None = None
+    log_format: str | None = None
     ready_fd: int | None = None

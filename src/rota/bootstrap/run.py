@@ -16,6 +16,7 @@ import uvloop
 from rota.adapters.git.fetching import from_clone
 from rota.bootstrap.daemon import Daemon
 from rota.bootstrap.engine import bring_up, engine_of
+from rota.bootstrap.machine import Machine
 from rota.bootstrap.member import identify
 from rota.bootstrap.options import AgentOptions
 from rota.daemon.folder import DataFolder
@@ -32,17 +33,14 @@ def run_agent(options: AgentOptions) -> int:
     """Run an agent until it is told to stop; return the exit status."""
     if options.from_clone is not None and options.join is not None:
         raise InputError("--from-clone begins a cluster of its own, --join enters another's")
-    logging.basicConfig(
-        level=os.environ.get("ROTA_LOG", "INFO").upper(),
-        format="%(asctime)s %(levelname)-7s %(message)s",
-        stream=sys.stderr,
-    )
     options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    machine = Machine(options)
+    machine.read()
     _close_on_exec(keep=2)
     folder = DataFolder(options.data)
     try:
         with folder.held(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(options, folder))
+            return runner.run(_serve(options, folder, machine))
     except* PartedError as parted:
         logger.warning("begins anew: %s", parted.exceptions[0])
     # In a process without a past; builds and the engine's server are found again by it.
@@ -68,7 +66,7 @@ def _close_on_exec(keep: int) -> None:
                 os.set_inheritable(int(entry.name), False)
 
 
-async def _serve(options: AgentOptions, folder: DataFolder) -> int:
+async def _serve(options: AgentOptions, folder: DataFolder, machine: Machine) -> int:
     stopping, serving = asyncio.Event(), asyncio.current_task()
     loop = asyncio.get_running_loop()
 
@@ -85,11 +83,12 @@ async def _serve(options: AgentOptions, folder: DataFolder) -> int:
         if options.from_clone is not None:
             await from_clone(options.from_clone, options.data / "store.git")
         member = await identify(options, folder)
+        machine.log.agent = member.name
         async with engine_of(options, folder, member) as engine:
             try:
                 async with contextlib.AsyncExitStack() as stack:
                     await bring_up(engine, member, options.data)
-                    daemon = Daemon(options, folder, member, engine, stack)
+                    daemon = Daemon(options, folder, member, engine, stack, machine)
                     await daemon.run(stopping, ready)
             except asyncio.CancelledError:
                 if not stopping.is_set():

@@ -200,6 +200,16 @@ COMMANDS: tuple[Command, ...] = (
                 metavar="DIR",
                 completes="folder",
             ),
+            Arg(
+                ("--log-level",),
+                help="log from this level on; info by default",
+                choices=("debug", "info", "warning", "error"),
+            ),
+            Arg(
+                ("--log-format",),
+                help="how it logs; journald under systemd, text elsewhere",
+                choices=("auto", "text", "json", "journald"),
+            ),
             Arg(("--bus",), help="use this NATS cluster instead of an own engine", metavar="URL"),
             Arg(("--invite",), help="with --daemon: print how others join", kind="flag"),
             Arg(
@@ -222,6 +232,28 @@ COMMANDS: tuple[Command, ...] = (
                 "in the foreground, for others too",
             ),
             ("rota agent --install --labels docker", "let systemd run it"),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="reload",
+        group=_AGENT,
+        call="agent:reload",
+        mouths=AT_TERMINAL,
+        verbs=("reload",),
+        more="Labels, slots, the address, limits of this machine and how it logs stand in agent.toml in the\n"
+        "data folder. A file with a fault changes nothing. SIGHUP, and so systemctl reload, does the same.",
+        args=(
+            Arg(
+                ("--log-level",),
+                ("reload.log_level",),
+                "log from this level on, until it is started or reloads again",
+                choices=("debug", "info", "warning", "error"),
+            ),
+        ),
+        examples=(
+            ("rota reload", "after a change of agent.toml"),
+            ("rota reload --log-level debug", "see more for a while"),
         ),
         has_json=True,
     ),

@@ -169,6 +169,14 @@ ROUTES: dict[str, Route] = {
         "go on with the voters that are left, where a majority is gone for ever",
         {},
     ),
+    "reload": Route(
+        "POST",
+        "/v1/reload",
+        "read this agent's agent.toml anew, without a restart",
+        {
+            "log_level": "log from this level on: debug, info, warning or error; empty: as the file says",
+        },
+    ),
     "stop": Route(
         "POST",
         "/v1/stop",

@@ -40,6 +40,7 @@ from rota.service.context import TOKEN, VIA, Principal, Service
 from rota.service.etags import is_among
 from rota.service.handlers import HANDLERS
 from rota.service.leaks import refuse_leak
+from rota.service.log_fields import also_about
 from rota.service.meters import page
 from rota.service.verbs import VERBS, Role, Verb
 
@@ -140,6 +141,7 @@ def _middleware(
             )
             if not is_open and not is_call:
                 request[PRINCIPAL] = who = await _known(request, authenticate, company)
+                also_about(principal=who.name)
                 # On a connection that goes on, a request's own in any case.
                 VIA.set(who.via)
                 TOKEN.set(who.token)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from rota.core.agent_file import LEVELS
 from rota.core.agents import Agent
 from rota.core.events import EPOCH, AgentDrained, AgentLabelled, AgentLeft
 from rota.core.labels import parse_agent_labels
@@ -165,6 +166,16 @@ async def stop(service: Service, request: m.Nothing, who: Principal) -> m.Stoppi
     service.stop()
     running = len(service.world.cluster.running.get(service.me.name, {}))
     return m.Stopping(agent=service.me.name, running=running)
+
+
+async def reload(service: Service, request: m.ReloadRequest, who: Principal) -> m.Reloaded:
+    """Let the agent be as its file says now; nothing changes if something in that is wrong."""
+    if request.log_level not in ("", *LEVELS):
+        raise InputError(f"log_level is {request.log_level!r}", hint=f"one of {', '.join(LEVELS)}")
+    if service.reload is None:
+        raise ConflictError("this agent has no file: it runs a single script")
+    async with service.turn("reload"):
+        return await service.reload(request.log_level)
 
 
 def find_agent(service: Service, name: str) -> Agent:

@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 import dataclasses
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -34,7 +34,7 @@ from rota.ports.session import Session, Tty
 from rota.ports.store import Author, Store
 from rota.service.counts import Counts
 from rota.service.guesses import Guesses
-from rota.service.messages import JoinTokenView
+from rota.service.messages import JoinTokenView, Reloaded
 from rota.service.search import Searches
 from rota.service.speakers import Speakers
 from rota.service.waiting import Waits
@@ -305,6 +305,9 @@ class Service:
     caches: Caches | None = None  # what this agent keeps of them
     door: Door | None = None
     secrets: Secrets | None = None
+    reload: Callable[[str], Awaitable[Reloaded]] | None = (
+        None  # logs from that level on, if one is given
+    )
     ca: str = ""  # the cluster's certificate authority, PEM
     ca_key: Callable[[], bytes] = no_key  # and its key, from which secrets of webhooks are made
     searches: Searches = dataclasses.field(default_factory=Searches)

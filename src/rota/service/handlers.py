@@ -43,6 +43,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "status": agents.status,
     "agents": agents.agents,
     "stop": agents.stop,
+    "reload": agents.reload,
     "drain": agents.drain,
     "label": agents.label,
     "leave": agents.leave,

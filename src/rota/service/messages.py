@@ -1095,6 +1095,28 @@ class Emission(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
 
 
+class ReloadRequest(Request, frozen=True, kw_only=True):
+    """What to change besides: how much is logged, until the agent is started or reloads again."""
+
+    log_level: Annotated[
+        str,
+        Meta(
+            description="log from this level on: debug, info, warning or error; empty: as the file says"
+        ),
+    ] = ""
+
+
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """What `agent.toml` says anew: what holds now, what must wait, what the command line overrules."""
+
+    agent: str
+    path: str
+    changed: tuple[str, ...] = ()
+    waits: tuple[str, ...] = ()
+    overruled: tuple[str, ...] = ()
+    log_level: str = ""
+
+
 class Stopping(msgspec.Struct, frozen=True, kw_only=True):
     """The agent stops; builds go on under their supervisors."""
 

@@ -207,6 +207,15 @@ VERBS: tuple[Verb, ...] = (
         role=Role.ADMIN,
     ),
     Verb(
+        name="reload",
+        summary="read this agent's agent.toml anew, without a restart",
+        method="POST",
+        path="/v1/reload",
+        request=m.ReloadRequest,
+        reply=m.Reloaded,
+        role=Role.ADMIN,
+    ),
+    Verb(
         name="stop",
         summary="stop this agent and its engine; running builds go on and are found again",
         method="POST",

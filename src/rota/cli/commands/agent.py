@@ -45,10 +45,30 @@ def agent(args: Namespace, screen: Screen) -> int:
             join=join_token(args),
             ephemeral=args.ephemeral,
             bus=args.bus,
+            log_level=args.log_level,
+            log_format=args.log_format,
             from_clone=Path(args.from_clone).absolute() if args.from_clone else None,
             ready_fd=args.ready_fd,
         )
     )
+
+
+def reload(args: Namespace, screen: Screen) -> int:
+    """Let the agent read its file anew; say what is other than before."""
+    answer = at_this_agent(args).call("reload", log_level=args.log_level or "")
+    if args.json:
+        screen.json(answer)
+        return 0
+    found = answer.json()
+    said = f"changed: {', '.join(found['changed'])}" if found["changed"] else "nothing changed"
+    screen.line(f"{found['agent']} is as {clean(found['path'])} says; {said}")
+    for text in found["waits"]:
+        screen.note(f"waits for a restart: {clean(text)}")
+    for name in found["overruled"]:
+        screen.note(f"{clean(name)} in the file holds for nothing: the command line gives it too")
+    if args.log_level:
+        screen.line(f"logs from {found['log_level']} on, until it is started or reloads again")
+    return 0
 
 
 def stop(args: Namespace, screen: Screen) -> int:

@@ -82,10 +82,10 @@ def agent_command(args: Namespace, data: Path) -> list[str]:
     command = [sys.executable, "-P", "-m", "rota", "agent", "--data", str(data)]
     if args.from_clone is not None:
         command += ["--from-clone", str(Path(args.from_clone).absolute())]
-    for name in ("name", "listen", "labels", "slots", "bus"):
+    for name in ("name", "listen", "labels", "slots", "bus", "log_level", "log_format"):
         value = getattr(args, name)
         if value is not None:
-            command += [f"--{name}", str(value)]
+            command += [f"--{name.replace('_', '-')}", str(value)]
     if args.ephemeral:
         command.append("--ephemeral")
     return command

@@ -20,6 +20,7 @@ After=network-online.target
 [Service]
 Type=notify
 ExecStart={command}
+ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
 RestartSec=1
 # Builds have supervisors of their own: they go on while the agent is restarted or upgraded.
