@@ -157,6 +157,19 @@ async def test_a_commit_without_records_still_covers(store: Store) -> None:
     assert (await store.head(HISTORY), await store.covered()) == (commit, 7)
 
 
+async def test_what_commits_of_the_history_say_is_read_from_the_last_one_on(store: Store) -> None:
+    assert [it async for it in store.log()] == []
+    first = await store.record([], covers=7, at=AT, told=['Deed: {"by":"ann"}'])
+    second = await store.record([], covers=8, at=AT, told=['Deed: {"by":"bob"}', "Seal: 9"])
+    found = [it async for it in store.log()]
+    assert [it.commit for it in found] == [second, first]
+    assert found[0].message == (
+        'history: 0 builds\n\nDeed: {"by":"bob"}\nSeal: 9\nJournal-Seq: 8\n'
+    )
+    assert [it.commit async for it in store.log('"by":"ann"')] == [first]
+    assert await store.covered() == 8
+
+
 async def test_a_prepared_commit_is_on_no_branch_until_it_is_applied(store: Store) -> None:
     base = await store.head()
     made = await prepared(store, {"jobs/a": b"1"})

@@ -1,4 +1,4 @@
-"""Schedules on real agents: leaders are lost around fire times, and each store is audited."""
+"""Schedules on real agents: leaders are lost around fire times, and each store proves what fired."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.harness.daemon import wait_until
 from tests.harness.lab import Host, dump, heads, leader, until_settled
 
 from rota.cli.commands.reading import Clone
-from rota.core.audit import Report, audit
+from rota.core.schedule_proof import Proof, prove
 from rota.core.schedules import Scheduled
 from rota.core.timetable import Timetable
 
@@ -82,13 +82,13 @@ def fired(host: Host, count: int, patience_s: float = 30.0) -> None:
         raise
 
 
-def judge(hosts: Sequence[Host]) -> list[Report]:
-    """End the schedules, and return what an audit of each host's store says: it reads git alone."""
+def judge(hosts: Sequence[Host]) -> list[Proof]:
+    """End the schedules, and return what a proof by each host's store comes to: it reads git alone."""
     with leader(hosts).rest(30.0) as rest:
         rest.call("DELETE", "/v1/jobs/often")
     until_settled(hosts)
     wait_until("all have one history", lambda: _are_one(hosts), 30)
-    return [audited(host) for host in hosts]
+    return [proof_of(host) for host in hosts]
 
 
 def _are_one(hosts: Sequence[Host]) -> bool:
@@ -101,13 +101,13 @@ def _clone(host: Host) -> Clone:
     return Clone(str(host.data / "store.git"))
 
 
-def audited(host: Host) -> Report:
-    """Return what an audit of a host's store says."""
+def proof_of(host: Host) -> Proof:
+    """Return what a proof by a host's store comes to."""
 
     def made(id_: str, scheduled: Scheduled) -> Timetable:
         return Timetable(scheduled.rule, id_, {})
 
-    return audit(_clone(host).notes(), tuple(_clone(host).builds()), made)
+    return prove(_clone(host).notes(), tuple(_clone(host).builds()), made)
 
 
 def span_of(host: Host) -> timedelta:

@@ -162,9 +162,7 @@ class Node:
             async for entry in entries:
                 change = self.world.fold(entry)
                 if isinstance(entry.event, HistorySealed):
-                    self.historian.seal(
-                        change.sealed, change.ledger, entry.event.through, entry.event.at
-                    )
+                    self.historian.seal(entry.event, change)
                 self.mover.folded(entry)
 
 

@@ -2,7 +2,7 @@
 
 The scheduler that runs here is the real one, over a journal in memory that loses acknowledgements,
 answers late, and takes the late writes of a leader that hung. Each instant is settled once, and an
-audit of the ledger says so; one seed is one story: `python -m tests.property.schedules --seed 7`.
+the proof by the ledger says so; one seed is one story: `python -m tests.property.schedules --seed 7`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tests.harness.timeless import LoopClock, run_timeless
 from rota.adapters.memory import MemoryJournal
 from rota.adapters.memory_store import MemoryIndex
 from rota.agent.scheduler import Scheduler
-from rota.core.audit import Report, audit
 from rota.core.build import Build
 from rota.core.cluster import Cluster
 from rota.core.definitions import Definitions, check_tree
 from rota.core.events import BuildFinished, BuildStarted, Event, HistorySealed, LeaderElected
 from rota.core.fold import apply
 from rota.core.job import Reason
+from rota.core.schedule_proof import Proof, prove
 from rota.core.schedules import SCHEDULE, Note, Scheduled
 from rota.core.states import State
 from rota.core.timetable import Timetable
@@ -182,8 +182,8 @@ class Story:
         assert not problems, problems
         return definitions
 
-    async def run(self, kills: int) -> Report:
-        """Let leaders be lost so often; return what the audit of all that says."""
+    async def run(self, kills: int) -> Proof:
+        """Let leaders be lost so often; return what the proof of all that comes to."""
         for host in self.hosts:
             host.start()
         runner = asyncio.ensure_future(self._run_builds())
@@ -286,7 +286,7 @@ class Story:
         )
         await self.journal.append(ended)
 
-    async def judge(self) -> Report:
+    async def judge(self) -> Proof:
         """Fold all anew, and hold what came of it against the rules."""
         cluster = Cluster()
         notes: list[Note] = []
@@ -306,17 +306,17 @@ class Story:
             mine = host.world.cluster.picture
             if mine.seq == cluster.picture.seq:
                 assert mine.schedules == cluster.picture.schedules
-        return audit(notes, builds, _made)
+        return prove(notes, builds, _made)
 
 
 def _made(id_: str, scheduled: Scheduled) -> Timetable:
     return Timetable(scheduled.rule, id_, {})
 
 
-def tell(seed: int, kills: int, *, skewed: bool = False) -> Report:
-    """Tell one story, and return what its audit says."""
+def tell(seed: int, kills: int, *, skewed: bool = False) -> Proof:
+    """Tell one story, and return what its proof comes to."""
 
-    async def told() -> Report:
+    async def told() -> Proof:
         report = await Story(seed, skewed=skewed).run(kills)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()

@@ -9,8 +9,8 @@ import pytest
 from tests.harness.timeless import START, LoopClock, run_timeless
 from tests.property.schedules import HEADER, Host, Story, tell
 
-from rota.core.audit import Report
 from rota.core.definitions import check_tree
+from rota.core.schedule_proof import Proof
 from rota.core.schedules import SCHEDULE
 
 
@@ -30,10 +30,10 @@ def test_clocks_five_minutes_apart_settle_each_instant_once(seed: int) -> None:
 NIGHTLY = '{{ cron = "30 2 * * *", tz = "Europe/Berlin", dst = "{}", misfire = "{}", name = "n" }}'
 
 
-def over_a_change(dst: str, misfire: str) -> tuple[list[datetime], list[str], Report]:
+def over_a_change(dst: str, misfire: str) -> tuple[list[datetime], list[str], Proof]:
     """Let nobody lead from before the change of clocks until hours after it."""
 
-    async def told() -> tuple[list[datetime], list[str], Report]:
+    async def told() -> tuple[list[datetime], list[str], Proof]:
         story = Story(1)
         rule = NIGHTLY.format(dst, misfire)
         story.definitions, problems = check_tree({"jobs/night": (HEADER % rule).encode()})

@@ -260,7 +260,7 @@ def test_the_builds_of_an_agent_that_left_are_lost_at_once() -> None:
     left = AgentLeft(at=moment(), name="q")
     cluster = cluster_of(LEADS, up("q"), requested("a"), started("a", "q"), left)
     expect = [LoseBuild(build="a", attempt=1, why="its agent left the cluster", fence=1)]
-    assert duties(decide(cluster, view(), moment())) == expect
+    assert duties(decide(cluster, view(is_sealing=True), moment())) == expect
 
 
 def test_a_cancelled_build_does_not_wait_for_an_agent_that_is_away() -> None:
@@ -358,7 +358,7 @@ def test_an_ephemeral_agent_that_does_not_come_back_is_forgotten() -> None:
 
     def effects(silent_s: float, **more: Any) -> list[Effect]:
         silent = dict.fromkeys("qr", silent_s)
-        return duties(decide(cluster, view(silent=silent, **more), moment()))
+        return duties(decide(cluster, view(silent=silent, is_sealing=True, **more), moment()))
 
     assert effects(59.0) == []
     assert effects(61.0) == [Forget("q", "it was ephemeral, and stopped", fence)]

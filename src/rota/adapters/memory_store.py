@@ -18,7 +18,7 @@ from rota.core.build import Build
 from rota.core.definitions import blob_hash, folder_fault
 from rota.core.retention import Remains, Removed, Swept, noted, remains_of
 from rota.errors import ConflictError, NotFoundError, StaleError, UnavailableError
-from rota.ports.store import HISTORY, MAIN, Author, Prepared, Record, Source
+from rota.ports.store import HISTORY, MAIN, Author, Logged, Prepared, Record, Source
 
 
 class _Commit(msgspec.Struct, frozen=True):
@@ -122,11 +122,13 @@ class MemoryStore:
         """Refuse: nobody else's memory can be read."""
         raise UnavailableError(f"cannot fetch from {source.url}: this store is in memory")
 
-    async def record(self, records: Sequence[Record], *, covers: int, at: datetime) -> str:
+    async def record(
+        self, records: Sequence[Record], *, covers: int, at: datetime, told: Sequence[str] = ()
+    ) -> str:
         """Write records to ``history`` in one commit that names ``covers``, and return its hash."""
         if covers <= self._covered:
             return self._heads.get(HISTORY, "")
-        text = record.message([r.data for r in records], covers)
+        text = record.message([r.data for r in records], covers, told)
         files = {r.path: r.data for r in records}
         parent = self._heads.get(HISTORY, "")
         commit = self._add(parent, files, text, str(int(at.timestamp())))
@@ -141,6 +143,12 @@ class MemoryStore:
         """Yield the data of every record on ``history``."""
         async for data in self._under(record.FOLDER):
             yield data
+
+    async def log(self, word: str = "") -> AsyncGenerator[Logged]:
+        """Yield the commits of ``history`` with ``word`` in the message, the last one first."""
+        for commit in self._line(self._heads.get(HISTORY, "")):
+            if word in (message := self._commits[commit].message):
+                yield Logged(commit, message)
 
     async def ledger(self) -> AsyncGenerator[bytes]:
         """Yield the data of every file of notes on ``history``."""

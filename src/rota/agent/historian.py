@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from datetime import datetime
 
+import msgspec
+
 from rota.agent.patience import persist
-from rota.core.build import Build
+from rota.core.chain import anchor_lines
 from rota.core.cluster import encode_picture
+from rota.core.deeds import deed_line
+from rota.core.events import HistorySealed
+from rota.core.fold import Change
 from rota.core.records import encode, record_path
-from rota.core.schedules import Note, encode_notes, ledger_path
+from rota.core.schedules import encode_notes, ledger_path
 from rota.errors import UnavailableError
 from rota.ports.clock import Clock
 from rota.ports.index import Index
-from rota.ports.store import MAIN, Record, Store
+from rota.ports.store import HISTORY, MAIN, Record, Store
 from rota.service.world import World
 
 logger = logging.getLogger(__name__)
+
+#: What is wrong where the history is another one than the leader's.
+TROUBLE = "history"
 
 #: A snapshot spares the next start a replay: after so many events, or seconds, whichever is first.
 SNAPSHOT_EVENTS = 5000
@@ -30,41 +37,65 @@ SNAPSHOT_S = 10.0
 SETTLE_S = 0.02
 
 
+class _Sealed(msgspec.Struct, frozen=True):
+    """What one seal has recorded."""
+
+    records: list[Record]
+    covers: int
+    at: datetime
+    told: list[str]
+    former: str
+
+
 class Historian:
     """Writes sealed builds to git in order, in the background; then what covers them."""
 
     def __init__(self, world: World, store: Store, index: Index, clock: Clock) -> None:
         self._world, self._store, self._index, self._clock = world, store, index, clock
-        self._sealed: asyncio.Queue[tuple[list[Record], int, datetime]] = asyncio.Queue()
+        self._sealed: asyncio.Queue[_Sealed] = asyncio.Queue()
         self._pending = 0
         self._snapshot_seq = world.seq
         self._snapshot_at = clock.monotonic()
         self.covered = 0
+        self.head = ""  # the commit that the history ends with
 
     async def begin(self) -> None:
         """Read how far the history goes. Call once, before the first seal."""
-        self.covered = await self._store.covered()
+        self.covered, self.head = await self._store.covered(), await self._store.head(HISTORY)
 
-    def seal(
-        self, builds: Sequence[Build], notes: tuple[Note, ...], covers: int, at: datetime
-    ) -> None:
-        """Take builds to record, and what schedules did; returns at once."""
-        records = [Record(record_path(build), encode(build)) for build in builds]
-        if notes:
-            records.append(Record(ledger_path(covers), encode_notes(notes)))
-        if records:
+    def seal(self, event: HistorySealed, change: Change) -> None:
+        """Take what a seal moves out of memory, to record it; returns at once."""
+        covers = event.through
+        records = [Record(record_path(build), encode(build)) for build in change.sealed]
+        if change.ledger:
+            records.append(Record(ledger_path(covers), encode_notes(change.ledger)))
+        if records or change.deeds:
+            told = [deed_line(deed) for deed in change.deeds]
+            told += [] if change.anchor is None else anchor_lines(change.anchor)
             self._pending += 1
-            self._sealed.put_nowait((records, covers, at))
+            self._sealed.put_nowait(_Sealed(records, covers, event.at, told, event.former))
 
     async def run(self) -> None:
         """Record what was sealed, for ever."""
         while True:
-            records, covers, at = await self._sealed.get()
-            await persist("history", lambda: self._store.record(records, covers=covers, at=at))  # noqa: B023 - awaited within the turn
-            self.covered = max(self.covered, covers)
+            sealed = await self._sealed.get()
+            await persist("history", lambda: self._record(sealed))  # noqa: B023 - awaited within the turn
+            self.covered = max(self.covered, sealed.covers)
             self._pending -= 1
             self._snapshot_sometimes()
             self._sealed.task_done()
+
+    async def _record(self, sealed: _Sealed) -> None:
+        before, former = self.head, sealed.former
+        if former not in ("", before) and not await self._store.contains(before, former):
+            logger.error("history was at %s for the leader; it is not part of %s", former, before)
+            self._world.troubles[TROUBLE] = (
+                f"this agent's history is another one than the leader's: it lacks {former}; "
+                "rota audit verify says where they part"
+            )
+        self.head = await self._store.record(
+            sealed.records, covers=sealed.covers, at=sealed.at, told=sealed.told
+        )
 
     async def settled(self) -> None:
         """Return once all that was sealed so far is in the history."""

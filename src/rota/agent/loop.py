@@ -17,6 +17,7 @@ from rota.agent.levels import refuse_too_new
 from rota.agent.patience import persist
 from rota.agent.runner import Runner
 from rota.core.build import Build
+from rota.core.chain import Anchor
 from rota.core.decide import (
     Claim,
     Effect,
@@ -183,14 +184,15 @@ class Loop:
             raise PartedError(
                 f"the journal goes on at {entry.seq}, this agent is at {self._world.seq}"
             )
+        event, anchor = entry.event, self._world.cluster.picture.anchor
         change = self._world.fold(entry)
-        if isinstance(entry.event, ClusterRaised):
+        if isinstance(event, ClusterRaised):
             refuse_too_new(self._world.cluster.picture)
-        event = entry.event
         if isinstance(event, HistorySealed):
             self._is_sealing = False
             self._sealed_at = self._clock.monotonic()
-            self._historian.seal(change.sealed, change.ledger, event.through, event.at)
+            self._compare(event, anchor)
+            self._historian.seal(event, change)
         elif isinstance(event, AgentLost):
             self._losing.discard(event.name)
         if self._is_live:
@@ -205,6 +207,16 @@ class Loop:
         self._note_progress()
         if not isinstance(event, StoreMoved | Emitted):
             self.decide_soon()
+
+    def _compare(self, seal: HistorySealed, anchor: Anchor) -> None:
+        """Say so if the leader's journal was another one than this agent's, up to the seal before."""
+        # One that was written again, after an answer that was lost, names the seal before itself.
+        if seal.chain and seal.after == anchor.seq and seal.chain != anchor.chain:
+            logger.error("the leader's journal was another one up to event %d", anchor.seq)
+            self._world.troubles["journal"] = (
+                f"up to event {anchor.seq} this agent's journal is another one than the leader's; "
+                "rota audit verify says more"
+            )
 
     def _note_progress(self) -> None:
         if self._world.seq >= self._catch_up_to:
@@ -308,8 +320,16 @@ class Loop:
             await persist("claim", lambda: self._journal.append(event, expect=claim.expect))
 
     async def _seal(self, seal: Seal) -> None:
+        picture = self._world.cluster.picture
+        is_chained = bool(picture.chain)
         event = HistorySealed(
-            at=self._clock.now(), by=self._name, agent=self._name, through=seal.through
+            at=self._clock.now(),
+            by=self._name,
+            agent=self._name,
+            through=seal.through,
+            after=picture.anchor.seq if is_chained else 0,
+            chain=picture.anchor.chain if is_chained else "",
+            former=self._historian.head if is_chained else "",
         )
         try:
             await self._duty(event, seal.fence)

@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator
 
 from rota.agent.timeline import has_parted
 from rota.core.build import Build
+from rota.core.chain import AUDITED, Anchor, read_anchor
 from rota.core.cluster import Cluster, Picture, decode_picture
 from rota.core.levels import FIRST
-from rota.core.records import decode
+from rota.core.records import covered, decode
 from rota.core.schedules import Note, decode_notes, rebuilt
 from rota.errors import UnavailableError
 from rota.ports.index import Index
@@ -70,6 +71,7 @@ async def restore(
     schedules = rebuilt([note async for note in _notes(store) if note.seq < first])
     # What lies before the first event is as good as folded, also where there is no event yet.
     picture = Picture(seq=first - 1, numbers=numbers, schedules=schedules, level=FIRST)
+    await _take_up(picture, store)
     return World(journal, index, Cluster(picture))
 
 
@@ -81,6 +83,27 @@ def _last_known(snapshot: tuple[int, bytes] | None) -> Cluster:
             hint="start the other agents; if most voters are gone for ever: rota recover at one",
         )
     return cluster
+
+
+async def _take_up(picture: Picture, store: Store) -> None:
+    """Let the chain go on from what the history says of it, if it had begun by then."""
+    begin, last = Anchor(), Anchor()
+    covers = 0
+    async with contextlib.aclosing(store.log()) as log:
+        async for logged in log:
+            anchor = read_anchor(logged.message)
+            if anchor is None:
+                break
+            if not last.seq:
+                last, covers = anchor, covered(logged.message)
+            begin = anchor
+    if not last.seq:
+        return
+    picture.anchor = last
+    if covers <= picture.seq:
+        picture.chain = last.chain  # this journal begins where the history ends
+    if begin.seq <= picture.seq:
+        picture.level = AUDITED  # it was raised before the first event that is there
 
 
 async def _notes(store: Store) -> AsyncGenerator[Note]:

@@ -31,6 +31,7 @@ from rota.agent.time_limits import TimeLimits
 from rota.agent.workplace import Workplace, work
 from rota.agent.workspaces import Workspaces
 from rota.core.build import Annotation, Build
+from rota.core.chain import AUDITED
 from rota.core.events import BuildCheckedOut, BuildFinished
 from rota.core.job import Reason
 from rota.core.masks import Masks
@@ -226,10 +227,10 @@ class Runner:
     async def _give_up(self, active: Active, reason: Reason, message: str = "") -> BuildFinished:
         """End an attempt of whose script there is no outcome."""
         left = await active.stages.after(Ending(exit=None, reason=reason, passed=False))
-        log_bytes = await self._end_log(active)
+        length, digest = await self._end_log(active)
         text = "; ".join(filter(None, (message, *left.faults)))
         over = self._finished(active, reason, message=text[:MAX_MESSAGE])
-        return replace(over, log_bytes=log_bytes, annotations=left.remarks)
+        return replace(over, log_bytes=length, log_sha256=digest, annotations=left.remarks)
 
     def _kept(self, active: Active, running: Running) -> contextlib.AbstractContextManager[None]:
         """Renew the lease of an exclusive attempt while the context is open."""
@@ -413,17 +414,23 @@ class Runner:
         if active.shipper is not None:
             active.shipper.finish()
 
-    async def _end_log(self, active: Active) -> int:
-        """Return the log's length once the engine has all of it."""
+    async def _end_log(self, active: Active) -> tuple[int, str]:
+        """Return the log's length and digest once the engine has all of it."""
         self._close_log(active)
-        return 0 if active.shipping is None else await active.shipping
+        if active.shipping is None or active.shipper is None:
+            return 0, ""
+        length = await active.shipping
+        is_recorded = self.world.cluster.picture.level >= AUDITED
+        return length, await active.shipper.digest() if is_recorded else ""
 
     def _on_write(self, active: Active, shipper: Shipper) -> None:
         if active.limits is not None:
             active.limits.grew()
         shipper.on_write()
 
-    def _judge(self, active: Active, ended: Exit, log_bytes: int, left: Left) -> BuildFinished:
+    def _judge(
+        self, active: Active, ended: Exit, log: tuple[int, str], left: Left
+    ) -> BuildFinished:
         reason = active.reason or active.stopped_for or _reason(ended)
         is_passed = result_of(reason, ended.code) is Result.PASSED
         scanner = active.live.scanner if active.live is not None else None
@@ -438,7 +445,8 @@ class Runner:
         return replace(
             fact,
             signal=ended.signal,
-            log_bytes=log_bytes,
+            log_bytes=log[0],
+            log_sha256=log[1],
             usage=ended.usage,
             annotations=(*scanner.shown_annotations(), *active.remarks, *left.remarks),
             steps=(*scanner.shown_steps(), *active.late_steps),

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import aclosing
 
+from rota.agent.log_digest import LogDigest
 from rota.agent.patience import persist
-from rota.errors import StaleError
+from rota.errors import NotFoundError, StaleError
 from rota.ports.logs import LogKey, Logs
 from rota.service.livelog import LiveLog
 
@@ -33,6 +35,7 @@ class Shipper:
         self._key, self._live, self._logs = key, live, logs
         self._read = 0
         self._shipped = shipped
+        self._digest = None if shipped else LogDigest()
         self._wake = asyncio.Event()
         self._ended = False
         self._timer: asyncio.TimerHandle | None = None
@@ -67,6 +70,25 @@ class Shipper:
             self._timer.cancel()
         return self._shipped
 
+    async def digest(self) -> str:
+        """Return the SHA-256 in hex of the log, once :meth:`run` has returned; empty if its beginning is gone.
+
+        Cost: nothing, unless part of it was shipped before this daemon's time: then it is read again.
+        """
+        digest = self._digest
+        return await (digest.hex() if digest is not None else persist("log", self._read_back))
+
+    async def _read_back(self) -> str:
+        # As it was shipped, not as the file has it: what is masked may have become more meanwhile.
+        digest = LogDigest()
+        try:
+            async with aclosing(self._logs.read(self._key)) as pieces:
+                async for piece in pieces:
+                    digest.add(piece)
+        except NotFoundError:
+            return ""
+        return await digest.hex()
+
     async def _read_on(self, group: asyncio.TaskGroup) -> None:
         """Scan what was written, shipping whole pieces on the way."""
         while data := self._live.pread(PIECE, self._read):
@@ -99,6 +121,8 @@ class Shipper:
         offset = self._shipped
         data = self._live.shown(offset, min(offset + PIECE, self._live.end))
         self._shipped += len(data)
+        if self._digest is not None:
+            self._digest.add(data)
         return offset, data
 
     async def _send(self, offset: int, data: bytes) -> None:

@@ -96,6 +96,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     started_at: Instant | None = None
     finished_at: Instant | None = None
     log_bytes: Int = 0
+    log_sha256: str = ""
     tests: Tally | None = None  # without its failures
 
 
@@ -159,6 +160,9 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: Instant | None = None
     not_before: Instant | None = None  # a retry waits until then
     log_bytes: Int = 0
+    log_sha256: str = (
+        ""  # of its log as it is shown, in hex; empty while it runs, and before level 2
+    )
     params: dict[str, ParamValue] = {}
     trigger: Trigger = Trigger()
     spec: Spec = Spec()

@@ -17,6 +17,8 @@ from rota.core import chat as chats
 from rota.core.agents import Agent
 from rota.core.build import Build
 from rota.core.cache_entry import SharedCache
+from rota.core.chain import Anchor
+from rota.core.deeds import Deed
 from rota.core.events import (
     EPOCH,
 )
@@ -83,6 +85,10 @@ class Picture(msgspec.Struct):
     ] = {}  # builds of which a forge is to be told, and what it was told last
     schedules: dict[str, Scheduled] = {}
     ledger: tuple[Note, ...] = ()  # what the history does not have yet
+    chain: str = ""  # over all events up to this one; empty before the cluster is at that level
+    anchor: Anchor = Anchor()  # of the last seal; without a chain, where it is to be taken up
+    deeds: list[Deed] = []  # what the history does not have yet
+    deeds_due: int = 0  # the sequence of the first of them that is worth a commit; 0: none is
     caches: dict[str, SharedCache] = {}  # those that all agents share, by scope and key
     policy: Policy = Policy()
     #: By project, how many of its builds have begun.

@@ -274,7 +274,8 @@ def _is_worth_a_seal(cluster: Cluster, through: int) -> bool:
     oldest = next(iter(cluster.unsealed), None)
     is_ripe = oldest is not None and picture.builds[oldest].seq <= through
     is_noted = any(note.is_urgent and note.seq <= through for note in picture.ledger)
-    return is_ripe or is_noted or through - picture.sealed_through > SEAL_EVENTS
+    is_done = 0 < picture.deeds_due <= through
+    return is_ripe or is_noted or is_done or through - picture.sealed_through > SEAL_EVENTS
 
 
 def _lost_agents(cluster: Cluster, view: View, fence: int) -> Iterator[Effect]:

@@ -163,6 +163,7 @@ class BuildFinished(BuildFact, frozen=True, kw_only=True, tag="build.finished"):
     signal: Int | None = None
     message: str = ""
     log_bytes: Int = 0
+    log_sha256: str = ""  # of the log as it is shown, in hex; not before level 2
     usage: Usage = Usage()
     annotations: tuple[Annotation, ...] = ()
     steps: tuple[Step, ...] = ()
@@ -510,9 +511,17 @@ class StoreMoved(Fact, frozen=True, kw_only=True, tag="store.moved"):
 
 
 class HistorySealed(Fact, frozen=True, kw_only=True, tag="history.sealed"):
-    """All builds finished up to ``through`` make the next commit of ``history``."""
+    """All builds finished up to ``through`` make the next commit of ``history``.
+
+    ``chain`` is what the chain over the journal was with the seal ``after``, as the leader has it, and
+    ``former`` a commit that ``history`` ended with there: who has another one has another journal, or
+    other records.
+    """
 
     through: Int
+    after: Int = 0
+    chain: str = ""
+    former: str = ""
 
 
 class LimitsSet(Fact, frozen=True, kw_only=True, tag="limits.set"):

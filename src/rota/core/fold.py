@@ -9,6 +9,7 @@ writes to it.
 from __future__ import annotations
 
 import bisect
+import hashlib
 from datetime import datetime, timedelta
 from itertools import takewhile
 
@@ -20,7 +21,10 @@ from rota.core import rates
 from rota.core.agents import change, subject
 from rota.core.build import Attempt, Build, Usage, step
 from rota.core.cache_entry import SharedCache, name_of
+from rota.core.chain import AUDITED, START, Anchor, link
 from rota.core.cluster import Cluster, Picture
+from rota.core.codec import encode
+from rota.core.deeds import Deed, deed_of
 from rota.core.demands import project_of
 from rota.core.events import (
     AgentDrained,
@@ -126,6 +130,7 @@ from rota.core.told import (
 )
 from rota.core.voter import Voter
 
+_MAIN = "main"
 #: More builds or attempts than this are a fault of whoever wrote the number.
 MAX_COUNT = 2**53
 
@@ -133,8 +138,8 @@ MAX_COUNT = 2**53
 class Change(msgspec.Struct, frozen=True):
     """What one event changed: the build that it is about, as it is now, and others with it.
 
-    ``sealed`` are builds to be recorded in the history, and ``ledger`` what schedules did.
-    ``is_news`` says that a repository is other than was known.
+    ``sealed`` are builds to be recorded in the history, ``ledger`` what schedules did, ``deeds`` what
+    people did, and ``anchor`` what the commit says of the journal. ``is_news`` says that a repository is other than was known.
     """
 
     build: Build | None = None
@@ -142,6 +147,8 @@ class Change(msgspec.Struct, frozen=True):
     sealed: tuple[Build, ...] = ()
     is_news: bool = False
     ledger: tuple[Note, ...] = ()
+    deeds: tuple[Deed, ...] = ()
+    anchor: Anchor | None = None
 
     @property
     def builds(self) -> tuple[Build, ...]:
@@ -152,12 +159,50 @@ class Change(msgspec.Struct, frozen=True):
 NOTHING = Change()
 
 
-def apply(cluster: Cluster, seq: int, event: Event) -> Change:
-    """Fold one event. An event at or below the state's sequence was folded before: nothing."""
+def apply(cluster: Cluster, seq: int, event: Event, digest: bytes = b"") -> Change:
+    """Fold one event. An event at or below the state's sequence was folded before: nothing.
+
+    ``digest`` is the SHA-256 of its bytes in the journal, for the chain; without one it is that of the
+    bytes that it has by our codec.
+    """
     picture = cluster.picture
     if seq <= picture.seq:
         return NOTHING
     picture.seq, picture.at = seq, event.at
+    change = _apply(cluster, seq, event)
+    if picture.level < AUDITED:
+        return change
+    _link(picture, seq, digest or hashlib.sha256(encode(event)).digest())
+    deed = deed_of(seq, event, change.builds, picture.builds)
+    if deed is not None:
+        picture.deeds.append(deed)
+        if deed.is_urgent and not picture.deeds_due:
+            picture.deeds_due = seq
+    if not isinstance(event, HistorySealed):
+        return change
+    told = bisect.bisect_right(picture.deeds, event.through, key=lambda deed: deed.seq)
+    deeds, picture.deeds = tuple(picture.deeds[:told]), picture.deeds[told:]
+    picture.deeds_due = next((deed.seq for deed in picture.deeds if deed.is_urgent), 0)
+    if not picture.chain:
+        return replace(change, deeds=deeds)
+    main = picture.refs.get(_MAIN, "")
+    picture.anchor = Anchor(seq=seq, chain=picture.chain, main=main, former=event.former)
+    return replace(change, deeds=deeds, anchor=picture.anchor)
+
+
+def _link(picture: Picture, seq: int, digest: bytes) -> None:
+    """Let the chain go on; begin it; or take it up where the history says what it was."""
+    anchor = picture.anchor
+    if picture.chain:
+        picture.chain = link(picture.chain, seq, digest)
+    elif seq == anchor.seq:
+        picture.chain = anchor.chain
+    elif seq > anchor.seq:
+        picture.chain = link(START, seq, digest)
+
+
+def _apply(cluster: Cluster, seq: int, event: Event) -> Change:
+    picture = cluster.picture
     if not isinstance(event, Unknown) and event.via:
         chats.acted(picture.chat, event)
     match event:
@@ -706,6 +751,7 @@ def _finished(build: Build, event: BuildFinished) -> Build | None:
         message=event.message,
         finished_at=event.at,
         log_bytes=event.log_bytes,
+        log_sha256=event.log_sha256,
         usage=event.usage,
         annotations=event.annotations,
         steps=event.steps,
@@ -734,6 +780,7 @@ def _again(build: Build, at: datetime, delay_s: float, move: Move) -> Build:
             started_at=build.started_at,
             finished_at=build.finished_at,
             log_bytes=build.log_bytes,
+            log_sha256=build.log_sha256,
             tests=None if build.tests is None else replace(build.tests, failures=()),
         )
         former = (*former, last)
@@ -751,6 +798,7 @@ def _again(build: Build, at: datetime, delay_s: float, move: Move) -> Build:
         finished_at=None,
         not_before=at + timedelta(seconds=delay_s) if delay_s else None,
         log_bytes=0,
+        log_sha256="",
         usage=Usage(),
         annotations=(),
         steps=(),

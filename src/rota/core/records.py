@@ -20,6 +20,9 @@ TRAILER = "Journal-Seq"
 #: So many builds are named in a commit's message; the others are in its diff.
 MAX_NAMED = 20
 
+#: What a build has had since level 2: while it is empty a record is what it was before.
+_NOT_YET = b'"log_sha256":"",'
+
 _encoder = msgspec.json.Encoder(order="sorted")
 _decoder = msgspec.json.Decoder(Build)
 
@@ -36,7 +39,8 @@ def record_path(build: Build) -> str:
 
 def encode(build: Build) -> bytes:
     """Return the record's bytes: the same build gives the same bytes."""
-    return msgspec.json.format(_encoder.encode(build), indent=2) + b"\n"
+    raw = _encoder.encode(build).replace(_NOT_YET, b"")  # within a text its quotes are escaped
+    return msgspec.json.format(raw, indent=2) + b"\n"
 
 
 def decode(data: bytes) -> Build | None:
@@ -47,10 +51,10 @@ def decode(data: bytes) -> Build | None:
         return None
 
 
-def message(records: Sequence[bytes], covers: int) -> str:
+def message(records: Sequence[bytes], covers: int, told: Sequence[str] = ()) -> str:
     """Return the message of the commit that writes ``records``, the same for the same arguments.
 
-    What schedules did is in its diff. Its last line is the trailer that names ``covers``, the journal sequence up to which
+    ``told`` are lines of deeds, and of the anchor. What schedules did is in its diff. Its last line is the trailer that names ``covers``, the journal sequence up to which
     ``history`` is complete with this commit.
     """
     records = [data for data in records if not is_ledger(data)]
@@ -61,7 +65,7 @@ def message(records: Sequence[bytes], covers: int) -> str:
         lines.append(f"and {count - MAX_NAMED} more")
     if count:
         lines.append("")
-    lines += [f"{TRAILER}: {covers}", ""]
+    lines += [*told, f"{TRAILER}: {covers}", ""]
     return "\n".join(lines)
 
 

@@ -14,10 +14,14 @@ MAX_EVENT_BYTES = 900_000
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """An event with its place in the journal. Sequences start at 1 and rise; gaps are possible."""
+    """An event with its place in the journal. Sequences start at 1 and rise; gaps are possible.
+
+    ``digest`` is the SHA-256 of its bytes as they stand there; empty: of those by our codec.
+    """
 
     seq: int
     event: Event
+    digest: bytes = b""
 
 
 class Journal(Protocol):

@@ -26,6 +26,13 @@ class Record(msgspec.Struct, frozen=True):
     data: bytes
 
 
+class Logged(msgspec.Struct, frozen=True):
+    """A commit of ``history``, by what it says."""
+
+    commit: str
+    message: str
+
+
 class Prepared(msgspec.Struct, frozen=True):
     """A commit that is on disk here and on no branch: its hash, and a pack of what it adds.
 
@@ -137,10 +144,12 @@ class Store(Protocol):
         """
         ...
 
-    async def record(self, records: Sequence[Record], *, covers: int, at: datetime) -> str:
+    async def record(
+        self, records: Sequence[Record], *, covers: int, at: datetime, told: Sequence[str] = ()
+    ) -> str:
         """Write records to ``history`` in one commit that names ``covers``, and return its hash.
 
-        The commit is a function of its parent and the arguments, to the byte. With ``covers`` not
+        The lines ``told`` stand in its message, before the one that names ``covers``. The commit is a function of its parent and the arguments, to the byte. With ``covers`` not
         above :meth:`covered` nothing happens, so a repeat after a crash neither loses nor doubles.
         """
         ...
@@ -151,6 +160,16 @@ class Store(Protocol):
 
     def records(self) -> AsyncGenerator[bytes]:
         """Yield the data of every record on ``history``. Cost: one pass over it, for a rebuild."""
+        ...
+
+    def log(self, word: str = "") -> AsyncGenerator[Logged]:
+        """Yield the commits of ``history``, the last one first; only those that have ``word`` in the message.
+
+        Close it (``aclosing``) to end it early. Cost: a process, and 10 µs a commit.
+
+        Raises:
+            UnavailableError: git could not read one of them.
+        """
         ...
 
     def ledger(self) -> AsyncGenerator[bytes]:

@@ -112,7 +112,7 @@ class World:
 
     def fold(self, entry: Entry) -> Change:
         """Fold one event and wake those who wait. Only the agent's loop calls this."""
-        change = apply(self.cluster, entry.seq, entry.event)
+        change = apply(self.cluster, entry.seq, entry.event, entry.digest)
         self._recent.append(entry)
         self.pulse.beat(entry.seq, entry.event.at, change.builds)
         if change.sealed:

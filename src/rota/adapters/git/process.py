@@ -66,6 +66,11 @@ class Git:
         self._running = 0
 
     @property
+    def env(self) -> Mapping[str, str]:
+        """All variables that its gits run with."""
+        return self._env
+
+    @property
     def is_idle(self) -> bool:
         """Whether no git that was started here runs."""
         return self._running == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from contextlib import aclosing
 from typing import TYPE_CHECKING
@@ -98,4 +99,4 @@ class NatsJournal:
 
 
 def _entry(found: Stored) -> Entry:
-    return Entry(found.seq, decode(found.data))
+    return Entry(found.seq, decode(found.data), hashlib.sha256(found.data).digest())

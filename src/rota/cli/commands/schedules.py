@@ -17,8 +17,8 @@ from rota.errors import InputError
 
 if TYPE_CHECKING:
     from rota.cli.commands.reading import Clone
-    from rota.core.audit import Report
     from rota.core.calendars import Calendar
+    from rota.core.schedule_proof import Proof
     from rota.core.schedules import Instants, Scheduled
     from rota.core.simulation import Away, Load, Outcome
 
@@ -100,14 +100,14 @@ def backfill(args: Namespace, screen: Screen) -> int:
 
 def _verify(args: Namespace, screen: Screen, job: str) -> int:
     from rota.cli.commands.reading import clone_of
-    from rota.core.audit import audit
+    from rota.core.schedule_proof import prove
 
     if not screen.has_files:
         raise no_files("schedule verify")
 
     with clone_of(args) as clone:
         timetables = _Timetables(clone)
-        report = audit(clone.notes(), tuple(clone.builds()), timetables.made, job)
+        report = prove(clone.notes(), tuple(clone.builds()), timetables.made, job)
     if args.json:
         _print_json(report, screen)
     else:
@@ -138,7 +138,7 @@ class _Timetables:
         return self._calendars[commit]
 
 
-def _report_lines(report: Report, screen: Screen) -> list[str]:
+def _report_lines(report: Proof, screen: Screen) -> list[str]:
     lines = [
         f"{clean(it.schedule)}  {_utc(it.at)}  {paint(screen.out, 'red', it.what)}: {clean(it.text)}"
         for it in report.findings

@@ -1,4 +1,4 @@
-"""The audit finds each instant that was lost, doubled or is not explained, and nothing else."""
+"""The proof finds each instant that was lost, doubled or is not explained, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from rota.core.audit import Report, audit
 from rota.core.build import Build, Trigger
+from rota.core.schedule_proof import Proof, prove
 from rota.core.schedules import (
     Fired,
     Note,
@@ -66,11 +66,11 @@ def record(minutes: float, number: int, id_: str = "") -> Build:
     )
 
 
-def report(*notes: Note, builds: tuple[Build, ...] = (), job: str = "") -> Report:
-    return audit(notes, builds, lambda id_, it: Timetable(it.rule, id_, {}), job)
+def report(*notes: Note, builds: tuple[Build, ...] = (), job: str = "") -> Proof:
+    return prove(notes, builds, lambda id_, it: Timetable(it.rule, id_, {}), job)
 
 
-def found(it: Report) -> list[tuple[str, float]]:
+def found(it: Proof) -> list[tuple[str, float]]:
     return [(one.what, (one.at - NOON).total_seconds() / 60) for one in it.findings]
 
 

@@ -28,8 +28,8 @@ class Finding(msgspec.Struct, frozen=True):
     text: str
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What an audit found. ``through`` is the time up to which the ledger goes."""
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """What a proof came to. ``through`` is the time up to which the ledger goes."""
 
     schedules: int = 0
     fired: int = 0
@@ -54,8 +54,8 @@ class _Line:
         self.settled = scheduled.since
 
 
-class Auditor:
-    """Takes notes in the order of the journal, then builds, and reports.
+class Prover:
+    """Takes notes in the order of the journal, then builds, and says what they come to.
 
     Args:
         made: Makes a rule's instants; ``None`` where its calendars cannot be had any more.
@@ -71,7 +71,7 @@ class Auditor:
         self._more = self._skipped = 0
         self._through: datetime | None = None
 
-    def report(self, notes: Iterable[Note], builds: Iterable[Build]) -> Report:
+    def prove(self, notes: Iterable[Note], builds: Iterable[Build]) -> Proof:
         """Return what notes, in any order, and records come to."""
         for note in sorted(notes, key=lambda note: note.seq):
             self._note(note)
@@ -80,7 +80,7 @@ class Auditor:
                 self._end(line, self._through)
         recorded = self._builds(builds)
         self._findings.sort(key=lambda it: (it.schedule, it.at))
-        return Report(
+        return Proof(
             schedules=len(self._seen),
             fired=len(self._fired),
             skipped=self._skipped,
@@ -206,14 +206,14 @@ class Auditor:
             self._more += 1
 
 
-def audit(
+def prove(
     notes: Iterable[Note],
     builds: Sequence[Build],
     made: Callable[[str, Scheduled], Instants | None],
     job: str = "",
-) -> Report:
+) -> Proof:
     """Return what is wrong with the schedules of a history, if anything is."""
-    return Auditor(made, job).report(notes, builds)
+    return Prover(made, job).prove(notes, builds)
 
 
 def _time(at: datetime) -> str:
