@@ -35,6 +35,7 @@ from rota.core.chat_words import (
 from rota.core.durations import format_duration
 from rota.core.events import ChatAnswered, Event
 from rota.core.people import open_questions, wants_approval
+from rota.core.rights import Rights, Role
 from rota.core.states import State
 from rota.errors import InputError, RotaError, UnavailableError
 from rota.ports.chat import Chat, Command
@@ -44,7 +45,7 @@ from rota.ports.networks import Heard, LaterError, Said, Saying
 from rota.service.builds import find_build
 from rota.service.context import VIA
 from rota.service.linking import known_as, role_of
-from rota.service.verbs import Role
+from rota.service.sight import everything
 from rota.service.world import World
 
 logger = logging.getLogger(__name__)
@@ -203,7 +204,7 @@ class Answers:
         if verb == LINK:
             return await self._to_link(note)
         if verb in (FOLLOW, UNFOLLOW):
-            return await self._to_follower(note, verb)
+            return await self._to_follower(note, verb, self._world.judge.user(user))
         if is_unsure and verb in UNSURE:
             text = "I do not know whether that was sent: see, and say it again if it was not"
             return self._finished(note, await self._say(note, text))
@@ -285,7 +286,7 @@ class Answers:
             text = f"{note.nick}: {text}; better write codes to me alone"
         return self._finished(note, await self._say(note, text))
 
-    async def _to_follower(self, note: Waiting, verb: str) -> ChatAnswered:
+    async def _to_follower(self, note: Waiting, verb: str, rights: Rights) -> ChatAnswered:
         words = note.text.split()[1:]
         chat = self._world.cluster.picture.chat
         near = chat.in_room(note.network, note.room)
@@ -295,7 +296,9 @@ class Answers:
         try:
             if not wanted:
                 raise InputError(f"which build? {prefix_of(self._world, note.network)}{verb} web#7")
-            build = find_build(self._world, wanted)
+            # What is told there is read by all in the room: whoever asks for it has to see it.
+            sees = everything if rights.sees_all else rights.sees
+            build = find_build(self._world, wanted, sees)
         except RotaError as error:
             text = error.told
             return self._finished(note, await self._say(note, text))

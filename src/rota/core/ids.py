@@ -87,6 +87,11 @@ def is_build_id(text: str) -> bool:
     return _FULL_ID.fullmatch(text) is not None
 
 
+def job_of(ref: str) -> str:
+    """Return the job of a build that is written as ``job#number``."""
+    return ref.rpartition("#")[0]
+
+
 class BuildRef(msgspec.Struct, frozen=True):
     """How a person named a build: by job and number, by job alone (its latest), or by id prefix.
 

@@ -98,6 +98,10 @@ class Rights:
         """Whether every job there could be is seen."""
         return self.everywhere >= Role.VIEWER
 
+    def sees(self, job: str) -> bool:
+        """Whether a job is there for whoever has these."""
+        return self.on(job) >= Role.VIEWER
+
     def on(self, job: str) -> Role:
         """Return the role on a job, whether there is one of that name or not."""
         found = self._known.get(job)

@@ -39,6 +39,7 @@ from rota.service import messages as m
 from rota.service.context import TOKEN, VIA, Principal, Service
 from rota.service.etags import is_among
 from rota.service.handlers import HANDLERS
+from rota.service.judging import judged, refuse_early
 from rota.service.leaks import refuse_leak
 from rota.service.log_fields import also_about
 from rota.service.meters import page
@@ -202,8 +203,8 @@ def _route(service: Service, verb: Verb) -> Handler:
     async def respond(request: web.Request) -> web.StreamResponse:
         request[VERB] = verb.name
         who = request[PRINCIPAL]
-        who.require(verb.role, f"`{verb.name}`")
-        wanted = await arguments(verb, request)
+        refuse_early(verb, who)
+        wanted = judged(service, verb, await arguments(verb, request), who)
         if verb.method != "GET":
             refuse_leak(service, wanted, who)
         if answer is not None:
@@ -313,12 +314,12 @@ async def _events(
     if last:
         wanted = replace(wanted, after=_number(last))
     if wanted.follow or sse.is_wanted(request):
-        return await sse.stream(request, sse.journal_events(events.follow(service, wanted)))
+        return await sse.stream(request, sse.journal_events(events.follow(service, wanted, who)))
     first, _ = await service.journal.bounds()
     response = web.StreamResponse(
         headers={"Content-Type": "application/json", "Rota-First-Event": str(first)}
     )
-    return await sse.send(request, response, _array(events.past(service, wanted)))
+    return await sse.send(request, response, _array(events.past(service, wanted, who)))
 
 
 async def _array(entries: AsyncGenerator[Entry]) -> AsyncGenerator[bytes]:

@@ -30,8 +30,9 @@ async def status(service: Service, request: m.Nothing, who: Principal) -> m.Stat
     world, me = service.world, service.me
     picture = world.cluster.picture
     disk = os.statvfs(me.data)
-    late = late_schedules(world, service.clock.now())
-    held = sum(build.state is State.HELD for build in picture.builds.values())
+    late = late_schedules(world, service.clock.now(), who.sees)
+    seen = [it for it in picture.builds.values() if who.sees(it.job)]
+    held = sum(build.state is State.HELD for build in seen)
     myself = picture.agents.get(me.name)
     return m.Status(
         agent=me.name,
@@ -53,9 +54,9 @@ async def status(service: Service, request: m.Nothing, who: Principal) -> m.Stat
         slots=me.slots,
         labels=myself.labels if myself is not None else me.labels,
         running=len(world.cluster.running.get(me.name, {})),
-        queued=world.cluster.queue.number(),
+        queued=sum(build.state is State.QUEUED for build in seen),
         held=held,
-        jobs=len(world.definitions.jobs),
+        jobs=sum(map(who.sees, world.definitions.jobs)),
         engine=world.troubles.get("engine", "ok"),
         free_bytes=disk.f_bavail * disk.f_frsize,
         durability=DURABILITY,

@@ -7,17 +7,18 @@ from rota.core.build import Build
 from rota.core.people import APPROVAL
 from rota.core.states import State
 from rota.service.messages import Awaited
+from rota.service.sight import Sees, everything
 from rota.service.world import World
 
 #: So many builds are named in one sentence.
 MAX_NAMED = 5
 
 
-def awaited_by(world: World, build: Build) -> tuple[Awaited, ...]:
-    """Return the builds that a held one waits for."""
+def awaited_by(world: World, build: Build, sees: Sees = everything) -> tuple[Awaited, ...]:
+    """Return the builds that a held one waits for; of those that are not seen only the job."""
     found = []
     for edge in gates.pending(build):
-        other = world.find(edge.build)
+        other = world.find(edge.build) if sees(edge.job) else None
         found.append(
             Awaited(
                 build=other.ref if other is not None else edge.job,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import Sequence
@@ -23,7 +24,9 @@ from rota.service import members, pipelines
 from rota.service import messages as m
 from rota.service.context import Principal, Service
 from rota.service.explain import explain
+from rota.service.newest import MAX_JOBS, PAGE, newest
 from rota.service.pipelines import depth_of
+from rota.service.sight import Sees, everything
 from rota.service.world import World
 
 MAX_SEND = 64 * 1024
@@ -113,10 +116,18 @@ async def builds(service: Service, request: m.BuildsRequest, who: Principal) -> 
     wanted = _states(request.state)
     check_result(request.result)
     if request.job:
+        if not who.sees(request.job):
+            raise unknown_job(service.world, request.job, who.sees)
         refuse_unknown_job(service.world, request.job)
-    live = [build for build in service.world.live() if _matches(build, request, wanted)]
+    live = [
+        build
+        for build in service.world.live()
+        if _matches(build, request, wanted) and who.sees(build.job)
+    ]
     past: Sequence[Build] = ()
-    if State.FINISHED in wanted:
+    if State.FINISHED in wanted and not request.job and not who.sees_all:
+        past = await _seen_past(service.world, request, who)
+    elif State.FINISHED in wanted:
         past = service.world.past(
             job=request.job or None,
             result=request.result or None,
@@ -126,6 +137,24 @@ async def builds(service: Service, request: m.BuildsRequest, who: Principal) -> 
     # Both, also where the live ones alone would do: an old one may wait among newer ones that ran.
     both = {build.id: build for build in (*past, *live)}
     return sorted(both.values(), key=lambda build: -build.requested_seq)[: request.limit]
+
+
+async def _seen_past(world: World, request: m.BuildsRequest, who: Principal) -> Sequence[Build]:
+    """Return the first builds of the index that somebody sees.
+
+    Cost: where only few jobs are seen that of their builds, else of all builds that are newer.
+    """
+    seen = [job for job in world.cluster.picture.numbers if who.sees(job)]
+    jobs = seen if len(seen) <= MAX_JOBS else None
+    found: list[Build] = []
+    for count, it in enumerate(newest(world, jobs, request.result, before=request.before)):
+        if count % PAGE == PAGE - 1:
+            await asyncio.sleep(0)
+        if it.state is State.FINISHED and who.sees(it.job):
+            found.append(it)
+        if len(found) >= request.limit:
+            break
+    return found
 
 
 async def build(service: Service, request: m.BuildRequest, who: Principal) -> Build:
@@ -286,7 +315,7 @@ async def _send_there(
 async def why(service: Service, request: m.BuildRequest, who: Principal) -> m.Why:
     """Say what a build waits for, or how it ended; with ``wait``, once it has or time is over."""
     found = await build(service, request, who)
-    return explain(service.world, found, service.clock.now())
+    return explain(service.world, found, service.clock.now(), who.sees)
 
 
 def new_id(who: str, job: str, key: str) -> str:
@@ -305,35 +334,47 @@ def find_definition(world: World, name: str) -> Definition:
     parse_job_name(name)
     found = world.definitions.jobs.get(name)
     if found is None:
-        raise NotFoundError(
-            f"no job {name!r}",
-            hint=nearest(name, world.definitions.jobs) or "see which there are: rota jobs",
-        )
+        raise unknown_job(world, name)
     return found
 
 
-def find_build(world: World, text: str) -> Build:
+def unknown_job(world: World, name: str, sees: Sees = everything) -> NotFoundError:
+    """Return what is said of a job that is not there; the hint names the most like it that is seen."""
+    known = world.definitions.jobs
+    seen = known if sees is everything else [it for it in known if sees(it)]
+    return NotFoundError(
+        f"no job {name!r}", hint=nearest(name, seen) or "see which there are: rota jobs"
+    )
+
+
+def find_build(world: World, text: str, sees: Sees = everything) -> Build:
     """Return the build that a person named.
+
+    Args:
+        world: Where to look.
+        text: ``job#number``, ``job`` for its latest, or the beginning of an id.
+        sees: Of which jobs builds are there for that person.
 
     Raises:
         InputError: the text names none, or several.
         NotFoundError: there is no such build.
     """
     ref = parse_build_ref(text)
+    is_seen = ref.job is not None and sees(ref.job)
+    last = world.last_number(ref.job) if ref.job is not None and is_seen else 0
     if ref.job is not None and ref.number is not None:
-        found = world.find_number(ref.job, ref.number)
+        found = world.find_number(ref.job, ref.number) if is_seen else None
         if found is not None:
             return found
-        last = world.last_number(ref.job)
         raise NotFoundError(
             f"no build {text}", hint=f"the latest of {ref.job} is #{last}" if last else None
         )
-    if ref.job is not None and (last := world.last_number(ref.job)):
+    if ref.job is not None and last:
         found = world.find_number(ref.job, last)
         if found is not None:
             return found
     if ref.prefix is not None:
-        matches = world.find_prefix(ref.prefix)
+        matches = world.find_prefix(ref.prefix, None if sees is everything else sees)
         if len(matches) > 1:
             raise InputError(
                 f"several builds have an id that starts with {text!r}",
@@ -341,7 +382,7 @@ def find_build(world: World, text: str) -> Build:
             )
         if matches:
             return matches[0]
-    if ref.job in world.definitions.jobs:
+    if is_seen and ref.job in world.definitions.jobs:
         raise NotFoundError(f"{text} has no build yet", hint=f"start one: rota run {text}")
     raise NotFoundError(f"no build {text!r}", hint="see which there are: rota builds")
 

@@ -22,7 +22,14 @@ async def caches(service: Service, request: m.Nothing, who: Principal) -> list[m
             known = shared.get(name_of(kept.entry.scope, kept.entry.key))
             if known is None or known.entry.sha256 != kept.entry.sha256:
                 found.append(_view(kept.entry, kept.used_at, agent=service.me.name, where="agent"))
+    if not who.sees_all:
+        found = [it for it in found if _is_seen(service, it.build, who)]
     return sorted(found, key=lambda it: it.used_at, reverse=True)
+
+
+def _is_seen(service: Service, build: str, who: Principal) -> bool:
+    saved_by = service.world.find(build)
+    return saved_by is not None and who.sees(saved_by.job)
 
 
 async def remove(service: Service, request: m.RmCachesRequest, who: Principal) -> list[m.CacheView]:

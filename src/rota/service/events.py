@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 
 import msgspec
 
+from rota.core.disclosure import as_seen
 from rota.core.events import Emitted, kind_of
 from rota.errors import InputError
 from rota.ports.journal import Entry
@@ -31,7 +32,9 @@ class Gap(msgspec.Struct, frozen=True, tag_field="kind", tag="gap"):
     first: int
 
 
-async def follow(service: Service, request: m.EventsRequest) -> AsyncGenerator[Entry | Gap]:
+async def follow(
+    service: Service, request: m.EventsRequest, who: Principal
+) -> AsyncGenerator[Entry | Gap]:
     """Yield the matching events after a sequence, or from now on, and go on without end."""
     last = service.world.seq if request.after is None else request.after
     async with contextlib.aclosing(service.world.entries(last, follow=True)) as entries:
@@ -42,21 +45,21 @@ async def follow(service: Service, request: m.EventsRequest) -> AsyncGenerator[E
                 if first > last + 1:
                     yield Gap(after=last, first=min(first, entry.seq))
             last = entry.seq
-            if _matches(entry, request.kind):
-                yield entry
+            if _matches(entry, request.kind) and (shown := _seen(service, entry, who)) is not None:
+                yield shown
 
 
-async def past(service: Service, request: m.EventsRequest) -> AsyncGenerator[Entry]:
+async def past(service: Service, request: m.EventsRequest, who: Principal) -> AsyncGenerator[Entry]:
     """Yield the matching events: ``limit`` of them after a sequence, or the last ``limit``."""
     if request.after is None:
-        for entry in await _last(service, request):
+        for entry in await _last(service, request, who):
             yield entry
         return
     count = 0
     async with contextlib.aclosing(service.world.entries(request.after, follow=False)) as entries:
         async for entry in entries:
-            if _matches(entry, request.kind):
-                yield entry
+            if _matches(entry, request.kind) and (shown := _seen(service, entry, who)) is not None:
+                yield shown
                 count += 1
                 if count == request.limit:
                     return
@@ -96,6 +99,19 @@ def kind_shown(entry: Entry) -> str:
     return _LINE_ENDS.sub(" ", kind_of(entry.event))
 
 
+def _seen(service: Service, entry: Entry, who: Principal) -> Entry | None:
+    """Return an event as somebody is told it; ``None`` if it is none of his business."""
+    if who.sees_all:
+        return entry
+
+    def sees_build(build: str) -> bool:
+        found = service.world.find(build)
+        return found is not None and who.sees(found.job)
+
+    event = as_seen(entry.event, who.name, who.sees, sees_build)
+    return Entry(entry.seq, event) if event is not None else None
+
+
 def _matches(entry: Entry, glob: str) -> bool:
     event = entry.event
     if glob == "*" or fnmatch.fnmatchcase(kind_of(event), glob):
@@ -103,7 +119,7 @@ def _matches(entry: Entry, glob: str) -> bool:
     return isinstance(event, Emitted) and fnmatch.fnmatchcase(f"custom.{event.type}", glob)
 
 
-async def _last(service: Service, request: m.EventsRequest) -> deque[Entry]:
+async def _last(service: Service, request: m.EventsRequest, who: Principal) -> deque[Entry]:
     """Return the last ``limit`` matching events, looking back further until there are enough."""
     reach = request.limit
     while True:
@@ -111,8 +127,10 @@ async def _last(service: Service, request: m.EventsRequest) -> deque[Entry]:
         found: deque[Entry] = deque(maxlen=request.limit)
         async with contextlib.aclosing(service.world.entries(start, follow=False)) as entries:
             async for entry in entries:
-                if _matches(entry, request.kind):
-                    found.append(entry)
+                if not _matches(entry, request.kind):
+                    continue
+                if (shown := _seen(service, entry, who)) is not None:
+                    found.append(shown)
         if len(found) >= request.limit or start == 0 or reach >= MAX_REACH * request.limit:
             return found
         reach *= 10

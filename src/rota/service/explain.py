@@ -14,16 +14,18 @@ from rota.service.awaited import awaited_by, held_text
 from rota.service.messages import Why
 from rota.service.notices import told_words
 from rota.service.queueing import queued
+from rota.service.sight import Sees, everything
 from rota.service.world import World
 
 
-def explain(world: World, build: Build, now: datetime) -> Why:
-    """Return what ``build`` waits for, or how it ended."""
+def explain(world: World, build: Build, now: datetime, sees: Sees = everything) -> Why:
+    """Return what ``build`` waits for, or how it ended; of other builds only those that are seen."""
     groups = world.definitions.settings.groups
     if build.state is State.QUEUED:
-        return queued(world.cluster, build, now, world.troubles, world.definitions.settings.cloud)
+        clouds = world.definitions.settings.cloud
+        return queued(world.cluster, build, now, world.troubles, clouds, sees)
     if build.state is State.HELD:
-        awaited = awaited_by(world, build)
+        awaited = awaited_by(world, build, sees)
         text, kind = held_text(world, build, awaited), "build" if awaited else "release"
         words = approval_words(build, now, groups)
         if words:

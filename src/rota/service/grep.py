@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import heapq
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -25,14 +24,13 @@ from rota.service import messages as m
 from rota.service.builds import check_result
 from rota.service.context import Principal, Service
 from rota.service.logs import AttemptLog, removed_text
+from rota.service.newest import MAX_JOBS, PAGE, newest
 from rota.service.search import Finder, Match
+from rota.service.sight import Sees
 from rota.service.world import World
 
 #: Logs that are opened at the same time: the engine's answers take longer than the search.
 AHEAD = 8
-PAGE = 100
-#: Up to so many jobs each has its own way through the index; beyond, all builds are looked at.
-MAX_JOBS = 50
 
 _encoder = msgspec.json.Encoder()
 
@@ -63,7 +61,7 @@ async def grep(service: Service, request: m.GrepRequest, who: Principal) -> Asyn
         NotFoundError: no job matches.
         UnavailableError: too many searches run already, or the engine does not answer.
     """
-    builds = _builds(service, request)
+    builds = _builds(service, request, who.sees)
     count = _Count()
     async with (
         service.searches.places(request.pattern, request.max) as finder,
@@ -170,30 +168,31 @@ async def _open(service: Service, build: Build, attempt: int) -> _Log:
 # -- builds -------------------------------------------------------------------------------------
 
 
-def _builds(service: Service, request: m.GrepRequest) -> AsyncIterator[Build]:
+def _builds(service: Service, request: m.GrepRequest, sees: Sees) -> AsyncIterator[Build]:
     check_result(request.result)
     now = service.clock.now()
     after, before = _time(request.after, now, "after"), _time(request.before, now, "before")
-    jobs = _jobs(service.world, request.job)
-    return _chosen(service.world, request, jobs, after, before)
+    jobs = _jobs(service.world, request.job, sees)
+    return _chosen(service.world, request, jobs, sees, after, before)
 
 
 async def _chosen(
     world: World,
     request: m.GrepRequest,
     jobs: list[str] | None,
+    sees: Sees,
     after: datetime | None,
     before: datetime | None,
 ) -> AsyncGenerator[Build]:
     left = request.builds
-    for count, build in enumerate(_newest(world, jobs, request.result)):
+    for count, build in enumerate(newest(world, jobs, request.result)):
         if count % PAGE == PAGE - 1:
             await asyncio.sleep(0)
         if after is not None and build.requested_at < after:
             return
         if build.attempt == 0 or (before is not None and build.requested_at >= before):
             continue
-        if jobs is None and not fnmatchcase(build.job, request.job):
+        if jobs is None and not (fnmatchcase(build.job, request.job) and sees(build.job)):
             continue
         yield build
         left -= 1
@@ -201,40 +200,12 @@ async def _chosen(
             return
 
 
-def _newest(world: World, jobs: list[str] | None, result: str) -> Iterator[Build]:
-    """Yield the builds of ``jobs`` (``None``: all), newest first, live ones included; each once."""
-    live = [
-        build
-        for build in world.live()
-        if (jobs is None or build.job in jobs) and (not result or build.result == result)
-    ]
-    each: list[str | None] = [None] if jobs is None else [*jobs]
-    past = [_past(world, job, result) for job in each]
-    last = ""
-    for build in heapq.merge(sorted(live, key=_age), *past, key=_age):
-        # One that was sealed in the meantime comes twice, next to each other.
-        if build.id != last:
-            yield build
-        last = build.id
-
-
-def _past(world: World, job: str | None, result: str) -> Iterator[Build]:
-    before = None
-    while page := world.past(job=job, result=result or None, before=before, limit=PAGE):
-        yield from page
-        before = page[-1].requested_seq
-
-
-def _age(build: Build) -> int:
-    return -build.requested_seq
-
-
-def _jobs(world: World, glob: str) -> list[str] | None:
+def _jobs(world: World, glob: str, sees: Sees) -> list[str] | None:
     """Return the jobs that match, ``None`` if they are too many to look at one by one."""
     known = world.cluster.picture.numbers
-    if glob in known:
+    if glob in known and sees(glob):
         return [glob]
-    jobs = [job for job in known if fnmatchcase(job, glob)]
+    jobs = [job for job in known if fnmatchcase(job, glob) and sees(job)]
     if not jobs and glob != "*":
         raise NotFoundError(
             f"no job that was ever built matches {glob!r}", hint="see what there is: rota jobs"

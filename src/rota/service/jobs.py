@@ -36,7 +36,7 @@ async def jobs(service: Service, request: m.JobsRequest, who: Principal) -> list
     found: list[m.JobSummary] = []
     recent = Recent(service.world, request.recent)
     for name in sorted(definitions):
-        if not fnmatch.fnmatchcase(name, request.match):
+        if not fnmatch.fnmatchcase(name, request.match) or not who.sees(name):
             continue
         if request.recent and len(found) % LOOKED_UP_AT_ONCE == 0:
             await asyncio.sleep(0)  # others are not to wait for a thousand jobs' past

@@ -12,6 +12,7 @@ import msgspec
 from rota.core.build import Build
 from rota.core.events import NoticesQueued
 from rota.core.fields import printed_value
+from rota.core.ids import job_of
 from rota.core.notices import Audience, audience_of, room_of
 from rota.core.outbox import TEST, Done, Due, Notice, Outbox, Queue, Tale, Telling, notice_id
 from rota.core.targets import MAIL, Target, parse_target
@@ -37,7 +38,7 @@ async def notices(
     Whoever leads knows what stands against a target, and is asked; else this agent tells what it can.
     """
     if (told := await _of_leader(service, request, who)) is not None:
-        return told
+        return [view for view in told if _is_seen(view, who)]
     outbox, troubles = service.world.cluster.picture.outbox, service.world.troubles
     found = [
         view
@@ -45,9 +46,17 @@ async def notices(
         if (request.all or view.state != "sent")
         and request.target in ("", view.target)
         and request.build in ("", view.build)
+        and _is_seen(view, who)
     ]
     found.sort(key=lambda view: (view.over_at or view.at, view.id))
     return found[-request.limit :]
+
+
+def _is_seen(view: n.NoticeView, who: Principal) -> bool:
+    """Whether it is somebody's business: a notice to him, or of a build that he sees."""
+    if who.sees_all or (view.user and view.user == who.name):
+        return True
+    return bool(view.build) and who.sees(job_of(view.build))
 
 
 async def _of_leader(

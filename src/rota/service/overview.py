@@ -26,6 +26,7 @@ from rota.service.chat import chat_troubles
 from rota.service.context import Principal, Service
 from rota.service.queueing import first_queued
 from rota.service.schedules import late_schedules
+from rota.service.sight import everything
 from rota.service.world import World
 
 MINUTES = 30
@@ -50,10 +51,12 @@ async def overview(service: Service, request: o.OverviewRequest, who: Principal)
     world, now = service.world, service.clock.now()
     cluster = world.cluster
     picture = cluster.picture
-    wanted = _wanted(request.match)
-    live = _all_live(world) if request.match == "*" else _some_live(world, wanted)
+    wanted = _wanted(request.match, who)
+    seen = everything if who.sees_all else who.sees
+    is_all = request.match == "*" and who.sees_all
+    live = _all_live(world) if is_all else _some_live(world, wanted)
     up = [agent for agent in picture.agents.values() if agent.is_up]
-    late = late_schedules(world, now)
+    late = late_schedules(world, now, who.sees)
     return o.Overview(
         seq=world.seq,
         at=now,
@@ -74,9 +77,10 @@ async def overview(service: Service, request: o.OverviewRequest, who: Principal)
         oldest_at=live.oldest_at,
         agents=tuple(view(world, agent) for agent in _first_agents(world, request.rows)),
         runs=_runs(world, live, request.rows, request.sort),
-        waiting=first_queued(cluster, now, request.rows, wanted),
+        waiting=first_queued(cluster, now, request.rows, wanted, seen),
         failures=_failures(world, live.bad, request.rows, wanted),
-        finished=world.per_minute(now, MINUTES),
+        # It counts what everybody's builds did, and is told to those who see them all.
+        finished=world.per_minute(now, MINUTES) if who.sees_all else (),
     )
 
 
@@ -92,8 +96,11 @@ async def _wait(world: World, request: o.OverviewRequest) -> None:
                     await world.reached(request.after + 1, LOOK_S)
 
 
-def _wanted(glob: str) -> Wanted:
-    return re.compile(fnmatch.translate(glob)).match if glob != "*" else lambda _: True
+def _wanted(glob: str, who: Principal) -> Wanted:
+    fits = re.compile(fnmatch.translate(glob)).match if glob != "*" else None
+    if who.sees_all:
+        return fits or everything
+    return lambda job: who.sees(job) and (fits is None or fits(job))
 
 
 class _Live:

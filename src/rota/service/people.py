@@ -170,7 +170,8 @@ async def answer(service: Service, request: m.AnswerRequest, who: Principal) -> 
 
 async def asks(service: Service, request: m.Nothing, who: Principal) -> list[m.AskView]:
     """List what waits for people, what was asked first first."""
-    views = (view for build in service.world.live() for view in _views(service, build))
+    live = (build for build in service.world.live() if who.sees(build.job))
+    views = (view for build in live for view in _views(service, build))
     return sorted(views, key=lambda it: (it.asked_at is None, it.asked_at or 0, it.build))
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from rota.core.build import Artifact, Build
 from rota.core.definitions import Definitions
 from rota.core.globs import matches
+from rota.core.ids import job_of
 from rota.core.promotions import (
     PROMOTED,
     Promotion,
@@ -15,6 +16,7 @@ from rota.core.promotions import (
     pinned,
     promotion_name_fault,
 )
+from rota.core.rights import Role
 from rota.core.states import State
 from rota.errors import ConflictError, InputError, NotFoundError
 from rota.service import messages as m
@@ -30,7 +32,8 @@ MAX_PROMOTED = 200
 async def promotions(service: Service, request: m.Nothing, who: Principal) -> list[m.PromotionView]:
     """List promotions, the newest first."""
     found = service.world.definitions.promoted
-    names = sorted(found, key=lambda name: found[name].at, reverse=True)
+    seen = [name for name, it in found.items() if who.sees(job_of(it.ref))]
+    names = sorted(seen, key=lambda name: found[name].at, reverse=True)
     return [_view(name, found[name]) for name in names]
 
 
@@ -38,7 +41,7 @@ async def promotion(
     service: Service, request: m.PromotionRequest, who: Principal
 ) -> m.PromotionView:
     """Show one promotion."""
-    return _view(request.promotion, _find(service, request.promotion))
+    return _view(request.promotion, _seen(service, request.promotion, who))
 
 
 async def promote(service: Service, request: m.PromoteRequest, who: Principal) -> m.PromotionView:
@@ -70,6 +73,8 @@ async def promote(service: Service, request: m.PromoteRequest, who: Principal) -
             return encode_promotion(new)
         if (known.build, known.artifacts) == (new.build, new.artifacts):
             return None
+        if not who.sees(job_of(known.ref)):
+            raise ConflictError(f"{request.to} is taken already", hint="take another name")
         raise ConflictError(
             f"{request.to} is {known.ref} already, promoted by {known.by}",
             hint=f"take another name; or end that one: rota artifacts demote {request.to}",
@@ -114,7 +119,8 @@ async def _chosen(service: Service, build: Build, patterns: Sequence[str]) -> tu
 
 async def demote(service: Service, request: m.DemoteRequest, who: Principal) -> m.PromotionView:
     """End a promotion; its files go as those of any build do."""
-    found = _find(service, request.promotion)
+    found = _seen(service, request.promotion, who)
+    who.require_on(Role.MAINTAINER, job_of(found.ref), "`demote`")
     why = f": {request.why}" if request.why else ""
     await commit_file(
         service,
@@ -140,9 +146,21 @@ async def drop_remains(service: Service, former: Promotion) -> None:
 def _find(service: Service, name: str) -> Promotion:
     found = service.world.definitions.promoted.get(name)
     if found is None:
-        raise NotFoundError(
-            f"nothing is promoted as {name!r}", hint="see what is: rota artifacts --promoted"
-        )
+        raise _unknown(name)
+    return found
+
+
+def _unknown(name: str) -> NotFoundError:
+    return NotFoundError(
+        f"nothing is promoted as {name!r}", hint="see what is: rota artifacts --promoted"
+    )
+
+
+def _seen(service: Service, name: str, who: Principal) -> Promotion:
+    """Return a promotion of a build that somebody sees."""
+    found = service.world.definitions.promoted.get(name)
+    if found is None or not who.sees(job_of(found.ref)):
+        raise _unknown(name)
     return found
 
 

@@ -20,9 +20,11 @@ from rota.core.durations import format_duration
 from rota.core.labels import Expr, first_refusal, read_labels, satisfies
 from rota.core.settings_clouds import Cloud
 from rota.core.shares import QueueItem
+from rota.core.states import State
 from rota.service import messages as m
 from rota.service.clouds import prospect
 from rota.service.context import Principal, Service
+from rota.service.sight import Sees, everything
 
 MAX_HOLDERS = 100
 MAX_LINE = 10
@@ -37,8 +39,9 @@ def queued(
     now: datetime,
     troubles: Mapping[str, str],
     clouds: Mapping[str, Cloud] = NO_CLOUDS,
+    sees: Sees = everything,
 ) -> m.Why:
-    """Return what a queued build waits for."""
+    """Return what a queued build waits for. Of other builds only those that are seen are named."""
     cluster.look(now)
     if build.not_before is not None and build.not_before > now:
         wait = format_duration((build.not_before - now).total_seconds())
@@ -46,7 +49,7 @@ def queued(
         because = f": the last one ended by {last}" if last else ""
         text = f"waits {wait} before attempt {build.attempt + 1}{because}"
         return _why(build, text, "time", until=build.not_before)
-    limits = tuple(_wanting(cluster, build))
+    limits = tuple(_wanting(cluster, build, sees))
     texts = [_wanting_text(it, build.ref) for it in limits]
     opens = cluster.queue.opens_at(build)
     is_late = opens is not None and not cluster.queue.rate_room(build, now)
@@ -57,7 +60,7 @@ def queued(
         kind = "limit" if limits else "rate"
         until = opens if is_late else None
         return _why(build, "; ".join(texts), kind, place=place, until=until, limits=limits)
-    why = _for_an_agent(cluster, build, troubles)
+    why = _for_an_agent(cluster, build, troubles, sees)
     help_ = prospect(cluster, clouds, build, now) if why.waits_for != "throttle" else ""
     return replace(why, text=f"{why.text}; {help_}") if help_ else why
 
@@ -89,15 +92,15 @@ def _why(
 # -- limits -------------------------------------------------------------------------------------
 
 
-def _wanting(cluster: Cluster, build: Build) -> Iterator[m.Wanting]:
+def _wanting(cluster: Cluster, build: Build, sees: Sees) -> Iterator[m.Wanting]:
     """Yield the limits that have no room for a build."""
     queue = cluster.queue
     for demand in wish_of(build).demands:
         besides = queue.kept_from(build, demand.pool)
         if queue.pools.room(demand, besides):
             continue
-        view = _view(cluster, demand.pool, queue.pools.capacity(demand))
-        place = _place(_in_line(cluster, demand.pool), build.id)
+        view = _view(cluster, demand.pool, queue.pools.capacity(demand), sees)
+        place = _place(_in_line(cluster, demand.pool, sees), build.id)
         yield m.Wanting(limit=view, take=demand.take, place=place)
 
 
@@ -126,10 +129,11 @@ def _limit_name(limit: m.LimitView) -> str:
     return f"the concurrency of {limit.name}{key}"
 
 
-def _view(cluster: Cluster, pool: Pool, capacity: int) -> m.LimitView:
+def _view(cluster: Cluster, pool: Pool, capacity: int, sees: Sees = everything) -> m.LimitView:
     use = cluster.queue.pools.use(pool)
     builds = cluster.picture.builds
-    holders = sorted((builds[id_] for id_ in use.holders), key=lambda build: build.fence)
+    known = (builds[id_] for id_ in use.holders)
+    holders = sorted((it for it in known if sees(it.job)), key=lambda build: build.fence)
     shown = tuple(
         m.Holder(
             build=build.ref,
@@ -140,8 +144,9 @@ def _view(cluster: Cluster, pool: Pool, capacity: int) -> m.LimitView:
         )
         for build in holders[:MAX_HOLDERS]
     )
-    line = list(_in_line(cluster, pool))
+    line = list(_in_line(cluster, pool, sees))
     kept = cluster.queue.kept(pool)
+    kept_for = builds.get(kept.build) if kept is not None else None
     return m.LimitView(
         kind="limit" if pool.kind == LIMIT else "concurrency",
         name=pool.name,
@@ -151,13 +156,25 @@ def _view(cluster: Cluster, pool: Pool, capacity: int) -> m.LimitView:
         holders=shown,
         waiting=len(line),
         line=tuple(builds[item[2]].ref for item in line[:MAX_LINE]),
-        kept_for=builds[kept.build].ref if kept is not None and kept.build in builds else "",
+        kept_for=_named(kept_for, sees) if kept_for is not None else "",
         kept=kept.take if kept is not None else 0,
     )
 
 
-def _in_line(cluster: Cluster, pool: Pool) -> Iterator[QueueItem]:
-    return _in_order(cluster, cluster.queue.at_pool(pool))
+def _named(build: Build, sees: Sees) -> str:
+    return build.ref if sees(build.job) else "another build"
+
+
+def _in_line(cluster: Cluster, pool: Pool, sees: Sees = everything) -> Iterator[QueueItem]:
+    return _seen(cluster, _in_order(cluster, cluster.queue.at_pool(pool)), sees)
+
+
+def _seen(cluster: Cluster, items: Iterator[QueueItem], sees: Sees) -> Iterator[QueueItem]:
+    """Return those of the builds that are seen: places are counted among these."""
+    if sees is everything:
+        return items
+    builds = cluster.picture.builds
+    return (item for item in items if sees(builds[item[2]].job))
 
 
 def _in_order(cluster: Cluster, items: Iterable[QueueItem]) -> Iterator[QueueItem]:
@@ -186,7 +203,7 @@ def _rate_text(cluster: Cluster, build: Build, opens: datetime, now: datetime) -
 # -- agents -------------------------------------------------------------------------------------
 
 
-def _for_an_agent(cluster: Cluster, build: Build, troubles: Mapping[str, str]) -> m.Why:
+def _for_an_agent(cluster: Cluster, build: Build, troubles: Mapping[str, str], sees: Sees) -> m.Why:
     agents = list(cluster.picture.agents.values())
     wanted = read_labels(build.spec.labels)
     refused = tuple(
@@ -203,7 +220,7 @@ def _for_an_agent(cluster: Cluster, build: Build, troubles: Mapping[str, str]) -
         for agent in fitting
         if (because := _throttled(cluster, build, agent.name)) is not None
     )
-    place = _place_in_queue(cluster, build)
+    place = _place_in_queue(cluster, build, sees)
     if len(full) == len(fitting):
         text = f"waits for a throttle: {_some([f'{it.agent}: {it.because}' for it in full])}"
         return _why(build, text, "throttle", place=place, refused=(*refused, *full))
@@ -254,13 +271,14 @@ def _throttled(cluster: Cluster, build: Build, agent: str) -> str | None:
     return None
 
 
-def _place_in_queue(cluster: Cluster, build: Build) -> int | None:
+def _place_in_queue(cluster: Cluster, build: Build, sees: Sees) -> int | None:
     """Return a build's place among all that some agent could take instead of it, from 1."""
     labels = build.spec.labels
     shares = cluster.picture.shares.had
     both = dict.fromkeys((*cluster.queue.ready, *shares))
     rivals = [it for it in both if it == labels or cluster.compete(labels, it)]
-    return _place(_ready(cluster, rivals, cluster.queue.behind(build), build.job), build.id)
+    ready = _ready(cluster, rivals, cluster.queue.behind(build), build.job)
+    return _place(_seen(cluster, ready, sees), build.id)
 
 
 def _ready(
@@ -284,22 +302,35 @@ def _ready(
 async def queue(service: Service, request: m.QueueRequest, who: Principal) -> m.QueueView:
     """Show the queue: who may begin, in order; then who waits for a limit; then for a time."""
     cluster, now = service.world.cluster, service.clock.now()
-    return m.QueueView(
-        queued=cluster.queue.number(), builds=first_queued(cluster, now, request.limit)
+    if who.sees_all:
+        number = cluster.queue.number()
+        return m.QueueView(queued=number, builds=first_queued(cluster, now, request.limit))
+    seen = (
+        build.state is State.QUEUED and who.sees(build.job)
+        for build in cluster.picture.builds.values()
     )
+    shown = first_queued(cluster, now, request.limit, sees=who.sees)
+    return m.QueueView(queued=sum(seen), builds=shown)
 
 
 def first_queued(
-    cluster: Cluster, now: datetime, limit: int, wanted: Callable[[str], object] = bool
+    cluster: Cluster,
+    now: datetime,
+    limit: int,
+    wanted: Callable[[str], object] = bool,
+    sees: Sees = everything,
 ) -> tuple[m.Queued, ...]:
     """Return the first builds of the queue, of the jobs that ``wanted`` says yes to.
+
+    Places are counted among the builds that are seen.
 
     Cost: looks at all that stand before the last one returned.
     """
     cluster.look(now)
     builds = cluster.picture.builds
     shown: list[m.Queued] = []
-    for place, item in enumerate(_everybody(cluster) if limit else (), 1):
+    everybody = _seen(cluster, _everybody(cluster), sees) if limit else ()
+    for place, item in enumerate(everybody, 1):
         build = builds[item[2]]
         if not wanted(build.job):
             continue
@@ -374,7 +405,9 @@ async def limits(service: Service, request: m.Nothing, who: Principal) -> list[m
     for pool in (*pools.uses, *cluster.queue.pools_waited_at()):
         used.setdefault(pool, named.get(pool, _own_capacity(cluster, pool)))
     both = {**named, **used}
-    views = [_view(cluster, pool, both[pool]) for pool in sorted(both, key=_by_kind)]
+    sees = everything if who.sees_all else who.sees
+    shown = [it for it in both if it.kind == LIMIT or sees(it.name)]
+    views = [_view(cluster, pool, both[pool], sees) for pool in sorted(shown, key=_by_kind)]
     return [*views, *_throttle_views(cluster)]
 
 

@@ -30,6 +30,7 @@ from rota.service import messages as m
 from rota.service import pipelines
 from rota.service.builds import find_definition
 from rota.service.context import Principal, Service
+from rota.service.sight import Sees, everything
 from rota.service.world import World
 
 #: So many instants one backfill comes to; more is asked for in pieces.
@@ -49,6 +50,8 @@ async def schedules(
     heap: list[tuple[datetime, str, datetime, Timetable]] = []
     idle: list[m.IdleView] = []
     for count, (id_, it) in enumerate(_matching(world, request.match)):
+        if not who.sees(it.job):
+            continue
         if count % SLICE == SLICE - 1:
             await asyncio.sleep(0)
         if it.pause is not None:
@@ -194,7 +197,7 @@ async def notes_of(service: Service, job: str) -> AsyncGenerator[Note]:
         yield note
 
 
-def late_schedules(world: World, now: datetime) -> str | None:
+def late_schedules(world: World, now: datetime, sees: Sees = everything) -> str | None:
     """Return in words that instants were due long ago and nobody settled them; ``None``: all is well."""
     picture = world.cluster.picture
     top = world.agenda.next_due()
@@ -204,8 +207,10 @@ def late_schedules(world: World, now: datetime) -> str | None:
     late_s = (now - top[0]).total_seconds()
     if late_s < 2 * GRACE_S:
         return None
+    scheduled = picture.schedules.get(top[1])
+    name = top[1] if scheduled is None or sees(scheduled.job) else "one of them"
     return (
-        f"schedules are not kept: {top[1]} was due {format_duration(late_s)} ago, at "
+        f"schedules are not kept: {name} was due {format_duration(late_s)} ago, at "
         f"{_time(top[2])}, and {picture.leader} leads"
     )
 

@@ -9,6 +9,7 @@ from rota.core.states import State
 from rota.service import messages as m
 from rota.service.builds import find_build
 from rota.service.context import Principal, Service
+from rota.service.sight import Sees, everything
 from rota.service.world import World
 
 #: So many builds of a tree are told; a script may have asked for more.
@@ -25,7 +26,7 @@ async def tree(service: Service, request: m.TreeRequest, who: Principal) -> m.Tr
     async with service.waits.of(who.build if request.wait else "", build_id):
         while True:
             found = find_build(service.world, build_id)
-            known = tree_of(service.world, found)
+            known = tree_of(service.world, found, who.sees)
             left = until - loop.time()
             is_over = found.state is State.FINISHED or known.finished > request.finished
             if left <= 0 or is_over:
@@ -33,8 +34,8 @@ async def tree(service: Service, request: m.TreeRequest, who: Principal) -> m.Tr
             await asyncio.sleep(min(LOOK_S, left))
 
 
-def tree_of(world: World, root: Build) -> m.Tree:
-    """Return a build with all below it, each once, below the first that asked for it."""
+def tree_of(world: World, root: Build, sees: Sees = everything) -> m.Tree:
+    """Return a build with all below it that is seen, each once, below the first that asked for it."""
     children: dict[str, list[Build]] = {}
     for build in sorted(world.pipeline(root.root), key=lambda it: (it.requested_seq, it.number)):
         if build.parent:
@@ -50,11 +51,11 @@ def tree_of(world: World, root: Build) -> m.Tree:
         below: list[tuple[Build, int, str]] = []
         for edge in build.edges:
             other = world.find(edge.build)
-            if other is not None and other.id not in seen:
+            if other is not None and other.id not in seen and sees(other.job):
                 seen.add(other.id)
                 below.append((other, depth + 1, "cell" if other.cell else "need"))
         for other in children.get(build.id, ()):
-            if other.id not in seen:
+            if other.id not in seen and sees(other.job):
                 seen.add(other.id)
                 below.append((other, depth + 1, "child"))
         todo += reversed(below)

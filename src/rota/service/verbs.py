@@ -6,6 +6,8 @@ A verb added here has a route with its OpenAPI operation, and a handler of its n
 
 from __future__ import annotations
 
+import enum
+
 import msgspec
 
 from rota.core.build import Artifact, Build
@@ -19,6 +21,23 @@ from rota.service import overview_messages as o
 from rota.service import report_messages as r
 from rota.service import token_messages as t
 from rota.service import user_messages as u
+
+
+class About(enum.Enum):
+    """What a verb is about: by that it is judged whether somebody may ask it.
+
+    ``JOB`` and ``BUILD`` are the job and build that the request names: the role on that job counts, and
+    what somebody does not see is not found. ``EACH`` is of several things: whoever has the role on
+    anything may ask, and is told of what he sees; its handler takes care of that. ``EVERYTHING``
+    is no job's: the role over everything counts. ``ONESELF`` is the caller's own; its handler takes care
+    that it is.
+    """
+
+    JOB = "job"
+    BUILD = "build"
+    EACH = "each"
+    EVERYTHING = "everything"
+    ONESELF = "oneself"
 
 
 class Verb(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +54,7 @@ class Verb(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     path: str
     request: type[m.Request]
+    about: About
     reply: object
     role: Role = Role.VIEWER
     status: int = 200
@@ -49,6 +69,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/status",
         request=m.Nothing,
+        about=About.EACH,
         reply=m.Status,
     ),
     Verb(
@@ -57,6 +78,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/agents",
         request=m.Nothing,
+        about=About.EACH,
         reply=list[m.AgentView],
     ),
     Verb(
@@ -65,6 +87,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/cluster",
         request=m.Nothing,
+        about=About.EACH,
         reply=m.Ring,
     ),
     Verb(
@@ -73,6 +96,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/agents/{agent}/drain",
         request=m.DrainRequest,
+        about=About.EVERYTHING,
         reply=m.AgentView,
         role=Role.MAINTAINER,
         repeats=True,
@@ -83,6 +107,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/agents/{agent}/labels",
         request=m.LabelRequest,
+        about=About.EVERYTHING,
         reply=m.AgentView,
         role=Role.MAINTAINER,
         repeats=True,
@@ -93,6 +118,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/agents/{agent}/leave",
         request=m.AgentRequest,
+        about=About.EVERYTHING,
         reply=m.AgentView,
         role=Role.ADMIN,
         repeats=True,
@@ -103,6 +129,7 @@ VERBS: tuple[Verb, ...] = (
         method="DELETE",
         path="/v1/agents/{agent}",
         request=m.AgentRequest,
+        about=About.EVERYTHING,
         reply=m.AgentView,
         role=Role.ADMIN,
     ),
@@ -112,6 +139,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/agents/{agent}/revoke",
         request=m.AgentRequest,
+        about=About.EVERYTHING,
         reply=m.RevokedAgent,
         role=Role.ADMIN,
     ),
@@ -121,6 +149,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/clouds",
         request=m.Nothing,
+        about=About.EVERYTHING,
         reply=list[m.CloudView],
     ),
     Verb(
@@ -129,6 +158,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/clouds/{cloud}/pause",
         request=m.CloudRequest,
+        about=About.EVERYTHING,
         reply=m.CloudView,
         role=Role.ADMIN,
         repeats=True,
@@ -139,6 +169,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/machines/{machine}/end",
         request=m.MachineRequest,
+        about=About.EVERYTHING,
         reply=m.MachineView,
         role=Role.ADMIN,
         repeats=True,
@@ -149,6 +180,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/tokens",
         request=m.InviteRequest,
+        about=About.EVERYTHING,
         reply=m.JoinTokenView,
         role=Role.ADMIN,
         status=201,
@@ -159,6 +191,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/tokens",
         request=m.Nothing,
+        about=About.EVERYTHING,
         reply=list[m.JoinTokenView],
         role=Role.ADMIN,
     ),
@@ -168,6 +201,7 @@ VERBS: tuple[Verb, ...] = (
         method="DELETE",
         path="/v1/tokens/{id}",
         request=m.RevokeRequest,
+        about=About.EVERYTHING,
         reply=m.JoinTokenView,
         role=Role.ADMIN,
     ),
@@ -177,6 +211,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/access/tokens",
         request=t.MakeTokenRequest,
+        about=About.ONESELF,
         reply=t.TokenView,
         status=201,
     ),
@@ -186,6 +221,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/access/tokens",
         request=t.TokensRequest,
+        about=About.ONESELF,
         reply=list[t.TokenView],
     ),
     Verb(
@@ -194,6 +230,7 @@ VERBS: tuple[Verb, ...] = (
         method="DELETE",
         path="/v1/access/tokens/{id}",
         request=t.RevokeTokenRequest,
+        about=About.ONESELF,
         reply=t.TokenView,
         repeats=True,
     ),
@@ -203,6 +240,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/recover",
         request=m.Nothing,
+        about=About.EVERYTHING,
         reply=m.Recovered,
         role=Role.ADMIN,
     ),
@@ -212,6 +250,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/reload",
         request=m.ReloadRequest,
+        about=About.EVERYTHING,
         reply=m.Reloaded,
         role=Role.ADMIN,
     ),
@@ -221,6 +260,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/stop",
         request=m.Nothing,
+        about=About.EVERYTHING,
         reply=m.Stopping,
         role=Role.ADMIN,
         status=202,
@@ -231,6 +271,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/jobs",
         request=m.JobsRequest,
+        about=About.EACH,
         reply=list[m.JobSummary],
     ),
     Verb(
@@ -239,6 +280,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/jobs/{job}",
         request=m.JobRequest,
+        about=About.JOB,
         reply=m.JobView,
     ),
     Verb(
@@ -247,6 +289,7 @@ VERBS: tuple[Verb, ...] = (
         method="PUT",
         path="/v1/jobs/{job}",
         request=m.PutJobRequest,
+        about=About.JOB,
         reply=m.Committed,
         role=Role.MAINTAINER,
     ),
@@ -256,6 +299,7 @@ VERBS: tuple[Verb, ...] = (
         method="DELETE",
         path="/v1/jobs/{job}",
         request=m.RemoveJobRequest,
+        about=About.JOB,
         reply=m.Committed,
         role=Role.MAINTAINER,
     ),
@@ -265,6 +309,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/jobs/{job}/pause",
         request=m.PauseRequest,
+        about=About.JOB,
         reply=m.Committed,
         role=Role.MAINTAINER,
         repeats=True,
@@ -275,6 +320,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/jobs/{job}/resume",
         request=m.JobRequest,
+        about=About.JOB,
         reply=m.Committed,
         role=Role.MAINTAINER,
         repeats=True,
@@ -285,6 +331,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/schedules",
         request=m.SchedulesRequest,
+        about=About.EACH,
         reply=m.SchedulesView,
     ),
     Verb(
@@ -293,6 +340,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/jobs/{job}/why-not",
         request=m.WhyNotRequest,
+        about=About.JOB,
         reply=m.WhyNotView,
     ),
     Verb(
@@ -301,6 +349,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/jobs/{job}/backfill",
         request=m.BackfillRequest,
+        about=About.JOB,
         reply=m.BackfillView,
         role=Role.BUILDER,
     ),
@@ -310,6 +359,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/check",
         request=m.CheckRequest,
+        about=About.JOB,
         reply=m.Checked,
     ),
     Verb(
@@ -318,6 +368,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/jobs/{job}/builds",
         request=m.RunRequest,
+        about=About.JOB,
         reply=Build,
         role=Role.BUILDER,
         status=201,
@@ -328,6 +379,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/builds",
         request=m.BuildsRequest,
+        about=About.EACH,
         reply=list[Build],
     ),
     Verb(
@@ -336,6 +388,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/builds/{build}",
         request=m.BuildRequest,
+        about=About.BUILD,
         reply=Build,
     ),
     Verb(
@@ -344,6 +397,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/builds/{build}/tree",
         request=m.TreeRequest,
+        about=About.BUILD,
         reply=m.Tree,
     ),
     Verb(
@@ -352,6 +406,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/builds/{build}/log",
         request=m.LogRequest,
+        about=About.BUILD,
         reply=bytes,
         stream=True,
     ),
@@ -361,6 +416,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/logs",
         request=m.GrepRequest,
+        about=About.EACH,
         reply=bytes,
         stream=True,
     ),
@@ -370,6 +426,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/builds/{build}/cancel",
         request=m.CancelRequest,
+        about=About.BUILD,
         reply=Build,
         role=Role.BUILDER,
     ),
@@ -379,6 +436,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/builds/{build}/retry",
         request=m.RetryRequest,
+        about=About.BUILD,
         reply=Build,
         role=Role.BUILDER,
     ),
@@ -388,6 +446,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/builds/{build}/input",
         request=m.SendRequest,
+        about=About.BUILD,
         reply=m.Sent,
         role=Role.BUILDER,
     ),
@@ -397,6 +456,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/builds/{build}/steps",
         request=m.StepsRequest,
+        about=About.BUILD,
         reply=list[Step],
     ),
     Verb(
@@ -405,6 +465,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/builds/{build}/approve",
         request=m.WordRequest,
+        about=About.BUILD,
         reply=Build,
         role=Role.BUILDER,
     ),
@@ -414,6 +475,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/builds/{build}/reject",
         request=m.WordRequest,
+        about=About.BUILD,
         reply=Build,
         role=Role.BUILDER,
     ),
@@ -423,6 +485,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/builds/{build}/questions",
         request=m.AskRequest,
+        about=About.BUILD,
         reply=Question,
         role=Role.BUILDER,
         status=201,
@@ -433,6 +496,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/builds/{build}/questions/{question}",
         request=m.QuestionRequest,
+        about=About.BUILD,
         reply=Question,
     ),
     Verb(
@@ -441,6 +505,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/builds/{build}/answer",
         request=m.AnswerRequest,
+        about=About.BUILD,
         reply=Question,
         role=Role.BUILDER,
     ),
@@ -450,6 +515,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/asks",
         request=m.Nothing,
+        about=About.EACH,
         reply=list[m.AskView],
     ),
     Verb(
@@ -458,6 +524,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/builds/{build}/why",
         request=m.BuildRequest,
+        about=About.BUILD,
         reply=m.Why,
     ),
     Verb(
@@ -466,6 +533,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/queue",
         request=m.QueueRequest,
+        about=About.EACH,
         reply=m.QueueView,
     ),
     Verb(
@@ -474,6 +542,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/overview",
         request=o.OverviewRequest,
+        about=About.EACH,
         reply=o.Overview,
     ),
     Verb(
@@ -482,6 +551,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/jobs/{job}/trend",
         request=o.TrendRequest,
+        about=About.JOB,
         reply=o.TrendView,
     ),
     Verb(
@@ -490,6 +560,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/limits",
         request=m.Nothing,
+        about=About.EACH,
         reply=list[m.LimitView],
     ),
     Verb(
@@ -498,6 +569,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/builds/{build}/tests",
         request=r.CasesRequest,
+        about=About.BUILD,
         reply=r.CasesView,
     ),
     Verb(
@@ -506,6 +578,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/jobs/{job}/tests",
         request=r.CaseHistoryRequest,
+        about=About.JOB,
         reply=r.CaseHistoryView,
     ),
     Verb(
@@ -514,6 +587,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/jobs/{job}/metrics",
         request=r.MetricsRequest,
+        about=About.JOB,
         reply=list[r.MetricView],
     ),
     Verb(
@@ -522,6 +596,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/builds/{build}/artifacts",
         request=m.BuildRequest,
+        about=About.BUILD,
         reply=list[m.ArtifactView],
     ),
     Verb(
@@ -530,6 +605,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/builds/{build}/artifacts/{path}",
         request=m.ArtifactRequest,
+        about=About.BUILD,
         reply=bytes,
         stream=True,
     ),
@@ -539,6 +615,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/caches",
         request=m.Nothing,
+        about=About.EACH,
         reply=list[m.CacheView],
     ),
     Verb(
@@ -547,6 +624,7 @@ VERBS: tuple[Verb, ...] = (
         method="DELETE",
         path="/v1/caches",
         request=m.RmCachesRequest,
+        about=About.EVERYTHING,
         reply=list[m.CacheView],
         role=Role.MAINTAINER,
     ),
@@ -556,6 +634,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/promotions",
         request=m.Nothing,
+        about=About.EACH,
         reply=list[m.PromotionView],
     ),
     Verb(
@@ -564,6 +643,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/promotions/{promotion}",
         request=m.PromotionRequest,
+        about=About.EACH,
         reply=m.PromotionView,
     ),
     Verb(
@@ -572,6 +652,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/builds/{build}/promote",
         request=m.PromoteRequest,
+        about=About.BUILD,
         reply=m.PromotionView,
         role=Role.MAINTAINER,
         repeats=True,
@@ -582,6 +663,7 @@ VERBS: tuple[Verb, ...] = (
         method="DELETE",
         path="/v1/promotions/{promotion}",
         request=m.DemoteRequest,
+        about=About.EACH,
         reply=m.PromotionView,
         role=Role.MAINTAINER,
     ),
@@ -591,6 +673,7 @@ VERBS: tuple[Verb, ...] = (
         method="PUT",
         path="/v1/builds/{build}/artifacts/{path}",
         request=m.ArtifactRequest,
+        about=About.BUILD,
         reply=Artifact,
         role=Role.BUILDER,
         status=201,
@@ -602,6 +685,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/workspaces",
         request=m.Nothing,
+        about=About.EACH,
         reply=m.WorkspacesView,
     ),
     Verb(
@@ -610,6 +694,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/builds/{build}/shell",
         request=m.ShellRequest,
+        about=About.BUILD,
         reply=bytes,
         role=Role.BUILDER,
         stream=True,
@@ -620,6 +705,7 @@ VERBS: tuple[Verb, ...] = (
         method="DELETE",
         path="/v1/builds/{build}/workspace",
         request=m.WorkspaceRequest,
+        about=About.BUILD,
         reply=list[m.WorkspaceView],
         role=Role.BUILDER,
     ),
@@ -629,6 +715,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/events",
         request=m.EventsRequest,
+        about=About.EACH,
         reply=list[dict[str, object]],
         stream=True,
     ),
@@ -638,6 +725,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/events",
         request=m.EmitRequest,
+        about=About.EVERYTHING,
         reply=m.Emission,
         role=Role.BUILDER,
         status=201,
@@ -648,6 +736,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/watches",
         request=m.Nothing,
+        about=About.EVERYTHING,
         reply=list[m.WatchView],
     ),
     Verb(
@@ -656,6 +745,7 @@ VERBS: tuple[Verb, ...] = (
         method="PUT",
         path="/v1/watches/{watch}",
         request=m.WatchRequest,
+        about=About.EVERYTHING,
         reply=m.WatchView,
         role=Role.MAINTAINER,
     ),
@@ -665,6 +755,7 @@ VERBS: tuple[Verb, ...] = (
         method="DELETE",
         path="/v1/watches/{watch}",
         request=m.UnwatchRequest,
+        about=About.EVERYTHING,
         reply=m.WatchView,
         role=Role.MAINTAINER,
     ),
@@ -674,6 +765,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/hooks",
         request=m.Nothing,
+        about=About.EVERYTHING,
         reply=list[m.HookView],
     ),
     Verb(
@@ -682,6 +774,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/hooks/{hook}",
         request=m.HookRequest,
+        about=About.EVERYTHING,
         reply=m.HookView,
         role=Role.MAINTAINER,
     ),
@@ -691,6 +784,7 @@ VERBS: tuple[Verb, ...] = (
         method="PUT",
         path="/v1/hooks/{hook}",
         request=m.PutHookRequest,
+        about=About.EVERYTHING,
         reply=m.HookView,
         role=Role.MAINTAINER,
     ),
@@ -700,6 +794,7 @@ VERBS: tuple[Verb, ...] = (
         method="DELETE",
         path="/v1/hooks/{hook}",
         request=m.HookRequest,
+        about=About.EVERYTHING,
         reply=m.HookView,
         role=Role.MAINTAINER,
     ),
@@ -709,6 +804,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/secrets",
         request=m.Nothing,
+        about=About.EVERYTHING,
         reply=list[m.SecretView],
     ),
     Verb(
@@ -717,6 +813,7 @@ VERBS: tuple[Verb, ...] = (
         method="PUT",
         path="/v1/secrets/{secret}",
         request=m.PutSecretRequest,
+        about=About.EVERYTHING,
         reply=m.SecretView,
         role=Role.MAINTAINER,
     ),
@@ -726,6 +823,7 @@ VERBS: tuple[Verb, ...] = (
         method="DELETE",
         path="/v1/secrets/{secret}",
         request=m.RemoveSecretRequest,
+        about=About.EVERYTHING,
         reply=m.SecretView,
         role=Role.MAINTAINER,
     ),
@@ -735,6 +833,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/secrets/rotate",
         request=m.RotateSecretsRequest,
+        about=About.EVERYTHING,
         reply=m.Rotated,
         role=Role.ADMIN,
     ),
@@ -744,6 +843,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/jobs/{job}/secrets",
         request=m.CheckSecretsRequest,
+        about=About.JOB,
         reply=list[m.GivenView],
     ),
     Verb(
@@ -752,6 +852,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/chat",
         request=m.Nothing,
+        about=About.EVERYTHING,
         reply=list[c.ChatView],
     ),
     Verb(
@@ -760,6 +861,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/users",
         request=m.Nothing,
+        about=About.EVERYTHING,
         reply=list[u.UserView],
     ),
     Verb(
@@ -768,6 +870,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/users/{user}",
         request=u.UserRequest,
+        about=About.ONESELF,
         reply=u.UserView,
     ),
     Verb(
@@ -776,6 +879,7 @@ VERBS: tuple[Verb, ...] = (
         method="PUT",
         path="/v1/users/{user}",
         request=u.PutUserRequest,
+        about=About.ONESELF,
         reply=u.UserView,
     ),
     Verb(
@@ -784,6 +888,7 @@ VERBS: tuple[Verb, ...] = (
         method="DELETE",
         path="/v1/users/{user}",
         request=u.UserRequest,
+        about=About.EVERYTHING,
         reply=u.UserView,
         role=Role.ADMIN,
     ),
@@ -793,6 +898,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/users/{user}/codes",
         request=u.LinkRequest,
+        about=About.ONESELF,
         reply=u.LinkCodeView,
         status=201,
     ),
@@ -802,6 +908,7 @@ VERBS: tuple[Verb, ...] = (
         method="DELETE",
         path="/v1/users/{user}/links",
         request=u.UnlinkRequest,
+        about=About.ONESELF,
         reply=u.UserView,
     ),
     Verb(
@@ -810,6 +917,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/users/{user}/notify",
         request=u.AddNotifyRequest,
+        about=About.ONESELF,
         reply=u.UserView,
         repeats=True,
     ),
@@ -819,6 +927,7 @@ VERBS: tuple[Verb, ...] = (
         method="DELETE",
         path="/v1/users/{user}/notify/{number}",
         request=u.RemoveNotifyRequest,
+        about=About.ONESELF,
         reply=u.UserView,
     ),
     Verb(
@@ -827,6 +936,7 @@ VERBS: tuple[Verb, ...] = (
         method="PUT",
         path="/v1/users/{user}/quiet",
         request=u.QuietRequest,
+        about=About.ONESELF,
         reply=u.UserView,
     ),
     Verb(
@@ -835,6 +945,7 @@ VERBS: tuple[Verb, ...] = (
         method="GET",
         path="/v1/notices",
         request=n.NoticesRequest,
+        about=About.EACH,
         reply=list[n.NoticeView],
     ),
     Verb(
@@ -843,6 +954,7 @@ VERBS: tuple[Verb, ...] = (
         method="POST",
         path="/v1/notices",
         request=n.TryTargetRequest,
+        about=About.ONESELF,
         reply=n.NoticeView,
         role=Role.BUILDER,
         status=201,

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from rota.core.build import Build
+from rota.core.ids import job_of
 from rota.core.kept import Kept
 from rota.core.states import State
 from rota.errors import NotFoundError, RotaError
@@ -30,13 +31,14 @@ HOW_TO_KEEP = (
 
 async def workspaces(service: Service, request: m.Nothing, who: Principal) -> m.WorkspacesView:
     """List what all agents keep, the oldest first; an agent that asks is told of ours alone."""
-    mine = [_view(service, it) for it in service.workspaces.kept()]
+    mine = [_view(service, it) for it in service.workspaces.kept() if who.sees(job_of(it.ref))]
     if who.peer or service.peers is None:
         return m.WorkspacesView(workspaces=tuple(mine))
     agents = service.world.cluster.picture.agents.values()
     others = [agent.name for agent in agents if agent.is_up and agent.name != service.me.name]
     answers = await asyncio.gather(*(_ask(service, name, who) for name in others))
-    found = [*mine, *(it for answer in answers for it in answer.workspaces)]
+    theirs = (it for answer in answers for it in answer.workspaces)
+    found = [*mine, *(it for it in theirs if who.sees(job_of(it.build)))]
     return m.WorkspacesView(
         workspaces=tuple(sorted(found, key=lambda it: (it.kept_at, it.agent, it.id))),
         silent=tuple(it for answer in answers for it in answer.silent),

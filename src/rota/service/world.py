@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -44,6 +44,8 @@ logger = logging.getLogger(__name__)
 STALE_S = 4.0
 #: Events kept in memory for followers; older ones are read from the journal.
 RECENT = 4096
+#: So many builds are looked through for those that somebody sees, of an id's beginning.
+MAX_UNSEEN = 200
 #: So many builds of the time before a daemon's start are counted for its pulse.
 RECALLED = 1000
 
@@ -179,10 +181,14 @@ class World:
                 return build
         return self._index.by_number(job, number)
 
-    def find_prefix(self, prefix: str) -> list[Build]:
-        """Return up to two builds whose id starts with ``prefix``."""
+    def find_prefix(self, prefix: str, sees: Callable[[str], bool] | None = None) -> list[Build]:
+        """Return up to two builds whose id starts with ``prefix``, of the jobs that are seen.
+
+        Of many in the index that are not seen, one behind them is not found: more of its id helps.
+        """
         live = [build for build in self.live() if build.id.startswith(prefix)]
-        both = {b.id: b for b in (*self._index.by_prefix(prefix), *live[:2])}
+        past = self._index.by_prefix(prefix, 2 if sees is None else MAX_UNSEEN)
+        both = {b.id: b for b in (*past, *live) if sees is None or sees(b.job)}
         return list(both.values())[:2]
 
     def pipeline(self, root: str) -> Sequence[Build]:

@@ -170,6 +170,8 @@ def _set(name: str, args: Namespace, screen: Screen) -> int:
 
 
 def _role(role: str) -> str:
+    if role == "none":
+        return "without a role but for some jobs"
     return f"an {role}" if role[0] in "aeiou" else f"a {role}"
 
 
