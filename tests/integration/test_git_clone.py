@@ -8,6 +8,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.harness.daemon import daemon, wait_until
@@ -253,11 +254,11 @@ async def test_both_sides_of_a_fetch_are_known_by_their_keys(tmp_path: Path) -> 
         GitStore(tmp_path / "b") as b,
     ):
         before = await b.head()
-        mine = {"cert": str(me.cert), "key": str(me.key)}
+        mine: dict[str, Any] = {"cert": str(me.cert), "key": str(me.key)}
         for wrong in (
-            Source(url, pin=server.pin),  # no certificate is shown
-            Source(url, cert=str(stranger.cert), key=str(stranger.key), pin=server.pin),
-            Source(url, **mine, pin=me.pin),  # somebody else answers
+            Source(url, pins=(server.pin,)),  # no certificate is shown
+            Source(url, cert=str(stranger.cert), key=str(stranger.key), pins=(server.pin,)),
+            Source(url, **mine, pins=(me.pin,)),  # somebody else answers
             Source(url, **mine, ca=str(stranger.ca)),
             Source(url, **mine),
         ):
@@ -265,7 +266,7 @@ async def test_both_sides_of_a_fetch_are_known_by_their_keys(tmp_path: Path) -> 
                 await b.fetch(wrong, force=True)
             assert await b.head() == before
         # A machine's address changes; its key does not.
-        await b.fetch(Source(url.replace("127.0.0.1", "localhost"), **mine, pin=server.pin))
+        await b.fetch(Source(url.replace("127.0.0.1", "localhost"), **mine, pins=(server.pin,)))
         assert await b.head() == await a.head()
         await commit(a, {"jobs/more": b"echo\n"})
         await b.fetch(Source(url, **mine, ca=str(server.ca)))

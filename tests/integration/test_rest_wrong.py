@@ -76,7 +76,16 @@ ELSEWHERE = {
 }
 HERE = {"job": "a", "build": "a", "agent": "here"}
 #: What needs other machines; tests/integration/test_peers.py and tests/fault/ have them.
-AMONG_OTHERS = {"leave", "forget", "revoke_agent", "invite", "invitations", "revoke", "recover"}
+AMONG_OTHERS = {
+    "leave",
+    "forget",
+    "revoke_agent",
+    "rotate_key",
+    "invite",
+    "invitations",
+    "revoke",
+    "recover",
+}
 
 
 def schema_of(verb: Verb) -> dict[str, Any]:

@@ -695,6 +695,17 @@ def test_an_agent_whose_machine_was_stolen_is_revoked_and_the_rest_is_said(rota:
     assert json.loads(rota("agents", "--revoke", "a2", "--json").out) == done
 
 
+def test_agents_get_other_keys_one_by_one(rota: Rota) -> None:
+    rota.routes["GET /v1/agents"] = answer([AGENTS[0], AGENTS[1]])
+    for one in AGENTS[:2]:
+        key = f"POST /v1/agents/{one['name']}/rotate"
+        rota.routes[key] = answer({**one, "pin": one["name"] * 32})
+    assert rota("agents", "--rotate", "a1").out == "a1 has another key: a1a1a1a1a1a1a1a1…\n"
+    assert rota("agents", "--rotate-all").out == (
+        "a1 has another key: a1a1a1a1a1a1a1a1…\na2 has another key: a2a2a2a2a2a2a2a2…\n"
+    )
+
+
 def test_a_recovery_lists_what_may_be_missing(rota: Rota) -> None:
     done = {
         "voters": ["a1"], "removed": ["a2", "a3"], "seq": 41,

@@ -67,7 +67,7 @@ class HttpsPeers:
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
-        self._contexts: dict[tuple[str, int], ssl.SSLContext] = {}
+        self._contexts: dict[tuple[tuple[str, ...], int], ssl.SSLContext] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> HttpsPeers:
@@ -103,7 +103,7 @@ class HttpsPeers:
                 URL(peer.url.rstrip("/") + path, encoded=True),
                 data=body or None,
                 headers={**(_JSON if body else {}), **headers},
-                ssl=self._context(peer.pin),
+                ssl=self._context(peer.pins),
                 timeout=aiohttp.ClientTimeout(total=within_s),
                 allow_redirects=False,
             ) as response:
@@ -123,7 +123,7 @@ class HttpsPeers:
                     socket = await session.ws_connect(
                         URL(peer.url.rstrip("/") + path, encoded=True),
                         headers=headers,
-                        ssl=self._context(peer.pin),
+                        ssl=self._context(peer.pins),
                         max_msg_size=MAX_MESSAGE,
                         timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
                     )
@@ -136,10 +136,10 @@ class HttpsPeers:
         await self.request(peer, "GET", path, headers=headers, within_s=within_s)
         raise UnavailableError(f"{who} opens no channel")
 
-    def _context(self, pin: str) -> ssl.SSLContext:
+    def _context(self, pins: tuple[str, ...]) -> ssl.SSLContext:
         """Return the TLS settings towards a peer; new ones once our certificate was renewed."""
         try:
-            key = (pin, self._credentials.cert.stat().st_mtime_ns)
+            key = (pins, self._credentials.cert.stat().st_mtime_ns)
         except OSError as error:
             raise UnavailableError(
                 f"cannot read {self._credentials.cert}: {error.strerror}"
@@ -147,7 +147,7 @@ class HttpsPeers:
         context = self._contexts.pop(key, None)
         if context is None:
             context = _loaded(_client_context(), self._credentials)
-            context.sslobject_class = _pinned(pin)
+            context.sslobject_class = _pinned(pins)
             while len(self._contexts) >= MAX_CONTEXTS:
                 del self._contexts[next(iter(self._contexts))]
         self._contexts[key] = context
@@ -253,13 +253,13 @@ def _loaded(context: ssl.SSLContext, credentials: Credentials) -> ssl.SSLContext
     return context
 
 
-def _pinned(pin: str) -> type[ssl.SSLObject]:
-    """Return a kind of TLS connection whose handshake fails unless the server has that key."""
+def _pinned(pins: tuple[str, ...]) -> type[ssl.SSLObject]:
+    """Return a kind of TLS connection whose handshake fails unless the server has such a key."""
 
     class Pinned(ssl.SSLObject):
         def do_handshake(self) -> None:
             super().do_handshake()
-            if _pin(self.getpeercert(binary_form=True)) != pin:
+            if _pin(self.getpeercert(binary_form=True)) not in pins:
                 raise _OtherKeyError
 
     return Pinned

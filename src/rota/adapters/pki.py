@@ -5,7 +5,12 @@ ca.crt     the CA's certificate: the same at all members
 ca.key     its key: any member may admit the next one
 agent.key  this agent's key, made here, never sent
 agent.crt  its certificate, and then the CA's
+next.key   the key that it is about to use, and
+next.crt   the certificate for that
 ========= ======================================================================
+
+The next key becomes the present one by two renames, the key's first. So a `next.crt` without a
+`next.key` is a change that broke off in between, and is finished by whoever looks.
 
 The library costs 50 ms and 11 MB: it is imported where something has to be made, which a start
 does not need.
@@ -24,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rota.core.address import is_host, is_ip
-from rota.core.certificate import Certificate, certificates, fingerprint, read_certificate
+from rota.core.certificate import LATE, Certificate, certificates, fingerprint, read_certificate
 from rota.core.settings_certificates import LIFE_S
 from rota.errors import InputError, UnavailableError
 from rota.ports.clock import Clock
@@ -54,10 +59,12 @@ class TlsKeyring:
         self._folder, self._clock = folder, clock
         self._ca, self._ca_key = folder / "ca.crt", folder / "ca.key"
         self._cert, self._key = folder / "agent.crt", folder / "agent.key"
+        self._next_cert, self._next_key = folder / "next.crt", folder / "next.key"
         self._lock = threading.Lock()
 
     def credentials(self) -> Credentials | None:
         """Return what the agent shows, or ``None`` while it has no certificate yet."""
+        self._finish_switch()
         if not all(path.exists() for path in (self._ca, self._cert, self._key)):
             return None
         return Credentials(ca=self._ca, cert=self._cert, key=self._key, pin=self._present().pin)
@@ -65,6 +72,7 @@ class TlsKeyring:
     def found(self, name: str, hosts: Sequence[str]) -> Credentials:
         """Make a CA, and what an agent called ``name`` shows. What is there already stays."""
         wanted = _all_hosts(name, hosts)
+        self._finish_switch()
         with self._lock:
             if not self._ca.exists():
                 self._make_ca()
@@ -74,14 +82,8 @@ class TlsKeyring:
 
     def request(self, name: str) -> bytes:
         """Return a certificate request for this agent's key, which is made if there is none."""
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-
         with self._lock:
-            key = self._own_key()
-        subject = _subject(name)
-        request = x509.CertificateSigningRequestBuilder().subject_name(subject)
-        return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+            return _request(name, self._own_key())
 
     def sign(
         self, request: bytes, name: str, hosts: Sequence[str], life: timedelta = LIFE
@@ -98,6 +100,7 @@ class TlsKeyring:
         """Take over a cluster's CA, and the certificate that a member signed for this agent."""
         with self._lock:
             _refuse_misfits(ca, ca_key, cert, self._own_key())
+            self._drop_next()
             # The certificate last: with it, all is there.
             self._write(self._ca, ca)
             if ca_key:
@@ -117,17 +120,66 @@ class TlsKeyring:
         return self._present()
 
     def renew(self, name: str, hosts: Sequence[str], life: timedelta | None = None) -> bool:
-        """Sign this agent's certificate anew if it lacks a host, or is due."""
+        """Sign this agent's certificate anew if it lacks a host, or is due, or late."""
         wanted = _all_hosts(name, hosts)
         with self._lock:
             present = self._present()
+            left = present.left(self._clock.now())
             if life is None:
                 life = min(present.until - present.since - SKEW, LIFE)
-            is_due = present.is_due(self._clock.now(), life)
+                is_due = not life / LATE <= left <= life
+            else:
+                is_due = present.is_due(self._clock.now(), life)
             if not is_due and present.hosts.issuperset(wanted):
                 return False
             self._sign_own(name, wanted, life)
         return True
+
+    # -- another key ----------------------------------------------------------------------------
+
+    def prepare(self, name: str) -> bytes:
+        """Make a key beside the present one, in place of an earlier such; return a request for it."""
+        with self._lock:
+            self._drop_next()
+            key = _new_key()
+            self._write(self._next_key, _pem(key))
+            return _request(name, key)
+
+    def prepared(self, cert: bytes) -> str:
+        """Keep the certificate for the key that was made; return its pin."""
+        with self._lock:
+            _refuse_misfits(self.ca(), b"", cert, self._load_key(self._next_key))
+            self._write(self._next_cert, cert.rstrip() + b"\n" + self.ca())
+        return self.coming()
+
+    def coming(self) -> str:
+        """Return the pin of the next key; empty if there is none, or no certificate for it yet."""
+        if not (self._next_key.exists() and self._next_cert.exists()):
+            return ""
+        return self._said_in(self._next_cert).pin
+
+    def switch(self) -> Credentials:
+        """Show the next key from now on; without one nothing changes."""
+        with self._lock:
+            if self.coming():
+                self._rename(self._next_key, self._key)
+        return self._complete()
+
+    def drop_coming(self) -> None:
+        """Delete the next key. Safe to call twice."""
+        with self._lock:
+            self._drop_next()
+
+    def _finish_switch(self) -> None:
+        with self._lock:
+            if self._next_cert.exists() and not self._next_key.exists():
+                self._rename(self._next_cert, self._cert)
+
+    def _drop_next(self) -> None:
+        # The certificate first: alone it would say that its key is in use.
+        for path in (self._next_cert, self._next_key):
+            with _translated(f"delete {path}"):
+                path.unlink(missing_ok=True)
 
     @property
     def is_authority(self) -> bool:
@@ -148,6 +200,7 @@ class TlsKeyring:
 
     def forget(self) -> None:
         """Delete all of it."""
+        self._drop_next()
         for path in (self._cert, self._key, self._ca_key, self._ca):
             with _translated(f"delete {path}"):
                 path.unlink(missing_ok=True)
@@ -163,10 +216,13 @@ class TlsKeyring:
         return made
 
     def _present(self) -> Certificate:
+        return self._said_in(self._cert)
+
+    def _said_in(self, path: Path) -> Certificate:
         try:
-            return read_certificate(self._first(self._cert))
+            return read_certificate(self._first(path))
         except InputError as error:
-            raise UnavailableError(f"{self._cert}: {error.message}", hint=_HINT) from error
+            raise UnavailableError(f"{path}: {error.message}", hint=_HINT) from error
 
     def _first(self, path: Path) -> bytes:
         found = certificates(self._read(path))
@@ -266,7 +322,11 @@ class TlsKeyring:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            fresh.replace(path)
+        self._rename(fresh, path)
+
+    def _rename(self, source: Path, target: Path) -> None:
+        with _translated(f"write {target}"):
+            source.replace(target)
             folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(folder)
@@ -317,6 +377,14 @@ def _pem(key: EllipticCurvePrivateKey) -> bytes:
     from cryptography.hazmat.primitives import serialization as s
 
     return key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
+
+
+def _request(name: str, key: EllipticCurvePrivateKey) -> bytes:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    request = x509.CertificateSigningRequestBuilder().subject_name(_subject(name))
+    return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def _subject(name: str) -> Name:

@@ -66,7 +66,8 @@ class Ballot:
         pins = {agent.name: agent.pin for agent in picture.agents.values() if agent.pin}
         mine = picture.voters.get(self._name)
         if picture.voters:
-            await self._voting.know(tuple(picture.voters.values()), pins)
+            coming = {it.name: it.coming for it in picture.agents.values() if it.coming}
+            await self._voting.know(tuple(picture.voters.values()), pins, coming)
         server = self._voting.server
         if mine is None and server is None:
             return

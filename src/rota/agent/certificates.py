@@ -1,4 +1,8 @@
-"""Keeps this agent's certificate fresh while it runs: renewed when a third of its life is left."""
+"""Keeps this agent's certificate fresh while it runs: renewed when a third of its life is left.
+
+With it comes another key, if the settings and the other members allow that; if they do not until a
+sixth is left, the certificate alone is renewed.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
+from rota.agent.keys import KeyChange
+from rota.core.certificate import LATE
 from rota.errors import RotaError, UnavailableError
 from rota.ports.clock import Clock
 from rota.ports.keyring import Keyring
@@ -40,10 +46,13 @@ class Certificates:
         clock: Clock,
         ask: Ask,
         renewed: Callable[[], None],
+        keys: KeyChange | None = None,
     ) -> None:
         self._name, self._hosts, self._world = name, hosts, world
         self._keyring, self._clock = keyring, clock
         self._ask, self._renewed = ask, renewed
+        #: How the key is changed; without it, it stays.
+        self.keys = keys
 
     async def run(self) -> None:
         """Look every minute, for ever; what goes wrong is a trouble of this agent."""
@@ -55,8 +64,11 @@ class Certificates:
         """Renew the certificate if it is due, and say so if it cannot be."""
         why = ""
         try:
-            if self._keyring.present().is_due(self._clock.now(), self._life):
-                await self._renew()
+            if self.keys is not None:
+                await self.keys.go_on()
+            present, now = self._keyring.present(), self._clock.now()
+            if present.is_due(now, self._life):
+                await self._renew(is_late=present.left(now) < self._life / LATE)
         except RotaError as error:
             why = error.told
             logger.warning("the certificate could not be renewed: %s", why)
@@ -66,8 +78,21 @@ class Certificates:
     def _life(self) -> timedelta:
         return timedelta(seconds=self._world.definitions.settings.certificates.life_s)
 
-    async def _renew(self) -> None:
-        keyring, hosts = self._keyring, self._hosts()
+    async def certify(self, request: bytes) -> bytes:
+        """Return a certificate for this agent and the key of a request (both PEM)."""
+        keyring = self._keyring
+        if not keyring.is_authority:
+            return await self._ask(request)
+        return await asyncio.to_thread(keyring.sign, request, self._name, self._hosts(), self._life)
+
+    async def _renew(self, *, is_late: bool) -> None:
+        keyring, hosts, keys = self._keyring, self._hosts(), self.keys
+        if keys is not None and self._world.definitions.settings.certificates.keys:
+            if not keys.why_not() and not keys.is_another_at_it:
+                await keys.change()
+                return
+            if not is_late:
+                return
         if keyring.is_authority:
             await asyncio.to_thread(keyring.renew, self._name, hosts, self._life)
         else:
@@ -84,7 +109,7 @@ class Certificates:
             self._world.troubles[TROUBLE] = error.told
             return
         left = present.left(self._clock.now())
-        if left > self._life / 6:
+        if left > self._life / LATE:
             self._world.troubles.pop(TROUBLE, None)
             return
         is_over = left <= timedelta(0)

@@ -187,6 +187,10 @@ class Members:
         group.create_task(self._duties.run(), name="duties")
         self._duties.changed()
 
+    def keep(self, me: Myself) -> None:
+        """Take over what changed of this agent that others need not be told of."""
+        self._me = self._service.me = me
+
     async def appear(self, me: Myself) -> None:
         """Tell the others of this agent's new addresses."""
         self._me = self._service.me = me
@@ -303,7 +307,7 @@ async def announce(me: Myself, world: World, ports: Ports) -> None:
         )
         await persist("level", lambda: ports.journal.append(raised))
     known = world.cluster.picture.agents.get(me.name)
-    if me.pin and (known is None or known.pin != me.pin):
+    if me.pin and (known is None or not known.has_key(me.pin)):
         joined = AgentJoined(
             at=ports.clock.now(),
             by=me.name,

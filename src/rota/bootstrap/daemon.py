@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -54,7 +54,8 @@ from rota.agent.certificates import Certificates
 from rota.agent.confining import uids
 from rota.agent.group import background
 from rota.agent.health import run_health
-from rota.agent.joining import SNAPSHOT, fetch_snapshot, write_known
+from rota.agent.joining import SNAPSHOT, fetch_snapshot, read_known, write_known
+from rota.agent.keys import KeyChange
 from rota.agent.ports import Ports
 from rota.agent.timeline import SURE_S, has_parted
 from rota.bootstrap.blobs import BLOB_STORES
@@ -90,6 +91,7 @@ from rota.http.access import Access
 from rota.http.app import CALLERS, make_app, make_runner
 from rota.http.connections import Connections
 from rota.http.peer import add_peer_routes
+from rota.ports.credentials import Credentials as KeyFiles
 from rota.ports.journal import Entry, Journal
 from rota.ports.peers import Peer
 from rota.ports.store import Source
@@ -106,6 +108,8 @@ logger = logging.getLogger("rota")
 TOOLS = "tools.json"
 #: What has to wait for a quorum is tried again so often.
 RETRY_S = 1.0
+#: How long a member may take to say which keys it knows.
+KEPT_S = 5.0
 #: What events begin with after which there may be other members than before.
 MEMBERSHIP = ("agent", "voter", "cloud")
 
@@ -218,7 +222,41 @@ class Daemon:
             ask=self._certified,
             renewed=self._renewed,
         )
+        certificates.keys = service.keys = KeyChange(
+            name=self._member.name,
+            world=service.world,
+            journal=service.journal,
+            keyring=self._member.keyring,
+            clock=service.clock,
+            certify=certificates.certify,
+            kept_by=self._kept_by,
+            switched=self._switched,
+        )
         await self._stack.enter_async_context(background(certificates.run()))
+
+    async def _kept_by(self, peer: Peer) -> Collection[str]:
+        """Return the pins that another member would know again, and lets in."""
+        peers = self._agent.service.peers
+        assert peers is not None
+        raw = await peers.request(peer, "GET", "/peer/pins", within_s=KEPT_S)
+        return msgspec.json.decode(raw, type=list[str])
+
+    def _kept_pins(self) -> Collection[str]:
+        written = read_known(self._options.data)
+        if written is None:
+            return ()
+        pins = {pin for peer in written.members.values() for pin in (peer.pin, peer.coming) if pin}
+        return pins & self._engine.pins if isinstance(self._engine, Engine) else pins
+
+    def _switched(self, credentials: KeyFiles) -> None:
+        """Let all that has loaded the former key load the present one, and show it from now on."""
+        self._member = dataclasses.replace(self._member, credentials=credentials)
+        if self._tls is not None:
+            self._tls.load_cert_chain(credentials.cert, credentials.key)
+        if isinstance(self._engine, Engine):
+            self._engine.renew(credentials)
+        service = self._agent.service
+        self._agent.members.keep(replace(service.me, pin=credentials.pin))
 
     async def _certified(self, request: bytes) -> bytes:
         """Have another member sign a certificate: this one has not the authority's key."""
@@ -385,7 +423,7 @@ class Daemon:
     def _source(self, peer: Peer) -> Source:
         mine = self._member.credentials
         return Source(
-            url=f"{peer.url}/store.git", cert=str(mine.cert), key=str(mine.key), pin=peer.pin
+            url=f"{peer.url}/store.git", cert=str(mine.cert), key=str(mine.key), pins=peer.pins
         )
 
     async def _bring_store(self, store: GitStore, first: Peer) -> None:
@@ -427,6 +465,7 @@ class Daemon:
             self._reachable,
             bus=self._folder.read("bus"),
             safe=self._member.safe,
+            kept=self._kept_pins,
         )
         service.door, service.ca = gate, keyring.ca().decode()
         service.ca_key = keyring.ca_key

@@ -40,7 +40,8 @@ async def bring_up(engine: Engine | Bus, member: Member, data: Path) -> None:
     known = member.known
     if known is not None and known.voters and not engine.voters:
         pins = {name: one.pin for name, one in known.members.items()}
-        await engine.know(tuple(known.voters.values()), pins)
+        coming = {name: one.coming for name, one in known.members.items() if one.coming}
+        await engine.know(tuple(known.voters.values()), pins, coming)
     if engine.server is not None and await _was_dismissed(engine.server.name, member):
         logger.warning("its server was dismissed while it was away: %s", engine.server.name)
         await engine.retire()

@@ -278,7 +278,7 @@ COMMANDS: tuple[Command, ...] = (
         name="agents",
         group=_AGENT,
         call="cluster:agents",
-        verbs=("agents", "forget", "revoke_agent", "secrets"),
+        verbs=("agents", "forget", "revoke_agent", "rotate_key", "secrets"),
         more="Name, state, who leads, who votes, slots in use, labels, URL, and since when.",
         args=(
             Arg(
@@ -295,11 +295,20 @@ COMMANDS: tuple[Command, ...] = (
                 metavar="NAME",
                 completes="agent",
             ),
+            Arg(
+                ("--rotate",),
+                ("rotate_key.agent",),
+                "give an agent another key, while it runs; the former one opens nothing any more",
+                metavar="NAME",
+                completes="agent",
+            ),
+            Arg(("--rotate-all",), help="the same for all agents, one by one", kind="flag"),
         ),
         examples=(
             ("rota agents", ""),
             ("rota agents --forget build-7", "its machine will not come back"),
             ("rota agents --revoke build-7", "its machine was stolen"),
+            ("rota agents --rotate-all", "another key for each, one after the other"),
         ),
         has_json=True,
     ),

@@ -77,6 +77,14 @@ ROUTES: dict[str, Route] = {
             "agent": "the agent's name",
         },
     ),
+    "rotate_key": Route(
+        "POST",
+        "/v1/agents/{agent}/rotate",
+        "give an agent another key; the former one opens nothing any more",
+        {
+            "agent": "the agent's name",
+        },
+    ),
     "revoke_agent": Route(
         "POST",
         "/v1/agents/{agent}/revoke",

@@ -11,6 +11,8 @@ from rota.core.events import (
     AgentDrained,
     AgentFound,
     AgentJoined,
+    AgentKeyMade,
+    AgentKeyTaken,
     AgentLabelled,
     AgentLeft,
     AgentLost,
@@ -48,11 +50,16 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     draining: bool = False
     leaving: bool = False
     pin: str = ""
+    coming: str = ""  # the pin of its next key, which is taken as well
     token: str = ""
     given: dict[str, str] = {}
     edits: dict[str, str | None] = {}
     ephemeral: bool = False
     level: Int = 0  # what it said that it can
+
+    def has_key(self, pin: str) -> bool:
+        """Whether who shows a key of that pin is this agent."""
+        return bool(pin) and pin in (self.pin, self.coming)
 
     @property
     def is_up(self) -> bool:
@@ -73,6 +80,8 @@ AgentEvent = (
     | AgentDrained
     | AgentFound
     | AgentLabelled
+    | AgentKeyMade
+    | AgentKeyTaken
     | AgentLeft
 )
 
@@ -80,7 +89,7 @@ AgentEvent = (
 def subject(event: AgentEvent) -> str:
     """Return the name of the agent that an event is about."""
     match event:
-        case AgentStarted() | AgentStopped() | AgentFound():
+        case AgentStarted() | AgentStopped() | AgentFound() | AgentKeyMade() | AgentKeyTaken():
             return event.agent
         case AgentJoined() | AgentLost() | AgentDrained() | AgentLabelled() | AgentLeft():
             return event.name
@@ -94,6 +103,7 @@ def change(agents: dict[str, Agent], event: AgentEvent) -> None:
             agents[event.name] = replace(
                 fresh,
                 pin=event.pin,
+                coming="",
                 leaving=False,
                 draining=False,
                 ephemeral=event.ephemeral,
@@ -103,6 +113,15 @@ def change(agents: dict[str, Agent], event: AgentEvent) -> None:
             # Who left, or was removed, does not come back by saying that it is up.
             if known is not None or not any(agent.pin for agent in agents.values()):
                 agents[event.agent] = _started(known, event)
+        case AgentKeyMade():
+            agent = agents.get(event.agent)
+            taken = any(it.has_key(event.pin) for it in agents.values())
+            if agent is not None and not taken:
+                agents[event.agent] = replace(agent, coming=event.pin)
+        case AgentKeyTaken():
+            agent = agents.get(event.agent)
+            if agent is not None and event.pin and event.pin == agent.coming:
+                agents[event.agent] = replace(agent, pin=event.pin, coming="")
         case AgentLeft():
             agents.pop(event.name, None)
         case AgentStopped():

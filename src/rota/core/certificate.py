@@ -17,6 +17,8 @@ import msgspec
 
 from rota.errors import InputError
 
+#: With the sixth part of its life left a certificate is late.
+LATE = 6
 _SUBJECT_ALT_NAME = bytes.fromhex("0603551d11")  # 2.5.29.17, with its tag and length
 _PEM = re.compile(
     rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----", re.ASCII

@@ -360,6 +360,21 @@ class AgentLabelled(Fact, frozen=True, kw_only=True, tag="agent.labelled"):
     labels: dict[str, str | None] = {}
 
 
+class AgentKeyMade(Fact, frozen=True, kw_only=True, tag="agent.key-made"):
+    """The agent has made a new key, which everybody takes beside the present one from here on.
+
+    ``pin`` is the new key's; empty: there is none after all. Written by the agent itself, at level 2.
+    """
+
+    pin: str
+
+
+class AgentKeyTaken(Fact, frozen=True, kw_only=True, tag="agent.key-taken"):
+    """The agent uses its new key, of that ``pin``: the former one opens nothing any more."""
+
+    pin: str
+
+
 class AgentLeft(Fact, frozen=True, kw_only=True, tag="agent.left"):
     """``name`` is no member any more; its key opens nothing. It left, or somebody removed it."""
 
@@ -874,6 +889,8 @@ Known = (
     | AgentDrained
     | AgentFound
     | AgentLabelled
+    | AgentKeyMade
+    | AgentKeyTaken
     | AgentLeft
     | ClusterRaised
     | CloudWanted
@@ -947,7 +964,7 @@ def key_of(event: Event) -> str:
             return f"build.{event.pipeline}"
         case SchedulesSet() | SchedulesFired():
             return "schedules"
-        case AgentStarted() | AgentStopped() | AgentFound():
+        case AgentStarted() | AgentStopped() | AgentFound() | AgentKeyMade() | AgentKeyTaken():
             return f"agent.{event.agent}"
         case AgentJoined() | AgentLost() | AgentDrained() | AgentLabelled() | AgentLeft():
             return f"agent.{event.name}"

@@ -30,6 +30,8 @@ from rota.core.events import (
     AgentDrained,
     AgentFound,
     AgentJoined,
+    AgentKeyMade,
+    AgentKeyTaken,
     AgentLabelled,
     AgentLeft,
     AgentLost,
@@ -233,6 +235,8 @@ def _apply(cluster: Cluster, seq: int, event: Event) -> Change:
             | AgentDrained()
             | AgentFound()
             | AgentLabelled()
+            | AgentKeyMade()
+            | AgentKeyTaken()
             | AgentLeft()
         ):
             if isinstance(event, AgentJoined) and 0 < event.level < picture.level:

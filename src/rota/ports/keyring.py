@@ -64,9 +64,37 @@ class Keyring(Protocol):
     def renew(self, name: str, hosts: Sequence[str], life: timedelta | None = None) -> bool:
         """Sign this agent's certificate anew if it lacks a host or is due; say whether it did.
 
-        It is due with a third of ``life`` left; without that, of the life that the present one has.
+        It is due with a third of ``life`` left; without that only once it is late, with a sixth of the
+        life that it has: who runs may give it another key as well.
         The key and so the pin stay. Whoever has loaded the old one goes on with that until told.
         """
+        ...
+
+    def prepare(self, name: str) -> bytes:
+        """Make a key beside the present one, in place of an earlier such; return a request for it."""
+        ...
+
+    def prepared(self, cert: bytes) -> str:
+        """Keep the certificate that was signed for the next key; return its pin.
+
+        Raises:
+            InputError: it is for another key, or of another CA; nothing was changed.
+        """
+        ...
+
+    def coming(self) -> str:
+        """Return the pin of the next key; empty if there is none, or no certificate for it yet."""
+        ...
+
+    def switch(self) -> Credentials:
+        """Show the next key from now on, and return that; without one nothing changes.
+
+        A change that breaks off in the middle is finished by the next :meth:`credentials`.
+        """
+        ...
+
+    def drop_coming(self) -> None:
+        """Delete the next key. Safe to call twice."""
         ...
 
     @property

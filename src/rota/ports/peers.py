@@ -15,11 +15,20 @@ MAX_ANSWER_BYTES = 256 << 20
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """An agent, where its listener for peers is (``https://HOST:PORT``), and its key's pin."""
+    """An agent, where its listener for peers is (``https://HOST:PORT``), and its key's pin.
+
+    ``coming`` is the pin of a further key that it may show.
+    """
 
     name: str
     url: str
     pin: str
+    coming: str = ""
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """The pins of all keys that it may show."""
+        return tuple(pin for pin in (self.pin, self.coming) if pin)
 
 
 class Peers(Protocol):

@@ -47,14 +47,14 @@ class Source(msgspec.Struct, frozen=True):
     """Where another agent's store is, and how both sides are known.
 
     ``cert`` and ``key`` are the files of the certificate that is shown. Who answers is known by the
-    ``pin`` of its key (SHA-256 in hex), whatever name it has; or, without a pin, by a certificate
+    ``pins`` of its keys (SHA-256 in hex), whatever name it has; or, without any, by a certificate
     of the file ``ca`` for the URL's host. All are empty for a path on this disk.
     """
 
     url: str
     cert: str = ""
     key: str = ""
-    pin: str = ""
+    pins: tuple[str, ...] = ()
     ca: str = ""
 
 

@@ -27,8 +27,10 @@ class Voting(Protocol):
         """The server that runs here; ``None`` for an agent that is no voter."""
         ...
 
-    async def know(self, voters: Sequence[Voter], pins: Mapping[str, str]) -> None:
-        """Take note of all servers, and of the members' pins (agent -> pin).
+    async def know(
+        self, voters: Sequence[Voter], pins: Mapping[str, str], coming: Mapping[str, str] = ...
+    ) -> None:
+        """Take note of all servers, and of the members' pins (agent -> pin); of ``coming`` ones too.
 
         The own server lets in who is among them, and nobody else, from now on. Cheap when nothing
         changed; survives a restart.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 
 import msgspec
@@ -80,7 +80,8 @@ class Admission(msgspec.Struct, frozen=True):
 class Gate:
     """Admits machines to the cluster. Any agent can; each knows the tokens that it made itself.
 
-    ``reachable`` makes this agent listen where other machines reach it, and returns where that is.
+    ``reachable`` makes this agent listen where other machines reach it, and returns where that is;
+    ``kept`` returns the pins that it would know again after a restart, and lets in.
     """
 
     def __init__(
@@ -92,9 +93,11 @@ class Gate:
         *,
         bus: str = "",
         safe: Safe | None = None,
+        kept: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._service, self._keyring, self._tokens = service, keyring, tokens
         self._reachable, self._bus, self._safe = reachable, bus, safe
+        self._kept = kept
         self._limit = Limit(service.clock.monotonic)
 
     async def invite(self, by: str, expires_s: float, uses: int) -> m.JoinTokenView:
@@ -163,6 +166,10 @@ class Gate:
         """
         if self._safe is not None:
             self._safe.keep(text)
+
+    def kept_pins(self) -> list[str]:
+        """Return the pins of members that this agent has written down."""
+        return sorted(self._kept())
 
     async def renew(self, name: str, renewal: Renewal) -> bytes:
         """Return a certificate (PEM) for a member that has not the CA's key itself.
@@ -242,7 +249,7 @@ class Gate:
         fault, member = "", self._service.world.cluster.picture.agents.get(machine.name)
         if machine.state is MachineState.DRAINING:
             fault = "is of a machine that is to be ended"
-        elif member is not None and pin not in (None, member.pin):
+        elif member is not None and pin is not None and not member.has_key(pin):
             fault = "has been used by another machine"
         if fault:
             raise DeniedError(
@@ -273,7 +280,7 @@ class Gate:
                 hint=f"start it by that name: --name {other}; or have it forgotten first",
             )
         present = world.cluster.picture.agents.get(name)
-        if present is None or present.pin == pin:
+        if present is None or present.has_key(pin):
             return ""
         if present.is_up or name == self._service.me.name:
             raise ConflictError(

@@ -210,4 +210,5 @@ def view(world: World, agent: Agent) -> m.AgentView:
         is_voter=agent.name in picture.voters,
         ephemeral=agent.ephemeral,
         level=world.level_of(agent),
+        pin=agent.pin,
     )

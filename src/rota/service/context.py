@@ -231,6 +231,19 @@ class Door(Protocol):
         ...
 
 
+class Keys(Protocol):
+    """This agent's own key."""
+
+    async def change(self, by: str = "") -> str:
+        """Have another key from now on, and return its pin.
+
+        Raises:
+            ConflictError: it cannot be changed now; nothing was.
+            UnavailableError: it is announced, and not used yet.
+        """
+        ...
+
+
 class Main(Protocol):
     """The store's ``main``, as far as the verbs move it."""
 
@@ -304,6 +317,7 @@ class Service:
     peers: Peers | None = None
     caches: Caches | None = None  # what this agent keeps of them
     door: Door | None = None
+    keys: Keys | None = None
     secrets: Secrets | None = None
     reload: Callable[[str], Awaitable[Reloaded]] | None = (
         None  # logs from that level on, if one is given

@@ -15,10 +15,14 @@ from rota.service.world import World
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An agent's pin, and its address for peers: empty while it has not been up."""
+    """An agent's pin, and its address for peers: empty while it has not been up.
+
+    ``coming`` is the pin of its next key, if it has made one.
+    """
 
     pin: str
     peer: str = ""
+    coming: str = ""
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -35,7 +39,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def peers(self, besides: str = "") -> list[Peer]:
         """Return the members that can be asked, by name, without the agent ``besides``."""
         return [
-            Peer(name, member.peer, member.pin)
+            Peer(name, member.peer, member.pin, member.coming)
             for name, member in sorted(self.members.items())
             if member.peer and name != besides
         ]
@@ -45,7 +49,9 @@ def known(world: World, bus: str = "") -> Known:
     """Return what this agent can tell others."""
     picture = world.cluster.picture
     members = {
-        agent.name: Member(agent.pin, agent.peer) for agent in picture.agents.values() if agent.pin
+        agent.name: Member(agent.pin, agent.peer, agent.coming)
+        for agent in picture.agents.values()
+        if agent.pin
     }
     return Known(seq=picture.seq, voters=dict(picture.voters), members=members, bus=bus)
 
@@ -56,7 +62,7 @@ def member_of(world: World, pin: str) -> str | None:
     Cost: 20 µs with a thousand agents.
     """
     agents = world.cluster.picture.agents.values()
-    return next((agent.name for agent in agents if pin and agent.pin == pin), None)
+    return next((agent.name for agent in agents if agent.has_key(pin)), None)
 
 
 def tokens(world: World) -> Iterator[str]:
@@ -75,7 +81,7 @@ def peer(world: World, name: str) -> Peer:
         raise NotFoundError(
             f"no agent {name!r} in this cluster", hint="see which there are: rota agents"
         )
-    return Peer(name, agent.peer, agent.pin)
+    return Peer(name, agent.peer, agent.pin, agent.coming)
 
 
 def spoken_for(who: Principal) -> dict[str, str]:

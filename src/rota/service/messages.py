@@ -643,6 +643,7 @@ class AgentView(msgspec.Struct, frozen=True, kw_only=True):
     is_voter: bool
     ephemeral: bool = False  # it comes and goes with its machine
     level: int = 1  # what it can, as it said at its last start
+    pin: str = ""  # the SHA-256 of its public key, in hex
 
 
 class CloudRequest(Request, frozen=True, kw_only=True):

@@ -134,6 +134,16 @@ VERBS: tuple[Verb, ...] = (
         role=Role.ADMIN,
     ),
     Verb(
+        name="rotate_key",
+        summary="give an agent another key; the former one opens nothing any more",
+        method="POST",
+        path="/v1/agents/{agent}/rotate",
+        request=m.AgentRequest,
+        about=About.EVERYTHING,
+        reply=m.AgentView,
+        role=Role.ADMIN,
+    ),
+    Verb(
         name="revoke_agent",
         summary="make an agent's key worthless, whether it is up or not: its machine was stolen",
         method="POST",

@@ -44,10 +44,13 @@ def _settings(source: Source) -> list[str]:
         "http.lowSpeedTime": str(SILENCE_S),
         "http.proxy": "",
     }
-    if source.pin:
+    if source.pins:
         # The key is the agent's identity (ADR 14); curl compares it whatever else it verifies.
-        key = base64.b64encode(bytes.fromhex(source.pin)).decode()
-        given |= {"http.pinnedPubkey": f"sha256//{key}", "http.sslVerify": "false"}
+        keys = (base64.b64encode(bytes.fromhex(pin)).decode() for pin in source.pins)
+        given |= {
+            "http.pinnedPubkey": ";".join(f"sha256//{key}" for key in keys),
+            "http.sslVerify": "false",
+        }
     return [
         word
         for name, value in given.items()

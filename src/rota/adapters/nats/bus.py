@@ -113,7 +113,9 @@ class Bus:
             )
         return msgspec.json.decode(raw.data, type=Answer)
 
-    async def know(self, voters: Sequence[Voter], pins: Mapping[str, str]) -> None:
+    async def know(
+        self, voters: Sequence[Voter], pins: Mapping[str, str], coming: Mapping[str, str] = {}
+    ) -> None:
         """Nothing: who may use the bus is for its owners to say."""
 
     async def release(self) -> None:

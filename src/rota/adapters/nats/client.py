@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 CONNECT_S = 2.0
 RECONNECT_S = 0.1
 CLOSE_S = 1.0
+#: How long a connection that is to be made anew waits for answers that are on their way.
+SETTLE_S = 1.0
 #: How often a connection is asked for a sign of life, and how many questions may stay unanswered.
 PING_S = 3
 MAX_PINGS = 2
@@ -189,6 +191,7 @@ class Client:
         self._feeds: dict[Feed, Subscription | None] = {}
         self._nats: Nats | None = None
         self._leave = asyncio.Event()
+        self._stays = False
         self._doubted_since: float | None = None
         self.address: Address | None = None
         """Where the connection goes, or went last."""
@@ -237,6 +240,11 @@ class Client:
 
     def leave(self) -> None:
         """Give up the connection and look for another server; the caller knows why."""
+        self._leave.set()
+
+    def renew(self) -> None:
+        """Make the connection anew, at the same server; what was asked is answered first."""
+        self._stays = True
         self._leave.set()
 
     async def connected(self, within_s: float) -> None:
@@ -387,7 +395,7 @@ class Client:
                 served = await self._serve_once(address)
                 _heed_cancellation()
                 if served and self._loop.time() - began > BRIEF_S:
-                    left = address
+                    left = None if self._stays else address
                     break
             else:
                 await asyncio.sleep(RECONNECT_S)
@@ -396,6 +404,7 @@ class Client:
         """Connect, and stay until the connection is lost; return whether there was one."""
         nats = Nats()
         self._leave, self._doubted_since, served = asyncio.Event(), None, False
+        self._stays = False
         try:
             async with asyncio.timeout(CONNECT_S):
                 await self._connect(nats, address, self._leave)
@@ -409,12 +418,23 @@ class Client:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(PING_S):
                         await self._leave.wait()
+            if self._stays:
+                await self._settle(nats)
         except (*_LOST, ValueError) as error:  # ValueError: what answers there speaks no NATS
             await self._note(error)
         finally:
             self._close(nats)
             await _end(nats)
         return served
+
+    async def _settle(self, nats: Nats) -> None:
+        """Let what was asked over a connection be answered, a moment long, and nothing be asked."""
+        self._nats, self._lost_at = None, self._loop.time()
+        self._up.clear()
+        asked = [call.done for call in self._calls.values()]
+        if asked:
+            await asyncio.wait(asked, timeout=SETTLE_S)
+        self._nats = nats
 
     async def _connect(self, nats: Nats, address: Address, lost: asyncio.Event) -> None:
         async def closed() -> None:

@@ -84,12 +84,24 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """What ``engine.json`` holds: our own server, if any, and the others as they were last known.
 
-    ``pins`` has every member's, by the agent's name.
+    ``pins`` has every member's, by the agent's name; ``coming`` those of next keys, where there are.
     """
 
     own: Own | None = None
     voters: tuple[Voter, ...] = ()
     pins: dict[str, str] = {}
+    coming: dict[str, str] = {}
+
+    @property
+    def members(self) -> set[str]:
+        """The pins of all members."""
+        return {*self.pins.values(), *self.coming.values()}
+
+    @property
+    def voting(self) -> set[str]:
+        """The pins of the voters' agents."""
+        names = [voter.agent for voter in self.voters]
+        return {pins[it] for pins in (self.pins, self.coming) for it in names if it in pins}
 
     @property
     def others(self) -> tuple[Voter, ...]:
@@ -223,9 +235,8 @@ def render(
     Clients are accepted with the pin of any member, routes only with the pin of a voter's agent,
     and those lists are what a reload changes.
     """
-    ports, pins = own.ports, state.pins
-    members = {credentials.pin, *pins.values()}
-    voting = {credentials.pin, *(pins[v.agent] for v in state.voters if v.agent in pins)}
+    ports = own.ports
+    members, voting = {credentials.pin, *state.members}, {credentials.pin, *state.voting}
     routes = [_route(own.host, ports.route)]
     routes += [_route(each.host, each.route) for each in further]
     routes += [_route(voter.host, voter.route) for voter in state.others if voter.is_listening]

@@ -17,6 +17,8 @@ from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Self
 from weakref import WeakSet
 
+import msgspec
+
 from rota.adapters.nats import monitor
 from rota.adapters.nats.beside import beside
 from rota.adapters.nats.bootstrap import GRACE_S, Site
@@ -170,7 +172,7 @@ class Engine:
         return pinned_context(self._credentials, self._known_pins)
 
     def _known_pins(self) -> set[str]:
-        return {self._credentials.pin, *self._launcher.state.pins.values()}
+        return {self._credentials.pin, *self._launcher.state.members}
 
     def _addresses(self) -> tuple[Address, ...]:
         """Return where to connect, best first."""
@@ -258,10 +260,13 @@ class Engine:
             self._trouble = None
         self._wake.set()
 
-    async def know(self, voters: Sequence[Voter], pins: Mapping[str, str]) -> None:
+    async def know(
+        self, voters: Sequence[Voter], pins: Mapping[str, str], coming: Mapping[str, str] = {}
+    ) -> None:
         """Take note of all voters, ours included, and of the pins of all members.
 
-        Servers take clients with any of the pins, and routes from voters. Cost: nothing where that
+        ``coming`` are those of keys that members have made and may use soon. Servers take clients
+        with any of the pins, and routes from voters. Cost: nothing where that
         is known; else a file is written, and the own child reads its configuration again without
         dropping a connection but those whose pin is gone.
 
@@ -269,10 +274,10 @@ class Engine:
             UnavailableError: it cannot be written down.
         """
         state = self._launcher.state
-        voters, pins = tuple(voters), dict(pins)
-        if (state.voters, state.pins) == (voters, pins):
+        voters, pins, coming = tuple(voters), dict(pins), dict(coming)
+        if (state.voters, state.pins, state.coming) == (voters, pins, coming):
             return
-        self._launcher.update(voters=voters, pins=pins)
+        self._launcher.update(voters=voters, pins=pins, coming=coming)
         self.reload()
         self._leave_strangers()
 
@@ -285,6 +290,23 @@ class Engine:
         for client in self._clients:
             if client.is_connected and client.address not in known:
                 client.leave()
+
+    @property
+    def pins(self) -> set[str]:
+        """The pins that are let in, as they are written down."""
+        return self._launcher.state.members
+
+    def renew(self, credentials: Credentials) -> None:
+        """Show another key from now on; connections with the former one are made anew.
+
+        Raises:
+            UnavailableError: the server's configuration cannot be written.
+        """
+        self._credentials = credentials
+        self._launcher.site = msgspec.structs.replace(self._launcher.site, credentials=credentials)
+        self.reload()
+        for client in self._clients:
+            client.renew()
 
     def reload(self) -> None:
         """Let the own server read what may have changed on disk: the certificate.

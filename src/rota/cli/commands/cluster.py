@@ -40,6 +40,8 @@ def agents(args: Namespace, screen: Screen) -> int:
         return 0
     if args.revoke:
         return _revoke(client, args, screen)
+    if args.rotate or args.rotate_all:
+        return _rotate(client, args, screen)
     answer = client.call("agents")
     if args.json:
         screen.json(answer)
@@ -61,6 +63,14 @@ def _behind(agents: list[dict[str, Any]]) -> str:
         if old
         else ""
     )
+
+
+def _rotate(client: Client, args: Namespace, screen: Screen) -> int:
+    names = [args.rotate] if args.rotate else [one["name"] for one in client.call("agents").json()]
+    for name in names:
+        answer = client.call("rotate_key", agent=name)
+        _print(answer, args, screen, clean(f"{name} has another key: {answer.json()['pin'][:16]}…"))
+    return 0
 
 
 def _revoke(client: Client, args: Namespace, screen: Screen) -> int:
