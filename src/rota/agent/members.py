@@ -125,7 +125,9 @@ class Members:
         loop.on_entry.append(levels.folded)
         silent, led_s = nobody, never
         if ports.presence is not None:
-            roll = Roll(me.name, world, ports.presence, ports.clock, confirms=self._counts_on)
+            roll = Roll(
+                me.name, world, ports.presence, ports.clock, me.level, confirms=self._counts_on
+            )
             group.create_task(roll.speak(), name="presence")
             group.create_task(roll.attend(), name="roll")
             works.append(roll.lead)
@@ -301,9 +303,9 @@ async def announce(me: Myself, world: World, ports: Ports) -> None:
     One that has the journal to itself says before anything else what it can: nobody else folds it.
     """
     picture = world.cluster.picture
-    if picture.level < LEVEL and picture.agents.keys() <= {me.name}:
+    if picture.level < me.level and picture.agents.keys() <= {me.name}:
         raised = ClusterRaised(
-            at=ports.clock.now(), by=me.name, agent=me.name, level=LEVEL, members=(me.name,)
+            at=ports.clock.now(), by=me.name, agent=me.name, level=me.level, members=(me.name,)
         )
         await persist("level", lambda: ports.journal.append(raised))
     known = world.cluster.picture.agents.get(me.name)
@@ -332,7 +334,7 @@ async def say_up(me: Myself, ports: Ports, world: World) -> None:
         peer=me.peer,
         token=me.token,
         version=me.version,
-        level=LEVEL,
+        level=max(me.level, world.cluster.picture.level),
     )
     seq = await persist("start", lambda: ports.journal.append(up))
     with contextlib.suppress(TimeoutError):

@@ -34,6 +34,7 @@ class Roll:
         world: For the members, and for how far this agent has folded.
         presence: Carries the words.
         clock: Silence is counted by it.
+        level: What this agent says that it can, until the cluster is above it.
         confirms: Whether an agent that asks may be told that its silence counts from now on: only
             by the leader, and of an agent that is not being recorded as lost already.
     """
@@ -44,12 +45,13 @@ class Roll:
         world: World,
         presence: Presence,
         clock: Clock,
+        level: int = LEVEL,
         *,
         confirms: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._name, self._world = name, world
         self._presence, self._clock = presence, clock
-        self._confirms = confirms
+        self._confirms, self._level = confirms, level
         self._heard: dict[str, float] = {}
         self._skews = Skews()
         self._since: float | None = None
@@ -107,7 +109,8 @@ class Roll:
             self._world.troubles.pop(TROUBLE, None)
 
     def _word(self) -> Word:
-        return Word(self._name, self._world.seq, at=self._clock.now(), level=LEVEL)
+        level = max(self._level, self._world.cluster.picture.level)
+        return Word(self._name, self._world.seq, at=self._clock.now(), level=level)
 
     def _compare(self, word: Word) -> None:
         """Note how far a speaker's clock is from this agent's, as a trouble if it is far."""

@@ -70,6 +70,7 @@ from rota.core.agent_file import MAX_SLOTS, limited
 from rota.core.cluster import Picture, decode_picture
 from rota.core.confinement import BUILDS_DOOR
 from rota.core.events import ClusterRaised, kind_of
+from rota.core.levels import parse_level
 from rota.core.settings import Settings
 from rota.daemon.folder import DataFolder, digest
 from rota.daemon.nameplate import FILE, Nameplate
@@ -106,6 +107,8 @@ logger = logging.getLogger("rota")
 
 #: What is known of the machine's tools, so that a start asks none of them.
 TOOLS = "tools.json"
+#: Holds the level that an agent announces, and so the cluster's: the way back stays open.
+HOLD = "ROTA_LEVEL"
 #: What has to wait for a quorum is tried again so often.
 RETRY_S = 1.0
 #: How long a member may take to say which keys it knows.
@@ -326,6 +329,7 @@ class Daemon:
             token=digest(self._folder.token()),
             pin=self._member.credentials.pin,
             host=self._member.host,
+            level=parse_level(os.environ.get(HOLD, "")),
         )
 
     async def _ports(self, store: GitStore) -> Ports:

@@ -17,10 +17,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from rota.errors import InputError
+
 #: What an agent can that does not say.
 FIRST = 1
 #: What this program can.
 LEVEL = 2
+#: Kinds of events that nobody writes below a level: who does not know them would keep a state
+#: without what they say, and hand it on.
+NEEDED = {
+    "token.made": 2,
+    "token.revoked": 2,
+    "token.used": 2,
+}
+
+
+def parse_level(text: str) -> int:
+    """Return the level that an agent is to announce; that of this program for an empty text.
+
+    Raises:
+        InputError: it is none that this program can.
+    """
+    if not text:
+        return LEVEL
+    if not (text.isascii() and text.isdigit() and FIRST <= int(text[:9]) <= LEVEL):
+        raise InputError(
+            f"level {text!r} is none that this rota can announce",
+            hint=f"{FIRST} to {LEVEL}; without one it announces {LEVEL}",
+        )
+    return int(text)
 
 
 def too_new(level: int) -> str:

@@ -15,9 +15,10 @@ import msgspec
 from msgspec.structs import replace
 
 from rota.core.build import Build
-from rota.core.events import Event, Unknown
+from rota.core.events import Event, Unknown, kind_of
 from rota.core.join_token import JoinToken
 from rota.core.kept import Kept
+from rota.core.levels import LEVEL
 from rota.core.rights import Rights, Role
 from rota.errors import DeniedError, UnavailableError
 from rota.ports.blobs import Blobs
@@ -34,6 +35,7 @@ from rota.ports.session import Session, Tty
 from rota.ports.store import Author, Store
 from rota.service.counts import Counts
 from rota.service.guesses import Guesses
+from rota.service.levels import refuse_early
 from rota.service.messages import JoinTokenView, Reloaded
 from rota.service.search import Searches
 from rota.service.speakers import Speakers
@@ -282,6 +284,7 @@ class Myself(msgspec.Struct, frozen=True, kw_only=True):
     token: str = ""  # the SHA-256 of the token that callers show, in hex
     pin: str = ""
     host: str = "127.0.0.1"  # by which other agents reach this machine
+    level: int = LEVEL  # what it says that it can: less where the way back is to stay open
 
 
 def no_key() -> bytes:
@@ -378,8 +381,10 @@ class Service:
 
         Raises:
             StaleError: as of the journal.
+            ConflictError: not all agents know such an event yet.
             UnavailableError: not confirmed; the message says whether it may still be taken.
         """
+        refuse_early(self.world, kind_of(event))
         self.refuse_if_stale()
         if (via := VIA.get()) and not isinstance(event, Unknown):
             event = replace(event, via=via)
