@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from tests.harness.checker import check, read_builds
 from tests.harness.daemon import wait_until
 from tests.harness.lab import Host, Lab, NotHereError, heads, lab, leader, no_spaces
 from tests.harness.rest import RefusedError
+
+from rota.agent.leadership import LEASE_S
 
 pytestmark = [pytest.mark.fault, pytest.mark.nats, pytest.mark.slow]
 
@@ -155,6 +158,15 @@ def test_what_lost_a_race_and_was_made_again_arrives_whole_everywhere(three: Lab
     )
 
 
+def led_s(host: Host) -> float:
+    """Return for how long the present leader has led."""
+    with host.rest(10.0) as rest:
+        since = rest.call("GET", "/v1/cluster")["leader_since"]
+    if since is None:
+        return 0.0
+    return (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds()
+
+
 def test_agents_that_are_started_one_by_one_wait_for_each_other(three: Lab) -> None:
     with three.hosts[0].rest(30.0) as rest:
         rest.call("PUT", "/v1/jobs/quick", b"#!/bin/sh\necho fine\n")
@@ -173,6 +185,8 @@ def test_agents_that_are_started_one_by_one_wait_for_each_other(three: Lab) -> N
     assert first.end_of_log().count("waits for a quorum") == 1
     starting = second.start_soon()
     wait_until("two of three take a build", lambda: not _refuses(first), 60)
+    # The lease's stream is in memory, and has no leader before the third server is back.
+    wait_until("one of them leads, and stays it", lambda: led_s(first) > 3 * LEASE_S, 60)
     third.start()
     assert starting.wait(60) == 0
     wait_until("there is one leader again", lambda: tolerates(first, 1) and leader(three.hosts), 60)

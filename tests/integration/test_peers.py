@@ -110,6 +110,7 @@ async def member(here: Here, *, joined: Joined | None = None) -> AsyncIterator[M
         TOKEN,
         tokens=lambda: members.tokens(world),
         member_of=lambda pin: members.member_of(world, pin),
+        is_behind=lambda: world.is_held,  # stands for: what is known here is old
     )
     app = make_app(here.service, access.principal, NoGit())
     here.agent.loop.on_entry.append(app[CALLERS].noted)
@@ -619,6 +620,36 @@ async def test_a_removed_agents_key_opens_nothing_at_once(founder: Member, tmp_p
         bearer = {"Authorization": f"Bearer {TOKEN}"}
         with pytest.raises(DeniedError):
             await peers.request(founder.me, "GET", "/v1/status", headers=bearer)
+
+
+async def test_who_knows_only_old_things_turns_no_member_away(
+    founder: Member, tmp_path: Path
+) -> None:
+    joined = await joining(tmp_path / "new", await founder.invite())
+    await founder.tell(AgentLeft, agent="here", name="second")
+    world = founder.here.service.world
+    assert world.hold is not None
+    world.hold.begin()
+    async with HttpsPeers(joined.credentials) as peers:
+        with pytest.raises(UnavailableError, match="cannot tell who is a member by now"):
+            await peers.request(founder.me, "GET", "/peer/voters")
+        world.hold.end()
+        with pytest.raises(DeniedError, match="no member any more"):
+            await peers.request(founder.me, "GET", "/peer/voters")
+
+
+async def test_while_another_agent_recovers_the_cluster_nothing_is_written(
+    founder: Member, tmp_path: Path
+) -> None:
+    joined = await joining(tmp_path / "new", await founder.invite())
+    async with HttpsPeers(joined.credentials) as peers:
+        await peers.request(founder.me, "POST", "/peer/hold")
+        with pytest.raises(UnavailableError) as caught:
+            await founder.tell(AgentStarted, agent="second", slots=1)
+        assert caught.value.message == "the cluster is being recovered, and takes nothing meanwhile"
+        assert "a matter of seconds" in (caught.value.hint or "")
+        await peers.request(founder.me, "DELETE", "/peer/hold")
+    await founder.tell(AgentStarted, agent="second", slots=1)
 
 
 async def test_what_a_removed_agent_has_open_is_cut_off(founder: Member, tmp_path: Path) -> None:

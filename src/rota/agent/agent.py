@@ -37,7 +37,7 @@ from rota.agent.patience import persist
 from rota.agent.poller import Poller
 from rota.agent.ports import Ports
 from rota.agent.reactor import Reactor
-from rota.agent.rebuild import restore
+from rota.agent.rebuild import last_known, restore
 from rota.agent.reports import Reporting
 from rota.agent.runner import Runner
 from rota.agent.secrets import SecretStage
@@ -64,6 +64,7 @@ from rota.service.build_cases import is_flaky
 from rota.service.contact import Contact
 from rota.service.context import Myself, Principal, Service
 from rota.service.counts import Counts
+from rota.service.hold import HeldJournal, Hold
 from rota.service.linking import link
 from rota.service.logs import last_words
 from rota.service.reactions import events_for
@@ -113,9 +114,17 @@ async def run_agent(
     ports = dataclasses.replace(ports, journal=TimedJournal(ports.journal, counts, ports.clock))
     given = await asyncio.to_thread(_snapshot, me.data)
     bounds = await _bounds(ports.journal)
+    if bounds is None and last_known(ports.index) is None:
+        logger.warning(
+            "%s has not been up for long enough to answer without the others: it waits for a quorum",
+            me.name,
+        )
+        bounds = await persist("journal", ports.journal.bounds)
     world = await restore(ports.journal, ports.store, ports.index, given, bounds=bounds)
     refuse_too_new(world.cluster.picture)
-    world.contact = Contact(ports.clock)
+    world.contact, world.hold = Contact(ports.clock), Hold(ports.clock)
+    world.journal_first = bounds[0] if bounds else 1
+    ports = dataclasses.replace(ports, journal=HeldJournal(ports.journal, world.hold))
     if bounds is None:
         world.contact.at = world.cluster.picture.at  # what is known is as of then, not as of now
     historian = Historian(world, ports.store, ports.index, ports.clock)
@@ -162,7 +171,6 @@ async def run_agent(
             runner=runner,
             historian=historian,
             clock=ports.clock,
-            journal_first=bounds[0] if bounds else 1,
         )
         runner.freed = loop.decide_soon
         counts.attach = partial(loop.on_change.append, counts.folded)
@@ -175,7 +183,7 @@ async def run_agent(
             clock=ports.clock,
             append=lambda event, *, expect: service.append(event, expect=expect),
             follow=follower.follow,
-            journal_first=lambda: loop.journal_first,
+            journal_first=lambda: world.journal_first,
             fetch=partial(ports.fetch, world),
         )
         loop.on_entry.append(mover.folded)
@@ -318,6 +326,7 @@ async def run_agent(
                     [home for _, _, home in workplace.homes()],
                 )
             await members.begin(stop)
+            await historian.begin_snapshots()
 
         begun = group.create_task(begin(), name="begin")
         _, late = await asyncio.wait([begun], timeout=BEGIN_S if bounds is None else None)

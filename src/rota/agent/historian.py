@@ -78,7 +78,13 @@ class Historian:
     async def run(self) -> None:
         """Record what was sealed, for ever."""
         while True:
-            sealed = await self._sealed.get()
+            try:
+                async with asyncio.timeout(SNAPSHOT_S):
+                    sealed = await self._sealed.get()
+            except TimeoutError:
+                # Who is a member, say: what is known without a quorum is what was saved last.
+                self._snapshot_sometimes()
+                continue
             await persist("history", lambda: self._record(sealed))  # noqa: B023 - awaited within the turn
             self.covered = max(self.covered, sealed.covers)
             self._pending -= 1
@@ -113,16 +119,29 @@ class Historian:
         self._snapshot_seq = self._world.seq
         self._snapshot_at = self._clock.monotonic()
 
+    async def begin_snapshots(self) -> None:
+        """Save the first state of all, as soon as it is whole; nothing if one is there.
+
+        An agent that has none can answer nothing while it waits for a quorum.
+        """
+        if self._index.snapshot() is not None:
+            return
+        await self._whole()
+        self.snapshot()
+
     async def state(self) -> bytes:
         """Return the cluster's state, for another agent to begin with, as of this moment.
 
         All that left it is in this agent's store by then: who fetches the store after this has the
         whole. Unbounded: it waits for a store that cannot follow.
         """
+        await self._whole()
+        return encode_picture(self._world.cluster)
+
+    async def _whole(self) -> None:
         while not self._is_settled():
             await self._sealed.join()
             await asyncio.sleep(SETTLE_S)  # a move of `main` tells nobody here that it is done
-        return encode_picture(self._world.cluster)
 
     def _is_settled(self) -> bool:
         """Whether the store and the index have all that the state has let go of.

@@ -92,7 +92,6 @@ class Loop:
         runner: Runner,
         historian: Historian,
         clock: Clock,
-        journal_first: int,
     ) -> None:
         self._group, self._name = group, name
         self._labels, self._slots = labels, slots
@@ -100,7 +99,6 @@ class Loop:
         self._led_s = never
         self._world, self._journal, self._runner = world, journal, runner
         self._historian, self._clock = historian, clock
-        self._journal_first = journal_first
         self._claiming: set[str] = set()
         self._expiring: set[tuple[str, int]] = set()
         self._is_sealing = False
@@ -116,11 +114,6 @@ class Loop:
         self.on_change: list[Callable[[Entry, Change], None]] = []
         self.settled: Callable[[], int | None] = lambda: None
         self.before_trim: list[Callable[[int], Awaitable[None]]] = []
-
-    @property
-    def journal_first(self) -> int:
-        """The first sequence that the journal still has, as far as this agent knows."""
-        return self._journal_first
 
     @property
     def losing(self) -> Set[str]:
@@ -259,7 +252,7 @@ class Loop:
             takes_builds="disk" not in self._world.troubles,
             is_sealing=self._is_sealing,
             since_seal_s=self._since_seal_s(),
-            journal_first=self._journal_first,
+            journal_first=self._world.journal_first,
             history_covered=self._historian.covered,
             settled=self.settled(),
         )
@@ -413,7 +406,7 @@ class Loop:
             for told in self.before_trim:
                 await told(trim.before)
             await self._journal.trim(before=trim.before)
-            self._journal_first = trim.before
+            self._world.journal_first = trim.before
         except UnavailableError as error:
             logger.warning("cannot trim the journal: %s", error.message)
         finally:

@@ -84,7 +84,7 @@ class Members:
             journal=ports.journal,
             lease=ports.lease,
             clock=ports.clock,
-            journal_first=lambda: loop.journal_first,
+            journal_first=lambda: service.world.journal_first,
             changed=self._led,
         )
         self._wakes: list[Callable[[], None]] = []

@@ -47,11 +47,14 @@ async def restore(
         UnavailableError: the journal ends before what this agent has seen of it; or it cannot be
             reached, and this agent has no picture of its own to go on with.
     """
-    snapshot = index.snapshot()
+    known = last_known(index)
     if bounds is None:
-        return World(journal, index, _last_known(snapshot))
+        if known is None:
+            raise UnavailableError(
+                "no quorum of the voters can be reached, and nothing is known here"
+            )
+        return World(journal, index, known)
     first, last = bounds
-    known = decode_picture(snapshot[1]) if snapshot is not None else None
     if known is not None:
         parted = await has_parted(journal, known.picture)
         if not parted:
@@ -75,14 +78,10 @@ async def restore(
     return World(journal, index, Cluster(picture))
 
 
-def _last_known(snapshot: tuple[int, bytes] | None) -> Cluster:
-    cluster = decode_picture(snapshot[1]) if snapshot is not None else None
-    if cluster is None:
-        raise UnavailableError(
-            "no quorum of the voters can be reached, and this agent knows nothing without them",
-            hint="start the other agents; if most voters are gone for ever: rota recover at one",
-        )
-    return cluster
+def last_known(index: Index) -> Cluster | None:
+    """Return the state as this agent last saved it, if it did, in a form that it still reads."""
+    snapshot = index.snapshot()
+    return decode_picture(snapshot[1]) if snapshot is not None else None
 
 
 async def _take_up(picture: Picture, store: Store) -> None:

@@ -30,10 +30,10 @@ async def watch_timeline(world: World, journal: Journal) -> None:
     """
     was_stale = False
     while True:
-        is_stale = world.stale_since is not None or world.is_recovering
+        is_stale = world.stale_since is not None or world.is_held
         if was_stale and not is_stale and await _seems_parted(world, journal):
             await asyncio.sleep(SURE_S)
-            is_stale = world.stale_since is not None or world.is_recovering
+            is_stale = world.stale_since is not None or world.is_held
             if not is_stale and (parted := await _seems_parted(world, journal)):
                 raise PartedError(parted)
         was_stale = is_stale

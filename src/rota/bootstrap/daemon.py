@@ -356,6 +356,7 @@ class Daemon:
         if isinstance(engine, Engine):
             system = await stack.enter_async_context(engine.connect("rota", system=True))
             ensemble = NatsEnsemble(client, system, lambda: engine.voters)
+            lease.has_quorum = ensemble.has_quorum
         index = SqliteIndex(data / "index.db")
         stack.callback(index.close)
         case_index = SqliteCases(data / "tests.db")
@@ -484,6 +485,7 @@ class Daemon:
             uids=lambda: uids(self._agent.runner.builds(), world.definitions.settings.isolation),
             users=credentials,
             speaks=service.speakers.knows,
+            is_behind=lambda: not self._agent.loop.is_live or world.stale_since is not None,
         )
         app = make_app(service, access.principal, git)
         self._agent.loop.on_entry.append(app[CALLERS].noted)

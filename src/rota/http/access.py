@@ -19,7 +19,7 @@ from rota.core.certificate import read_certificate
 from rota.core.ids import is_build_id
 from rota.core.rights import Rights, Role
 from rota.core.tokens import PREFIX as TOKEN_PREFIX
-from rota.errors import DeniedError, InputError
+from rota.errors import DeniedError, InputError, UnavailableError
 from rota.service.account import name_of
 from rota.service.context import Principal
 
@@ -40,6 +40,10 @@ def _nobody(pin: str) -> str | None:
 
 def _no_builds() -> frozenset[int]:
     return frozenset()
+
+
+def _never() -> bool:
+    return False
 
 
 def _no_speaker(token: bytes) -> bool:
@@ -93,6 +97,7 @@ class Access:
         uids: The users of this machine as whom builds run here now, besides our own. They may ask for
             what a build may: less than who could change what builds may.
         users: Knows the tokens of users, and what users may.
+        is_behind: Whether what this agent knows of members is old: then it turns nobody away for good.
         speaks: Whether a token is that of a process of this agent that speaks for users: the
             one on the chat networks, while it lives.
     """
@@ -106,9 +111,11 @@ class Access:
         uids: Callable[[], Container[int]] = _no_builds,
         users: Known | None = None,
         speaks: Callable[[bytes], bool] = _no_speaker,
+        is_behind: Callable[[], bool] = _never,
     ) -> None:
         self._token = hashlib.sha256(token.encode()).hexdigest()
         self._tokens, self._member_of, self._uids = tokens, member_of, uids
+        self._is_behind = is_behind
         self._speaks, self._users = speaks, users or Nobody()
 
     def principal(self, request: web.Request) -> Principal:
@@ -136,6 +143,12 @@ class Access:
     def _peer(self, shown: bytes, request: web.Request, build: str) -> Principal:
         """Return the peer with that certificate, or the person it speaks for."""
         agent = self._member_of(_pin(shown))
+        if agent is None and self._is_behind():
+            # Whoever joined since then would take it for the cluster's word, and go.
+            raise UnavailableError(
+                "it waits for a quorum of the voters, and cannot tell who is a member by now",
+                hint="start the other agents",
+            )
         if agent is None:
             raise DeniedError(
                 "this machine is no member any more",

@@ -61,6 +61,10 @@ def add_peer_routes(
             body=await gate.renew(name, renewal), content_type="application/x-pem-file"
         )
 
+    async def hold(request: web.Request) -> web.Response:
+        gate.hold(is_on=request.method == "POST")
+        return web.Response()
+
     async def state(request: web.Request) -> web.Response:
         return web.Response(body=await snapshot(), content_type="application/json")
 
@@ -72,6 +76,8 @@ def add_peer_routes(
     add.add_get("/peer/secrets", _over_tls(_for_peers(identities)))
     add.add_post("/peer/secrets", _over_tls(_for_peers(keep)))
     add.add_post("/peer/renew", _over_tls(_for_peers(renew)))
+    add.add_post("/peer/hold", _over_tls(_for_peers(hold)))
+    add.add_delete("/peer/hold", _over_tls(_for_peers(hold)))
     add.add_get("/peer/snapshot", _over_tls(_for_peers(state)))
 
 

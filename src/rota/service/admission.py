@@ -185,6 +185,14 @@ class Gate:
     def _life(self) -> timedelta:
         return timedelta(seconds=self._service.world.definitions.settings.certificates.life_s)
 
+    def hold(self, *, is_on: bool) -> None:
+        """Write nothing for now, or write again: another agent recovers the cluster."""
+        hold = self._service.world.hold
+        if hold is not None and is_on:
+            hold.begin()
+        elif hold is not None:
+            hold.end()
+
     def known(self) -> Known:
         """Return what this agent knows of all members and voters."""
         return known(self._service.world, self._bus)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
@@ -15,6 +16,7 @@ from rota.ports.peers import Peer
 from rota.service import messages as m
 from rota.service.agents import agents
 from rota.service.context import Door, Principal, Service
+from rota.service.hold import Hold
 from rota.service.members import Known, known, spoken_for
 from rota.service.quorum import tolerates
 
@@ -61,7 +63,8 @@ async def recover(service: Service, request: m.Nothing, who: Principal) -> m.Rec
     """Go on with the voters that are left, from the last event that any agent here has seen.
 
     The agent that has seen the most does it; the journal then begins behind what it knows, so that
-    nothing that somebody has seen is lost, and nothing is said twice in different words.
+    nothing that somebody has seen is lost, and nothing is said twice in different words. Until then
+    nobody who can be reached writes.
     """
     ensemble = service.ensemble
     if ensemble is None:
@@ -74,11 +77,14 @@ async def recover(service: Service, request: m.Nothing, who: Principal) -> m.Rec
     ahead = await _ahead(service)
     if ahead is not None and not who.peer:
         return await _elsewhere(service, ahead, who)
-    service.world.is_recovering = True
+    hold = _hold(service)
+    hold.begin()
+    await _tell(service, "POST")
     try:
         return await _recover(service, ensemble, who)
     finally:
-        service.world.is_recovering = False
+        hold.end()
+        await _tell(service, "DELETE")
 
 
 async def _recover(service: Service, ensemble: Ensemble, who: Principal) -> m.Recovered:
@@ -95,6 +101,7 @@ async def _recover(service: Service, ensemble: Ensemble, who: Principal) -> m.Re
     seq = world.seq
     await _persist(lambda: ensemble.replicate(_odd(len(staying))))
     await _persist(lambda: _skip(service, seq))
+    _hold(service).end()
     for voter in lost:
         await _persist(lambda: _dismiss(service, voter, who))  # noqa: B023 - awaited within the turn
     return m.Recovered(
@@ -154,6 +161,31 @@ async def _skip(service: Service, seq: int) -> None:
     _, last = await service.journal.bounds()
     if last < seq:
         await service.journal.trim(before=seq + 1)
+        service.world.journal_first = seq + 1
+
+
+def _hold(service: Service) -> Hold:
+    hold = service.world.hold
+    assert hold is not None, "an agent that runs has one"
+    return hold
+
+
+async def _tell(service: Service, method: str) -> None:
+    """Ask all who can be reached to write nothing, or to write again.
+
+    Who cannot be has no voters to write to either, or finds that the journal parted from it.
+    """
+    peers = service.peers
+    if peers is None:
+        return
+
+    async def tell(peer: Peer) -> None:
+        with contextlib.suppress(RotaError):
+            await peers.request(peer, method, "/peer/hold", within_s=PEER_S)
+
+    async with asyncio.TaskGroup() as group:
+        for peer in known(service.world).peers(besides=service.me.name):
+            group.create_task(tell(peer))
 
 
 async def _dismiss(service: Service, voter: Voter, who: Principal) -> None:

@@ -35,6 +35,7 @@ from rota.errors import NotFoundError, UnavailableError
 from rota.ports.index import Index
 from rota.ports.journal import Entry, Journal
 from rota.service.contact import Contact
+from rota.service.hold import Hold
 from rota.service.judge import Judge
 from rota.service.livelog import LiveLog
 
@@ -63,7 +64,9 @@ class World:
         #: By agent, what it last said that it can; known where words are listened to.
         self.levels: dict[str, int] = {}
         self.contact: Contact | None = None  # the agent that runs this world makes it
-        self.is_recovering = False  # the journal is about to begin behind what is known here
+        self.hold: Hold | None = None  # the agent that runs this world makes it
+        #: The first sequence that the journal still has, as far as this agent knows.
+        self.journal_first = 1
         self.agenda = Agenda(lambda: self.cluster.picture.schedules, self.timetable)
         self.judge = Judge(lambda: self.definitions)
         self.pulse = Pulse()
@@ -101,6 +104,11 @@ class World:
         words say it.
         """
         return max(agent.level, self.levels.get(agent.name, 0), FIRST)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a recovery is about to settle where the journal goes on."""
+        return self.hold is not None and self.hold.is_on
 
     def touch(self) -> None:
         """Note a sign of life of the voters."""

@@ -34,6 +34,7 @@ STREAMS = ("JOURNAL", "LOG", "BLOB", "LEASE")
 ASK_S = 2.0
 DO_S = 10.0
 TRY_S = 1.0
+QUORUM_S = 0.5
 RETRY_S = 0.1
 #: A server that the group's leader has not heard of for so long is offline: it hears of each one
 #: every second, and calls it that only much later, unless it said goodbye.
@@ -277,6 +278,23 @@ class NatsEnsemble:
                 "$SYS.REQ.SERVER.PING", b"", within_s=1.0, is_last=is_last
             )
         return sorted(names)
+
+    async def has_quorum(self) -> bool:
+        """Return whether most of the voters' servers answer, at the latest after half a second."""
+        servers = {voter.server for voter in self._known()}
+        heard: set[str] = set()
+
+        def is_last(message: Msg) -> bool:
+            heard.add(msgspec.json.decode(message.data, type=_Pong).server.name)
+            return 2 * len(heard & servers) > len(servers)
+
+        try:
+            await self._system.request_many(
+                "$SYS.REQ.SERVER.PING", b"", within_s=QUORUM_S, is_last=is_last
+            )
+        except UnavailableError:
+            return False
+        return True
 
     async def rescue(self, quorum: int) -> Sequence[str]:
         """Let ``quorum`` servers be enough; return who agreed, at the latest after two seconds."""
