@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: help demo test check fmt bench torture docs dist clean
+.PHONY: help demo test check fmt bench torture fuzz docs dist clean
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
@@ -44,6 +44,10 @@ torture: $(STAMP) ## faults by chance, at length: ROUNDS=1 MINUTES=10 AGENTS=3 S
 		$(BIN)/pytest -q tests/fault || exit 1; done
 	$(BIN)/python -m tests.property.zones_oracle --seed $${SEED:-1}
 	$(BIN)/pytest -q tests/torture/recovery.py
+
+fuzz: $(STAMP)   ## input led by coverage at all that reads outsiders' bytes, and all of REST: MINUTES=5 a target, TARGETS=
+	$(BIN)/python -m tests.fuzz --minutes $${MINUTES:-5} $${TARGETS:-}
+	$(BIN)/python -m tests.fuzz.rest --seconds $$(( $${MINUTES:-5} * 60 ))
 
 docs: $(STAMP)   ## write what is generated into docs/
 	$(BIN)/python docs/generate.py

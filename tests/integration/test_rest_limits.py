@@ -126,3 +126,14 @@ async def test_what_is_no_request_is_told_so_without_being_quoted(
     assert detail in said["detail"]
     assert said["hint"]
     assert SECRET not in answer[2].decode()
+
+
+@pytest.mark.parametrize("header", ["Last-Event-ID", "Rota-Seq"])
+@pytest.mark.parametrize("number", ["0" * 5000, "9" * 5000, "-1", "1.0", "٣"])
+async def test_a_number_in_a_header_is_one_or_is_refused(
+    here: Here, header: str, number: str
+) -> None:
+    reply = await here.ask("GET", "/v1/events?limit=1", **{header: number})
+    assert reply.status == 400
+    assert reply.json()["detail"].startswith(f"bad {header} ")
+    assert len(reply.body) < 500

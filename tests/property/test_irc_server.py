@@ -58,6 +58,7 @@ WORDS = (
             "chathistory",
             "PRIVMSG",
             "1700000000",
+            "9" * 5000,
             "+c-S",
             "0",
             "CASEMAPPING=ascii",

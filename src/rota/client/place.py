@@ -108,6 +108,8 @@ def folder_place(folder: str, origin: str) -> Place:
 
 def socket_place(path: str, origin: str) -> Place:
     """Return the place of a Unix socket."""
+    if "\0" in path:
+        raise InputError(f"{origin}: {path!r} is no path", hint="a data folder, or its rota.sock")
     path = os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111 - pathlib: 8 ms
     return Place(url=f"unix:{path}", origin=origin, path=path)
 

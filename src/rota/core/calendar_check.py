@@ -132,7 +132,10 @@ def _deep_problems(ics: str, lines: list[Line], path: str) -> Iterator[Problem]:
     years = set()
     for event in calendar.walk("VEVENT"):
         for name, what in event.errors:
-            yield Problem(path, _line_of(lines, name), 1, f"{name} of an event is bad: {what}")
+            if name is None:  # it has none that can be read
+                yield Problem(path, 0, 0, f"a line of an event is bad: {what}")
+            else:
+                yield Problem(path, _line_of(lines, name), 1, f"{name} of an event is bad: {what}")
         start = event.get("DTSTART")
         if event.errors:
             return

@@ -73,7 +73,7 @@ def covered(message: str) -> int:
     """Return what the trailer of a commit's message names; 0 if it has none."""
     for line in reversed(message.splitlines()):
         key, _, value = line.partition(": ")
-        if key == TRAILER and value.isascii() and value.isdigit():
+        if key == TRAILER and value.isascii() and value.isdigit() and len(value) < 17:
             return int(value)
     return 0
 

@@ -153,7 +153,7 @@ def _triggered(scm: Scm, data: Mapping[str, str]) -> Revision:
         ref=ref,
         commit=data["commit"],
         base=base,
-        number=int(number) if number.isdigit() and len(number) < 18 else 0,
+        number=int(number) if number.isascii() and number.isdigit() and len(number) < 18 else 0,
         head_url="" if not head_url or url_fault(head_url) else head_url,
         head=data.get("head", ""),
     )

@@ -120,7 +120,7 @@ class TapParser:
         while len(self._levels) > 1 and self._levels[-2].indent > indent:
             self._close("")  # deeper ones that no result stands for
         children = None
-        if self._levels[-1].indent > indent:
+        if len(self._levels) > 1 and self._levels[-1].indent > indent:
             children = self._levels.pop()
         level = self._level(indent)
         level.seen += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,7 +78,7 @@ def host_port(text: str) -> tuple[str, int]:
         InputError: it is not of that form.
     """
     host, colon, port = text.strip().rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise InputError(f"bad address {text!r}", hint="HOST:PORT, such as 127.0.0.1:8010")
     return host.strip("[]") or LOOPBACK, int(port)
 

@@ -26,7 +26,7 @@ from rota.errors import (
 )
 from rota.http import openapi, problems, sockets, sse
 from rota.http.access import Authenticate
-from rota.http.arguments import MAX_BODY, arguments, header_text, refuse_encoded
+from rota.http.arguments import MAX_BODY, arguments, header_text, number_in, refuse_encoded
 from rota.http.callers import Callers
 from rota.http.company import SEQ, Company
 from rota.http.connections import Connections, Runner
@@ -453,6 +453,4 @@ def _hook_route(service: Service) -> Handler:
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text[:20]) > m.MAX_NUMBER:
-        raise InputError(f"bad {LAST_EVENT_ID} {text!r}", hint="a number, as the stream gave it")
-    return int(text)
+    return number_in(text, LAST_EVENT_ID, "a number, as the stream gave it")

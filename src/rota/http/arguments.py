@@ -13,7 +13,7 @@ from aiohttp import web
 
 from rota.core.problem import nearest
 from rota.errors import InputError
-from rota.service.messages import PutJobRequest, Request, RunRequest
+from rota.service.messages import MAX_NUMBER, PutJobRequest, Request, RunRequest
 from rota.service.verbs import Verb
 
 #: JSON bodies are arguments; anything large has a route that streams.
@@ -201,3 +201,15 @@ def header_text(request: web.Request, name: str) -> str | None:
     except UnicodeEncodeError as error:
         raise InputError(f"the header {name} is not UTF-8", hint="plain ASCII is best") from error
     return text if lines else None
+
+
+def number_in(text: str, header: str, hint: str) -> int:
+    """Return the number that a header says.
+
+    Raises:
+        InputError: it says none, or one that is beyond all that there are.
+    """
+    # Sixteen digits hold the largest; of thousands, zeros too, Python reads none.
+    if not re.fullmatch(r"[0-9]{1,16}", text) or int(text) > MAX_NUMBER:
+        raise InputError(f"bad {header} {text[:40]!r}", hint=hint)
+    return int(text)

@@ -16,10 +16,9 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from rota.core.agents import Agent
-from rota.errors import InputError, UnavailableError
-from rota.http.arguments import header_text
+from rota.errors import UnavailableError
+from rota.http.arguments import header_text, number_in
 from rota.service.context import Service
-from rota.service.messages import MAX_NUMBER
 
 SEQ = "Rota-Seq"
 #: More agents than this are not named: any of them names the others.
@@ -58,11 +57,10 @@ class Company:
         text = header_text(request, SEQ)
         if not text:
             return
-        if not text.isascii() or not text.isdigit() or int(text[:20]) > MAX_NUMBER:
-            raise InputError(f"bad {SEQ} {text!r}", hint="a number, as an answer gave it")
+        seq = number_in(text, SEQ, "a number, as an answer gave it")
         world = self._service.world
         try:
-            await world.reached(int(text), LAG_S)
+            await world.reached(seq, LAG_S)
         except TimeoutError as error:
             raise UnavailableError(
                 f"{self._service.me.name} is at event {world.seq} and lags behind event {text},"

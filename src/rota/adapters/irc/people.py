@@ -170,7 +170,7 @@ class People:
             case "307":
                 # Identified for this very nick, say servers that do not name accounts.
                 person.account = person.account or line.param(1)
-            case "317" if line.param(3).isdecimal():
+            case "317" if line.param(3).isdecimal() and len(line.param(3)) < 16:
                 person.since = int(line.param(3))
             case "319":
                 names = (self._fold(name.lstrip(_PREFIXES)) for name in line.text.split())

@@ -7,6 +7,7 @@ taken or refused what was sent before a PING when it answers that. Pure but for 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 
@@ -18,6 +19,7 @@ from rota.ports.networks import LaterError, Said
 ID_TAG = "+rota/id"
 #: So many names are kept.
 KEPT = 5000
+_SMALL = re.compile(r"[0-9]{1,4}")
 _NEVER = {
     "401": "there is nobody of that name",
     "403": "there is no such room",
@@ -66,7 +68,7 @@ class Taken:
         """Take note of a line of ours that the server shows."""
         name, _, part = line.tags.get(ID_TAG, "").rpartition("/")
         number, _, count = part.partition(".")
-        if not name or not (number.isdecimal() and count.isdecimal()):
+        if not name or not (_SMALL.fullmatch(number) and _SMALL.fullmatch(count)):
             return
         seen = self._parts.setdefault(name, {})
         seen[int(number)] = line.tags.get("msgid", "")
