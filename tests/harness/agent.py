@@ -39,6 +39,7 @@ from rota.http.access import Access
 from rota.http.app import make_app, make_runner
 from rota.http.connections import Connections
 from rota.ports.chat import MakeChat
+from rota.ports.collector import Collector
 from rota.ports.executor import Task
 from rota.ports.git_http import Reply as GitReply
 from rota.service.context import Myself, Principal, Service
@@ -80,12 +81,14 @@ class Here:
         name: str = "here",
         journal: MemoryJournal | None = None,
         chat: MakeChat | None = None,
+        collector: Collector | None = None,
     ) -> None:
-        self.chat = chat
+        self.chat, self.collector = chat, collector
         self.data = data
         self.socket = str(data / "rota.sock")
         self.port = 0
         self.plans: dict[str, Plan] = {}
+        self.envs: dict[str, Mapping[str, str]] = {}  # by job, of its last attempt
         self.journal = journal or MemoryJournal()
         self.logs = MemoryLogs()
         self.blobs = MemoryBlobs()
@@ -108,6 +111,7 @@ class Here:
         return (self.who or Access(TOKEN).principal)(request)
 
     def _plan(self, task: Task) -> Plan:
+        self.envs[task.env["ROTA_JOB"]] = task.env
         return self.plans.get(task.env["ROTA_JOB"], Plan())
 
     async def ask(self, method: str, target: str, *, body: object = None, **headers: str) -> Reply:
@@ -195,6 +199,7 @@ async def _serve(here: Here, begun: asyncio.Event, over: asyncio.Event) -> None:
             case_index=case_index,
             clock=SystemClock(),
             chat=here.chat,
+            collector=here.collector,
             disk=SystemDisk(),
             safe=MemorySafe(),
             programs=SystemPrograms(),
@@ -230,12 +235,13 @@ async def agent_here(
     name: str = "here",
     journal: MemoryJournal | None = None,
     chat: MakeChat | None = None,
+    collector: Collector | None = None,
 ) -> AsyncIterator[Here]:
     """An agent for as long as the context is open; what hangs is ended with it."""
     begun, over = asyncio.Event(), asyncio.Event()
     # Unix sockets want short paths.
     with tempfile.TemporaryDirectory(prefix="rota-") as folder:
-        here = Here(Path(folder), slots, name, journal, chat)
+        here = Here(Path(folder), slots, name, journal, chat, collector)
         serving = asyncio.create_task(_serve(here, begun, over))
         waiting = asyncio.create_task(begun.wait())
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)

@@ -46,6 +46,7 @@ from rota.agent.stages import Stage
 from rota.agent.statuses import Statuses
 from rota.agent.timed_journal import TimedJournal
 from rota.agent.timeline import stay
+from rota.agent.tracer import Tracer
 from rota.agent.workplace import Workplace, tmp, work
 from rota.agent.workspaces import Workspaces
 from rota.core.events import (
@@ -241,6 +242,17 @@ async def run_agent(
         if statuses is not None:
             loop.on_change.append(statuses.folded)
             duties.append(statuses.run)
+        if ports.collector is not None:
+            tracer = Tracer(
+                world=world,
+                collector=ports.collector,
+                clock=ports.clock,
+                counts=counts,
+                read_secret=lambda name: _secret(service, name),
+                version=me.version,
+            )
+            loop.on_change.append(tracer.folded)
+            duties.append(tracer.run)
         clouds = _clouds(service, ports)
         if clouds is not None:
             loop.on_change.append(clouds.folded)

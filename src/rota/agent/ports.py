@@ -14,6 +14,7 @@ from rota.ports.chat import MakeChat
 from rota.ports.checkout import Checkout
 from rota.ports.clock import Clock
 from rota.ports.clouds import Providers
+from rota.ports.collector import Collector
 from rota.ports.containers import Containers
 from rota.ports.disk import Disk
 from rota.ports.ensemble import Ensemble
@@ -61,6 +62,8 @@ class Ports:
     """What else the settings may choose for artifacts, by the name they choose it by."""
     forges: Forges | None = None
     """Told of builds that came from them; ``None`` for an agent that speaks to nobody."""
+    collector: Collector | None = None
+    """Is told of builds as traces; ``None`` for an agent that speaks to nobody."""
     chat: MakeChat | None = None
     """Speaks on chat networks, by mail and the like; ``None`` for an agent that tells nobody."""
     clouds: Providers | None = None

@@ -28,6 +28,7 @@ from rota.agent.sources import Sources
 from rota.agent.stages import Ending, Left, Stage, Stages, Underway
 from rota.agent.tasks import task_for, with_source
 from rota.agent.time_limits import TimeLimits
+from rota.agent.tracer import tree_of
 from rota.agent.workplace import Workplace, work
 from rota.agent.workspaces import Workspaces
 from rota.core.build import Annotation, Build
@@ -37,6 +38,7 @@ from rota.core.job import Reason
 from rota.core.masks import Masks
 from rota.core.metrics import merged
 from rota.core.scm import Source
+from rota.core.spans import TRACEPARENT, context_of
 from rota.core.states import Result, State, result_of
 from rota.core.steps import Step
 from rota.core.surroundings import Identity, Place, marker_of
@@ -264,7 +266,14 @@ class Runner:
             self.place(active.home),
             self.world.definitions.settings,
             needs=tuple(self._refs(active.build)),
+            traceparent=self._traceparent(active.build),
         )
+
+    def _traceparent(self, build: Build) -> str:
+        """Return where a script's own spans go; empty where nobody spoke of any."""
+        if self.world.definitions.settings.traces.endpoint:
+            return context_of(build, build.attempt, tree_of(self.world, build)).header
+        return build.trigger.data.get(TRACEPARENT, "")  # handed on: others may collect
 
     def task_of(self, build: Build, home: Path) -> Task:
         """Return the task of an attempt that has ended, as far as stages have no part in it."""

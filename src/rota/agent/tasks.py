@@ -26,6 +26,7 @@ def task_for(
     settings: Settings,
     *,
     needs: Sequence[str] = (),
+    traceparent: str = "",
 ) -> Task:
     """Return what the executor is to run for a build's present attempt."""
     identity = Identity(
@@ -36,6 +37,7 @@ def task_for(
         fence=build.fence,
         pipeline=build.root,
         needs=tuple(needs),
+        traceparent=traceparent,
     )
     confinement = confinement_of(build.spec, settings.isolation)
     return Task(

@@ -39,6 +39,7 @@ from rota.adapters.nats.journal import NatsJournal
 from rota.adapters.nats.lease import NatsLease
 from rota.adapters.nats.logs import NatsLogs
 from rota.adapters.nats.presence import NatsPresence
+from rota.adapters.otlp import HttpCollector
 from rota.adapters.peers import HttpsPeers, own_address, server_context
 from rota.adapters.process import ProcessExecutor
 from rota.adapters.process.confiner import Confiner, confiner_of
@@ -409,6 +410,7 @@ class Daemon:
             ensemble=ensemble,
             clouds=LibcloudProviders(),
             chat=make_chat,
+            collector=await stack.enter_async_context(HttpCollector()),
             forges=await stack.enter_async_context(HttpForges()),
         )
 

@@ -141,6 +141,7 @@ class Client(Rest):
         priority: int | None = None,
         only: bool = False,
         keep_workspace: str = "",
+        traceparent: str = "",
         **named: str,
     ) -> Build:
         """Request a build of a job and return it; it runs by itself.
@@ -154,6 +155,7 @@ class Client(Rest):
             only: Without what it needs.
             keep_workspace: When to keep its workspace: on-failure, always or never; by default
                 what the job's header says.
+            traceparent: The trace that it is part of, as W3C Trace Context says.
             named: More parameters.
 
         Raises:
@@ -169,7 +171,10 @@ class Client(Rest):
             priority=priority,
             only=only or None,
             keep_workspace=keep_workspace or None,
-            headers={"Idempotency-Key": key or self._key or os.urandom(12).hex()},
+            headers={
+                "Idempotency-Key": key or self._key or os.urandom(12).hex(),
+                **({"traceparent": traceparent} if traceparent else {}),
+            },
             repeat=True,
         )
         return Build(answer)

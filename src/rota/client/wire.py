@@ -298,6 +298,7 @@ ROUTES: dict[str, Route] = {
             "params": "the job's declared parameters",
             "priority": "-100 to 100, instead of the job's own",
             "key": "idempotency key: the same key gives the same build, and other parameters with it are refused; it is the caller's own, for this job",
+            "traceparent": "the trace that it is part of, as W3C Trace Context says; what is none is passed over",
             "only": "this build alone, without what it needs",
             "keep_workspace": "when the workspace is kept to look into: on-failure, always or never, instead of what the header says",
         },

@@ -29,6 +29,7 @@ from rota.core.settings_clouds import Cloud, cloud_name_fault, read_cloud
 from rota.core.settings_metrics import METRICS, MetricsSettings
 from rota.core.settings_notify import NOTIFY, Mail, Outlet, check_notify
 from rota.core.settings_secrets import SECRETS, SecretSettings
+from rota.core.settings_traces import TRACES, TracesSettings
 from rota.core.toml_document import Source, read_document
 
 HOUR_S = 3600.0
@@ -175,6 +176,7 @@ class Settings(msgspec.Struct, frozen=True):
     outlet: dict[str, Outlet] = {}  # services that take notices one way
     notify: tuple[Preference, ...] = ()  # channels: who is told of which builds
     metrics: MetricsSettings = MetricsSettings()
+    traces: TracesSettings = TracesSettings()
     groups: dict[str, tuple[str, ...]] = {}  # who is meant by @NAME wherever people are named
     access: tuple[AccessRule, ...] = ()  # who may more on some jobs than on all
 
@@ -476,6 +478,7 @@ _SETTINGS = {
     **SECRETS,
     **CERTIFICATES,
     **METRICS,
+    **TRACES,
     **NOTIFY,
     **CHAT,
 }

@@ -37,6 +37,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     fence: int = 0  # the sequence of its claim
     pipeline: str = ""  # the id of the root of its tree
     needs: tuple[str, ...] = ()  # the names of the builds that it needed
+    traceparent: str = ""  # where its trace goes on, if there is one
 
 
 def marker_of(identity: Identity) -> str:
@@ -78,5 +79,6 @@ def environment(
         "ROTA_WORKSPACE": place.workspace,
         "ROTA_SOCKET": place.socket,
         "ROTA_URL": place.url,
+        **({"TRACEPARENT": identity.traceparent} if identity.traceparent else {}),
         marker: marker_value,
     }

@@ -20,7 +20,11 @@ from rota.service.verbs import Verb
 MAX_BODY = 2 * 1024 * 1024
 
 #: Fields that are headers, and nothing but headers.
-HEADERS = {"if_match": "If-Match", "if_none_match": "If-None-Match"}
+HEADERS = {
+    "if_match": "If-Match",
+    "if_none_match": "If-None-Match",
+    "traceparent": "traceparent",
+}
 KEY_HEADER = "Idempotency-Key"
 
 _JSON = "application/json"

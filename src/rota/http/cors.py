@@ -22,6 +22,7 @@ _SENT = (
     "If-None-Match",
     "Last-Event-ID",
     "Rota-Seq",
+    "traceparent",
 )
 #: What scripts may read of our answers' heads.
 _SHOWN = (

@@ -18,6 +18,7 @@ from rota.core.origin import source_data
 from rota.core.pipelines import Wish, plan
 from rota.core.problem import nearest
 from rota.core.revival import revival
+from rota.core.spans import TRACEPARENT, parse_traceparent
 from rota.core.states import Result, State
 from rota.errors import ConflictError, InputError, NotFoundError, StaleError, UnavailableError
 from rota.service import members, pipelines
@@ -59,7 +60,10 @@ async def run(service: Service, request: m.RunRequest, who: Principal) -> Build:
             source=who.build,
             key=request.key,
             depth=parent.trigger.depth if parent is not None else 0,
-            data=source_data(parent) if parent is not None else {},
+            data={
+                **(source_data(parent) if parent is not None else {}),
+                **_trace(request.traceparent),
+            },
         ),
         priority=request.priority,
         only=request.only,
@@ -73,6 +77,11 @@ async def run(service: Service, request: m.RunRequest, who: Principal) -> Build:
         # The same key, a moment ago: whoever was first wrote the build that both are told of.
         return _same_request(service, request, await _appeared(service, build_id))
     return found
+
+
+def _trace(given: str) -> dict[str, str]:
+    """Return what a trigger says of the trace that it is part of."""
+    return {TRACEPARENT: given.strip()} if parse_traceparent(given) is not None else {}
 
 
 def _same_request(service: Service, request: m.RunRequest, known: Build) -> Build:

@@ -62,6 +62,7 @@ class Counts:
         self.failed_appends = 0
         self.requests: dict[tuple[str, int], int] = {}
         self.request_s: dict[str, Histogram] = {}
+        self.spans_sent = self.spans_dropped = 0
         self.streams: dict[str, int] = {"events": 0, "log": 0, "shell": 0}
         self.refusals: dict[str, int] = {}
 

@@ -146,6 +146,12 @@ class RunRequest(Request, frozen=True, kw_only=True):
             max_length=200,
         ),
     ] = ""
+    traceparent: Annotated[
+        str,
+        Meta(
+            description="the trace that it is part of, as W3C Trace Context says; what is none is passed over"
+        ),
+    ] = ""
     only: Annotated[bool, Meta(description="this build alone, without what it needs")] = False
     keep_workspace: Annotated[
         Keeping,

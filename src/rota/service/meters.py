@@ -246,6 +246,12 @@ def _streams(at: Moment) -> Iterator[Sample]:
         yield Sample(count, (("verb", kind),))
 
 
+def _spans(at: Moment) -> Iterator[Sample]:
+    counts = at.service.counts
+    yield Sample(counts.spans_sent, (("what", "sent"),))
+    yield Sample(counts.spans_dropped, (("what", "dropped"),))
+
+
 def _pss(at: Moment) -> float | None:
     """Return the daemon's own memory, with its part of what it shares. Cost: about 1 ms, the kernel's."""
     try:
@@ -435,6 +441,12 @@ METERS = (
         _refusals,
     ),
     Meter("rota_agent_streams", "gauge", "Answers that go on, by verb.", _streams),
+    Meter(
+        "rota_agent_spans_total",
+        "counter",
+        "Spans that a collector was told of, and ended builds that were not told for want of room.",
+        _spans,
+    ),
     Meter(
         "rota_agent_tasks",
         "gauge",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 
 from rota.cli.commands.connected import connected, pairs
@@ -24,6 +25,8 @@ def run(args: Namespace, screen: Screen) -> int:
         priority=args.priority,
         only=bool(args.only),
         keep_workspace=_keeping(args),
+        # Whose pipeline traces itself, or a script of ours: what it asks for is part of that.
+        traceparent=os.environ.get("TRACEPARENT", ""),
     )
     return _watched(client, build, args, screen)
 
