@@ -8,6 +8,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from rota.http.app import _ANSWERS
+from rota.http.arguments import HEADERS
 from rota.http.openapi import describe, document
 from rota.http.problems import ProblemDetails
 from rota.service.handlers import HANDLERS
@@ -45,7 +46,7 @@ def test_each_field_of_a_verb_stands_in_exactly_one_place_of_its_operation(verb:
     named = [
         parameter["name"].lower().replace("-", "_")
         for parameter in operation["parameters"]
-        if parameter["in"] != "header" or parameter["name"] in ("If-Match", "If-None-Match")
+        if parameter["in"] != "header" or parameter["name"] in HEADERS.values()
     ]
     fields = [*verb.request.__struct_fields__]
     if verb.name == "job":

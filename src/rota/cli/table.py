@@ -857,7 +857,7 @@ COMMANDS: tuple[Command, ...] = (
         group=_BUILDS,
         call="run:run",
         verbs=("run", "build", "log", "tree"),
-        sets=("tree.build", "tree.wait", "tree.finished"),
+        sets=("run.traceparent", "tree.build", "tree.wait", "tree.finished"),
         args=(
             _job("run.job"),
             _PARAMS._replace(fields=("run.params",), completes="param"),
