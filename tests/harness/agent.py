@@ -99,6 +99,7 @@ class Here:
             name=name, version="0", pid=os.getpid(), data=data, labels={"linux": ""}, slots=slots
         )
         self.agent: Agent
+        self.app: web.Application
         self.session: aiohttp.ClientSession
         self.connections: Connections
         self.who: Callable[[web.Request], Principal] | None = None
@@ -211,7 +212,8 @@ async def _serve(here: Here, begun: asyncio.Event, over: asyncio.Event) -> None:
         here.service.ca_key = lambda: b"the key of the tests' cluster"
         tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         here.connections = Connections(here.service.counts.refused)
-        runner = make_runner(make_app(here.service, here.authenticate, NoGit()), here.connections)
+        here.app = make_app(here.service, here.authenticate, NoGit())
+        runner = make_runner(here.app, here.connections)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.UnixSite(runner, here.socket).start()

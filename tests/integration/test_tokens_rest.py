@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -13,9 +14,11 @@ import aiohttp
 import pytest
 from tests.harness.agent import TOKEN, Here, agent_here
 
+from rota.adapters.scripted import Plan
 from rota.core.events import TokenMade, TokenUsed, kind_of
 from rota.core.tokens import is_token, printed_token, token_digest
 from rota.http.access import Access
+from rota.http.app import CALLERS
 from rota.ports.store import Author
 from rota.service.credentials import Credentials
 
@@ -280,3 +283,79 @@ async def test_when_a_token_was_used_is_told_and_costs_an_event_an_hour(
     assert used == [TokenUsed(at=used[0].at, agent="here", tokens=(made["id"],))]
     [listed] = (await there.ask("GET", "/v1/access/tokens")).json()
     assert re.match(r"20\d\d-", listed["used_at"])
+
+
+async def test_tokens_wait_until_every_agent_takes_them(there: Here) -> None:
+    there.service.world.cluster.picture.level = 1
+    reply = await there.ask("POST", "/v1/access/tokens", body={"user": "bob"})
+    assert (reply.status, reply.json()["hint"]) == (409, "upgrade all agents first: rota agents")
+
+
+# -- what is open when a token ends -------------------------------------------------------------
+
+
+class Stream:
+    """An answer that goes on."""
+
+    def __init__(self, session: aiohttp.ClientSession, answer: aiohttp.ClientResponse) -> None:
+        self._session, self._answer = session, answer
+
+    @classmethod
+    async def opened(cls, here: Here, token: str, path: str) -> Stream:
+        session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"})
+        answer = await session.get(f"http://127.0.0.1:{here.port}{path}")
+        assert answer.status == 200
+        return cls(session, answer)
+
+    @property
+    def is_open(self) -> bool:
+        return self._answer.connection is not None
+
+    async def broken_off(self) -> None:
+        """Return once it breaks off."""
+        async with asyncio.timeout(10), self._session:
+            with contextlib.suppress(aiohttp.ClientError):
+                while await self._answer.content.readany():
+                    pass
+            self._answer.close()
+
+
+@pytest.fixture
+def recheck(there: Here) -> None:
+    """Have the agent look at who is being answered, as a daemon does."""
+    callers = there.app[CALLERS]
+    there.agent.loop.on_entry.append(callers.noted)
+    there.agent.follower.told.append(callers.recheck)
+
+
+@pytest.mark.usefixtures("recheck")
+@pytest.mark.parametrize("path", ["/v1/events?follow=true", "/v1/builds/a/log?follow=true"])
+async def test_a_stream_ends_with_the_token_that_opened_it(there: Here, path: str) -> None:
+    await there.put("a", plan=Plan(hangs=True, output=b"x\n"))
+    await there.running((await there.run("a"))["id"])
+    doomed, other = await make(there, "bob"), await make(there, "bob")
+    streams = [await Stream.opened(there, it["token"], path) for it in (doomed, other)]
+    assert (await there.ask("DELETE", f"/v1/access/tokens/{doomed['id']}")).status == 200
+    await streams[0].broken_off()
+    assert streams[1].is_open
+    assert (await there.ask("DELETE", f"/v1/access/tokens/{other['id']}")).status == 200
+    await streams[1].broken_off()
+
+
+@pytest.mark.usefixtures("recheck")
+async def test_a_stream_ends_when_its_token_expires(there: Here) -> None:
+    made = await make(there, "bob", expires_s=0.5)
+    stream = await Stream.opened(there, made["token"], "/v1/events?follow=true")
+    await stream.broken_off()
+    assert (await tcp(there, "GET", "/v1/status", made["token"])).status == 401
+
+
+@pytest.mark.usefixtures("recheck")
+async def test_a_stream_breaks_off_when_its_user_may_something_else(there: Here) -> None:
+    bob, ann = (await make(there, "bob"))["token"], (await make(there, "ann"))["token"]
+    streams = [await Stream.opened(there, it, "/v1/events?follow=true") for it in (bob, ann)]
+    await commit(there, {"users/bob.toml": b'role = "none"\n'})
+    await streams[0].broken_off()
+    assert (await tcp(there, "GET", "/v1/events?follow=true", bob)).status == 403
+    await commit(there, {"users/ann.toml": None})
+    await streams[1].broken_off()

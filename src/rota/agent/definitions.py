@@ -21,7 +21,7 @@ class Follower:
 
     def __init__(self, world: World, store: Store) -> None:
         self._world, self._store = world, store
-        self.told: list[Callable[[], None]] = []
+        self.told: list[Callable[[], object]] = []
 
     async def follow(self, commit: str) -> None:
         """Let the definitions be those of ``commit``. Cost: what was changed, and one ls-tree.

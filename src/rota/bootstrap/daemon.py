@@ -491,6 +491,7 @@ class Daemon:
         )
         app = make_app(service, access.principal, git)
         self._agent.loop.on_entry.append(app[CALLERS].noted)
+        self._agent.follower.told.append(app[CALLERS].recheck)
         add_peer_routes(app, gate, self._agent.historian.state)
         runner = self._runner = make_runner(app, Connections(service.counts.refused))
         await runner.setup()

@@ -146,7 +146,7 @@ def _middleware(
                 # On a connection that goes on, a request's own in any case.
                 VIA.set(who.via)
                 TOKEN.set(who.token)
-                with callers.during(request):
+                with callers.during(request, who):
                     return await handler(request)
             return await handler(request)
         except RotaError as error:

@@ -67,6 +67,7 @@ class Principal(msgspec.Struct, frozen=True):
     speaks: bool = False  # it asks by a process that speaks for users: on a chat network
     builds: bool = False  # it is known by running as somebody as whom builds run
     token: str = ""  # the id of the token that it showed
+    holds_s: float | None = None  # for so long from when it asked that token holds, if it ends
     rights: Rights | None = None
 
     @property

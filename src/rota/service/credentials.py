@@ -39,8 +39,18 @@ class Credentials:
         self._note(token)
         rights = self._service.world.judge.token(token)
         return Principal(
-            name=token.user, role=rights.everywhere, build=build, token=token.id, rights=rights
+            name=token.user,
+            role=rights.everywhere,
+            build=build,
+            token=token.id,
+            holds_s=self._left_s(token),
+            rights=rights,
         )
+
+    def _left_s(self, token: AccessToken) -> float | None:
+        if token.until is None:
+            return None
+        return max(0.0, (token.until - self._service.clock.now()).total_seconds())
 
     def refuse(self, token: AccessToken) -> None:
         """Do nothing if a token holds.
