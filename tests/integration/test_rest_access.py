@@ -203,9 +203,11 @@ async def test_each_verb_asks_for_its_role_before_anything_else(
     assert not here.stopped.is_set()
 
 
-async def test_a_push_wants_an_admin_however_its_path_is_written(here: Here) -> None:
-    # It may change users, and what groups they are in.
-    here.who = lambda request: Principal("eve", Role.MAINTAINER)
+async def test_a_push_wants_a_maintainer_of_something_however_its_path_is_written(
+    here: Here,
+) -> None:
+    # Of what, is looked at once it is known what it changes.
+    here.who = lambda request: Principal("eve", Role.BUILDER)
     for path in (
         "/store.git/git-receive-pack",
         "/store.git/git%2Dreceive%2Dpack",
@@ -213,7 +215,7 @@ async def test_a_push_wants_an_admin_however_its_path_is_written(here: Here) -> 
         "/store.git/info/refs?service=git%2Dreceive%2Dpack",
     ):
         reply = await here.ask("POST", path)
-        assert (reply.status, "needs an admin" in reply.text) == (403, True), path
+        assert (reply.status, "needs a maintainer" in reply.text) == (403, True), path
     assert (await here.ask("GET", "/store.git/info/refs?service=git-upload-pack")).status == 404
 
 

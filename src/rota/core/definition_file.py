@@ -32,7 +32,8 @@ JOBS = "jobs/"
 CALENDARS = "calendars/"
 HOOKS = "hooks/"
 SETTINGS = "settings.toml"
-_FOLDERS = (JOBS, PAUSED, CALENDARS, HOOKS, WATCHES, ADOPTED, SECRETS, PROMOTED, USERS)
+#: Files in these mean something to us, each of its own.
+FOLDERS = (JOBS, PAUSED, CALENDARS, HOOKS, WATCHES, ADOPTED, SECRETS, PROMOTED, USERS)
 #: A definition travels through memory whole: what is larger belongs beside it, not into it.
 MAX_BYTES = 1 << 20
 
@@ -62,7 +63,7 @@ class Parsed(msgspec.Struct, frozen=True):
 
 def is_definition(path: str) -> bool:
     """Whether a file of that path means something to us."""
-    return path.startswith(_FOLDERS) or path == SETTINGS
+    return path.startswith(FOLDERS) or path == SETTINGS
 
 
 def calendar_name(path: str) -> str | None:

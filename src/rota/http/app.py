@@ -43,6 +43,7 @@ from rota.service.judging import judged, refuse_early
 from rota.service.leaks import refuse_leak
 from rota.service.log_fields import also_about
 from rota.service.meters import page
+from rota.service.pushing import refuse_push
 from rota.service.verbs import VERBS, Role, Verb
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def make_app(service: Service, authenticate: Authenticate, git: GitHttp) -> web.
     app.router.add_get("/openapi.json", _openapi)
     app.router.add_get("/health", _health)
     app.router.add_get(METRICS, _metrics_route(service))
-    app.router.add_route("*", "/store.git/{tail:.*}", _git_route(git))
+    app.router.add_route("*", "/store.git/{tail:.*}", _git_route(service, authenticate, git))
     return app
 
 
@@ -417,15 +418,27 @@ async def _health(request: web.Request) -> web.Response:
     return web.Response(text="ok\n")
 
 
-def _git_route(git: GitHttp) -> Handler:
+def _git_route(service: Service, authenticate: Authenticate, git: GitHttp) -> Handler:
     async def respond(request: web.Request) -> web.StreamResponse:
         who = request[PRINCIPAL]
         path = "/" + request.match_info["tail"]
-        writes = path == "/git-receive-pack" or "git-receive-pack" in request.query_string
-        # A push may change users and groups: less than an admin could raise himself by it.
-        who.require(Role.ADMIN if writes else Role.VIEWER, "git push" if writes else "git")
+
+        async def allow(old: str, new: str) -> None:
+            # A push may take minutes: what counts is what they may as it is about to count.
+            await refuse_push(service, authenticate(request), old, new)
+
+        if path == "/git-receive-pack" or "git-receive-pack" in request.query_string:
+            who.require_anywhere(Role.MAINTAINER, "git push")
+        else:
+            who.require(Role.VIEWER, "git")
         reply = await git.handle(
-            request.method, path, request.query_string, request.headers, _chunks(request), who.name
+            request.method,
+            path,
+            request.query_string,
+            request.headers,
+            _chunks(request),
+            who.name,
+            allow,
         )
         response = web.StreamResponse(status=reply.status, headers=reply.headers)
         return await sse.send(request, response, reply.body)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol
 
 
@@ -25,6 +25,17 @@ class Reply(Protocol):
         ...
 
 
+Allow = Callable[[str, str], Awaitable[None]]
+"""Looks at a push before it counts: told old commit and new one, whose objects are in the store.
+
+Raises DeniedError where it is not to count.
+"""
+
+
+async def anything(old: str, new: str) -> None:
+    """Allow any push."""
+
+
 class GitHttp(Protocol):
     """Answers requests of the smart protocol; any number at once."""
 
@@ -36,8 +47,11 @@ class GitHttp(Protocol):
         headers: Mapping[str, str],
         body: AsyncIterator[bytes],
         principal: str,
+        allow: Allow = anything,
     ) -> Reply:
         """Answer one request; the answer's body is still being made when this returns.
+
+        ``allow`` is asked for each push that git takes.
 
         Raises:
             UnavailableError: git could not be started, or ended without an answer.

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Set
 from typing import IO
 
-from rota.core.definition_file import CALENDARS, JOBS, MAX_BYTES, SETTINGS, is_definition
+from rota.core.definition_file import CALENDARS, FOLDERS, JOBS, MAX_BYTES, SETTINGS, is_definition
 from rota.core.definitions import check_changes
 from rota.core.problem import Problem
 from rota.core.secrets import SECRETS
@@ -21,7 +21,7 @@ from rota.core.users import USERS
 MAIN = "refs/heads/main"
 #: So many problems help; more scroll away what matters.
 MAX_SHOWN = 50
-_FOLDERS = ("jobs", "paused", "calendars", "secrets", "users")
+_FOLDERS = tuple(folder.rstrip("/") for folder in FOLDERS)
 _NONE = "0" * 40
 _KINDS = {"120000": "a symbolic link", "160000": "a submodule"}
 

@@ -27,6 +27,7 @@ from rota.adapters.git.store import GitStore
 from rota.adapters.git.stream import NO_COMMIT
 from rota.adapters.git.tasks import Tasks
 from rota.errors import RotaError, StaleError, UnavailableError
+from rota.ports.git_http import Allow, anything
 from rota.ports.store import MAIN
 
 OnPush = Callable[[str, str, str], Awaitable[None]]
@@ -83,6 +84,7 @@ class GitService:
         headers: Mapping[str, str],
         body: AsyncIterator[bytes],
         principal: str,
+        allow: Allow = anything,
     ) -> GitReply:
         """Answer one request; the answer's body is still being made when this returns.
 
@@ -95,6 +97,7 @@ class GitService:
             body: Of the request, as sent or already decompressed. What it raises is raised to the
                 reader of the answer.
             principal: Who asks; the edge has found that they may.
+            allow: Is asked, for each push that git takes, whether what it changes may be changed.
 
         Raises:
             UnavailableError: git could not be started, or ended without an answer.
@@ -118,7 +121,7 @@ class GitService:
         if _PROTOCOL.fullmatch(fields.get("git-protocol", "")):
             env["GIT_PROTOCOL"] = fields["git-protocol"]
         if path_info == f"/{_RECEIVE}":
-            return await self._reply(call, self._push(call, env, principal), is_push=True)
+            return await self._reply(call, self._push(call, env, principal, allow), is_push=True)
         return await self._reply(call, self._fetch(call, env), is_push=False)
 
     async def _reply(
@@ -148,32 +151,33 @@ class GitService:
         await self._run(call, env)
         call.finish()
 
-    async def _push(self, call: Call, env: Mapping[str, str], principal: str) -> None:
+    async def _push(self, call: Call, env: Mapping[str, str], principal: str, allow: Allow) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             async with Tasks() as tasks:
-                tasks.start(self._answer(ours, principal), "git push")
+                tasks.start(self._answer(ours, principal, allow), "git push")
                 number = theirs.fileno()
                 await self._run(call, {**env, ASK: str(number)}, (number,))
         call.finish()
 
-    async def _answer(self, ours: socket.socket, principal: str) -> None:
+    async def _answer(self, ours: socket.socket, principal: str, allow: Allow) -> None:
         """Answer the hook's questions, for as long as git runs."""
         reading, writing = await asyncio.open_unix_connection(sock=ours.dup())
         try:
             while question := await reading.readline():  # unbounded: git's run bounds it
                 old, new, ref = question.decode().split()
-                answer = await self._decide(old, new, ref, principal)
+                answer = await self._decide(old, new, ref, principal, allow)
                 writing.write(f"{answer}\n".encode())
                 await writing.drain()
         finally:
             writing.close()
 
-    async def _decide(self, old: str, new: str, ref: str, principal: str) -> str:
+    async def _decide(self, old: str, new: str, ref: str, principal: str, allow: Allow) -> str:
         """Return ``ok`` once main has moved, or why it has not, on one line."""
         if ref != f"refs/heads/{MAIN}" or new == NO_COMMIT:
             return f"only {MAIN} can be pushed"
         try:
+            await allow(old.replace(NO_COMMIT, ""), new)
             await self._on_push(old.replace(NO_COMMIT, ""), new, principal)
         except StaleError:
             return "non-fast-forward"

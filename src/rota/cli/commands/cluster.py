@@ -148,7 +148,7 @@ def join(args: Namespace, screen: Screen) -> int:
     """Start a daemon here that joins the cluster of a token."""
     from rota.cli.commands.daemon import start
 
-    args.from_clone = args.bus = None
+    args.from_clone = args.bus = args.log_level = args.log_format = None
     return start(args, screen)
 
 
