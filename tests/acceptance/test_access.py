@@ -53,7 +53,11 @@ class Person:
         folder.mkdir(exist_ok=True)
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("ROTA_", "GIT_"))}
         who = {"NAME": "Cho", "EMAIL": "cho@example.org"}
-        git = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in who.items()}
+        git = {
+            f"GIT_{role}_{key}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for key, value in who.items()
+        }
         self.env = {
             **clean, **git, "HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "GIT_TERMINAL_PROMPT": "0",
             "GIT_CONFIG_NOSYSTEM": "1",
@@ -70,6 +74,10 @@ class Person:
             ["git", *words], env=self.env, cwd=self.folder, capture_output=True, text=True,
             timeout=60, check=False,
         )  # fmt: skip
+
+
+def last_event(agent: Daemon, kind: str) -> Any:
+    return json.loads(agent.ok("events", "--kind", kind, "--json").splitlines()[-1])
 
 
 def commit(person: Person, path: str, text: str) -> str:
@@ -101,14 +109,14 @@ def test_a_token_made_at_one_agent_is_taken_by_the_other_until_it_is_revoked(
     assert (done.returncode, done.stderr) == (0, "")
     done = ann.rota("run", "web/a", "--wait", "--json")
     assert json.loads(done.stdout)["trigger"]["by"] == "ann", done.stderr
-    told = two.b.json("events", "--kind", "build.requested")
-    assert (told[-1]["by"], told[-1]["token"]) == ("ann", made["id"])
+    told = last_event(two.b, "build.requested")
+    assert (told["by"], told["token"]) == ("ann", made["id"])
     assert made["token"] not in two.a.ok("events", "--json", "-n", "1000")
+    two.a.ok("emit", "a.word")
     following = subprocess.Popen(
-        [str(ROTA), "events", "-f", "--json"], env=ann.env, stdout=subprocess.PIPE,
+        [str(ROTA), "events", "-f", "--kind", "custom.*", "--after", "0", "--json"], env=ann.env, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    two.a.ok("emit", "a.word")
     assert following.stdout is not None
     assert "a.word" in following.stdout.readline()
     two.a.ok("token", "revoke", made["id"])
@@ -131,21 +139,14 @@ def test_who_maintains_some_jobs_pushes_these_alone(two: Two, tmp_path: Path) ->
     cho = Person(tmp_path / "cho", token)
     assert clone(cho, two.url(two.b)).returncode == 0
     assert commit(cho, "jobs/web/mine", "#!/bin/sh\n") == "ok"
-    assert two.b.json("events", "--kind", "store.moved")[-1]["by"] == "cho"
-    for path, needs in (
-        ("users/cho.toml", "an admin of everything"),
-        ("settings.toml", "an admin of everything"),
-        ("jobs/db/theirs", "a maintainer of db/theirs"),
-        ("hooks/x.toml", "a maintainer of everything"),
-        ("notes.md", "a maintainer of everything"),
+    assert last_event(two.b, "store.moved")["by"] == "cho"
+    for path, text, needs in (
+        ("users/cho.toml", 'role = "admin"\n', "an admin of everything"),
+        ("jobs/db/theirs", "#!/bin/sh\n", "a maintainer of db/theirs"),
     ):
-        text = 'role = "admin"\n' if path.startswith("users") else "# x\n"
-        if path.startswith("hooks"):
-            text = 'from = "github"\n'
         said = commit(cho, path, text)
         assert f"cho may not: {path} needs {needs}" in said, said
-    assert "cho" in two.a.ok("user")
-    assert two.a.json("user", "cho")["role"] == "viewer"
+    assert "cho  viewer" in two.a.ok("user")
     # What is broken is said before who may is looked at, in all folders alike.
     said = commit(admin, "hooks/bad.toml", "nonsense = 1\n")
     assert "hooks/bad.toml:1:1: unknown key nonsense" in said, said

@@ -214,7 +214,7 @@ async def test_a_push_of_users_is_held_against_those_that_are_there(site: Site) 
     await clone.run("push", "origin", "main")
     await clone.commit({"users/bob.toml": b'role = "boss"\n[chat]\nirc = ["bob", "ann"]\n'})
     said = await clone.refused()
-    assert "remote: users/bob.toml:1:8: role cannot be 'boss' (known: viewer, builder" in said
+    assert "remote: users/bob.toml:1:8: role cannot be 'boss' (known: none, viewer, builder" in said
     await clone.commit({"users/bob.toml": b'[chat]\nirc = ["bob", "ann"]\n'})
     said = await clone.refused()
     assert "remote: users/bob.toml:2:15: ann on irc belongs to ann too (users/ann.toml)" in said

@@ -1610,8 +1610,8 @@ COMMANDS: tuple[Command, ...] = (
             Arg(
                 ("--role",),
                 ("put_user.role",),
-                "set: viewer, builder, maintainer or admin",
-                choices=("viewer", "builder", "maintainer", "admin"),
+                "set: none, viewer, builder, maintainer or admin",
+                choices=("none", "viewer", "builder", "maintainer", "admin"),
             ),
             Arg(
                 ("--email",),

@@ -21,8 +21,6 @@ from rota.errors import InputError
 
 #: What an agent can that does not say.
 FIRST = 1
-#: From here on users have tokens.
-TOKENS = 2
 #: What this program can.
 LEVEL = 2
 #: Kinds of events that nobody writes below a level: who does not know them would keep a state

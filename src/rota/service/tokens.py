@@ -10,7 +10,6 @@ import secrets
 from datetime import datetime, timedelta
 
 from rota.core.events import TokenMade, TokenRevoked
-from rota.core.levels import TOKENS
 from rota.core.rights import Role
 from rota.core.settings_access import glob_fault
 from rota.core.tokens import (
@@ -80,7 +79,6 @@ async def issue(
     Raises:
         ConflictError: there are as many as may be.
     """
-    _refuse_old(service)
     now, known = service.clock.now(), service.world.cluster.picture.tokens
     live = [it for it in known.of(user) if not it.is_over(now)]
     if len(live) >= MAX_EACH or len(known.by_digest) >= MAX_TOKENS:
@@ -106,17 +104,6 @@ async def issue(
         id=token_id(event.digest), user=user, made_at=now
     )
     return _view(made, text)
-
-
-def _refuse_old(service: Service) -> None:
-    """Do nothing if all agents take tokens of users."""
-    picture = service.world.cluster.picture
-    if picture.level < TOKENS:
-        old = sorted(agent.name for agent in picture.agents.values() if agent.level < TOKENS)
-        raise ConflictError(
-            f"{', '.join(old) or 'some agent'} has an older version, which takes no tokens of users",
-            hint="upgrade all agents first: rota agents",
-        )
 
 
 async def tokens(service: Service, request: t.TokensRequest, who: Principal) -> list[t.TokenView]:
