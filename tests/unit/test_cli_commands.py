@@ -706,6 +706,40 @@ def test_agents_get_other_keys_one_by_one(rota: Rota) -> None:
     )
 
 
+DIAGNOSIS = {
+    "agents": ["a1", "a2"],
+    "findings": [
+        {"check": "quorum", "agent": "", "what": "no quorum", "hint": "start them", "severity": "trouble"},
+        {"check": "git", "agent": "a2", "what": "many packs", "hint": "wait", "severity": "warning"},
+    ],
+    "checks": [{"name": "git", "looks_at": "the store"}], "now": "2026-01-02T03:04:05.000000Z",
+}  # fmt: skip
+
+
+def test_a_doctor_says_what_is_wrong_and_what_to_do(rota: Rota) -> None:
+    rota.routes["GET /v1/doctor"] = answer(DIAGNOSIS)
+    assert rota("doctor") == (
+        1,
+        "trouble  quorum  no quorum\n    start them\nwarning  git  a2: many packs\n    wait\n",
+        "2 found by 1 checks on 2 agents\n",
+    )
+    assert rota("doctor", "--json")[0] == 1
+    assert rota("doctor", "--checks").out == "git  the store\n"
+    rota.routes["GET /v1/doctor"] = answer({**DIAGNOSIS, "findings": [], "agents": ["a1"]})
+    assert rota("doctor") == (0, "nothing is wrong: 1 checks on 1 agent\n", "")
+
+
+def test_a_doctor_without_an_agent_looks_at_its_folder(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--data", str(tmp_path)]) == 1
+    out, err = capfd.readouterr()
+    assert f"no agent was ever started in {tmp_path}\n    rota agent --data" in out
+    assert f"looking at its folder {tmp_path}" in err
+    assert main(["doctor", "--data", str(tmp_path), "--json"]) == 1
+    assert json.loads(capfd.readouterr()[0])["cold"] == str(tmp_path)
+
+
 def test_a_recovery_lists_what_may_be_missing(rota: Rota) -> None:
     done = {
         "voters": ["a1"], "removed": ["a2", "a3"], "seq": 41,

@@ -151,6 +151,11 @@ class Historian:
         is_moved = self._world.commit == self._world.cluster.picture.refs.get(MAIN, "")
         return not self._pending and is_moved and self._world.index_sealed()
 
+    @property
+    def snapshot_seq(self) -> int:
+        """Up to which event the last snapshot goes."""
+        return self._snapshot_seq
+
     def _snapshot_sometimes(self) -> None:
         late = self._clock.monotonic() - self._snapshot_at >= SNAPSHOT_S
         if late or self._world.seq - self._snapshot_seq >= SNAPSHOT_EVENTS:

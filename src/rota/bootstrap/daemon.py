@@ -65,6 +65,7 @@ from rota.bootstrap.executors import Executors
 from rota.bootstrap.machine import Machine, labels_of, log_bytes
 from rota.bootstrap.member import Member
 from rota.bootstrap.options import AgentOptions
+from rota.bootstrap.probes import DaemonProbes
 from rota.bootstrap.reloading import Reloading
 from rota.core.address import Address
 from rota.core.agent_file import MAX_SLOTS, limited
@@ -188,6 +189,9 @@ class Daemon:
         )
         await self._listen_for_reloads()
         await self._keep_certificate()
+        agent.service.probes = DaemonProbes(
+            data, self._member.keyring, self._engine, lambda: agent.historian.snapshot_seq
+        )
         await self._look_for_tools()
         logger.info("%s is ready: %s, data in %s", me.name, me.url, data)
         ready.set()

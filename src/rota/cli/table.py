@@ -275,6 +275,21 @@ COMMANDS: tuple[Command, ...] = (
         has_json=True,
     ),
     Command(
+        name="doctor",
+        group=_AGENT,
+        call="doctor:doctor",
+        verbs=("doctor",),
+        help="look for what is wrong, or will be, on all agents, and say what to do about it",
+        more="Exit status 1 if something was found. Where no agent answers it looks at the data folder,\n"
+        "and says why the agent would not start.",
+        args=(
+            Arg(("--own",), ("doctor.own",), "examine the agent that is asked alone", kind="flag"),
+            Arg(("--checks",), help="list what is looked at", kind="flag"),
+        ),
+        examples=(("rota doctor", ""), ("rota doctor --json", "for programs")),
+        has_json=True,
+    ),
+    Command(
         name="agents",
         group=_AGENT,
         call="cluster:agents",

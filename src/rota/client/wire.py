@@ -77,6 +77,14 @@ ROUTES: dict[str, Route] = {
             "agent": "the agent's name",
         },
     ),
+    "doctor": Route(
+        "GET",
+        "/v1/doctor",
+        "look for what is wrong, or will be, on all agents, and say what to do about it",
+        {
+            "own": "examine the agent that is asked alone",
+        },
+    ),
     "rotate_key": Route(
         "POST",
         "/v1/agents/{agent}/rotate",

@@ -44,6 +44,9 @@ def add_peer_routes(
     async def known(request: web.Request) -> web.Response:
         return _json(gate.known())
 
+    async def clock(request: web.Request) -> web.Response:
+        return _json(gate.clock())
+
     async def pins(request: web.Request) -> web.Response:
         return _json(gate.kept_pins())
 
@@ -72,6 +75,7 @@ def add_peer_routes(
     add.add_get("/peer/ca", _over_tls(ca))
     add.add_post("/peer/join", _over_tls(join))
     add.add_get("/peer/voters", _over_tls(_for_peers(known)))
+    add.add_get("/peer/clock", _over_tls(_for_peers(clock)))
     add.add_get("/peer/pins", _over_tls(_for_peers(pins)))
     add.add_get("/peer/secrets", _over_tls(_for_peers(identities)))
     add.add_post("/peer/secrets", _over_tls(_for_peers(keep)))

@@ -167,6 +167,10 @@ class Gate:
         if self._safe is not None:
             self._safe.keep(text)
 
+    def clock(self) -> m.ClockView:
+        """Return what this agent's clock says."""
+        return m.ClockView(now=self._service.clock.now())
+
     def kept_pins(self) -> list[str]:
         """Return the pins of members that this agent has written down."""
         return sorted(self._kept())

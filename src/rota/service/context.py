@@ -29,6 +29,7 @@ from rota.ports.ensemble import Ensemble
 from rota.ports.journal import Journal
 from rota.ports.logs import Logs
 from rota.ports.peers import Peers
+from rota.ports.probes import Probes
 from rota.ports.reports import Reports
 from rota.ports.secrets import Secrets
 from rota.ports.session import Session, Tty
@@ -322,6 +323,7 @@ class Service:
     caches: Caches | None = None  # what this agent keeps of them
     door: Door | None = None
     keys: Keys | None = None
+    probes: Probes | None = None
     secrets: Secrets | None = None
     reload: Callable[[str], Awaitable[Reloaded]] | None = (
         None  # logs from that level on, if one is given

@@ -37,6 +37,7 @@ from rota.service import (
     watches,
     workspaces,
 )
+from rota.service.doctor import verb as examine
 
 #: By the verb's name. A handler takes the service, the request and the principal. Stream verbs are
 #: not here: what they return is not one value, and their edge calls them by themselves.
@@ -49,6 +50,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "label": agents.label,
     "leave": agents.leave,
     "forget": agents.forget,
+    "doctor": examine.doctor,
     "rotate_key": keys.rotate_key,
     "revoke_agent": revocation.revoke_agent,
     "chat": chat.chat,

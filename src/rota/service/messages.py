@@ -567,6 +567,54 @@ AgentArg = Annotated[str, Meta(description="the agent's name", min_length=1, max
 CloudArg = Annotated[str, Meta(description="the cloud's name", min_length=1, max_length=100)]
 
 
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is wrong (``trouble``) or will be (``warning``), and what to do about it.
+
+    ``agent`` is empty for the cluster as a whole.
+    """
+
+    check: str
+    agent: str
+    what: str
+    hint: str
+    severity: str = "trouble"
+
+
+class CheckView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a doctor looks at."""
+
+    name: str
+    looks_at: str
+
+
+class ClockView(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent's clock says."""
+
+    now: datetime
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found wrong, the worst first; and which agents were examined, by which checks.
+
+    With ``own`` also what the other agents compare: where ``main`` and ``history`` are, and up to
+    which event the history goes (``covered``).
+    """
+
+    agents: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    checks: tuple[CheckView, ...]
+    now: datetime
+    main: str = ""
+    history: str = ""
+    covered: int = 0
+
+
+class DoctorRequest(Request, frozen=True, kw_only=True):
+    """How far a doctor looks."""
+
+    own: Annotated[bool, Meta(description="examine the agent that is asked alone")] = False
+
+
 class RevokedAgent(msgspec.Struct, frozen=True, kw_only=True):
     """An agent whose key opens nothing any more.
 

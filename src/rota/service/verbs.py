@@ -134,6 +134,16 @@ VERBS: tuple[Verb, ...] = (
         role=Role.ADMIN,
     ),
     Verb(
+        name="doctor",
+        summary="look for what is wrong, or will be, on all agents, and say what to do about it",
+        method="GET",
+        path="/v1/doctor",
+        request=m.DoctorRequest,
+        about=About.EVERYTHING,
+        reply=m.Diagnosis,
+        role=Role.MAINTAINER,
+    ),
+    Verb(
         name="rotate_key",
         summary="give an agent another key; the former one opens nothing any more",
         method="POST",

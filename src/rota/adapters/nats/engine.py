@@ -291,6 +291,10 @@ class Engine:
             if client.is_connected and client.address not in known:
                 client.leave()
 
+    async def usage(self) -> tuple[int, int]:
+        """Return the bytes our own server holds in memory, and how many readers it gave up."""
+        return await monitor.usage(self._launcher.own.ports.monitor, TICK_S)
+
     @property
     def pins(self) -> set[str]:
         """The pins that are let in, as they are written down."""

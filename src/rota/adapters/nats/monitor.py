@@ -26,6 +26,8 @@ class _Server(msgspec.Struct):
     """The part of ``/varz`` we read."""
 
     server_name: str = ""
+    mem: int = 0
+    slow_consumers: int = 0
 
 
 class _Route(msgspec.Struct):
@@ -45,6 +47,16 @@ async def server_name(port: int, within_s: float) -> str:
         return msgspec.json.decode(body, type=_Server).server_name
     except msgspec.MsgspecError:
         return ""
+
+
+async def usage(port: int, within_s: float) -> tuple[int, int]:
+    """Return the bytes that a server holds in memory, and how many readers it gave up."""
+    body = await get(port, "/varz", within_s)
+    try:
+        found = msgspec.json.decode(body, type=_Server)
+    except msgspec.MsgspecError:
+        return 0, 0
+    return found.mem, found.slow_consumers
 
 
 async def meta(port: int, within_s: float) -> Meta:
