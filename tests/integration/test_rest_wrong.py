@@ -57,6 +57,7 @@ PLACES = tuple(sorted({name for verb in VERBS for name in re.findall(r"{(\w+)}",
 #: What needs a schedule, a gate or a repository: their own tests have them.
 ELSEWHERE = {
     "reload",  # tests/integration/test_reload.py
+    "audit_head",  # tests/integration/test_audit_rest.py
     "link_code",  # tests/integration/test_users_rest.py
     "unlink",
     "try_target",  # tests/integration/test_notices_rest.py
@@ -202,7 +203,7 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
         "make_token": {"user": "ann"},
     }
     order = [
-        "status", "agents", "caches", "chat", "clouds", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
+        "status", "agents", "audit", "caches", "chat", "clouds", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
         "build", "why", "steps", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "promote", "promotions", "promotion", "demote", "retry", "check_secrets", "put", "rm",
         "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "notices", "test_history", "metrics", "overview", "trend", "watches", "workspaces",
         "put_secret", "secrets", "rotate_secrets", "rm_secret",

@@ -107,7 +107,8 @@ class MemoryJournal:
             after = max(after, self._first - 1)
             while after < (self._end if follow else stop):
                 after += 1
-                yield Entry(after, decode(self._raw[after - self._first]))
+                raw = self._raw[after - self._first]
+                yield Entry(after, decode(raw), hashlib.sha256(raw).digest())
                 after = max(after, self._first - 1)
             if not follow:
                 return

@@ -173,7 +173,7 @@ async def run_agent(
             historian=historian,
             clock=ports.clock,
         )
-        runner.freed = loop.decide_soon
+        runner.freed = historian.advanced = loop.decide_soon
         counts.attach = partial(loop.on_change.append, counts.folded)
         mover = Mover(
             name=me.name,

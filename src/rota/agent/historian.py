@@ -37,6 +37,10 @@ SNAPSHOT_S = 10.0
 SETTLE_S = 0.02
 
 
+def nobody() -> None:
+    """Tell nobody."""
+
+
 class _Sealed(msgspec.Struct, frozen=True):
     """What one seal has recorded."""
 
@@ -56,8 +60,14 @@ class Historian:
         self._pending = 0
         self._snapshot_seq = world.seq
         self._snapshot_at = clock.monotonic()
+        self.advanced = nobody  # is told when a commit was made
         self.covered = 0
         self.head = ""  # the commit that the history ends with
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something was sealed that is not in the history yet."""
+        return self._pending > 0
 
     async def begin(self) -> None:
         """Read how far the history goes. Call once, before the first seal."""
@@ -88,6 +98,7 @@ class Historian:
             await persist("history", lambda: self._record(sealed))  # noqa: B023 - awaited within the turn
             self.covered = max(self.covered, sealed.covers)
             self._pending -= 1
+            self.advanced()
             self._snapshot_sometimes()
             self._sealed.task_done()
 

@@ -250,7 +250,8 @@ class Loop:
             stopped_after_s=agents.stopped_after_s,
             claiming=self._claiming | self._runner.active.keys(),
             takes_builds="disk" not in self._world.troubles,
-            is_sealing=self._is_sealing,
+            # A seal names the commit before its own: that is there first.
+            is_sealing=self._is_sealing or self._historian.is_behind,
             since_seal_s=self._since_seal_s(),
             journal_first=self._world.journal_first,
             history_covered=self._historian.covered,

@@ -31,6 +31,7 @@ from rota.adapters.docker.found import found_engine, watch_engine
 from rota.adapters.forges import HttpForges
 from rota.adapters.git import GitCheckout, GitService, GitStore
 from rota.adapters.inotify import InotifyWatcher
+from rota.adapters.inspector import ProgramInspector
 from rota.adapters.nats import Bus, Engine
 from rota.adapters.nats.blobs import NatsBlobs
 from rota.adapters.nats.engine import NO_QUORUM
@@ -480,6 +481,9 @@ class Daemon:
         )
         service.door, service.ca = gate, keyring.ca().decode()
         service.ca_key = keyring.ca_key
+        service.inspector = ProgramInspector(
+            self._options.data / "store.git", self._options.data / "index.db"
+        )
         service.peers = await stack.enter_async_context(HttpsPeers(self._member.credentials))
         world = service.world
         credentials = Credentials(service)

@@ -1479,6 +1479,66 @@ COMMANDS: tuple[Command, ...] = (
         has_json=True,
     ),
     Command(
+        name="audit",
+        group=_REST,
+        call="audit:audit",
+        verbs=("audit", "audit_head", "verify"),
+        help="list who did what, or verify that records, definitions and logs are what they were",
+        more="What is listed goes beyond what the journal still has: it stands in the history.\n"
+        "verify has an agent read its store from end to end, fold its journal anew, hash its logs and\n"
+        "ask the others; with --clone it reads a clone here and asks nobody. head prints one line to keep\n"
+        "elsewhere: who could change all agents at once cannot change that. Status 1: it found flaws.",
+        args=(
+            Arg(("words",), (), "[list] | head | verify", many="*", metavar="WORD"),
+            Arg(("--user",), ("audit.by",), "list: only what this user did", metavar="NAME"),
+            Arg(
+                ("--job",), ("audit.job",), "list: only on jobs that fit this glob", metavar="GLOB"
+            ),
+            Arg(
+                ("--verb",),
+                ("audit.what",),
+                "list: only this, such as run or cancel",
+                metavar="VERB",
+            ),
+            Arg(
+                ("--after",),
+                ("audit.after",),
+                "list: only after this time, or within 2h",
+                metavar="TIME",
+            ),
+            Arg(
+                ("--until",),
+                ("audit.until",),
+                "list: only before this time, or 2h ago",
+                metavar="TIME",
+            ),
+            Arg(
+                ("--before",),
+                ("audit.before",),
+                "list: only before the event with this sequence",
+                kind="int",
+                metavar="SEQ",
+            ),
+            Arg(("-n", "--limit"), ("audit.limit",), kind="int", metavar="N"),
+            _CLONE,
+            Arg(
+                ("--head",),
+                ("verify.head",),
+                "verify: against a line that was kept, or a file of such lines",
+                metavar="LINE",
+            ),
+            Arg(("--no-logs",), ("verify.logs",), "verify: leave the logs out", kind="flag"),
+        ),
+        examples=(
+            ("rota audit", "the last 100 things that somebody did"),
+            ("rota audit --user ann --job 'web/**' --after 7d", ""),
+            ("rota audit verify", "status 1 if a byte is not what it was"),
+            ("rota audit head >> /mnt/elsewhere/heads", "daily, say"),
+            ("rota audit verify --clone backup --head /mnt/elsewhere/heads", "no agent is asked"),
+        ),
+        has_json=True,
+    ),
+    Command(
         name="emit",
         group=_REST,
         call="events:emit",

@@ -371,6 +371,35 @@ ROUTES: dict[str, Route] = {
             "before": "only builds requested before this time (RFC 3339), or so long ago: 2h",
         },
     ),
+    "audit": Route(
+        "GET",
+        "/v1/audit",
+        "who did what, when and from where, newest first; beyond what the journal still has",
+        {
+            "by": "only of this principal",
+            "job": "only on builds of jobs that match this glob",
+            "what": "only of this kind: run, cancel, commit, token.made",
+            "after": "only after this time (RFC 3339), or within so long: 2h",
+            "until": "only before this time (RFC 3339), or so long ago: 2h",
+            "before": "only before the event with this sequence; 0 is the end",
+            "limit": "at most so many, the newest",
+        },
+    ),
+    "audit_head": Route(
+        "GET",
+        "/v1/audit/head",
+        "the end of this agent's history in one line, to keep where no agent can write",
+        {},
+    ),
+    "verify": Route(
+        "GET",
+        "/v1/audit/verify",
+        "whether this agent's journal, history, definitions and logs are what they were",
+        {
+            "head": "lines of `audit head` that were kept, one after the other",
+            "logs": "hash each log that is there anew",
+        },
+    ),
     "cancel": Route(
         "POST",
         "/v1/builds/{build}/cancel",

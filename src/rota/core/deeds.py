@@ -42,6 +42,7 @@ from rota.core.events import (
     UserUnlinked,
     kind_of,
 )
+from rota.core.globs import matches
 from rota.core.instant import Instant
 from rota.core.job import Int
 from rota.core.tokens import token_id
@@ -235,3 +236,22 @@ def read_deed(line: str) -> Deed | None:
         return _decoder.decode(line[len(LINE) :])
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
+
+
+def fits(deed: Deed, *, by: str = "", job: str = "", verb: str = "") -> bool:
+    """Whether a deed is one of those that are asked for; what is empty is not asked about.
+
+    ``job`` is a glob. A commit fits one that its first line names.
+    """
+    if (by and deed.by != by) or (verb and verb not in (deed.verb, deed.kind)):
+        return False
+    return not job or any(matches(name, job) for name in _jobs(deed))
+
+
+def _jobs(deed: Deed) -> Iterator[str]:
+    for on in deed.on:
+        name, _, number = on.rpartition("#")
+        if name and number.isdigit():
+            yield name
+    if deed.kind == "store.moved":
+        yield from deed.why.split()

@@ -34,7 +34,8 @@ from rota.http.cors import Cors
 from rota.http.watched import STREAMS, VERB, watched
 from rota.ports.git_http import GitHttp
 from rota.ports.journal import Entry
-from rota.service import artifacts, builds, events, grep, hooks, jobs, logs, shell
+from rota.service import artifacts, builds, events, grep, hooks, jobs, logs, shell, verifying
+from rota.service import audit_messages as a
 from rota.service import messages as m
 from rota.service.context import TOKEN, VIA, Principal, Service
 from rota.service.etags import is_among
@@ -308,6 +309,13 @@ async def _grep(
     return await sse.send(request, response, grep.grep(service, wanted, who))
 
 
+async def _verify(
+    service: Service, request: web.Request, wanted: a.VerifyRequest, who: Principal
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    return await sse.send(request, response, verifying.verify(service, wanted, who))
+
+
 async def _events(
     service: Service, request: web.Request, wanted: m.EventsRequest, who: Principal
 ) -> web.StreamResponse:
@@ -391,6 +399,7 @@ _ANSWERS: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
     "builds": _builds,
     "log": _log,
     "grep": _grep,
+    "verify": _verify,
     "events": _events,
     "artifact": _artifact,
     "keep": _keep,

@@ -26,6 +26,7 @@ from rota.ports.caches import Caches
 from rota.ports.case_index import CaseIndex
 from rota.ports.clock import Clock
 from rota.ports.ensemble import Ensemble
+from rota.ports.inspector import Inspector
 from rota.ports.journal import Journal
 from rota.ports.logs import Logs
 from rota.ports.peers import Peers
@@ -319,6 +320,7 @@ class Service:
     ensemble: Ensemble | None = None
     reports: Reports | None = None
     case_index: CaseIndex | None = None
+    inspector: Inspector | None = None
     peers: Peers | None = None
     caches: Caches | None = None  # what this agent keeps of them
     door: Door | None = None

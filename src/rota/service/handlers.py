@@ -8,6 +8,7 @@ from typing import Any
 from rota.service import (
     agents,
     artifacts,
+    audit,
     build_cases,
     builds,
     caches,
@@ -79,6 +80,8 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "builds": builds.builds,
     "build": builds.build,
     "tree": trees.tree,
+    "audit": audit.audit,
+    "audit_head": audit.audit_head,
     "cancel": builds.cancel,
     "retry": builds.retry,
     "send": builds.send,

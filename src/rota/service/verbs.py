@@ -14,6 +14,7 @@ from rota.core.build import Artifact, Build
 from rota.core.questions import Question
 from rota.core.rights import Role as Role
 from rota.core.steps import Step
+from rota.service import audit_messages as a
 from rota.service import chat_messages as c
 from rota.service import messages as m
 from rota.service import notice_messages as n
@@ -438,6 +439,36 @@ VERBS: tuple[Verb, ...] = (
         request=m.GrepRequest,
         about=About.EACH,
         reply=bytes,
+        stream=True,
+    ),
+    Verb(
+        name="audit",
+        summary="who did what, when and from where, newest first; beyond what the journal still has",
+        method="GET",
+        path="/v1/audit",
+        request=a.AuditRequest,
+        about=About.EVERYTHING,
+        reply=a.AuditView,
+        role=Role.MAINTAINER,
+    ),
+    Verb(
+        name="audit_head",
+        summary="the end of this agent's history in one line, to keep where no agent can write",
+        method="GET",
+        path="/v1/audit/head",
+        request=m.Nothing,
+        about=About.EVERYTHING,
+        reply=a.HeadView,
+    ),
+    Verb(
+        name="verify",
+        summary="whether this agent's journal, history, definitions and logs are what they were",
+        method="GET",
+        path="/v1/audit/verify",
+        request=a.VerifyRequest,
+        about=About.EVERYTHING,
+        reply=bytes,
+        role=Role.MAINTAINER,
         stream=True,
     ),
     Verb(

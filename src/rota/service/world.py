@@ -7,6 +7,7 @@ events stay in memory in full, so that many followers cost the engine nothing.
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
 import itertools
 import logging
@@ -21,6 +22,7 @@ from rota.core.agents import Agent
 from rota.core.build import Build
 from rota.core.cluster import Cluster
 from rota.core.codec import encode
+from rota.core.deeds import Deed
 from rota.core.definitions import Definitions
 from rota.core.events import BuildsSwept, SchedulesFired, SchedulesSet, Unknown
 from rota.core.fold import Change, apply
@@ -74,6 +76,7 @@ class World:
         self._journal, self._index = journal, index
         self._unindexed: dict[str, Build] = {}
         self._recent: deque[Entry] = deque(maxlen=RECENT)
+        self._sealed_deeds: deque[Deed] = deque(maxlen=RECENT)
         self._ticks: set[asyncio.Future[None]] = set()
         self._watchers: dict[str, set[asyncio.Future[None]]] = {}
 
@@ -124,6 +127,7 @@ class World:
         """Fold one event and wake those who wait. Only the agent's loop calls this."""
         change = apply(self.cluster, entry.seq, entry.event, entry.digest)
         self._recent.append(entry)
+        self._sealed_deeds.extend(change.deeds)
         self.pulse.beat(entry.seq, entry.event.at, change.builds)
         if change.sealed:
             # In the same step as they leave the cluster: a build is always in one of the places.
@@ -296,6 +300,21 @@ class World:
             if build.state is State.FINISHED or left <= 0:
                 return build
             await self.changed(build_id, left)
+
+    # -- audit ----------------------------------------------------------------------------------
+
+    def deeds(self) -> Iterable[Deed]:
+        """Yield the last deeds, newest first: all that the history does not have yet are among them."""
+        return itertools.chain(
+            reversed(self.cluster.picture.deeds), reversed(tuple(self._sealed_deeds))
+        )
+
+    def digest(self, seq: int) -> bytes:
+        """Return the digest of an event as it was folded, if it is one of the last; else nothing."""
+        if not self._recent or not self._recent[0].seq <= seq <= self._recent[-1].seq:
+            return b""
+        at = bisect.bisect_left(self._recent, seq, key=lambda entry: entry.seq)
+        return self._recent[at].digest if self._recent[at].seq == seq else b""
 
     # -- events ---------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import msgspec
 
@@ -254,6 +256,36 @@ class SqliteIndex:
                 f"the index {self._path} failed: {error}",
                 hint="stop the agent and remove the file: it is made again from the history",
             ) from error
+
+
+class RecordsAlone:
+    """The builds of an index that an agent has open, to be read beside it.
+
+    A file that cannot be read knows of none: the index is a copy, made again where it is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._uri = f"{path.absolute().as_uri()}?mode=ro"
+
+    def __enter__(self) -> Self:
+        self._db = sqlite3.connect(self._uri, uri=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._db.close()
+
+    def get(self, build: str) -> Build | None:
+        """Return a build by its whole id."""
+        try:
+            row = self._db.execute("SELECT data FROM builds WHERE id = ?", [build]).fetchone()
+            return None if row is None else _decoder.decode(row[0])
+        except (sqlite3.Error, msgspec.MsgspecError):
+            return None
 
 
 def _row(build: Build) -> tuple[object, ...]:

@@ -1,0 +1,106 @@
+"""Verbs on the audit: who did what, and where the history ends. What proves it is in ``verifying``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+from datetime import datetime, timedelta
+
+from rota.core.audit import Head
+from rota.core.chain import read_anchor
+from rota.core.deeds import LINE, Deed, fits, read_deed
+from rota.core.durations import parse_duration
+from rota.errors import InputError, NotFoundError
+from rota.service import audit_messages as a
+from rota.service.context import Principal, Service
+
+
+async def audit(service: Service, request: a.AuditRequest, who: Principal) -> a.AuditView:
+    """Return deeds, the newest first: those in memory, and then those of the history.
+
+    Cost: where few fit, a pass over the messages of all commits; 15 µs each.
+
+    Raises:
+        InputError: a time is none.
+    """
+    now = service.clock.now()
+    after, until = _time(request.after, now, "after"), _time(request.until, now, "until")
+    found: list[a.DeedView] = []
+    async with contextlib.aclosing(_deeds(service, request.before, after)) as deeds:
+        async for deed in deeds:
+            if until is not None and deed.at >= until:
+                continue
+            if after is not None and deed.at < after:
+                continue
+            if not fits(deed, by=request.by, job=request.job, verb=request.what):
+                continue
+            if len(found) == request.limit:
+                return a.AuditView(deeds=found, more=True)
+            found.append(a.DeedView.of(deed))
+    return a.AuditView(deeds=found, more=False)
+
+
+#: Clocks of agents differ by less: so much older a deed is followed by older ones only.
+SKEW = timedelta(hours=1)
+
+
+async def _deeds(service: Service, before: int, after: datetime | None) -> AsyncGenerator[Deed]:
+    last = before or 2**63
+    for deed in tuple(service.world.deeds()):
+        if deed.seq < last:
+            last = deed.seq
+            yield deed
+    async with contextlib.aclosing(service.store.log(LINE)) as log:
+        async for logged in log:
+            told = [read_deed(line) for line in logged.message.split("\n")]
+            deeds = [deed for deed in told if deed is not None]
+            for deed in reversed(deeds):
+                if deed.seq < last:
+                    last = deed.seq
+                    yield deed
+            if after is not None and deeds and deeds[-1].at < after - SKEW:
+                return
+
+
+async def audit_head(service: Service, request: object, who: Principal) -> a.HeadView:
+    """Return the end of this agent's history.
+
+    Raises:
+        NotFoundError: there is none that is anchored.
+    """
+    head = await anchored_head(service)
+    if head is None:
+        raise NotFoundError(
+            "the history has no chain yet: no commit of it says what the journal was",
+            hint="it begins once all agents run this version, and something was built or done",
+        )
+    return a.HeadView(
+        agent=service.me.name,
+        seq=head.seq,
+        chain=head.chain,
+        commit=head.commit,
+        line=head.line(),
+    )
+
+
+async def anchored_head(service: Service) -> Head | None:
+    """Return the end of this agent's history; ``None`` if its last commit has no anchor."""
+    async with contextlib.aclosing(service.store.log()) as log:
+        async for logged in log:
+            anchor = read_anchor(logged.message)
+            return None if anchor is None else Head(anchor.seq, anchor.chain, logged.commit)
+    return None
+
+
+def _time(text: str, now: datetime, name: str) -> datetime | None:
+    if not text:
+        return None
+    seconds = parse_duration(text)
+    if isinstance(seconds, float):
+        return now - timedelta(seconds=seconds)
+    with contextlib.suppress(ValueError):
+        at = datetime.fromisoformat(text)
+        return at if at.tzinfo is not None else at.replace(tzinfo=now.tzinfo)
+    raise InputError(
+        f"bad {name} {text!r}", hint="a time such as 2026-11-24T12:00:00Z, or so long ago: 2h"
+    )
