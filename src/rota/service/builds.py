@@ -330,7 +330,7 @@ async def why(service: Service, request: m.BuildRequest, who: Principal) -> m.Wh
 def new_id(who: str, job: str, key: str) -> str:
     """Return a fresh id; with an idempotency key, the one id that key stands for."""
     if not key:
-        return "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
+        return "".join(ID_ALPHABET[byte & 31] for byte in secrets.token_bytes(ID_LENGTH))
     return derived_id(who, job, key)
 
 
