@@ -10,7 +10,7 @@ TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 
 
 class Cpu(NamedTuple):
-    """CPU milliseconds so far: of the daemon, of its ended children, of the engine."""
+    """CPU milliseconds so far: of the daemon, of its children that ended or fork for it, of the engine."""
 
     daemon: float
     children: float
@@ -33,7 +33,25 @@ class Cpu(NamedTuple):
 def cpu(daemon: int, engine: int) -> Cpu:
     """Return what daemon and engine used since they began, in steps of 10 ms."""
     own, children = _times(daemon)
-    return Cpu(own, children, _times(engine)[0])
+    forking = sum(_times(pid)[0] for pid in _forking(daemon))  # counted with the ended once it ends
+    return Cpu(own, children + forking, _times(engine)[0])
+
+
+def _forking(daemon: int) -> list[int]:
+    """Return the daemon's fork server, if it has one; supervisors, forked too, are renamed."""
+    try:
+        found = Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
+        return [int(pid) for pid in found if _is_forking(pid)]
+    except FileNotFoundError:
+        return []
+
+
+def _is_forking(pid: str) -> bool:
+    try:
+        is_renamed = Path(f"/proc/{pid}/comm").read_text().startswith("rota-super")
+        return not is_renamed and b"forkserver.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _times(pid: int) -> tuple[float, float]:

@@ -18,7 +18,8 @@ from tests.harness.attempts import (
     Attempts,
     is_running,
     marked,
-    shells,
+    kinds,
+    made,
     until,
 )
 
@@ -31,10 +32,13 @@ SUPERVISE = Path(executor.__file__).with_name("supervise.sh")
 
 pytestmark = pytest.mark.fault
 
+#: For a script: wait until its supervisor has written down who it is.
+NOTED = 'until [ -s "$ROTA_ATTEMPT/pid" ]; do :; done'
 
-@pytest.fixture(params=shells().values(), ids=list(shells()))
+
+@pytest.fixture(params=kinds().values(), ids=list(kinds()))
 async def attempts(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Attempts]:
-    attempts = Attempts(tmp_path, request.param)
+    attempts = await made(tmp_path, request.param)
     yield attempts
     await attempts.close()
 
@@ -156,7 +160,8 @@ async def test_a_stopped_script_hears_the_asking(attempts: Attempts) -> None:
 
 
 async def test_a_stopped_supervisor_is_set_going_again(attempts: Attempts) -> None:
-    _, running = await attempts.start("kill -STOP $PPID; echo up; exec sleep 600", until_log=b"up")
+    task, running = await attempts.start(f"{NOTED}; kill -STOP $PPID; exec sleep 600")
+    await until(lambda: state(attempts.supervisor(task)) == "T")
     await running.terminate(0)
     assert (await attempts.outcome(running)).signal == 9
 
@@ -238,9 +243,9 @@ async def test_a_neighbour_is_left_alone(default: Attempts) -> None:
 # output
 
 
-async def test_two_hundred_megabytes_that_nobody_reads_do_no_harm(default: Attempts) -> None:
-    task = default.task("head -c 200000000 /dev/zero; exit 8")
-    ended = await default.outcome(await default.executor.start(task))
+async def test_two_hundred_megabytes_that_nobody_reads_do_no_harm(attempts: Attempts) -> None:
+    task = attempts.task("head -c 200000000 /dev/zero; exit 8")
+    ended = await attempts.outcome(await attempts.executor.start(task))
     assert (ended.code, (task.home / "log").stat().st_size) == (8, 200_000_000)
     (task.home / "log").unlink()
 
@@ -258,33 +263,35 @@ async def test_who_a_script_becomes_may_print_where_it_prints(default: Attempts)
     assert (ended.code, log) == (0, b"start\nnobody\nerr\n")
 
 
-async def test_what_a_script_prints_without_its_supervisor_is_in_the_log(default: Attempts) -> None:
-    task = default.task("kill -9 $PPID; echo up; head -c 3000000 /dev/zero; echo end")
-    running = await default.executor.start(task)
-    assert (await default.outcome(running)).known is False
+async def test_what_a_script_prints_without_its_supervisor_is_in_the_log(
+    attempts: Attempts,
+) -> None:
+    task = attempts.task("kill -9 $PPID; echo up; head -c 3000000 /dev/zero; echo end")
+    running = await attempts.executor.start(task)
+    assert (await attempts.outcome(running)).known is False
     await running.terminate(0)
-    assert default.log(task) == b"up\n" + bytes(3_000_000) + b"end\n"
+    assert attempts.log(task) == b"up\n" + bytes(3_000_000) + b"end\n"
 
 
-async def test_a_flood_that_outlives_its_script_keeps_nobody_waiting(default: Attempts) -> None:
-    task = default.task("setsid yes & sleep 0.05; exit 4")
-    running = await default.executor.start(task)
-    assert (await default.outcome(running)).code == 4
+async def test_a_flood_that_outlives_its_script_keeps_nobody_waiting(attempts: Attempts) -> None:
+    task = attempts.task("setsid yes & sleep 0.05; exit 4")
+    running = await attempts.executor.start(task)
+    assert (await attempts.outcome(running)).code == 4
     await running.terminate(0)
     assert pipe.reader(task.home / "output") is None
-    assert set(default.log(task)) == set(b"y\n")
+    assert set(attempts.log(task)) == set(b"y\n")
     (task.home / "log").unlink()
 
 
-async def test_what_hides_with_the_output_open_is_cut_off(default: Attempts) -> None:
+async def test_what_hides_with_the_output_open_is_cut_off(attempts: Attempts) -> None:
     hide = "env -i setsid sh -c 'exec 5>&1 >/dev/null 2>&1; /bin/sleep 600 5>&5; true' & echo up"
-    task = default.task(f"(({hide}) &); sleep 0.1; exit 4")
-    running = await default.executor.start(task)
-    assert (await default.outcome(running)).code == 4
+    task = attempts.task(f"(({hide}) &); sleep 0.1; exit 4")
+    running = await attempts.executor.start(task)
+    assert (await attempts.outcome(running)).code == 4
     hidden = holders_of_any(task.home / "output")
     await running.terminate(0)
     assert pipe.reader(task.home / "output") is None
-    assert default.log(task) == b"up\n"
+    assert attempts.log(task) == b"up\n"
     assert hidden
     for pid in hidden:
         os.kill(pid, signal.SIGKILL)
@@ -338,12 +345,17 @@ DAEMON = """
 import asyncio, sys
 from pathlib import Path
 from rota.adapters.process import ProcessExecutor, proc
+from rota.adapters.process.forks import Forks
 from rota.ports.executor import Task
 import msgspec
 
 async def main():
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=dict)
-    executor = ProcessExecutor(shell=task.pop("shell"))
+    shell, forks = task.pop("shell"), None
+    if shell == ["forked"]:
+        forks = Forks()
+        await forks.ready()
+    executor = ProcessExecutor(shell=["/bin/sh"] if forks else shell, forks=forks)
     running = await executor.start(Task(
         home=Path(task["home"]), argv=tuple(task["argv"]), cwd=Path(task["cwd"]),
         env=task["env"], stdin=task["stdin"], marker=task["marker"]))
@@ -506,7 +518,8 @@ async def test_a_killed_supervisor_takes_the_outcome_along(attempts: Attempts) -
 async def test_a_script_that_kills_its_supervisor_is_waited_for_and_ended(
     attempts: Attempts,
 ) -> None:
-    task, running = await attempts.start("kill -9 $PPID; echo up; exec sleep 600", until_log=b"up")
+    script = f"{NOTED}; kill -9 $PPID; echo up; exec sleep 600"
+    task, running = await attempts.start(script, until_log=b"up")
     await until(lambda: not is_running(attempts.supervisor(task)))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(running.wait(), 0.05)

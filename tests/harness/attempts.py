@@ -8,10 +8,13 @@ from pathlib import Path
 
 from rota.adapters.process import ProcessExecutor
 from rota.adapters.process.attempt import Attempt
+from rota.adapters.process.forks import Forks
 from rota.ports.executor import Exit, Task
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
 PATIENCE_S = 30.0
+#: What stands for supervisors that are forked, among the words by which a sh is started.
+FORKED = ("forked",)
 
 
 def shells() -> dict[str, tuple[str, ...]]:
@@ -19,6 +22,20 @@ def shells() -> dict[str, tuple[str, ...]]:
     found = {name: shutil.which(name) for name in ("dash", "bash", "busybox")}
     words = {"busybox": ("sh",)}
     return {name: (path, *words.get(name, ())) for name, path in found.items() if path}
+
+
+def kinds() -> dict[str, tuple[str, ...]]:
+    """Every kind of supervisor: each sh of this machine, and one that is forked."""
+    return {**shells(), FORKED[0]: FORKED}
+
+
+async def made(root: Path, kind: Sequence[str]) -> "Attempts":
+    """Return attempts whose supervisors are of a kind."""
+    if tuple(kind) != FORKED:
+        return Attempts(root, kind)
+    forks = Forks()
+    await forks.ready()
+    return Attempts(root, kind, forks)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -53,10 +70,18 @@ def marked(marker: str) -> list[int]:
 class Attempts:
     """Starts scripts on one executor; ``close`` ends all of them and what they left."""
 
-    def __init__(self, root: Path, shell: Sequence[str] = ("/bin/sh",)) -> None:
+    def __init__(
+        self, root: Path, shell: Sequence[str] = ("/bin/sh",), forks: Forks | None = None
+    ) -> None:
         self.root = root
         self.shell = tuple(shell)
-        self.executor = ProcessExecutor(shell=shell, send_timeout_s=0.3, sweep_interval_s=0.02)
+        self.forks = forks
+        self.executor = ProcessExecutor(
+            shell=("/bin/sh",) if forks else shell,
+            send_timeout_s=0.3,
+            sweep_interval_s=0.02,
+            forks=forks,
+        )
         self.tasks: list[Task] = []
 
     def task(

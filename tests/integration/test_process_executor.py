@@ -1,5 +1,6 @@
 """The process executor with real processes, under every sh this machine has."""
 
+import asyncio
 import contextlib
 import os
 import resource
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.harness.attempts import PATH, Attempts, own_descriptors, shells, until
+from tests.harness.attempts import PATH, Attempts, kinds, made, own_descriptors, until
 
 from rota.adapters.process import ProcessExecutor, proc
 from rota.adapters.process import __file__ as supervise_home
@@ -33,9 +34,9 @@ from rota.ports.executor import Task
 SUPERVISE = Path(supervise_home).with_name("supervise.sh")
 
 
-@pytest.fixture(params=shells().values(), ids=list(shells()))
+@pytest.fixture(params=kinds().values(), ids=list(kinds()))
 async def attempts(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Attempts]:
-    attempts = Attempts(tmp_path, request.param)
+    attempts = await made(tmp_path, request.param)
     yield attempts
     await attempts.close()
 
@@ -365,8 +366,13 @@ async def test_an_unusable_program_says_so_in_the_log(attempts: Attempts) -> Non
 async def test_a_workspace_that_vanishes_says_so_in_the_log(attempts: Attempts) -> None:
     task = attempts.task("echo never")
     gone = attempts.root / "gone"
-    gone.mkdir()
-    gone.rmdir()
+    if attempts.forks is not None:
+        os.mkfifo(task.home / "output")
+        pid = await attempts.forks.fork(task.home, gone, task.argv[0], task.argv, task.env, "")
+        _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 127
+        assert b"gone" in attempts.log(task)
+        return
     supervise = (str(SUPERVISE), str(task.home), str(gone), "setsid", "", "", task.argv[0])
     with (task.home / "log").open("wb") as log:
         code = subprocess.run([*attempts.shell, *supervise], stdout=log, check=False).returncode

@@ -43,6 +43,7 @@ from rota.adapters.nats.presence import NatsPresence
 from rota.adapters.otlp import HttpCollector
 from rota.adapters.peers import HttpsPeers, own_address, server_context
 from rota.adapters.process import ProcessExecutor
+from rota.adapters.process.forks import Forks
 from rota.adapters.process.confiner import Confiner, confiner_of
 from rota.adapters.programs import SystemPrograms
 from rota.adapters.reports.reader import ReportReader
@@ -397,7 +398,7 @@ class Daemon:
             blob_stores=BLOB_STORES,
             store=store,
             index=index,
-            executor=Executors(ProcessExecutor(confiner=self._confiner), contained),
+            executor=Executors(ProcessExecutor(confiner=self._confiner, forks=Forks()), contained),
             containers=self._containers,
             checkout=checkout,
             reports=ReportReader(),

@@ -210,6 +210,16 @@ class Attempt:
             self._known_script = beginning.script if beginning else None
         return self._known_script
 
+    def _sought(self) -> Identity | None:
+        """Look for the script of a supervisor that was killed before it had written who that is."""
+        if self._supervisor is None or self._home.has_begun():
+            return None
+        for process in members(self._marks(), proc.snapshot(proc.all_pids())):
+            if process.pid == process.session and process.start >= self._supervisor.start:
+                self._known_script = process.identity
+                return process.identity
+        return None
+
     def _watch(self, identity: Identity, callback: Callable[[], None]) -> bool:
         pidfd = proc.open_pidfd(identity)
         if pidfd is None:
@@ -227,6 +237,7 @@ class Attempt:
     def _supervisor_ended(self) -> None:
         self._unwatch()
         status, usage = self._reap()
+        self._drain.supervisor_ended()
         refusal = self._home.refusal() if self._task.confinement is not None else ""
         if refusal and not self._ended.done():
             self._drain.script_ended()
@@ -236,7 +247,7 @@ class Attempt:
         if outcome is not None:
             self._settle(outcome)
             return
-        script = self._script()
+        script = self._script() or self._sought()
         if script is None or not self._watch(script, self._script_ended):
             self._settle(self._unknown(usage))
 

@@ -19,12 +19,13 @@ def check(task: Task) -> None:
         ExecutionError: home, folder, script, interpreter or environment is not as it must be.
     """
     check_task(task)
-    script = _find(task)
+    script = program(task)
     check_file(script, lambda _: os.access(script, os.X_OK))
     _check_interpreter(script)
 
 
-def _find(task: Task) -> Path:
+def program(task: Task) -> Path:
+    """Return the script, or the program that is run in its place."""
     name = task.argv[0]
     if "/" in name:
         return task.cwd / name

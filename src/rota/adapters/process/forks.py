@@ -1,0 +1,222 @@
+"""The daemon's side of the fork server: started when builds come, ended when none does for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import marshal
+import os
+import platform
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+# Not imported: it is a program of its own, and brings what no daemon needs.
+_PROGRAM = str(Path(__file__).with_name("forkserver.py"))
+_MOST_BYTES = 128 * 1024  # of a request; a larger one is not sent
+#: The number of clone(2), where it takes its flags first.
+_CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220}
+_OPTIONS = ("-I", "-S", "-B")  # nothing of this machine's, and no module that is not asked for
+_IDLE_S = 30.0
+#: It answers within a millisecond; one that was stopped is ended.
+_ANSWER_S = 10.0
+#: A server that ends so often of itself cannot work on this machine.
+_MOST_FAILURES = 3
+_RESET = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
+
+class Forks:
+    """Has supervisors forked. Of the task group of nobody: it lives in callbacks of the loop.
+
+    Args:
+        idle_s: How long it stays without being asked; it is 6 MB.
+
+    Cost of a supervisor: 0.1 ms of CPU here, 0.6 ms there and in the supervisor.
+    """
+
+    def __init__(self, idle_s: float = _IDLE_S) -> None:
+        self._idle_s = idle_s
+        self._socket: socket.socket | None = None
+        self._pid, self._pidfd = 0, -1
+        self._up = asyncio.Event()
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._idle: asyncio.TimerHandle | None = None
+        self._failures = 0 if platform.machine() in _CLONE else _MOST_FAILURES
+
+    @property
+    def pid(self) -> int:
+        """The server's process id; 0 when there is none."""
+        return self._pid
+
+    async def fork(
+        self,
+        home: Path,
+        cwd: Path,
+        program: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        start: str,
+    ) -> int:
+        """Return the pid of a new supervisor; 0 if none can be had so, or not yet, and nothing is begun.
+
+        The first call is answered with 0 at once, since a build does not wait for a Python to start.
+
+        Raises:
+            TimeoutError: the server ended, or had to be, before it answered: maybe there is one.
+        """
+        if self._failures >= _MOST_FAILURES:
+            return 0
+        loop = asyncio.get_running_loop()
+        if self._socket is None:
+            self._begin(loop)
+        if not self._up.is_set():
+            return 0
+        number = next(self._numbers)
+        message = marshal.dumps(
+            (
+                number,
+                os.fsencode(home),
+                os.fsencode(cwd),
+                os.fsencode(program),
+                [os.fsencode(word) for word in argv],
+                {os.fsencode(name): os.fsencode(value) for name, value in env.items()},
+                os.fsencode(start),
+            )
+        )
+        if len(message) > _MOST_BYTES or self._socket is None:
+            return 0
+        try:
+            self._socket.send(message)
+        except OSError:
+            return 0  # it is busy, or gone
+        answer: asyncio.Future[int]
+        answer = self._waiting[number] = loop.create_future()
+        self._stay(loop)
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                return await answer
+        except TimeoutError:
+            logger.warning("the fork server does not answer, and is ended")
+            self._kill()
+            raise
+        finally:
+            self._waiting.pop(number, None)
+
+    async def ready(self) -> None:
+        """Return once there is a server that answers.
+
+        Raises:
+            TimeoutError: there is none.
+        """
+        if self._socket is None:
+            self._begin(asyncio.get_running_loop())
+        async with asyncio.timeout(_ANSWER_S):
+            await self._up.wait()
+
+    def close(self) -> None:
+        """Let the server end; what it started lives on."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        self._up.clear()
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(TimeoutError("the fork server has ended"))
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            return
+        with theirs:
+            try:
+                self._pid = os.posix_spawn(
+                    sys.executable,
+                    [
+                        sys.executable,
+                        *_OPTIONS,
+                        _PROGRAM,
+                        str(_CLONE[platform.machine()]),
+                        str(_MOST_BYTES),
+                    ],
+                    {"LC_ALL": "C"},
+                    file_actions=[
+                        (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
+                        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                    ],
+                    setsid=True,
+                    setsigmask=[],
+                    setsigdef=_RESET,
+                )
+            except OSError:
+                ours.close()
+                return
+        try:
+            self._pidfd = os.pidfd_open(self._pid)
+        except OSError:
+            ours.close()  # it ends by that, and is reaped with the daemon
+            return
+        ours.setblocking(False)
+        self._socket = ours
+        loop.add_reader(self._pidfd, self._ended, self._pid, self._pidfd)
+        loop.add_reader(ours.fileno(), self._answered, loop)
+        self._stay(loop)
+
+    def _stay(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = loop.call_later(self._idle_s, self.close)
+
+    def _answered(self, loop: asyncio.AbstractEventLoop) -> None:
+        assert self._socket is not None
+        try:
+            message = self._socket.recv(_MOST_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            message = b""
+        if not message:
+            loop.remove_reader(self._socket.fileno())  # its end is told by its pidfd
+            return
+        number, pid, fault = marshal.loads(message)
+        if number == 0:
+            self._up.set()
+            return
+        self._failures = 0
+        if fault:
+            logger.debug("a supervisor was not forked: %s", fault)
+        answer = self._waiting.get(number)
+        if answer is not None and not answer.done():
+            answer.set_result(pid)
+
+    def _ended(self, pid: int, pidfd: int) -> None:
+        """The server has ended: as it was told to, or of itself."""
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        if pid != self._pid:
+            return
+        self._pid = 0
+        if self._socket is not None:
+            self._failures += 1
+            if self._failures == _MOST_FAILURES:
+                logger.warning("the fork server does not work here: builds are started by sh")
+            self.close()
+
+    def _kill(self) -> None:
+        if self._pid:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self.close()
