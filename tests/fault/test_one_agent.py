@@ -251,8 +251,9 @@ def test_large_and_odd_logs_arrive_byte_for_byte(
 ) -> None:
     here.add(
         name,
-        f"#!/bin/bash\n{command} | tee >(sha256sum > $HOME_OF_SUM)\n".replace(
-            "$HOME_OF_SUM", str(here.data.parent / "sum")
+        # waited for: what a script leaves running is ended
+        f"#!/bin/bash\n{command} | tee >(sha256sum > $SUM)\nuntil [ -s $SUM ]; do sleep 0.01; done\n".replace(
+            "$SUM", str(here.data.parent / "sum")
         ),
     )
     here.ok("run", name, "--wait")

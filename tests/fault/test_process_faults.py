@@ -17,9 +17,9 @@ from tests.harness.attempts import (
     PATIENCE_S,
     Attempts,
     is_running,
-    marked,
     kinds,
     made,
+    marked,
     until,
 )
 

@@ -43,8 +43,8 @@ from rota.adapters.nats.presence import NatsPresence
 from rota.adapters.otlp import HttpCollector
 from rota.adapters.peers import HttpsPeers, own_address, server_context
 from rota.adapters.process import ProcessExecutor
-from rota.adapters.process.forks import Forks
 from rota.adapters.process.confiner import Confiner, confiner_of
+from rota.adapters.process.forks import Forks
 from rota.adapters.programs import SystemPrograms
 from rota.adapters.reports.reader import ReportReader
 from rota.adapters.sqlite.cases import SqliteCases

@@ -26,6 +26,7 @@ _OPTIONS = ("-I", "-S", "-B")  # nothing of this machine's, and no module that i
 _IDLE_S = 30.0
 #: It answers within a millisecond; one that was stopped is ended.
 _ANSWER_S = 10.0
+_START_S = 30.0
 #: A server that ends so often of itself cannot work on this machine.
 _MOST_FAILURES = 3
 _RESET = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
@@ -117,7 +118,7 @@ class Forks:
         """
         if self._socket is None:
             self._begin(asyncio.get_running_loop())
-        async with asyncio.timeout(_ANSWER_S):
+        async with asyncio.timeout(_START_S):
             await self._up.wait()
 
     def close(self) -> None:
@@ -171,7 +172,6 @@ class Forks:
         self._socket = ours
         loop.add_reader(self._pidfd, self._ended, self._pid, self._pidfd)
         loop.add_reader(ours.fileno(), self._answered, loop)
-        self._stay(loop)
 
     def _stay(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._idle is not None:
@@ -189,9 +189,10 @@ class Forks:
         if not message:
             loop.remove_reader(self._socket.fileno())  # its end is told by its pidfd
             return
-        number, pid, fault = marshal.loads(message)
+        number, pid, fault = marshal.loads(message)  # noqa: S302 - of a child of ours
         if number == 0:
             self._up.set()
+            self._stay(loop)
             return
         self._failures = 0
         if fault:

@@ -16,6 +16,7 @@ answer     number, pid of the supervisor or 0, what went wrong; number 0 says: r
 ========== ====================================================================================
 """
 
+# ruff: noqa: SIM105, PTH108 - contextlib and pathlib would be copied with each fork
 from __future__ import annotations
 
 import ctypes
@@ -35,7 +36,7 @@ _MOVES = 64  # before a look at whether the script has ended
 #: Whatever is in a pipe when the script ends was printed before that: at most so much.
 _LAST_MOVES = 2
 _AGAIN_MS = (20, 2000)
-_IGNORED = "HUP INT QUIT TERM USR1 USR2 ALRM PIPE".split()
+_IGNORED = ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "PIPE"]
 _RESET = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _STDERR = 2
 _NOT_FOUND, _NOT_RUN = 127, 126
@@ -56,9 +57,9 @@ def main(clone: int, most_bytes: int) -> None:
     os.dup2(null, 0, inheritable=False)
     gc.disable()
     gc.freeze()
-    os.write(daemon, marshal.dumps((0, 0, "")))
+    _answer(daemon, 0, 0, "")
     while message := os.read(daemon, most_bytes):
-        request, home, *what = marshal.loads(message)
+        request, home, *what = marshal.loads(message)  # noqa: S302 - of our daemon
         pid, fault, log = 0, "", None
         try:
             log = Log(home + b"/log")  # it is there when the daemon is answered
@@ -74,7 +75,14 @@ def main(clone: int, most_bytes: int) -> None:
         if log is not None:
             log.close()
         os.dup2(null, 0, inheritable=False)
+        _answer(daemon, request, pid, fault)
+
+
+def _answer(daemon: int, request: int, pid: int, fault: str) -> None:
+    try:
         os.write(daemon, marshal.dumps((request, pid, fault)))
+    except OSError:
+        pass  # it is gone: that is read next
 
 
 def _become_reader(fifo: bytes) -> None:
@@ -220,7 +228,7 @@ def _tell(told: int, word: str, code: int) -> None:
     try:
         os.write(told, f"{word}code {code}\n{lines[0]}\n{lines[1]}\nend\n".encode())
     except OSError:
-        pass
+        pass  # the exit code says it, too
 
 
 def _minutes(seconds: float) -> str:
