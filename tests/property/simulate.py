@@ -695,6 +695,9 @@ class Host:
         mine = picture.voters.get(self.name)
         if mine is None:
             if self.server and picture.voters:
+                if not self._gives_up_seat():
+                    self._later(RETRY_S, self.follow_votes)
+                    return
                 if (server := engine.servers.get(self.server)) is not None:
                     server.is_up = False
                 self.server = ""
@@ -707,6 +710,17 @@ class Host:
             self._later(RETRY_S, self.follow_votes)
         elif not mine.is_listening:
             self._say_listening(mine.server)
+
+    def _gives_up_seat(self) -> bool:
+        """Take the own server out of the group while it is up, as the shell does; say if it is out."""
+        engine = self.world.engine
+        try:
+            seats = engine.seats(self.name)
+            if any(seat.server == self.server for seat in seats) and len(seats) > 1:
+                engine.remove(self.name, self.server)
+        except UnavailableError:
+            return False
+        return True
 
     def _say_listening(self, server: str) -> None:
         at = self.world.clock.wall()
