@@ -1,4 +1,4 @@
-"""Being watched: what a page of numbers costs, and what an event costs an agent that is watched.
+"""Being watched: what a page of numbers costs, what an event costs an agent that is watched, and a trace.
 
 A world of a thousand agents, ten thousand queued builds with fifty label expressions and a thousand
 jobs of which so many as may have numbers of their own. What it is held against is one pass over the builds in
@@ -21,11 +21,15 @@ from bench.figure import Figure
 from rota.adapters.clocks import SystemClock
 from rota.adapters.memory import MemoryJournal
 from rota.adapters.memory_store import MemoryIndex
+from rota.core.build import Build
 from rota.core.definitions import Definitions
 from rota.core.events import BuildFinished, BuildRequested, BuildStarted, Event
 from rota.core.fold import apply
 from rota.core.job import Reason, Spec
+from rota.core.spans import Seen, build_spans, encode_spans, trace_of
+from rota.core.states import Result as Ended
 from rota.core.states import State
+from rota.core.steps import Step
 from rota.ports.journal import Entry
 from rota.service.context import Service
 from rota.service.counts import Counts
@@ -74,6 +78,7 @@ async def _run(setting: Setting) -> Result:
                 floor=plain,
                 floor_name="folds",
             ),
+            Figure(what="a build as spans, told", value=_told_us(), unit="µs", reach=500),
         ]
     )
 
@@ -105,6 +110,36 @@ def _per_event(crowd: Crowd, counts: Counts, jobs: int) -> tuple[float, float]:
         counts.folded(entry, change)
     over = time.perf_counter()
     return (over - folded) / len(events) * 1e6, (folded - began) / len(events) * 1e6
+
+
+def _told_us() -> float:
+    """Return what it takes to make the spans of an ordinary build, and to write them."""
+    steps = tuple(
+        Step(name=f"step {it}", offset=it, started_at=AT, ended_at=AT + timedelta(seconds=it))
+        for it in range(5)
+    )
+    builds = [
+        Build(
+            id=f"t{number}",
+            job="w/j",
+            number=number,
+            state=State.FINISHED,
+            result=Ended.PASSED,
+            attempt=1,
+            agent="a0",
+            requested_at=AT,
+            started_at=AT,
+            finished_at=AT + timedelta(seconds=9),
+            steps=steps,
+        )
+        for number in range(100)
+    ]
+
+    def tell() -> None:
+        spans = [it for one in builds for it in build_spans(one, trace_of(one.id, ""), Seen())]
+        encode_spans(spans, version="0")
+
+    return _least(tell) * 1000 / len(builds)
 
 
 def _least(call: Callable[[], object], times: int = 15) -> float:
