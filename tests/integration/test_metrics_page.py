@@ -12,9 +12,11 @@ from tests.harness.agent import TOKEN, Here, agent_here
 from tests.harness.agent import here as here
 
 from rota.adapters.scripted import Plan
+from rota.agent.loop import Loop
 from rota.core.exposition import OTHER
 from rota.core.settings import parse_settings
 from rota.service.context import Principal
+from rota.service.log_fields import FIELDS, about
 from rota.service.meters import METERS, page
 from rota.service.verbs import Role
 
@@ -170,6 +172,17 @@ async def test_promtool_finds_nothing_wrong(here: Here) -> None:
     )
     assert checked.returncode == 0, checked.stderr
     assert checked.stderr == b""
+
+
+async def test_what_is_decided_is_not_about_the_build_of_whoever_asks(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[object] = []
+    monkeypatch.setattr(Loop, "_decide", lambda _: found.append(FIELDS.get()))
+    about(build="web#1")
+    here.agent.loop.decide_soon()
+    await here.until(lambda: found)
+    assert found == [None]
 
 
 async def test_a_second_agent_counts_by_itself() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Set
 
@@ -107,6 +108,7 @@ class Loop:
         self._is_trimming = False
         self._is_live = False
         self._decision: asyncio.Handle | None = None
+        self._context = contextvars.copy_context()
         self._alarm: asyncio.TimerHandle | None = None
         self._caught_up = asyncio.Event()
         self._catch_up_to = 0
@@ -168,7 +170,10 @@ class Loop:
     def decide_soon(self) -> None:
         """Decide once the present batch of events is folded."""
         if self._is_live and self._decision is None:
-            self._decision = asyncio.get_running_loop().call_soon(self._decide)
+            # Not in the context of whoever asks: what is decided is not about his build.
+            self._decision = asyncio.get_running_loop().call_soon(
+                self._decide, context=self._context
+            )
 
     # -- fold -----------------------------------------------------------------------------------
 
