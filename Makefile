@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: help demo test check fmt bench torture fuzz docs dist clean
+.PHONY: help demo test check fmt bench torture fuzz docs dist dist/wheel single deb lock clean
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
@@ -54,11 +54,28 @@ docs: $(STAMP)   ## write what is generated into docs/
 	$(BIN)/python -m rota.cli.mirror
 
 # The same commit makes the same bytes.
-dist: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600)
-dist: $(STAMP)   ## wheel and sdist, in dist/
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[release]'
+dist deb single: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600)
+RELEASE = $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[release]'
+
+dist: $(STAMP)   ## wheel, sdist, the single file and the Debian package, in dist/
+	$(RELEASE)
 	rm -rf dist && $(BIN)/python -m build --outdir dist .
 	$(BIN)/twine check --strict dist/*
+	$(MAKE) single deb
+
+dist/wheel: $(STAMP)
+	$(RELEASE)
+	ls dist/*.whl >/dev/null 2>&1 || $(BIN)/python -m build --wheel --outdir dist .
+
+single: dist/wheel ## the single file dist/rota, of the wheel in dist/
+	$(BIN)/python packaging/single.py dist/*.whl dist/rota
+
+deb: dist/wheel  ## the Debian package, of the wheel in dist/
+	$(BIN)/python packaging/deb.py dist/*.whl dist
+
+lock: $(STAMP)   ## which versions the single file and the Debian package bring
+	$(BIN)/uv pip compile --quiet --upgrade --universal --no-header --no-annotate --generate-hashes --python-version 3.11 \
+		--extra chat --extra notify --extra s3 --extra cloud pyproject.toml --output-file packaging/lock.txt
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,4 +1,4 @@
-"""What is installed beside the program, below ``share``: the manual, completion, the unit.
+"""What is installed beside the program, below ``share``: manual, completion, unit, what is for Prometheus.
 
 ``python packaging/data.py FOLDER`` writes it to look at.
 """
@@ -12,6 +12,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "src"), str(Path(__file__).paren
 
 import manual
 from rota.cli.commands.completion import SCRIPTS
+from rota.daemon.unit import unit
 
 #: Where each shell looks below ``share``.
 COMPLETION = {
@@ -28,7 +29,16 @@ def write(folder: Path, version: str) -> dict[str, Path]:
         written[place] = folder / place
         written[place].parent.mkdir(parents=True, exist_ok=True)
         written[place].write_text(SCRIPTS[shell], encoding="utf-8")
-    return written
+    written["rota/rota.service"] = folder / "rota/rota.service"
+    written["rota/rota.service"].parent.mkdir(parents=True, exist_ok=True)
+    written["rota/rota.service"].write_text(packaged_unit(), encoding="utf-8")
+    prometheus = Path(__file__).with_name("prometheus")
+    return written | {f"rota/prometheus/{it.name}": it for it in prometheus.iterdir()}
+
+
+def packaged_unit() -> str:
+    """Return the unit as packages install it."""
+    return unit("/usr/bin/rota agent $ROTA_OPTIONS", is_system=True, is_packaged=True)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ from rota.daemon.sockets import (
     tcp_socket,
     unix_socket,
 )
+from rota.daemon.watchdog import watch
 from rota.errors import (
     InputError,
     UnavailableError,
@@ -198,6 +199,7 @@ class Daemon:
         logger.info("%s is ready: %s, data in %s", me.name, me.url, data)
         ready.set()
         say_ready(options.ready_fd)
+        await stack.enter_async_context(background(watch()))
         await stopping.wait()
         logger.info("stopping; builds that run go on: %d", len(agent.runner.active))
         notify("STOPPING=1")

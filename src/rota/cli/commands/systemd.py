@@ -9,26 +9,8 @@ from pathlib import Path
 
 from rota.cli.commands.daemon import agent_command, data_folder
 from rota.cli.screen import Screen
+from rota.daemon.unit import unit
 from rota.errors import InputError
-
-UNIT = """\
-[Unit]
-Description=rota agent: builds and schedules jobs
-Wants=network-online.target
-After=network-online.target
-
-[Service]
-Type=notify
-ExecStart={command}
-ExecReload=/bin/kill -HUP $MAINPID
-Restart=always
-RestartSec=1
-# Builds have supervisors of their own: they go on while the agent is restarted or upgraded.
-KillMode=process
-
-[Install]
-WantedBy={target}
-"""
 
 
 def install(args: Namespace, screen: Screen) -> int:
@@ -64,13 +46,12 @@ def install(args: Namespace, screen: Screen) -> int:
 def unit_text(args: Namespace, *, is_system: bool) -> str:
     """Return the unit for an agent with these options."""
     words = agent_command(args, data_folder(args))
-    script = Path(sys.executable).with_name("rota")
+    # The single file says which it is: what it unpacked is gone with the next version of it.
+    single = os.environ.get("ROTA_FILE")
+    script = Path(single).absolute() if single else Path(sys.executable).with_name("rota")
     if script.exists():
         words[: words.index("agent")] = [str(script)]
-    return UNIT.format(
-        command=" ".join(map(quoted, words)),
-        target="multi-user.target" if is_system else "default.target",
-    )
+    return unit(" ".join(map(quoted, words)), is_system=is_system)
 
 
 def quoted(word: str) -> str:
