@@ -102,7 +102,11 @@ async def _over_tcp(here: Here, headers: Mapping[str, str] = {}) -> tuple[int, s
             return response.status, await response.text()
 
 
-async def test_without_a_token_it_is_told_only_where_the_settings_say_so(here: Here) -> None:
+async def test_without_a_token_it_is_told_only_where_the_settings_say_so(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = here.service.clock.monotonic()
+    monkeypatch.setattr(here.service.clock, "monotonic", lambda: moment)
     status, text = await _over_tcp(here)
     assert status == 401
     assert "no credential" in text
@@ -110,12 +114,22 @@ async def test_without_a_token_it_is_told_only_where_the_settings_say_so(here: H
     settings, faults = parse_settings("[metrics]\nopen = true\n")
     assert not faults
     here.service.world.definitions = _with(here, settings)
-    assert (await _over_tcp(here))[0] == 200
+    status, text = await _over_tcp(here)
+    assert status == 200
+    # Who need not say who he is makes one page a second at most, however often he asks.
+    monkeypatch.setattr("rota.http.app.page", lambda _: b"another")
+    assert await _over_tcp(here) == (200, text)
+    moment += 1.0
+    assert await _over_tcp(here) == (200, "another")
 
 
 async def test_a_viewer_may_look(here: Here) -> None:
     here.who = lambda _: Principal("vi", Role.VIEWER)
     await look(here)
+    here.who = lambda _: Principal("no", Role.NONE)
+    refused = await here.ask("GET", "/metrics")
+    assert refused.status == 403
+    assert "/metrics needs a viewer" in refused.text
 
 
 async def test_jobs_beyond_the_bound_are_one(here: Here) -> None:

@@ -415,10 +415,17 @@ async def _openapi(request: web.Request) -> web.Response:
 
 
 def _metrics_route(service: Service) -> Handler:
+    shown, until = b"", 0.0
+
     async def respond(request: web.Request) -> web.Response:
+        nonlocal shown, until
+        now = service.clock.monotonic()
         if PRINCIPAL in request:
             request[PRINCIPAL].require(Role.VIEWER, METRICS)
-        return web.Response(body=page(service), headers={"Content-Type": MEDIA_TYPE})
+        # Anybody may ask as often as he likes where it is open; a page is made once a second for all.
+        if PRINCIPAL in request or not shown or now >= until:
+            shown, until = page(service), now + 1.0
+        return web.Response(body=shown, headers={"Content-Type": MEDIA_TYPE})
 
     return respond
 
