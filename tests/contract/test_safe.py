@@ -56,6 +56,14 @@ def test_a_former_identity_reads_on_and_the_last_one_is_the_present_one(make: Ma
     assert safe.recipients() == (second, first)
 
 
+def test_an_identity_is_found_by_its_public_key(make: Make) -> None:
+    safe = make()
+    [first], [second] = safe.keep(safe.make()), safe.keep(safe.make())
+    assert safe.identities().split() == [safe.identity(first), safe.identity(second)]
+    with pytest.raises(NotFoundError, match="this agent has not the key age1"):
+        make().identity(first)
+
+
 def test_another_safe_reads_once_it_was_handed_the_identities(make: Make) -> None:
     one, other = make(), make()
     [recipient] = one.keep(one.make())

@@ -14,6 +14,7 @@ from tests.harness import forges as f
 from tests.harness.agent import Here, Reply, agent_here
 from tests.harness.forges import ZERO, A, B, C, Call
 
+from rota.core.events import AgentStarted
 from rota.core.hook import secret_of
 from rota.service.verbs import Role
 
@@ -121,6 +122,26 @@ async def test_a_wrong_or_missing_signature_changes_nothing(here: Here, push: Ca
             reply = await sent(here, good | {name: nonsense}, push.body)
             assert reply.status in (400, 401), nonsense
     assert await here.seq() == before
+
+
+async def test_a_former_member_cannot_work_out_a_secret_that_was_made_after_it_was_revoked(
+    here: Here,
+) -> None:
+    secret, push = await made(here), f.github_push()
+    assert secret == secret_of(KEY, "x", 1)  # what it had on its disk
+    up = AgentStarted(at=here.service.clock.now(), agent="there", slots=1)
+    seq = await here.journal.append(up)
+    await here.until(lambda: here.service.world.seq >= seq)
+    revoked = (await here.ask("POST", "/v1/agents/there/revoke")).json()
+    assert revoked["todo"] == [
+        "there knew the secrets of webhooks, new ones for who calls them: rota hook x --rotate;"
+    ]
+    assert revoked["recipient"].startswith("age1")
+    assert (await call(here, push, secret)).status == 202  # until its caller has the new one
+    hook = (await here.ask("PUT", "/v1/hooks/x", body={"rotate": True})).json()
+    assert hook["secret"] not in {secret_of(KEY, "x", number) for number in range(9)}
+    assert (await call(here, push, secret_of(KEY, "x", 2))).status == 401
+    assert (await call(here, push, hook["secret"])).status == 202
 
 
 async def test_another_agent_that_gets_the_repeat_says_the_same(here: Here) -> None:

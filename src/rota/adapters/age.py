@@ -35,6 +35,13 @@ class AgeSafe:
         """Return all identities as a text."""
         return "".join(f"{line}\n" for line in self._lines())
 
+    def identity(self, recipient: str) -> str:
+        """Return the identity whose public key is ``recipient``."""
+        found = next((line for line in self._lines() if _recipient(line) == recipient), None)
+        if found is None:
+            raise NotFoundError(f"this agent has not the key {recipient[:12]}…")
+        return found
+
     def make(self) -> str:
         """Return a new identity as a text; it is kept nowhere."""
         from pyrage import x25519

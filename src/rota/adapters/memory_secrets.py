@@ -48,6 +48,13 @@ class MemorySafe:
         """Return all identities as a text."""
         return "".join(f"{identity}\n" for identity in self._held)
 
+    def identity(self, recipient: str) -> str:
+        """Return the identity whose public key is ``recipient``."""
+        found = next((it for it in self._held if _public(it) == recipient), None)
+        if found is None:
+            raise NotFoundError(f"this agent has not the key {recipient[:12]}…")
+        return found
+
     def make(self) -> str:
         """Return a new identity as a text; it is kept nowhere."""
         self._made += 1

@@ -1,7 +1,8 @@
 """A webhook: its file on ``main``, and its secret, which stands nowhere.
 
-The secret is derived (HKDF, RFC 5869) from the key of the cluster's authority, the hook's name and
-its generation: so every agent knows it, and nobody who reads git does.
+The secret is derived (HKDF, RFC 5869) from the hook's name, its generation, and a key that all agents
+have: so every agent knows it, and nobody who reads git does. That key is the one of the cluster's
+secrets at the time, which a former member does not have; where there is none yet, the authority's.
 """
 
 from __future__ import annotations
@@ -24,14 +25,19 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 SECRET_BYTES = 32
 MAX_GENERATION = 1_000_000
 _SALT = b"rota webhook 1"
+_RECIPIENT = re.compile(r"[A-Za-z0-9:-]{1,200}")
 _PEM = re.compile(rb"-----BEGIN [A-Z ]+-----([A-Za-z0-9+/=\s]+)-----END", re.ASCII)
 
 
 class HookFile(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What ``hooks/NAME.toml`` says. With ``repo`` only that repository's changes are taken."""
+    """What ``hooks/NAME.toml`` says. With ``repo`` only that repository's changes are taken.
+
+    ``recipient`` names the key that its secret is made of; without it that is the authority's.
+    """
 
     generation: int = 1
     repo: str = ""
+    recipient: str = ""
 
 
 def hook_name_fault(name: str) -> str | None:
@@ -39,16 +45,17 @@ def hook_name_fault(name: str) -> str | None:
     return None if NAME.fullmatch(name) else "1 to 63 letters, digits and . _ -, such as github"
 
 
-def secret_of(ca_key: bytes, name: str, generation: int) -> str:
+def secret_of(key: bytes, name: str, generation: int) -> str:
     """Return a hook's secret, in the form of Standard Webhooks.
 
     Args:
-        ca_key: The authority's key (PEM); how it is broken into lines makes no difference.
+        key: An identity, or the authority's key (PEM); how that is broken into lines makes no
+            difference.
         name: The hook's.
         generation: Another one is another secret.
     """
-    key = derived_key(ca_key, f"{name}\0{generation}".encode())
-    return "whsec_" + base64.b64encode(key[:SECRET_BYTES]).decode()
+    derived = derived_key(key, f"{name}\0{generation}".encode())
+    return "whsec_" + base64.b64encode(derived[:SECRET_BYTES]).decode()
 
 
 def derived_key(ca_key: bytes, purpose: bytes) -> bytes:
@@ -67,6 +74,8 @@ def fingerprint(secret: str) -> str:
 def encode_hook(hook: HookFile) -> bytes:
     """Return the file of a hook."""
     lines = [f"generation = {hook.generation}"]
+    if hook.recipient:
+        lines.append(f'recipient = "{hook.recipient}"')
     if hook.repo:
         lines.append(f"repo = {msgspec.json.encode(hook.repo).decode()}")
     return ("\n".join(lines) + "\n").encode()
@@ -89,7 +98,17 @@ def _repo(value: Any, spot: Spot) -> str:
     return url
 
 
+def _recipient(value: Any, spot: Spot) -> str:
+    name = fields.text(value, spot)
+    if not _RECIPIENT.fullmatch(name):
+        raise FieldError(
+            f"is no recipient: {fields.printed_value(name)}", "rota hook NAME --rotate"
+        )
+    return name
+
+
 _FIELDS = {
+    "recipient": Field("recipient", _recipient, 'recipient = "age1…"'),
     "generation": Field("generation", fields.integer(1, MAX_GENERATION), "generation = 2"),
     "repo": Field("repo", _repo, 'repo = "https://git.example/web.git"'),
 }

@@ -21,6 +21,14 @@ class Safe(Protocol):
         """Return all identities as a text: for other members' :meth:`keep`. Empty if there are none."""
         ...
 
+    def identity(self, recipient: str) -> str:
+        """Return the identity whose public key is ``recipient``.
+
+        Raises:
+            NotFoundError: it is not held.
+        """
+        ...
+
     def make(self) -> str:
         """Return a new identity as a text; it is kept nowhere."""
         ...

@@ -16,11 +16,14 @@ from rota.core.payload import Moved, is_ping, read_changes, read_lines
 from rota.core.repository import repo_key
 from rota.core.told import is_known
 from rota.core.webhook import Caller, Headers, identify
-from rota.errors import DeniedError, InputError, NotFoundError, StaleError
+from rota.errors import DeniedError, InputError, NotFoundError, StaleError, UnavailableError
+from rota.ports.safe import Safe
 from rota.service import messages as m
 from rota.service.committing import commit, until_first
 from rota.service.context import Principal, Service
 
+#: The level at which all members understand a hook's file that names a key.
+LEVEL = 2
 MAX_BODY = 1 << 20
 #: What of a call that is no change of a repository goes into the journal.
 MAX_DATA = 256 * 1024
@@ -63,12 +66,12 @@ async def put(service: Service, request: m.PutHookRequest, who: Principal) -> m.
     async def attempt(base: str) -> m.HookView | None:
         nonlocal asked
         now = service.world.definitions.hooks.get(name)
-        new = now or HookFile()
+        new = now or HookFile(recipient=_recipient(service))
         if request.repo is not None:
             new = replace(new, repo=request.repo)
         if request.rotate and now is not None:
             asked = asked or now.generation + 1
-            new = replace(new, generation=max(asked, now.generation))
+            new = replace(new, generation=max(asked, now.generation), recipient=_recipient(service))
         if new == now:
             return _whole(service, name, new)
         verb = "add" if now is None else "rotate" if request.rotate else "change"
@@ -111,6 +114,36 @@ def _refuse_bad_repo(url: str) -> None:
         raise InputError(f"no repository's URL: {url!r}", hint="https://git.example/web.git")
 
 
+def _recipient(service: Service) -> str:
+    """Return by which key new secrets are made; empty for the authority's.
+
+    An agent of an older version would not understand a hook's file that names one.
+    """
+    world = service.world
+    has_safe = getattr(service.secrets, "safe", None) is not None
+    return world.definitions.recipient if has_safe and world.cluster.picture.level >= LEVEL else ""
+
+
+def _secret(service: Service, name: str, file: HookFile) -> str:
+    """Return a hook's secret.
+
+    Raises:
+        UnavailableError: this agent has not the key that it is made of.
+    """
+    if not file.recipient:
+        return secret_of(service.ca_key(), name, file.generation)
+    safe: Safe | None = getattr(service.secrets, "safe", None)
+    if safe is None:
+        raise UnavailableError(f"the secret of the webhook {name} cannot be made here")
+    try:
+        return secret_of(safe.identity(file.recipient).encode(), name, file.generation)
+    except NotFoundError as error:
+        raise UnavailableError(
+            f"the secret of the webhook {name} cannot be made here: {error.message}",
+            hint="it is asked for by itself; or at another agent. Lost for ever: rota hook NAME --rotate",
+        ) from error
+
+
 def _view(service: Service, name: str, file: HookFile) -> m.HookView:
     base = service.world.definitions.settings.url or service.me.url
     return m.HookView(
@@ -119,7 +152,7 @@ def _view(service: Service, name: str, file: HookFile) -> m.HookView:
 
 
 def _whole(service: Service, name: str, file: HookFile) -> m.HookView:
-    secret = secret_of(service.ca_key(), name, file.generation)
+    secret = _secret(service, name, file)
     return replace(_view(service, name, file), secret=secret)
 
 
@@ -141,7 +174,7 @@ async def receive(
     if file is None:
         raise NotFoundError("no such webhook")
     now = service.clock.now()
-    secret = secret_of(service.ca_key(), name, file.generation)
+    secret = _secret(service, name, file)
     caller = identify(name, headers, body, secret, now.timestamp())
     taken = Taken(hook=name, forge=caller.forge, event=caller.event, delivery=caller.delivery[:200])
     if not caller.forge and caller.event == "push":

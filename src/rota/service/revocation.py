@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 
 from rota.core.events import AgentLeft
+from rota.core.machines import MachineState
 from rota.errors import ConflictError, RotaError
 from rota.service import messages as m
 from rota.service import secrets
@@ -42,8 +43,18 @@ async def revoke_agent(service: Service, request: m.AgentRequest, who: Principal
     hooks = sorted(service.world.definitions.hooks)
     if hooks and not agent.ephemeral:
         todo.append(
-            f"{agent.name} could work out the secrets of webhooks ({', '.join(hooks)}): their calls"
-            " prove nothing any more; remove what jobs they start, or: rota hook rm NAME"
+            f"{agent.name} knew the secrets of webhooks, new ones for who calls them:"
+            + "".join(f" rota hook {hook} --rotate;" for hook in hooks)
+        )
+    coming = [
+        machine.name
+        for machine in cluster.picture.machines.values()
+        if machine.state in (MachineState.WANTED, MachineState.LAUNCHED)
+    ]
+    if coming and not agent.ephemeral:
+        todo.append(
+            f"{agent.name} could join in place of machines that are being launched, if it has seen"
+            f" their names; end them: {', '.join(sorted(coming))}"
         )
     return m.RevokedAgent(
         agent=shown,
@@ -56,7 +67,8 @@ async def revoke_agent(service: Service, request: m.AgentRequest, who: Principal
 
 async def _new_key(service: Service, who: Principal) -> tuple[m.Rotated | None, list[str]]:
     """Encrypt all secrets for a key that the revoked agent never had; return what is left to do."""
-    if not service.world.definitions.secrets:
+    definitions = service.world.definitions
+    if not (definitions.secrets or definitions.hooks or definitions.recipient):
         return None, []
     try:
         rotated = await secrets.rotate(service, m.RotateSecretsRequest(), who)
@@ -65,6 +77,8 @@ async def _new_key(service: Service, who: Principal) -> tuple[m.Rotated | None, 
         return None, [
             f"the secrets are still encrypted for a key that it has ({error.told}): rota secret rotate"
         ]
+    if not rotated.secrets:
+        return rotated, []
     names = ", ".join(it.name for it in rotated.secrets)
     return rotated, [f"it knew these values, make new ones where they are from: {names}"]
 
