@@ -159,7 +159,7 @@ async def test_health_and_the_document_are_open_and_nothing_else_is(here: Here) 
     for path in ("/health/", "//health", "/health%2f", "/openapi.json/", "/v1/status?/health"):
         assert (await over_tcp(here, path))[0] == 401, path
     for verb in VERBS:
-        if verb.method == "GET":
+        if verb.method == "GET" and verb.about is not About.NOBODY:
             assert (await over_tcp(here, target(verb)))[0] == 401, verb.name
 
 

@@ -56,7 +56,11 @@ requests = st.sampled_from([verb for verb in VERBS if verb.name != "stop"]).flat
 PLACES = tuple(sorted({name for verb in VERBS for name in re.findall(r"{(\w+)}", verb.path)}))
 #: What needs a schedule, a gate or a repository: their own tests have them.
 ELSEWHERE = {
+    "login",
+    "login_device",
+    "login_poll",
     "reload",  # tests/integration/test_reload.py
+    "doctor",  # tests/integration/test_doctor.py
     "audit_head",  # tests/integration/test_audit_rest.py
     "link_code",  # tests/integration/test_users_rest.py
     "unlink",
@@ -207,7 +211,7 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
         "build", "why", "steps", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "promote", "promotions", "promotion", "demote", "retry", "check_secrets", "put", "rm",
         "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "notices", "test_history", "metrics", "overview", "trend", "watches", "workspaces",
         "put_secret", "secrets", "rotate_secrets", "rm_secret",
-        "put_user", "users", "user", "add_notify", "quiet", "rm_notify", "make_token", "tokens", "revoke_token", "rm_user",
+        "put_user", "users", "user", "add_notify", "quiet", "rm_notify", "make_token", "tokens", "revoke_token", "login_ways", "rm_user",
         "rm_workspace", "drain", "stop",
     ]  # fmt: skip
     assert sorted(order) == sorted(

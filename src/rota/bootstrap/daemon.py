@@ -40,6 +40,7 @@ from rota.adapters.nats.journal import NatsJournal
 from rota.adapters.nats.lease import NatsLease
 from rota.adapters.nats.logs import NatsLogs
 from rota.adapters.nats.presence import NatsPresence
+from rota.adapters.oidc import OidcIdentity
 from rota.adapters.otlp import HttpCollector
 from rota.adapters.peers import HttpsPeers, own_address, server_context
 from rota.adapters.process import ProcessExecutor
@@ -489,6 +490,7 @@ class Daemon:
         )
         service.peers = await stack.enter_async_context(HttpsPeers(self._member.credentials))
         world = service.world
+        service.identity = OidcIdentity()
         credentials = Credentials(service)
         await stack.enter_async_context(background(credentials.run()))
         access = Access(

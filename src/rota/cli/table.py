@@ -521,13 +521,24 @@ COMMANDS: tuple[Command, ...] = (
         group=_AGENT,
         call="login:login",
         mouths=IN_SHELL,
-        verbs=("status", "cluster"),
-        help="remember an agent's URL and a token for it",
-        more="The token is asked for at a terminal, else read from standard input. Both are kept in\n"
+        verbs=("login_ways", "login", "login_device", "login_poll", "status", "cluster"),
+        sets=(
+            "login.code",
+            "login.verifier",
+            "login.nonce",
+            "login.redirect",
+            "login_poll.code",
+        ),
+        help="log in: remember an agent's URL and a token for it",
+        more="Where the settings name a provider of identities ([oidc]), a browser is opened, or with --device\n"
+        "you are told what to type in one elsewhere; the token holds for some hours. Else the token is asked for at a terminal, else read from standard input. Both are kept in\n"
         "~/.config/rota/login.json, for you alone to read, with the cluster's CA and other agents, so\n"
         "that commands find one of those when this one is gone.",
         args=(
             Arg(("url",), help="the agent's URL", many="?", metavar="URL"),
+            Arg(("--browser",), help="log in by a browser of this machine", kind="flag"),
+            Arg(("--device",), help="log in by a browser of another machine", kind="flag"),
+            Arg(("--token",), help="ask for a token in any case", kind="flag"),
             Arg(
                 ("--token-file",),
                 help="read the token from this file",
@@ -548,10 +559,22 @@ COMMANDS: tuple[Command, ...] = (
             Arg(("--forget",), help="forget the saved login", kind="flag"),
         ),
         examples=(
-            ("rota login http://build-1:7070", "asks for the token"),
+            ("rota login https://ci.example", "opens a browser, or asks for a token"),
+            ("rota login https://ci.example --device", "on a machine without one"),
             ("rota login https://ci.example --token-file token", ""),
             ("rota login https://10.0.0.1:7071 --ca ca.crt", "what agents call one another by"),
         ),
+    ),
+    Command(
+        name="logout",
+        group=_AGENT,
+        call="login:logout",
+        mouths=IN_SHELL,
+        verbs=("revoke_token",),
+        sets=("revoke_token.id",),
+        help="make the saved login's token worthless, and forget it",
+        examples=(("rota logout", ""),),
+        has_data=False,
     ),
     Command(
         name="jobs",

@@ -150,6 +150,37 @@ ROUTES: dict[str, Route] = {
             "id": "as the list names it",
         },
     ),
+    "login_ways": Route(
+        "GET",
+        "/v1/login",
+        "say how one logs in; open to everybody",
+        {},
+    ),
+    "login": Route(
+        "POST",
+        "/v1/login",
+        "finish a login that a browser began, and get a token; open to everybody",
+        {
+            "code": "as the provider gave it",
+            "verifier": "of PKCE: what the challenge is of",
+            "nonce": "that the login began with",
+            "redirect": "where the browser was sent: on this machine's loopback",
+        },
+    ),
+    "login_device": Route(
+        "POST",
+        "/v1/login/device",
+        "begin a login that somebody finishes at another machine; open to everybody",
+        {},
+    ),
+    "login_poll": Route(
+        "POST",
+        "/v1/login/device/token",
+        "get a token once a device's login is finished; open to everybody",
+        {
+            "code": "of the device, as given",
+        },
+    ),
     "make_token": Route(
         "POST",
         "/v1/access/tokens",

@@ -789,6 +789,7 @@ class TokenMade(Fact, frozen=True, kw_only=True, tag="token.made"):
     until: Instant | None = None
     note: str = ""
     login: bool = False  # by logging in, not by asking for one
+    groups: tuple[str, ...] = ()  # of the provider of identities, as of the login
 
 
 class TokenRevoked(Fact, frozen=True, kw_only=True, tag="token.revoked"):

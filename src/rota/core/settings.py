@@ -28,6 +28,7 @@ from rota.core.settings_chat import CHAT, ChatNetwork
 from rota.core.settings_clouds import Cloud, cloud_name_fault, read_cloud
 from rota.core.settings_metrics import METRICS, MetricsSettings
 from rota.core.settings_notify import NOTIFY, Mail, Outlet, check_notify
+from rota.core.settings_oidc import OIDC, OidcSettings
 from rota.core.settings_secrets import SECRETS, SecretSettings
 from rota.core.settings_traces import TRACES, TracesSettings
 from rota.core.toml_document import Source, read_document
@@ -178,6 +179,7 @@ class Settings(msgspec.Struct, frozen=True):
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()
     groups: dict[str, tuple[str, ...]] = {}  # who is meant by @NAME wherever people are named
+    oidc: OidcSettings = OidcSettings()
     access: tuple[AccessRule, ...] = ()  # who may more on some jobs than on all
 
 
@@ -475,6 +477,7 @@ _SETTINGS = {
         "groups", fields.table_of(_group_fault, _members), '[groups] with release = ["ann", "bob"]'
     ),
     **ACCESS,
+    **OIDC,
     **SECRETS,
     **CERTIFICATES,
     **METRICS,

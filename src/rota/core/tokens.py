@@ -47,6 +47,7 @@ class AccessToken(msgspec.Struct, frozen=True, omit_defaults=True):
     until: Instant | None = None
     note: str = ""
     login: bool = False
+    groups: tuple[str, ...] = ()
     by: str = ""
     used_at: Instant | None = None
     revoked_at: Instant | None = None
@@ -127,6 +128,7 @@ def fold_tokens(
                 until=event.until,
                 note=event.note,
                 login=event.login,
+                groups=event.groups,
                 by=event.by,
             )
             known.setdefault(event.digest, made)
@@ -154,6 +156,7 @@ def _bound(known: dict[str, AccessToken], user: str) -> None:
     Who makes tokens is refused one before; here it is so that no writer makes memory grow.
     """
     mine = [digest for digest, it in known.items() if it.user == user]
+    mine.sort(key=lambda digest: not known[digest].login)  # of logins there are new ones soon
     for digest in mine[:-MAX_EACH]:
         del known[digest]
     for digest in list(known)[: max(0, len(known) - MAX_TOKENS)]:

@@ -31,6 +31,7 @@ def rewritten(text: str | None, before: User, after: User) -> str:
     if before.timezone != after.timezone:
         page.put(("timezone",), toml_value(after.timezone) if after.timezone else "")
     page.put_list(("emails",), before.emails, after.emails)
+    page.put_list(("logins",), before.logins, after.logins)
     if page.is_inline("chat") and before.chat != after.chat:
         page.put(("chat",), _inline(after.chat))
     else:

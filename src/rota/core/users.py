@@ -23,6 +23,8 @@ from rota.core.targets import MAIL, address_fault, network_fault
 from rota.core.toml_document import Source, read_document
 
 USERS = "users/"
+#: In place of a network: the provider of identities that people log in by.
+LOGIN = "login"
 #: What a user may, each including the former: names of :class:`rota.core.rights.Role`.
 ROLES = ("none", "viewer", "builder", "maintainer", "admin")
 #: ASCII alone: no two names look alike and are not the same.
@@ -31,6 +33,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 SESSION = "session:"
 MAX_CHARACTERS = 16 * 1024
 MAX_EMAILS = 50
+MAX_LOGINS = 20
 MAX_IDENTITIES = 50
 MAX_IDENTITY = 255
 
@@ -44,6 +47,7 @@ class User(msgspec.Struct, frozen=True, omit_defaults=True):
     role: str = "builder"
     emails: tuple[str, ...] = ()  # those of commits too; mail goes to the first
     timezone: str = ""  # of quiet hours; UTC if empty
+    logins: tuple[str, ...] = ()  # subjects of the provider of identities
     chat: dict[str, tuple[str, ...]] = {}  # by network: who this is there
     quiet: Quiet = Quiet()
     preferences: tuple[Preference, ...] | None = None
@@ -213,6 +217,7 @@ def _rivalry(path: str, claim: Claim, other: str) -> Problem:
 
 def _claimed(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield MAIL, table.get("emails", [])
+    yield LOGIN, table.get("logins", [])
     chat = table.get("chat", {})
     if isinstance(chat, dict):
         yield from chat.items()
@@ -221,7 +226,8 @@ def _claimed(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 def _claims(table: Mapping[str, Any], spot: Spot) -> Iterator[Claim]:
     """Yield what a table without faults claims, with places."""
     for network, value in _claimed(table):
-        here = spot.at("emails") if network == MAIL else spot.at("chat").at(network)
+        own = {MAIL: "emails", LOGIN: "logins"}.get(network)
+        here = spot.at(own) if own is not None else spot.at("chat").at(network)
         found = value if isinstance(value, list) else [value]
         for index, text in enumerate(found):
             at = here.at(index) if isinstance(value, list) else here
@@ -242,6 +248,20 @@ def _emails(value: Any, spot: Spot) -> tuple[str, ...]:
     _refuse_many(emails, MAX_EMAILS)
     _refuse_doubles([folded(email) for email in emails])
     return emails
+
+
+def _login(value: Any, spot: Spot) -> str:
+    who = fields.text(value, spot)
+    if not who.isprintable() or not 0 < len(who) <= MAX_IDENTITY:
+        raise FieldError(f"is no subject of a provider: {fields.printed_value(who)}")
+    return who
+
+
+def _logins(value: Any, spot: Spot) -> tuple[str, ...]:
+    found = fields.one_or_more(_login)(value, spot)
+    _refuse_many(found, MAX_LOGINS)
+    _refuse_doubles(found)
+    return found
 
 
 def _identity(value: Any, spot: Spot) -> str:
@@ -272,12 +292,15 @@ def _refuse_doubles(values: Collection[str]) -> None:
 def _chat_fault(name: str) -> str | None:
     if name == MAIL:
         return 'is no chat network: write emails = ["…"]'
+    if name == LOGIN:
+        return 'is no chat network: write logins = ["…"]'
     return network_fault(name)
 
 
 _USER = {
     "role": Field("role", fields.one_of(ROLES), 'role = "builder"'),
     "emails": Field("emails", _emails, 'emails = ["ann@example.org"]'),
+    "logins": Field("logins", _logins, 'logins = ["00u1abc"]'),
     "timezone": Field("timezone", zone_name, 'timezone = "Europe/Berlin"'),
     "chat": Field(
         "chat",

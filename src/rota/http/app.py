@@ -45,7 +45,7 @@ from rota.service.leaks import refuse_leak
 from rota.service.log_fields import also_about
 from rota.service.meters import page
 from rota.service.pushing import refuse_push
-from rota.service.verbs import VERBS, Role, Verb
+from rota.service.verbs import VERBS, About, Role, Verb
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,13 @@ OPEN = frozenset({"/openapi.json", "/health", "/peer/ca", "/peer/join"})
 
 #: What is told to who watches the cluster, with a token unless the settings say otherwise.
 METRICS = "/metrics"
+
+#: And to these requests: who logs in is nobody yet.
+LOGINS = frozenset((it.method, it.path) for it in VERBS if it.about is About.NOBODY)
+#: Who they are by then.
+NOBODY = Principal(name="", role=Role.NONE)
+#: What they send is small.
+MAX_LOGIN = 64 << 10
 
 #: Who calls a webhook shows its signature, and nothing else.
 HOOKS = "/v1/hooks/"
@@ -142,7 +149,8 @@ def _middleware(
             is_open = request.path in OPEN or (
                 request.path == METRICS and service.world.definitions.settings.metrics.open
             )
-            if not is_open and not is_call:
+            is_login = (request.method, request.path) in LOGINS
+            if not is_open and not is_call and not is_login:
                 request[PRINCIPAL] = who = await _known(request, authenticate, company)
                 also_about(principal=who.name)
                 # On a connection that goes on, a request's own in any case.
@@ -204,7 +212,9 @@ def _route(service: Service, verb: Verb) -> Handler:
 
     async def respond(request: web.Request) -> web.StreamResponse:
         request[VERB] = verb.name
-        who = request[PRINCIPAL]
+        who = request.get(PRINCIPAL, NOBODY)
+        if who is NOBODY and (request.content_length or MAX_LOGIN) > MAX_LOGIN:
+            raise web.HTTPRequestEntityTooLarge(MAX_LOGIN, request.content_length or 0)
         refuse_early(verb, who)
         wanted = judged(service, verb, await arguments(verb, request), who)
         if verb.method != "GET":

@@ -26,6 +26,7 @@ from rota.ports.caches import Caches
 from rota.ports.case_index import CaseIndex
 from rota.ports.clock import Clock
 from rota.ports.ensemble import Ensemble
+from rota.ports.identity import Identity
 from rota.ports.inspector import Inspector
 from rota.ports.journal import Journal
 from rota.ports.logs import Logs
@@ -327,6 +328,7 @@ class Service:
     keys: Keys | None = None
     probes: Probes | None = None
     secrets: Secrets | None = None
+    identity: Identity | None = None  # vouches for people who log in
     reload: Callable[[str], Awaitable[Reloaded]] | None = (
         None  # logs from that level on, if one is given
     )

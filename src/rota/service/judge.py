@@ -27,7 +27,7 @@ class Judge:
         self._definitions = definitions
         self._of: Definitions | None = None
         self._users: dict[tuple[str, Role | None], Rights] = {}
-        self._tokens: dict[tuple[str, str, tuple[str, ...]], Rights] = {}
+        self._tokens: dict[tuple[object, ...], Rights] = {}
 
     def user(self, name: str, role: Role | None = None) -> Rights:
         """Return what a user may.
@@ -47,11 +47,11 @@ class Judge:
     def token(self, token: AccessToken) -> Rights:
         """Return what a token allows whose user is there: what the user may, and no more than it says."""
         self._look()
-        key = (token.user, token.role, token.jobs)
+        key = (token.user, token.role, token.jobs, token.groups)
         found = self._tokens.get(key)
         if found is None:
             found = self._tokens[key] = Rights(
-                self._role(token.user),
+                max(self._role(token.user), self._role_of_groups(token.groups)),
                 self._grants(token.user),
                 cap=token.cap,
                 within=token.jobs,
@@ -68,6 +68,11 @@ class Judge:
     def _role(self, name: str) -> Role:
         user = self._definitions().users.get(name)
         return Role[user.role.upper()] if user is not None else Role.NONE
+
+    def _role_of_groups(self, groups: tuple[str, ...]) -> Role:
+        """Return the highest role that the settings give to groups of the provider of identities."""
+        roles = self._definitions().settings.oidc.roles
+        return max((Role[roles[it].upper()] for it in groups if it in roles), default=Role.NONE)
 
     def _grants(self, name: str) -> tuple[Grant, ...]:
         definitions = self._definitions()

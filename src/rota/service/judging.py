@@ -24,6 +24,8 @@ def refuse_early(verb: Verb, who: Principal) -> None:
     match verb.about:
         case About.EVERYTHING:
             who.require(verb.role, f"`{verb.name}`")
+        case About.NOBODY:
+            pass
         case About.ONESELF if verb.role <= Role.VIEWER:
             pass
         case _:

@@ -16,6 +16,7 @@ from rota.core.rights import Role as Role
 from rota.core.steps import Step
 from rota.service import audit_messages as a
 from rota.service import chat_messages as c
+from rota.service import login_messages as lm
 from rota.service import messages as m
 from rota.service import notice_messages as n
 from rota.service import overview_messages as o
@@ -31,7 +32,7 @@ class About(enum.Enum):
     what somebody does not see is not found. ``EACH`` is of several things: whoever has the role on
     anything may ask, and is told of what he sees; its handler takes care of that. ``EVERYTHING``
     is no job's: the role over everything counts. ``ONESELF`` is the caller's own; its handler takes care
-    that it is.
+    that it is. ``NOBODY`` is asked by who logs in, and is nobody yet: without any credential.
     """
 
     JOB = "job"
@@ -39,6 +40,7 @@ class About(enum.Enum):
     EACH = "each"
     EVERYTHING = "everything"
     ONESELF = "oneself"
+    NOBODY = "nobody"
 
 
 class Verb(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,6 +227,48 @@ VERBS: tuple[Verb, ...] = (
         about=About.EVERYTHING,
         reply=m.JoinTokenView,
         role=Role.ADMIN,
+    ),
+    Verb(
+        name="login_ways",
+        summary="say how one logs in; open to everybody",
+        method="GET",
+        path="/v1/login",
+        request=m.Nothing,
+        about=About.NOBODY,
+        reply=lm.LoginWays,
+        role=Role.NONE,
+    ),
+    Verb(
+        name="login",
+        summary="finish a login that a browser began, and get a token; open to everybody",
+        method="POST",
+        path="/v1/login",
+        request=lm.LoginRequest,
+        about=About.NOBODY,
+        reply=t.TokenView,
+        role=Role.NONE,
+        status=201,
+    ),
+    Verb(
+        name="login_device",
+        summary="begin a login that somebody finishes at another machine; open to everybody",
+        method="POST",
+        path="/v1/login/device",
+        request=lm.DeviceRequest,
+        about=About.NOBODY,
+        reply=lm.DeviceView,
+        role=Role.NONE,
+        status=201,
+    ),
+    Verb(
+        name="login_poll",
+        summary="get a token once a device's login is finished; open to everybody",
+        method="POST",
+        path="/v1/login/device/token",
+        request=lm.DevicePollRequest,
+        about=About.NOBODY,
+        reply=lm.DevicePoll,
+        role=Role.NONE,
     ),
     Verb(
         name="make_token",

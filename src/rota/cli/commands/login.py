@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from rota.cli.render import clean
 from rota.cli.screen import Screen
+from rota.client.browser_login import by_browser, by_device
 from rota.client.client import Client
-from rota.client.login import Login, login_path, save_login
-from rota.client.place import Place, parse_place, read_ca
+from rota.client.login import Login, login_path, read_login, save_login
+from rota.client.place import Place, parse_place, read_ca, with_credentials
 from rota.client.trust import fetch_ca
-from rota.errors import InputError, NotFoundError
+from rota.errors import DeniedError, InputError, NotFoundError
 
 
 def login(args: Namespace, screen: Screen) -> int:
@@ -30,12 +34,81 @@ def login(args: Namespace, screen: Screen) -> int:
             hint="name it with --at or --data",
         )
     place = _trusted(place, args)
-    place = place._replace(token=_token(args, place.url))
+    place = place._replace(token=_shown(args, place, screen))
     client = Client(place, note=screen.note, moves=False)
     state = client.call("status").json()
     save_login(_login(client, state["agent"]), os.environ)
     screen.line(f"logged in to {state['agent']} at {place.url}")
     return 0
+
+
+def logout(args: Namespace, screen: Screen) -> int:
+    """Make the saved login's token worthless if it is a user's, and forget it."""
+    saved = read_login(os.environ)
+    if saved is None:
+        screen.line("no login is saved")
+        return 0
+    place = with_credentials(parse_place(saved.url, "the saved login"), os.environ)
+    try:
+        ended = Client(place, note=screen.note).call("revoke_token", id="@this").json()
+        text = f"the token {ended['id']} opens nothing any more"
+    except NotFoundError:
+        text = "the token was an agent's own, and still holds"
+    except DeniedError:
+        text = "the token held no more"
+    Path(login_path(os.environ)).unlink(missing_ok=True)
+    screen.line(f"logged out of {saved.url}: {text}")
+    return 0
+
+
+def _shown(args: Namespace, place: Place, screen: Screen) -> str:
+    """Return the token to show: given, or got by logging in where there is a provider."""
+    wants_person = args.browser or args.device
+    if args.token_file or args.token or not (wants_person or sys.stdin.isatty()):
+        if wants_person:
+            raise InputError("a token and a login by a provider are two ways", hint="take one")
+        return _token(args, place.url)
+    client = Client(place, note=screen.note, moves=False)
+    ways = _ways(client)
+    if not ways["oidc"]:
+        if wants_person:
+            raise InputError(
+                f"{place.url} knows no provider of identities", hint="settings.toml: [oidc]"
+            )
+        return _token(args, place.url)
+    if args.device or not (args.browser or _has_browser()):
+        return str(by_device(client, lambda begun: _show_device(begun, screen))["token"])
+    return str(by_browser(client, ways, lambda url: _show_url(url, screen))["token"])
+
+
+def _ways(client: Client) -> dict[str, Any]:
+    try:
+        return dict(client.call("login_ways").json())
+    except (NotFoundError, DeniedError):
+        return {"oidc": False}  # an agent of an older version
+
+
+def _has_browser() -> bool:
+    """Whether a browser could open here: not over ssh, nor on a machine without a screen."""
+    is_far = bool(os.environ.get("SSH_CONNECTION"))
+    has_screen = sys.platform == "darwin" or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    )
+    return has_screen and not is_far
+
+
+def _show_url(url: str, screen: Screen) -> None:
+    import webbrowser
+
+    opened = webbrowser.open(url)
+    what = "log in with your browser, which was opened" if opened else "open this in a browser here"
+    screen.note(f"{what}:\n{url}")
+
+
+def _show_device(begun: Mapping[str, Any], screen: Screen) -> None:
+    screen.note(clean(f"open {begun['url']} on any machine, and type {begun['user_code']} there"))
+    if begun["complete_url"]:
+        screen.note(clean(f"or open {begun['complete_url']}"))
 
 
 def _trusted(place: Place, args: Namespace) -> Place:
