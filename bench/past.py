@@ -40,9 +40,9 @@ async def fill(data: Path, count: int) -> None:
     data.mkdir(mode=0o700)
     async with GitStore(data / "store.git") as store:
         for start in range(0, count, BATCH):
-            builds = [_build(i) for i in range(start, min(start + BATCH, count))]
+            builds = [build(i) for i in range(start, min(start + BATCH, count))]
             await store.record(
-                [Record(record_path(build), encode(build)) for build in builds],
+                [Record(record_path(it), encode(it)) for it in builds],
                 covers=builds[-1].last_seq,
                 at=BEGAN + timedelta(seconds=start + BATCH),
             )
@@ -61,7 +61,8 @@ async def _cut_journal(data: Path, last: int) -> None:
         await engine.stop()
 
 
-def _build(index: int) -> Build:
+def build(index: int) -> Build:
+    """Return one build of the past."""
     at = BEGAN + timedelta(seconds=index)
     seq = index * EVENTS + 1
     is_failed = index % 20 == 7

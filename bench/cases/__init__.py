@@ -3,6 +3,7 @@
 from bench.case import Case
 from bench.cases import (
     artifacts,
+    audit,
     burst,
     chat,
     cli,
@@ -35,6 +36,7 @@ CASES: dict[str, Case] = {
     "burst": burst.run,
     "log": log.run,
     "masking": masking.run,
+    "audit": audit.run,
     "followers": followers.run,
     "idle": idle.run,
     "start": start.run,
