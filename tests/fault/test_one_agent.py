@@ -68,6 +68,7 @@ def test_a_build_outlives_a_kill_with_its_process_log_and_exit_code(
     assert {line.split()[-1] for line in truth.splitlines()} == {str(pid)}
     assert here.ok("log", "count#1") == truth
     assert build["log_bytes"] == len(truth)
+    assert build["log_sha256"] == hashlib.sha256(truth.encode()).hexdigest()
 
 
 def test_a_build_that_ends_while_the_daemon_is_dead_has_its_true_outcome(
@@ -174,6 +175,9 @@ def test_every_finished_build_is_in_the_history_once_through_kills(here: Daemon)
         check=False,
     )
     assert fsck.returncode == 0, fsck.stderr
+    verified = here.run("audit", "verify")
+    assert verified.returncode == 0, verified.stdout
+    assert "20 records" in verified.stdout
     assert [b["number"] for b in here.json("builds", "-n", "20")] == list(range(20, 0, -1))
 
 
