@@ -38,10 +38,10 @@ class Agent:
         """Return the CPU that all its processes used so far, but for those that still run."""
         return usage.cpu(self.daemon, self.engine)
 
-    def settle(self) -> None:
-        """Wait until nothing is under way any more."""
+    def settle(self, waiting: int = 0) -> None:
+        """Wait until nothing is under way any more, but for so many builds that nobody can take."""
         with self.connect() as connection:
-            while connection.unfinished():
+            while connection.unfinished() > waiting:
                 time.sleep(0.02)
         time.sleep(SETTLE_S)
 
@@ -84,6 +84,10 @@ def stop(agent: Agent) -> None:
 
 def _cancel_all(agent: Agent) -> None:
     with agent.connect() as connection:
+        while builds := connection.call("GET", "/v1/builds?state=queued&limit=1000"):
+            for build in builds:
+                with contextlib.suppress(RefusedError):
+                    connection.call("POST", f"/v1/builds/{build['id']}/cancel")
         for build in connection.call("GET", "/v1/builds?state=live&limit=1000"):
             with contextlib.suppress(RefusedError):
                 connection.call("POST", f"/v1/builds/{build['id']}/cancel")

@@ -19,6 +19,7 @@ from bench.cases import (
     masking,
     metrics,
     notices,
+    queued,
     repl,
     reports,
     schedules,
@@ -63,7 +64,9 @@ CASES: dict[str, Case] = {
     "top": top.run,
     "repl": repl.run,
     "chat": chat.run,
+    "queued": queued.run,
     "soak": soak.run,
+    "million": history.million,
 }
 #: These take an hour, or another build system: only when named.
-LONG = {"soak"}
+LONG = {"soak", "million"}
