@@ -60,6 +60,11 @@ def _times(pid: int) -> tuple[float, float]:
     return (user + system) * TICK_MS, (children_user + children_system) * TICK_MS
 
 
+def whole_cpu(pid: int) -> float:
+    """Return the CPU milliseconds of a process and of its ended children."""
+    return sum(_times(pid))
+
+
 def pss_mb(pid: int) -> float:
     """Return the memory of a process, what it shares with others counted by its share."""
     return _kib(Path(f"/proc/{pid}/smaps_rollup"), "Pss:") * 1024 / 1e6

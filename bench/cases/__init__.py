@@ -4,6 +4,7 @@ from bench.case import Case
 from bench.cases import (
     artifacts,
     audit,
+    buildbot,
     burst,
     chat,
     cli,
@@ -67,6 +68,7 @@ CASES: dict[str, Case] = {
     "queued": queued.run,
     "soak": soak.run,
     "million": history.million,
+    "buildbot": buildbot.run,
 }
 #: These take an hour, or another build system: only when named.
-LONG = {"soak", "million"}
+LONG = {"soak", "million", "buildbot"}
