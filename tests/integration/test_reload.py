@@ -117,7 +117,7 @@ def test_where_it_cannot_listen_it_stays_where_it_was(here: Plain) -> None:
     here.write("slots = 2\n[log]\nformat = 'json'\n")
     done = here.run("reload")
     assert "nothing changed" in done.stdout
-    assert "waits for a restart: listen: where nothing is said of it" in done.stderr
+    assert "not yet: listen: where nothing is said of it" in done.stderr
 
 
 def test_a_level_for_a_while_and_a_log_without_secrets(here: Plain) -> None:

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import logging
 import os
-import signal
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -533,9 +532,6 @@ class Daemon:
         reloading.site = self._site
         self._agent.service.reload = reloading.reload
         await self._stack.enter_async_context(background(reloading.run()))
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, reloading.heard)
-        self._stack.callback(loop.remove_signal_handler, signal.SIGHUP)
 
     async def _listen_to_peers(self, opened: socket.socket) -> None:
         self._tls = server_context(self._member.credentials)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 from collections.abc import Mapping
@@ -48,6 +49,7 @@ class Machine:
         self.options, self.path = options, options.data / NAME
         self.file = AgentFile()
         self.log = DaemonLog()
+        self.hangup = asyncio.Event()  # a SIGHUP came
         self._level = ""  # that somebody asked for since the file was read
 
     def read(self) -> AgentFile:

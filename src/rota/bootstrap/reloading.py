@@ -22,6 +22,9 @@ from rota.service.messages import Reloaded
 
 logger = logging.getLogger("rota")
 
+#: So long whoever reloads waits for the other agents to be told.
+TELL_S = 3.0
+
 
 class Reloading:
     """Reads `agent.toml` anew, on SIGHUP and when it is asked to.
@@ -45,21 +48,37 @@ class Reloading:
         self._machine, self._agent, self._folder = machine, agent, folder
         self._serve, self._labels = serve, labels
         self.site: web.BaseSite | None = None
-        self._signals = asyncio.Event()
-
-    def heard(self) -> None:
-        """Take note of a SIGHUP."""
-        self._signals.set()
+        self._turn = asyncio.Lock()
+        self._url = agent.service.me.url
+        self._news, self._told = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
-        """Reload whenever a signal came, for ever."""
+        """Reload whenever a signal came, and tell the others what is new, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell(), name="tell of reloads")
+            await self._hear()
+
+    async def _hear(self) -> None:
         while True:
-            await self._signals.wait()
-            self._signals.clear()
+            await self._machine.hangup.wait()
+            self._machine.hangup.clear()
             notify("RELOADING=1")
             with contextlib.suppress(RotaError):
                 await self.reload("")
             notify("READY=1")
+
+    async def _tell(self) -> None:
+        """Say what this agent is now. Without a quorum that takes as long as there is none."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            service = self._agent.service
+            me = replace(service.me, slots=self._machine.slots, url=self._url)
+            if me != service.me:
+                await self._agent.members.appear(me)
+            await self._labels()
+            if not self._news.is_set():
+                self._told.set()
 
     async def reload(self, log_level: str) -> Reloaded:
         """Let the agent be as its file says now; return what is other than before.
@@ -68,14 +87,18 @@ class Reloading:
             InputError: something in it is wrong: nothing changes.
             UnavailableError: nothing can listen where it says: nothing changes.
         """
+        async with self._turn:
+            return await self._reload(log_level)
+
+    async def _reload(self, log_level: str) -> Reloaded:
         machine, service = self._machine, self._agent.service
-        slots, listen, labels = machine.slots, machine.listen, machine.labels
-        file, log, url = machine.file, machine.log_choice, service.me.url
+        slots, listen = machine.slots, machine.listen
+        file, log = machine.file, machine.log_choice
         try:
             machine.read()
             # Where it says nothing any more, that is for the next start: no other address is better.
             if machine.listen is not None and machine.listen != listen:
-                url = await self._move(machine, file)
+                self._url = await self._move(machine, file)
         except RotaError as error:
             problems = error.problems if isinstance(error, InputError) else ()
             why = "; ".join(map(str, problems)) or error.message
@@ -83,11 +106,6 @@ class Reloading:
             raise
         if machine.slots != slots:
             self._agent.loop.resize(machine.slots)
-        me = replace(service.me, slots=machine.slots, url=url)
-        if me != service.me:
-            await self._agent.members.appear(me)
-        if machine.labels != labels:
-            await self._labels()
         if log_level:
             machine.log_at(log_level)
         waits: tuple[str, ...] = ()
@@ -97,6 +115,8 @@ class Reloading:
             changed = tuple(it for it in changed if it != "listen")
         elif reachable_host(machine.listen) != reachable_host(listen):
             waits = ("listen: the address for other agents changes at the next start",)
+        if not await self._is_told():
+            waits = (*waits, "the other agents are told once a quorum of the voters is there")
         if changed:
             logger.info("%s is taken over: %s", machine.path, ", ".join(changed))
         return Reloaded(
@@ -107,6 +127,16 @@ class Reloading:
             overruled=machine.overruled,
             log_level=machine.log_choice.level,
         )
+
+    async def _is_told(self) -> bool:
+        """Let the others be told; say whether they are, which takes some milliseconds."""
+        self._told.clear()
+        self._news.set()
+        try:
+            await asyncio.wait_for(self._told.wait(), TELL_S)
+        except TimeoutError:
+            return False
+        return True
 
     async def _move(self, machine: Machine, before: AgentFile) -> str:
         """Listen at another address; return it. Connections that there are go on."""

@@ -86,6 +86,9 @@ async def _serve(options: AgentOptions, folder: DataFolder, machine: Machine) ->
     ready = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    # At a terminal it means that this was closed, and ends the agent as it ends any program.
+    if not sys.stderr.isatty():
+        loop.add_signal_handler(signal.SIGHUP, machine.hangup.set)
     try:
         if options.from_clone is not None:
             await from_clone(options.from_clone, options.data / "store.git")

@@ -175,8 +175,7 @@ async def reload(service: Service, request: m.ReloadRequest, who: Principal) -> 
         raise InputError(f"log_level is {request.log_level!r}", hint=f"one of {', '.join(LEVELS)}")
     if service.reload is None:
         raise ConflictError("this agent has no file: it runs a single script")
-    async with service.turn("reload"):
-        return await service.reload(request.log_level)
+    return await service.reload(request.log_level)
 
 
 def find_agent(service: Service, name: str) -> Agent:

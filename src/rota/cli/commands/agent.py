@@ -63,7 +63,7 @@ def reload(args: Namespace, screen: Screen) -> int:
     said = f"changed: {', '.join(found['changed'])}" if found["changed"] else "nothing changed"
     screen.line(f"{found['agent']} is as {clean(found['path'])} says; {said}")
     for text in found["waits"]:
-        screen.note(f"waits for a restart: {clean(text)}")
+        screen.note(f"not yet: {clean(text)}")
     for name in found["overruled"]:
         screen.note(f"{clean(name)} in the file holds for nothing: the command line gives it too")
     if args.log_level:
