@@ -143,6 +143,7 @@ ELSEWHERE = {
     "isolation": "tests/acceptance/test_isolation.py",
     "mail": "tests/integration/test_notices_rest.py",
     "notify": "tests/integration/test_notices_rest.py",
+    "oidc": "tests/integration/test_oidc.py",
     "outlet": "tests/integration/test_users_rest.py",
     "traces": "tests/integration/test_traces.py",
 }
