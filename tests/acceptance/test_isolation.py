@@ -127,13 +127,13 @@ def test_what_the_settings_say_is_as_far_as_a_job_may_go(agent: Daemon, tmp_path
     assert "([isolation] in settings.toml says what may be)" in refused.stderr
 
 
-def set_to(agent: Daemon, folder: Path, bounds: str) -> None:
+def set_to(agent: Daemon, folder: Path, bounds: str, more: str = "") -> None:
     """Put ``[isolation]`` into the settings, as a person does: by git."""
     clone = folder / "definitions"
     url = f"{agent.json('agents')[0]['url']}/store.git"
     token = (agent.data / "token").read_text().strip()
     git(folder, "clone", "-q", url.replace("://", f"://admin:{token}@"), str(clone))
-    (clone / "settings.toml").write_text(f"[isolation]\n{bounds}\n")
+    (clone / "settings.toml").write_text(f"[isolation]\n{bounds}\n{more}")
     git(clone, "add", "settings.toml")
     git(clone, "-c", "user.name=ann", "-c", "user.email=a@x", "commit", "-qm", "confine")
     git(clone, "push", "-q", "origin", "HEAD:main")

@@ -18,6 +18,9 @@ FOUND: dict[str, tuple[bytes, ...]] = {
             b"DTEND:20260101T010000Z\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"
         ),
     ),
+    "payload": (
+        b'{"ref":"refs/heads/a","repository":{"clone_url":"https://[git/web.git","full_name":"a/b"}}',
+    ),
     "small": (b"~\xcf\x00\x00\x01p", b"unix:a\x00b"),
     "irc": (b":s 317 rota ann 1 " + b"9" * 5000,),
 }

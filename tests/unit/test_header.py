@@ -209,7 +209,8 @@ def test_a_description_of_several_lines_is_what_the_comment_says() -> None:
             'retry = { times = 1, on = ["cancelled"] }',
             (
                 "j:4:30: retry.on[1] cannot be 'cancelled' "
-                "(known: script, signal, oom-killed, timeout, no-output, lost, checkout, agent-error, "
+                "(known: script, signal, oom-killed, timeout, no-output, too-much-output, lost, checkout, "
+                "agent-error, "
                 "reports, finally)"
             ),
         ),

@@ -15,6 +15,7 @@ from rota.core.workflow import (
     MAX_COMMAND,
     MAX_MASK,
     MAX_MESSAGE,
+    MAX_SAID,
     Command,
     Scanner,
     parse_command,
@@ -192,6 +193,7 @@ def test_annotations_are_shown_masked_also_where_they_are_cut() -> None:
         b"::add-mask::" + b"s" * MAX_MASK + b"\n",
         b"::add-mask::" + b"s" * MAX_MASK,
         b"".join(b"::add-mask::value%d\n" % number for number in range(MAX_MASKS + 1)),
+        b"".join(b"::add-mask::value%d\n" % number for number in range(MAX_SAID + 1)),
         b"".join(b"::add-mask::%02d" % n + b"s" * 15_000 + b"\n" for n in range(72)),
     ],
 )

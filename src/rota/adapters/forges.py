@@ -8,7 +8,6 @@ import os
 import signal
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -65,7 +64,7 @@ class HttpForges:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": f"rota/{rota.__version__}"},
             )
-        host = urlsplit(post.url).netloc
+        host = post.url.partition("://")[2].partition("/")[0]
         try:
             async with self._session.post(
                 post.url,
@@ -90,8 +89,8 @@ def _seconds(headers: object) -> float | None:
 
 async def _fill(url: str) -> str:
     """Return the password that git's helpers have for a URL; empty if they have none."""
-    parts = urlsplit(url)
-    asked = f"protocol={parts.scheme}\nhost={parts.netloc}\n\n".encode()
+    scheme, _, host = url.partition("://")
+    asked = f"protocol={scheme}\nhost={host.partition('/')[0]}\n\n".encode()
     env = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "SSH_ASKPASS": ""}
     env["GCM_INTERACTIVE"] = "never"
     try:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from rota.core.build import Annotation, Build
 from rota.core.chain import AUDITED
 from rota.core.events import BuildCheckedOut, BuildFinished
 from rota.core.job import Reason
+from rota.core.levels import ENDS_FLOODS
 from rota.core.masks import Masks
 from rota.core.metrics import merged
 from rota.core.scm import Source
@@ -149,6 +151,8 @@ class Runner:
         if active.running is not None:
             # Of one that was given up, another attempt may begin at once.
             is_urgent = reason is Reason.LOST and active.build.spec.exclusive
+            # Who floods would fill the disk while it is waited for.
+            is_urgent = is_urgent or reason is Reason.TOO_MUCH_OUTPUT
             grace_s = 0.0 if is_urgent else active.build.spec.grace_s
             active.ending = self.group.create_task(
                 self._terminate(active.running, grace_s), name="terminate"
@@ -408,7 +412,9 @@ class Runner:
         masks = active.stages.under.masks
         active.live = live = LiveLog(log, Moments(active.home, self.clock).at, masks)
         shipped = await persist("log", lambda: self.logs.end(key)) if adopt else 0
-        active.shipper = shipper = Shipper(key, live, self.logs, shipped=shipped)
+        active.shipper = shipper = Shipper(
+            key, live, self.logs, shipped=shipped, most=self._longest_log
+        )
         self.world.live_logs[build.id, build.attempt] = live
         active.watch = self.watcher.watch(log, lambda: self._on_write(active, shipper))
         name = f"log {build.id}.{build.attempt}"
@@ -435,7 +441,14 @@ class Runner:
     def _on_write(self, active: Active, shipper: Shipper) -> None:
         if active.limits is not None:
             active.limits.grew()
+            if active.live is not None and active.live.size() > self._longest_log():
+                self.stop(active.build.id, Reason.TOO_MUCH_OUTPUT)
         shipper.on_write()
+
+    def _longest_log(self) -> float:
+        """Return how long a log may be; members below this level do not know of such an end."""
+        settings, level = self.world.definitions.settings, self.world.cluster.picture.level
+        return settings.logs.max_build_bytes if level >= ENDS_FLOODS else math.inf
 
     def _judge(
         self, active: Active, ended: Exit, log: tuple[int, str], left: Left

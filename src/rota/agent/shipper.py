@@ -8,7 +8,9 @@ decided before it is sent, so that a masked value leaves this machine in no form
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
+from collections.abc import Callable
 from contextlib import aclosing
 
 from rota.agent.log_digest import LogDigest
@@ -28,10 +30,24 @@ WINDOW = 4
 class Shipper:
     """Ships one attempt's log. :meth:`run` is its task; :meth:`finish` tells it the script ended.
 
-    ``shipped`` is what the engine has already, from before this daemon's time.
+    Args:
+        key: Which log it is.
+        live: Its file.
+        logs: Where it goes.
+        shipped: What the engine has already, from before this daemon's time.
+        most: How long it may be by now: what the file has beyond that is no part of the log.
     """
 
-    def __init__(self, key: LogKey, live: LiveLog, logs: Logs, *, shipped: int) -> None:
+    def __init__(
+        self,
+        key: LogKey,
+        live: LiveLog,
+        logs: Logs,
+        *,
+        shipped: int,
+        most: Callable[[], float] = lambda: math.inf,
+    ) -> None:
+        self._most = most
         self._key, self._live, self._logs = key, live, logs
         self._read = 0
         self._shipped = shipped
@@ -91,10 +107,15 @@ class Shipper:
 
     async def _read_on(self, group: asyncio.TaskGroup) -> None:
         """Scan what was written, shipping whole pieces on the way."""
-        while data := self._live.pread(PIECE, self._read):
+        while (room := min(PIECE, self._most() - self._read)) > 0:
+            data = self._live.pread(int(room), self._read)
+            if not data:
+                return
             self._read += len(data)
             self._live.scan(data)
             await self._ship(group, PIECE)
+            # A script prints faster than it is scanned: others have their turn between two pieces.
+            await asyncio.sleep(0)
 
     async def _flush_when_due(self, group: asyncio.TaskGroup) -> None:
         if self._shipped >= self._live.end:

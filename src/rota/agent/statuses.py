@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 from rota.agent.patience import persist
 from rota.core.backoff import Backoff
@@ -190,7 +189,7 @@ class Statuses:
 
     async def _post(self, target: Target, build: Build, state: str, forge: Forge) -> str:
         """Send one status; return why it is refused for good, if it is."""
-        scheme = urlsplit(target.api).scheme
+        scheme = target.api.partition("://")[0]
         where = f"{scheme}://{target.host}"
         token = await self._forges.token(where, forge.token_file)
         if not token:

@@ -14,6 +14,7 @@ from pathlib import Path
 import uvloop
 
 from rota.adapters.git.fetching import from_clone
+from rota.adapters.process.reserve import have_room
 from rota.bootstrap.daemon import Daemon
 from rota.bootstrap.engine import bring_up, engine_of
 from rota.bootstrap.machine import Machine
@@ -75,6 +76,7 @@ def _close_on_exec(keep: int) -> None:
 
 async def _serve(options: AgentOptions, folder: DataFolder, machine: Machine) -> int:
     stopping, serving = asyncio.Event(), asyncio.current_task()
+    have_room()
     loop = asyncio.get_running_loop()
 
     def stop() -> None:

@@ -29,6 +29,7 @@ class Reason(enum.StrEnum):
     OOM_KILLED = "oom-killed"  # the kernel ended it for want of memory
     TIMEOUT = "timeout"  # it ran longer than `timeout`
     NO_OUTPUT = "no-output"  # it printed nothing for `idle_timeout`
+    TOO_MUCH_OUTPUT = "too-much-output"  # its log grew larger than the settings let one be
     CANCELLED = "cancelled"  # somebody cancelled it
     LOST = "lost"  # its agent or its supervisor is gone, and the outcome with it
     CHECKOUT = "checkout"  # its source code could not be had, or not be merged; it never ran

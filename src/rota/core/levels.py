@@ -9,7 +9,7 @@ for all, and nothing lowers it.
 level   what it brings
 ======  ==========================================================================================
 1       all that was there before levels were: its agents announce none
-2       tokens and roles; certificates that are revoked; who wrote what, and the audit's chain
+2       tokens and roles; certificates that are revoked; who wrote what, and the audit's chain; `too-much-output`
 ======  ==========================================================================================
 """
 
@@ -23,6 +23,8 @@ from rota.errors import InputError
 FIRST = 1
 #: What this program can.
 LEVEL = 2
+#: From which on an attempt may end as `too-much-output`.
+ENDS_FLOODS = 2
 #: Kinds of events that nobody writes below a level: who does not know them would keep a state
 #: without what they say, and hand it on.
 NEEDED = {

@@ -38,6 +38,7 @@ _REASONS = {
     Reason.SIGNAL: "ended by a signal",
     Reason.OOM_KILLED: "out of memory",
     Reason.NO_OUTPUT: "printed nothing for too long",
+    Reason.TOO_MUCH_OUTPUT: "printed more than a log may have",
     Reason.CHECKOUT: "its source code could not be had",
     Reason.AGENT_ERROR: "the agent could not run it",
     Reason.UNMET: "what it needs did not pass",

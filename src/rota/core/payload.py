@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -163,9 +162,10 @@ def _github_repo(repo: Data) -> Where:
     statuses = _text(repo, "statuses_url")  # https://api.github.com/repos/OWNER/NAME/statuses/{sha}
     api = statuses.partition("/repos/")[0] if "/repos/" in statuses else ""
     if not api and url:
-        parts = urlsplit(url)
-        path = parts.path.removesuffix(".git").removesuffix(name).rstrip("/")
-        api = f"{parts.scheme}://{parts.netloc}{path}/api/v1"
+        scheme, _, rest = url.partition("://")
+        host, slash, path = rest.partition("/")
+        path = f"{slash}{path}".removesuffix(".git").removesuffix(name).rstrip("/")
+        api = f"{scheme}://{host}{path}/api/v1"
     return _repo(url, _text(repo, "ssh_url"), _text(repo, "html_url"), api=api, project=name)
 
 

@@ -46,6 +46,7 @@ class Logs(msgspec.Struct, frozen=True):
 
     max_age_s: float = 30 * DAY_S  # max_age: a log older than this is removed
     max_bytes: int = 20 * 1024**3  # max_bytes: beyond this the oldest are
+    max_build_bytes: int = 2 * 1024**3  # max_build: an attempt whose log grows beyond this is ended
 
 
 class Artifacts(msgspec.Struct, frozen=True):
@@ -348,6 +349,7 @@ STORES = ("engine", "files", "bucket")
 _LOGS = {
     "max_age": Field("max_age_s", fields.duration(1, 3650 * DAY_S), 'max_age = "30d"'),
     "max_bytes": Field("max_bytes", fields.size(1 << 20, 1 << 60), 'max_bytes = "20G"'),
+    "max_build": Field("max_build_bytes", fields.size(1 << 10, 1 << 60), 'max_build = "2G"'),
 }
 
 _ARTIFACTS = {

@@ -79,6 +79,7 @@ _RESULTS = {
     Reason.OOM_KILLED: Result.FAILED,
     Reason.TIMEOUT: Result.TIMED_OUT,
     Reason.NO_OUTPUT: Result.TIMED_OUT,
+    Reason.TOO_MUCH_OUTPUT: Result.FAILED,
     Reason.CANCELLED: Result.CANCELLED,
     Reason.LOST: Result.LOST,
     Reason.CHECKOUT: Result.ERRORED,

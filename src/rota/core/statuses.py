@@ -61,14 +61,18 @@ def target_of(build: Build, forges: Mapping[str, Forge]) -> Target | str:
     if kind not in _KINDS or not api or not data.get("project"):
         return f"nobody said how {host or 'the forge'} is told"
     # A webhook's word sends no token anywhere but to the forge that the token is for.
-    is_its = urlsplit(api).hostname in (_hostname(host), _APIS.get(host))
+    named = _hostname(api)
+    is_its = named is not None and named in (_hostname(f"//{host}"), _APIS.get(host))
     if not known.api and not is_its:
         return f"{api} is not on {host}; if it is right, say so in settings.toml"
     return Target(kind, api.rstrip("/"), data["project"], data["commit"], f"rota/{build.job}", host)
 
 
-def _hostname(host: str) -> str | None:
-    return urlsplit(f"//{host}").hostname
+def _hostname(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None  # such as `https://[git/`
 
 
 def state_of(build: Build) -> tuple[str, bool]:

@@ -22,6 +22,8 @@ from rota.core.metrics import MAX_METRICS, metric_of
 from rota.core.steps import COMMANDS, Step, Steps
 
 MAX_ANNOTATIONS = 50
+#: A log asks for so many values to be masked; of more all of it is hidden. Each costs its agent some ms.
+MAX_SAID = 100
 #: A command of more bytes is text. Fifty annotations must fit into one event, escaped as JSON.
 MAX_COMMAND = 8192
 MAX_MESSAGE = 1000
@@ -103,6 +105,7 @@ class Scanner:
         self._line: bytes | None = b""  # the unfinished line if it may be a command; None: text
         self._recent = b""  # the last bytes, as far back as a masked value may reach
         self._hidden_at: int | None = None
+        self._said: set[bytes] = set()  # what the log asked to be masked
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the log."""
@@ -215,8 +218,7 @@ class Scanner:
         mask = _MASK.match(line)
         if mask is not None:
             # As it stands in this line, too, which is shown like any other.
-            self.masks.add(mask[1])
-            self.masks.add(_unescape_data(mask[1]))
+            self._mask(mask[1])
             self._note_hidden(offset)
         elif command := parse_command(line):
             if command.name in COMMANDS:
@@ -227,6 +229,16 @@ class Scanner:
                 self._measure(command, offset)
             elif command.name in LEVELS and len(self.annotations) < MAX_ANNOTATIONS:
                 self._annotate(command, offset)
+
+    def _mask(self, value: bytes) -> None:
+        if value in self._said:
+            return
+        if len(self._said) >= MAX_SAID:
+            self.masks.hides_all = True
+            return
+        self._said.add(value)
+        self.masks.add(value)
+        self.masks.add(_unescape_data(value))
 
     def _measure(self, command: Command, offset: int) -> None:
         """Take a metric; one that is none is said to be so, since nobody would miss it."""

@@ -69,6 +69,8 @@ def how_it_ended(build: Build) -> str:
         case Reason.NO_OUTPUT:
             limit = format_duration(build.spec.idle_timeout_s or 0)
             text = f"timed out: it printed nothing for {limit} (`idle_timeout`)"
+        case Reason.TOO_MUCH_OUTPUT:
+            text = "failed: it printed more than a log may have (`max_build` of [logs] in settings.toml)"
         case Reason.CANCELLED:
             text = f"cancelled by {build.cancelled_by or '?'}"
         case Reason.LOST:

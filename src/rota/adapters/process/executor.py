@@ -25,6 +25,7 @@ from rota.adapters.process.forks import Forks
 from rota.adapters.process.home import Home, start_line
 from rota.adapters.process.oom import OomCounter
 from rota.adapters.process.proc import Identity
+from rota.adapters.process.reserve import keep_back
 from rota.adapters.process.session import ProcessSession, new_marker
 from rota.core.confinement import Confinement
 from rota.errors import ExecutionError, UnavailableError
@@ -263,7 +264,7 @@ class ProcessExecutor:
         self, home: Path, words: Sequence[str], env: Mapping[str, str], given: Sequence[_Action]
     ) -> int:
         output = Home(home).output
-        return os.posix_spawn(
+        pid = os.posix_spawn(
             self._shell[0],
             [*self._shell, _SUPERVISE, *words],
             env,
@@ -278,6 +279,8 @@ class ProcessExecutor:
             setsigmask=[],
             setsigdef=_RESET,
         )
+        keep_back(pid)
+        return pid
 
 
 def _is_plain(task: Task) -> bool:

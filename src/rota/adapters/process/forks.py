@@ -15,6 +15,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rota.adapters.process.reserve import go_first, keep_back
+
 logger = logging.getLogger(__name__)
 
 # Not imported: it is a program of its own, and brings what no daemon needs.
@@ -164,6 +166,9 @@ class Forks:
                 ours.close()
                 return
         try:
+            # What it forks is like it.
+            keep_back(self._pid)
+            go_first(self._pid)
             self._pidfd = os.pidfd_open(self._pid)
         except OSError:
             ours.close()  # it ends by that, and is reaped with the daemon

@@ -21,6 +21,7 @@ from rota.adapters.process.cgroup import NO_CGROUP, Cgroup
 from rota.adapters.process.confiner import Launch, handed
 from rota.adapters.process.ending import Ending
 from rota.adapters.process.kin import Marks
+from rota.adapters.process.reserve import go_first, keep_back
 from rota.errors import ExecutionError
 from rota.ports.session import STDERR, STDOUT, Tty
 
@@ -312,7 +313,7 @@ def _on_pipes(
 def _spawn(
     command: list[str], env: Mapping[str, str], given: Sequence[_Action], actions: Sequence[_Action]
 ) -> int:
-    return os.posix_spawn(
+    pid = os.posix_spawn(
         command[0],
         command,
         env,
@@ -321,6 +322,9 @@ def _spawn(
         setsigmask=[],
         setsigdef=_RESET,
     )
+    keep_back(pid)
+    go_first(pid)
+    return pid
 
 
 def _set_size(fd: int, rows: int, columns: int) -> None:

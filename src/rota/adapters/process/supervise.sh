@@ -25,6 +25,9 @@ exec 2>>"$1/exit"
 # then looks whom to kill, so that one of the two always sees the other.
 [ ! -p "$1/expired" ] || exit 126
 
+# When memory runs out, builds go before their agent and its engine.
+{ echo 500 >/proc/self/oom_score_adj; } 2>/dev/null
+
 # The script runs in the foreground: so a trap waits until it has ended (there is no interrupted
 # `wait` to resume), and it does not start with SIGINT and SIGQUIT ignored, as it would after `&`.
 trap : HUP INT QUIT TERM USR1 USR2 ALRM PIPE
