@@ -109,6 +109,7 @@ class Auditor:
         self.head = Head()
         self.since = ""
         self.commits = self.deeds = 0
+        self.parted: list[str] = []  # commits whose seals name another one before them
         self.mains: list[tuple[str, str]] = []  # where `main` was, and by which commit
 
     def take(self, commit: Commit) -> Iterator[Flaw]:
@@ -141,11 +142,15 @@ class Auditor:
             text = f"its seal is event {anchor.seq}, and covers event {covers}"
             yield Flaw("commit", where, text)
         if anchor.former != self._last:
-            text = (
-                f"its seal names {anchor.former or 'nothing'} as the commit before it, and that is "
-                f"{self._last or 'nothing'}: it, or one before it, was written anew, added or dropped"
-            )
-            yield Flaw("commit", where, text)
+            self.parted.append(commit.hash)
+            # All that come after it are other commits than those that were sealed: that is said once.
+            if len(self.parted) == 1:
+                text = (
+                    f"its seal names {anchor.former or 'nothing'} as the commit before it, and that "
+                    f"is {self._last or 'nothing'}: it, or one before it, was written anew, added or "
+                    "dropped"
+                )
+                yield Flaw("commit", where, text)
         if anchor.main and (not self.mains or self.mains[-1][0] != anchor.main):
             self.mains.append((anchor.main, commit.hash))
         self.head = Head(anchor.seq, anchor.chain, commit.hash)

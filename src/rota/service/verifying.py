@@ -155,7 +155,7 @@ async def _journal(
     end = picture.seq
     if picture.chain:
         known.setdefault(end, ("what this agent folded", picture.chain))
-    formers = set[str]()
+    formers: dict[str, None] = {}
     chain, since, is_named = "", start.seq, False
     async with contextlib.aclosing(service.journal.read()) as entries:
         async for entry in entries:
@@ -163,7 +163,7 @@ async def _journal(
                 break
             count.events += 1
             if isinstance(entry.event, HistorySealed):
-                formers.add(entry.event.former)
+                formers[entry.event.former] = None
             folded = world.digest(entry.seq)
             if folded and folded != entry.digest:
                 is_named = True
@@ -180,10 +180,12 @@ async def _journal(
             if count.events % STEP == 0:
                 yield Progress("journal", entry.seq - first, end - first)
     head = await service.store.head(HISTORY)
-    for former in sorted(formers - {"", *(commit for commit, _ in anchors)}):
-        if not await service.store.contains(head, former):
-            text = "a seal of the journal names it, and the history does not have it"
-            yield Flaw("commit", f"commit {former}", text)
+    here = {"", *(commit for commit, _ in anchors)}
+    gone = [it for it in formers if it not in here and not await service.store.contains(head, it)]
+    if gone:
+        more = f"; nor {len(gone) - 1} that later ones name" if len(gone) > 1 else ""
+        text = f"a seal of the journal names it, and the history does not have it{more}"
+        yield Flaw("commit", f"commit {gone[0]}", text)
 
 
 # -- other agents -----------------------------------------------------------------------------

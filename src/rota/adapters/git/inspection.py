@@ -135,15 +135,14 @@ class Inspection:
     def _commits(self, history: str, auditor: Auditor, places: dict[str, Anchor]) -> Iterator[Step]:
         wanted = {head.commit for head in self._heads}
         total = self._count(history)
+        parted: Commit | None = None
         for commit in self._log(history):
             if isinstance(commit, Flaw):
                 yield commit
                 return
-            former = auditor.head.commit
-            flaws = list(auditor.take(commit))
-            yield from flaws
-            if flaws and former:
-                yield from self._written_anew(commit)
+            yield from auditor.take(commit)
+            if auditor.parted[-1:] == [commit.hash]:
+                parted = commit
             if commit.hash in wanted and auditor.head.commit == commit.hash:
                 places[commit.hash] = Anchor(auditor.head.seq, auditor.head.chain)
             if commit.hash in self._bad:
@@ -153,6 +152,8 @@ class Inspection:
                     yield self._object(change.blob, f"{change.path} of commit {commit.hash}")
             if auditor.commits % STEP == 0:
                 yield Progress("commits", auditor.commits, total)
+        if parted is not None:
+            yield from self._written_anew(parted)
 
     def _written_anew(self, commit: Commit) -> Iterator[Flaw]:
         """Name what differs between the commit that a seal names and the one that is there, if both are."""

@@ -125,8 +125,8 @@ def _verify(args: Namespace, screen: Screen) -> int:
         if args.json:
             screen.text(json.dumps(step) + "\n")
         elif step["type"] == "flaw":
-            what = paint(screen.out, "red", step["what"])
-            screen.line(f"{what} {clean(step['where'])}: {clean(step['text'])}")
+            what, where = step["what"], step["where"].removeprefix(f"{step['what']} ")
+            screen.line(f"{paint(screen.out, 'red', what)} {clean(where)}: {clean(step['text'])}")
     if not args.json:
         screen.lines(_verdict(last, flaws, args, screen))
     return 1 if flaws else 0
