@@ -87,8 +87,8 @@ LOST_AFTER_S, STOPPED_AFTER_S, REPLACE_AFTER_S = 8.0, 20.0, 20.0
 EXCLUSIVE_S = LOST_AFTER_S - 1.0
 RETRY_S = 1.0
 STORM_S = 60.0
-#: A retry that an agent with a clock of five minutes ahead has put off comes so late.
-#: For the longest: one agent that was drained has forty builds of half a minute to make up for.
+#: As long as the slowest stories take: a retry that an agent with a clock of five minutes ahead has put off;
+#: one agent that was drained, and has forty builds of half a minute to make up for.
 CALM_S = 1300.0
 BATCH = 200
 LABELS = ["", "", "linux", "arm", "mac || cores>=4", "!arm"]
