@@ -615,6 +615,49 @@ COMMANDS: tuple[Command, ...] = (
         has_json=True,
     ),
     Command(
+        name="import",
+        group=_JOBS,
+        call="importing:import_",
+        mouths=AT_TERMINAL,
+        help="make jobs of a crontab, of Jenkins' freestyle projects, or of GitHub's workflows",
+        more="What can be said in a header and a script is said; all else is listed with its line, and stands\n"
+        "as a comment in the job. One job is printed, several are listed; --write puts them into jobs/ of a\n"
+        "clone of the definitions (rota clone), else into .rota/jobs/ of the repository. A folder\n"
+        "stands for all that is in it: Jenkins' home, a repository.",
+        args=(
+            Arg(("kind",), help="what it is", choices=("crontab", "jenkins", "github")),
+            Arg(
+                ("files",),
+                help="files or folders; - (or nothing, for a crontab) is standard input",
+                many="*",
+                metavar="FILE",
+                completes="file",
+            ),
+            Arg(("--to",), help="below which folder the jobs stand", metavar="FOLDER"),
+            Arg(("--repo",), help="github: where the repository is", metavar="URL"),
+            Arg(("--tz",), help="crontab: whose clocks it goes by; this machine's", metavar="ZONE"),
+            Arg(
+                ("--users",),
+                help="crontab: each line names a user, as in /etc/crontab",
+                kind="flag",
+            ),
+            Arg(
+                ("-o", "--output"),
+                help="write them below this folder",
+                metavar="FOLDER",
+                completes="folder",
+            ),
+            Arg(("--write",), help="write them under the usual folder", kind="flag"),
+            Arg(("--force",), help="replace files that are there", kind="flag"),
+        ),
+        examples=(
+            ("rota import crontab /etc/cron.d/site", "or: crontab -l | rota import crontab"),
+            ("rota import jenkins /var/lib/jenkins -o jobs", "all freestyle projects"),
+            ("rota import github . --write", "to .rota/jobs of a repository"),
+        ),
+        has_json=True,
+    ),
+    Command(
         name="new",
         group=_JOBS,
         call="templates:new",

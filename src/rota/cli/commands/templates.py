@@ -256,7 +256,7 @@ def _put(
         if not to_file:
             screen.raw(script.text.encode())
             continue
-        _write(path, script.text, force=args.force)
+        write_script(path, script.text, force=args.force)
         if _is_own(path):
             how = f"commit it, and once: rota watch {here.origin.url or 'URL'}"
         else:
@@ -293,7 +293,13 @@ def _is_own(path: Path) -> bool:
     return f"/{OWN.as_posix()}/" in f"/{path.as_posix()}"
 
 
-def _write(path: Path, text: str, *, force: bool) -> None:
+def write_script(path: Path, text: str, *, force: bool) -> None:
+    """Write a job's file, executable, with the folders that it needs.
+
+    Raises:
+        ConflictError: it is there, and not to be replaced.
+        InputError: it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

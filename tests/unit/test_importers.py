@@ -1,0 +1,424 @@
+"""Crontabs, Jenkins' projects and GitHub's workflows become jobs; what cannot be said is listed."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rota.cli.main import main
+from rota.core.header import parse_header
+from rota.core.job import Job
+from rota.core.triggers import Schedule
+from rota.errors import InputError
+from rota.importers.crontab import read_crontab
+from rota.importers.draft import Draft, checked, job_name, remark_text
+from rota.importers.github import read_workflow
+from rota.importers.jenkins import read_jenkins
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, that lies in no repository."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    return tmp_path
+
+
+CRONTAB = r"""
+SHELL=/bin/bash
+MAILTO="ops@example.org, ann@example.org"
+CRON_TZ=Europe/Berlin
+GREETING='hello there'
+*/5 * * * * /usr/local/bin/poll-things --quiet >/dev/null 2>&1
+0 2 * * 1-5 cd /srv/app && cat - "x" % first%second 100\%
+@Daily /usr/bin/env python3 /opt/clean-up.py
+@reboot /usr/bin/start-me
+61 * * * * /bin/broken
+not understood
+"""
+
+WORKFLOW = """
+name: CI
+on:
+  push: {branches: [main, 'release/**'], paths-ignore: ['docs/**'], tags: ['v*']}
+  pull_request:
+  schedule: [{cron: '30 5 * * 1,3'}, {cron: '0 25 * * *'}]
+  workflow_dispatch:
+    inputs:
+      log-level: {description: level, type: choice, options: [info, debug], default: info}
+      dry: {type: boolean, default: true}
+      PATH: {}
+  issues: {types: [opened]}
+env: {FOO: bar, SHA: '${{ github.sha }}'}
+concurrency: {group: x, cancel-in-progress: true}
+jobs:
+  test:
+    runs-on: ubuntu-latest
+    timeout-minutes: 15
+    strategy:
+      fail-fast: false
+      matrix:
+        python: [3.10, "3.11"]
+        exclude: [{python: 3.10}]
+    steps:
+      - uses: actions/checkout@v4
+      - uses: actions/cache@v4
+        with:
+          path: ~/.cache/pip
+          key: ${{ runner.os }}-${{ hashFiles('**/req.txt') }}
+          restore-keys: "${{ runner.os }}-"
+      - {name: Say, run: 'echo "$FOO ${{ matrix.python }} ${{ secrets.NPM_TOKEN }}"', env: {FOO: x}}
+      - {run: 'exit 1', continue-on-error: true}
+      - {run: 'exit 1', if: failure()}
+      - {shell: python, run: 'print(1)'}
+      - {uses: actions/upload-artifact@v4, with: {path: dist/}}
+  deploy:
+    needs: [test]
+    runs-on: [self-hosted, gpu]
+    environment: production
+    steps:
+      - uses: some/deployer@v1
+      - run: echo ${{ github.actor }}
+"""
+
+
+def job_of(draft: Draft) -> Job:
+    """Return what rota makes of a draft: it takes it as it is."""
+    job, problems = parse_header(draft.text(), name=draft.name, path=draft.name)
+    assert problems == ()
+    assert job is not None
+    return job
+
+
+def schedules(job: Job) -> list[Schedule]:
+    return [rule for rule in job.on if isinstance(rule, Schedule)]
+
+
+def left(draft: Draft) -> str:
+    return "\n".join(map(remark_text, draft.remarks))
+
+
+def crontab(text: str, *, has_user: bool = False) -> dict[str, Draft]:
+    drafts, _ = read_crontab(text, "crontab", zone="UTC", has_user=has_user)
+    return {draft.name: draft for draft in checked(drafts)}
+
+
+def workflow(text: str) -> dict[str, Draft]:
+    drafts = read_workflow(text, "ci.yml", repo="https://git.example/web.git", folder="ci")
+    return {draft.name: draft for draft in checked(drafts)}
+
+
+def project(body: str, name: str = "shop") -> Draft:
+    data = f"<?xml version='1.1' encoding='UTF-8'?>\n<project>\n{body}\n</project>".encode()
+    return checked([read_jenkins(data, name, "config.xml")])[0]
+
+
+def test_each_line_of_a_crontab_is_a_job() -> None:
+    drafts = crontab(CRONTAB)
+    assert list(drafts) == [
+        "cron/poll-things",
+        "cron/cat",
+        "cron/clean-up",
+        "cron/start-me",
+        "cron/broken",
+    ]
+    poll = job_of(drafts["cron/poll-things"])
+    assert [(rule.cron, rule.tz) for rule in schedules(poll)] == [("*/5 * * * *", "Europe/Berlin")]
+    assert poll.spec.env == {"GREETING": "hello there"}
+    told = [target.text for it in poll.spec.notify.channels or () for target in it.to]
+    assert told == ["mail:ops@example.org", "mail:ann@example.org"]
+    assert drafts["cron/poll-things"].text().startswith("#!/bin/bash\n")
+    assert [rule.cron for rule in schedules(job_of(drafts["cron/clean-up"]))] == ["@daily"]
+
+
+def test_what_follows_a_percent_sign_is_input(tmp_path: Path) -> None:
+    script = crontab("0 0 * * * cat % first%second 100\\%")["cron/cat"].text()
+    done = subprocess.run(
+        ["/bin/sh", "-c", script],
+        env={"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == " first\nsecond 100%\n"
+
+
+def test_what_a_crontab_says_and_rota_does_not_is_listed() -> None:
+    drafts = crontab(CRONTAB)
+    assert "line 9: @reboot has no like" in left(drafts["cron/start-me"])
+    assert "minute cannot be '61'" in left(drafts["cron/broken"])
+    assert job_of(drafts["cron/broken"]).on == ()
+    _, unread = read_crontab(CRONTAB, "crontab", zone="UTC", has_user=False)
+    assert unread == [(11, "not understood")]
+
+
+def test_lines_of_the_systems_crontab_name_a_user() -> None:
+    drafts = crontab("17 * * * * www-data /bin/a\n17 * * * *\troot\t/bin/a", has_user=True)
+    assert job_of(drafts["cron/a"]).spec.user == "www-data"
+    assert job_of(drafts["cron/a-2"]).spec.user == ""
+
+
+def test_a_workflow_is_a_job_for_each_of_its_jobs() -> None:
+    drafts = workflow(WORKFLOW)
+    assert list(drafts) == ["ci/test", "ci/deploy"]
+    test, deploy = job_of(drafts["ci/test"]), job_of(drafts["ci/deploy"])
+    assert [rule.cron for rule in schedules(test)] == ["30 5 * * 1,3"]
+    assert {type(rule).__name__ for rule in test.on} >= {"Push", "PullRequest"}
+    assert test.params["log_level"].choices == ("info", "debug")
+    assert test.params["dry"].default is True
+    assert test.spec.timeout_s == 900
+    assert test.spec.scm is not None
+    assert test.spec.artifacts == ("dist/**",)
+    assert test.spec.supersede == "running"
+    assert [it.name for it in test.spec.secrets] == ["NPM_TOKEN"]
+    assert [it.key for it in test.spec.caches] == ["{label:os}-{hash:**/req.txt}"]
+    assert test.matrix is not None
+    assert test.matrix.cells == ({"python": "3.11"},)
+    assert [need.job for need in deploy.needs] == ["ci/test"]
+    assert deploy.on == ()
+    assert deploy.spec.labels == "gpu"
+
+
+def test_what_a_workflow_says_and_rota_does_not_is_listed_and_stands_in_the_script() -> None:
+    drafts = workflow(WORKFLOW)
+    said = left(drafts["ci/test"])
+    for text in (
+        "'0 25 * * *' is not taken",
+        "the input PATH is reserved",
+        "the trigger issues has no like here",
+        "a step on the condition failure()",
+        "the values of NPM_TOKEN (rota secret set NAME)",
+    ):
+        assert text in said
+    said, script = left(drafts["ci/deploy"]), drafts["ci/deploy"].text()
+    assert "the action some/deployer@v1" in said
+    assert "the expression ${{ github.actor }}" in said
+    assert "`environment` of the job: production" in said
+    assert "false  # TODO: what some/deployer@v1 does" in script
+    assert "# Not carried over:\n#   line " in script
+
+
+def test_the_script_of_a_workflow_runs(tmp_path: Path) -> None:
+    script = workflow(WORKFLOW)["ci/test"].text()
+    env = {"PATH": "/usr/bin:/bin", "python": "3.11", "NPM_TOKEN": "t", "ROTA_GIT_COMMIT": "c"}
+    done = subprocess.run(
+        ["bash", "-c", script], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "x 3.11 t\n1\n"), done.stderr
+
+
+PROJECT = """
+<description>Builds the shop</description>
+<logRotator><daysToKeep>30</daysToKeep><numToKeep>50</numToKeep></logRotator>
+<properties><hudson.model.ParametersDefinitionProperty><parameterDefinitions>
+ <hudson.model.StringParameterDefinition><name>BRANCH</name><defaultValue>main</defaultValue></hudson.model.StringParameterDefinition>
+ <hudson.model.ChoiceParameterDefinition><name>suite</name><choices><a><string>fast</string><string>full</string></a></choices></hudson.model.ChoiceParameterDefinition>
+ <hudson.model.PasswordParameterDefinition><name>PW</name></hudson.model.PasswordParameterDefinition>
+</parameterDefinitions></hudson.model.ParametersDefinitionProperty></properties>
+<triggers>
+ <hudson.triggers.TimerTrigger><spec>TZ=Europe/Berlin
+# nightly
+H 2 * * 1-5
+H 99 * * *</spec></hudson.triggers.TimerTrigger>
+ <hudson.triggers.SCMTrigger><spec>H/5 * * * *</spec></hudson.triggers.SCMTrigger>
+ <jenkins.triggers.ReverseBuildTrigger><upstreamProjects>lib, core</upstreamProjects></jenkins.triggers.ReverseBuildTrigger>
+</triggers>
+<scm class="hudson.plugins.git.GitSCM"><userRemoteConfigs><x><url>https://git.example/shop.git</url>
+ <credentialsId>deploy</credentialsId></x></userRemoteConfigs>
+ <branches><hudson.plugins.git.BranchSpec><name>*/main</name></hudson.plugins.git.BranchSpec></branches></scm>
+<assignedNode>linux &amp;&amp; !arm</assignedNode>
+<concurrentBuild>false</concurrentBuild>
+<builders>
+ <hudson.tasks.Shell><command>echo $BUILD_NUMBER $suite</command></hudson.tasks.Shell>
+ <hudson.tasks.Shell><command>#!/usr/bin/env python3
+print("hi")</command></hudson.tasks.Shell>
+</builders>
+<publishers>
+ <hudson.tasks.ArtifactArchiver><artifacts>dist/*.whl, a.jar</artifacts></hudson.tasks.ArtifactArchiver>
+ <hudson.tasks.junit.JUnitResultArchiver><testResults>**/TEST-*.xml</testResults></hudson.tasks.junit.JUnitResultArchiver>
+ <hudson.tasks.BuildTrigger><childProjects>deploy</childProjects></hudson.tasks.BuildTrigger>
+ <org.example.Weird/>
+</publishers>
+<buildWrappers><hudson.plugins.build__timeout.BuildTimeoutWrapper><strategy><timeoutMinutes>20</timeoutMinutes></strategy></hudson.plugins.build__timeout.BuildTimeoutWrapper></buildWrappers>
+"""
+
+
+def test_a_freestyle_project_is_a_job() -> None:
+    draft = project(PROJECT)
+    job = job_of(draft)
+    assert job.description == "Builds the shop"
+    assert [(rule.cron, rule.tz) for rule in schedules(job)] == [("H 2 * * 1-5", "Europe/Berlin")]
+    assert job.spec.labels == "linux && !arm"
+    assert job.spec.concurrency == 1
+    assert job.spec.timeout_s == 1200
+    assert job.spec.keep.builds == 50
+    assert job.spec.artifacts == ("dist/*.whl", "a.jar")
+    assert job.spec.scm is not None
+    assert job.params["suite"].choices == ("fast", "full")
+    said = left(draft)
+    for text in (
+        "'H 99 * * *' is not taken",
+        "the credentials 'deploy' of the repository",
+        "PW is a secret here (rota secret set PW)",
+        "it polled at H/5 * * * *; rota looks every 5 minutes",
+        "it starts deploy",
+        "<org.example.Weird> is not known",
+    ):
+        assert text in said
+
+
+def test_the_steps_of_a_project_run_one_after_the_other(tmp_path: Path) -> None:
+    env = {"PATH": "/usr/bin:/bin", "ROTA_NUMBER": "7", "suite": "fast"}
+    script = project(PROJECT).text()
+    done = subprocess.run(
+        ["sh", "-c", script], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "7 fast\nhi\n"), done.stderr
+    broken = project(
+        "<builders><hudson.tasks.Shell><command>false\necho on</command></hudson.tasks.Shell></builders>"
+    )
+    assert subprocess.run(["sh", "-c", broken.text()], cwd=tmp_path, check=False).returncode != 0
+
+
+def test_a_step_that_is_not_known_does_not_pass_for_one_that_ran() -> None:
+    draft = project(
+        "<builders><hudson.tasks.BatchFile><command>dir</command></hudson.tasks.BatchFile><x.Y/></builders>"
+    )
+    assert (
+        "false  # TODO: what a step for Windows did\nfalse  # TODO: what <x.Y> did" in draft.text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"<flow-definition/>", "config.xml: a pipeline: its Groovy script is no list of steps"),
+        (b"<html/>", "config.xml: a <html>, and not a freestyle project"),
+        (b"<project>", "config.xml:1: no XML: no element found"),
+        (b'<!DOCTYPE x [<!ENTITY a "b">]><project/>', "config.xml:1: it declares entities"),
+        (b"<a>" * 100, "config.xml:1: elements nested too deeply"),
+    ],
+)
+def test_what_is_no_project_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_jenkins(data, "x", "config.xml")
+    assert caught.value.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "ci.yml:1:5: no YAML: "),
+        ("", "ci.yml: nothing stands in it"),
+        ("a: 1", "ci.yml: no workflow: it has no `jobs`"),
+        ("a: &a {run: x, env: {A: b}}\njobs: {x: {steps: [" + "*a, " * 9000 + "]}}", "ci.yml: more than 100000 values"),
+    ],
+)  # fmt: skip
+def test_what_is_no_workflow_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        workflow(text)
+    assert caught.value.message.startswith(message)
+
+
+@given(st.text(max_size=200))
+def test_any_crontab_makes_jobs_that_can_be_added(text: str) -> None:
+    for draft in crontab(text).values():
+        job_of(draft)
+
+
+_VALUES = st.recursive(
+    st.text("ab${}.:*&|'\" -\n", max_size=12) | st.sampled_from(["on", "push", "${{ secrets.A }}", "1"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(["on", "push", "branches", "jobs", "steps", "run", "uses", "with", "env", "if", "needs", "runs-on", "strategy", "matrix", "services", "container", "schedule", "cron", "path", "key", "inputs"]), inner, max_size=5),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(["on", "env", "concurrency", "name"]), _VALUES), _VALUES)
+def test_any_workflow_makes_jobs_that_can_be_added(root: dict[str, object], job: object) -> None:
+    for draft in workflow(json.dumps({**root, "jobs": {"a": job, "b": job}})).values():
+        job_of(draft)
+
+
+@given(st.text(max_size=80), st.sampled_from(["assignedNode", "description", "disabled"]))
+def test_any_text_in_a_project_makes_a_job_that_can_be_added(text: str, tag: str) -> None:
+    clean = "".join(char for char in text if char.isprintable() and char not in "<&")
+    job_of(project(f"<{tag}>{clean}</{tag}>"))
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        (["a b", "c/d"], "a-b/c/d"),
+        (["../.."], "job"),
+        ([""], "job"),
+        (["ä"], "job"),
+        (["x"], "x-2"),
+    ],
+)
+def test_names_are_made_of_what_there_is(parts: list[str], name: str) -> None:
+    assert job_name(*parts, taken=["x"]) == name
+
+
+@pytest.mark.usefixtures("here")
+def test_the_command_prints_one_job_and_writes_several(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "tab").write_text("0 1 * * * /bin/one\n0 2 * * * /bin/two\n")
+    assert main(["import", "crontab", "tab", "--tz", "UTC"]) == 0
+    out, err = capfd.readouterr()
+    assert (out, "to write them below jobs/" in err) == ("", True)
+    assert main(["import", "crontab", "tab", "--write"]) == 0
+    assert (here / "jobs" / "cron" / "two").stat().st_mode & 0o100
+    capfd.readouterr()
+    assert main(["import", "crontab", "tab", "--write"]) != 0
+    assert "jobs/cron/one is there already" in capfd.readouterr().err
+    assert main(["import", "crontab", "tab", "--write", "--force"]) == 0
+    capfd.readouterr()
+    monkeypatch.setattr("sys.stdin", io.StringIO("0 1 * * * /bin/one\n"))
+    assert main(["import", "crontab"]) == 0
+    assert capfd.readouterr().out.startswith("#!/bin/sh\n# /// script\n")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["crontab", "nowhere"], "error: cannot read nowhere: No such file or directory"),
+        (["crontab", "-", "--tz", "Europe/Berlim"], "error: --tz: no time zone 'Europe/Berlim'"),
+        (["jenkins"], "error: nothing to read\n\nhint: rota import jenkins FILE: a config.xml"),
+        (["jenkins", "."], "error: .: no config.xml there"),
+        (["github", "."], "error: .: no *.y*ml there"),
+        (["crontab", "empty"], "error: nothing in it that could be a job"),
+    ],
+)
+def test_what_cannot_be_imported_is_said(
+    words: list[str], said: str, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (here / "empty").write_text("# nothing\n")
+    assert main(["import", *words]) != 0
+    assert capfd.readouterr().err.startswith(said)
+
+
+def test_a_home_of_jenkins_and_a_repository_are_read_whole(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for path, text in {
+        "home/jobs/web/jobs/shop/config.xml": "<project><builders><hudson.tasks.Ant/></builders></project>",
+        "home/jobs/pipe/config.xml": "<flow-definition/>",
+        "repo/.github/workflows/ci.yml": "jobs: {a: {steps: [{run: make}]}}",
+    }.items():
+        (here / path).parent.mkdir(parents=True)
+        (here / path).write_text(text)
+    assert main(["import", "jenkins", "home", "--json"]) == 0
+    out, err = capfd.readouterr()
+    assert [job["name"] for job in json.loads(out)] == ["web/shop"]
+    assert "left out: home/jobs/pipe/config.xml: a pipeline" in err
+    assert main(["import", "github", "repo", "--to", "web"]) == 0
+    assert "set -eo pipefail\n\nmake\n" in capfd.readouterr().out
