@@ -86,7 +86,7 @@ def _fill(root: Path, wheel: Path, pythons: tuple[str, ...]) -> None:
     ours = root / "usr/lib/rota"
     ours.parent.mkdir(parents=True)
     tree.make(ours, wheel, pythons)
-    (ours / "bin/python3").symlink_to("/usr/bin/python3")
+    (ours / "bin/python3").symlink_to("../../../bin/python3")
     (ours / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
     (ours / "bin/rota").write_text('#!/bin/sh\nexec /usr/lib/rota/bin/python3 -m rota "$@"\n')
     (root / "usr/bin").mkdir()
@@ -95,7 +95,7 @@ def _fill(root: Path, wheel: Path, pythons: tuple[str, ...]) -> None:
     for path in sorted(it for it in shared.rglob("*") if it.is_file()):
         _copy(path, root / _place(str(path.relative_to(shared))))
     shutil.rmtree(shared)
-    _copy(HERE / "debian/default", root / "etc/default/rota")
+    _copy(HERE / "debian/agent.toml", root / "etc/rota/agent.toml")
     docs = root / "usr/share/doc/rota"
     _copy(HERE / "debian/copyright", docs / "copyright")
     _copy(ROOT / "CHANGELOG.md", docs / "changelog")
@@ -125,7 +125,7 @@ def _control(root: Path, version: str, architecture: str) -> None:
         version=version, architecture=architecture, maintainer=MAINTAINER, size=size
     )
     (control / "control").write_text(text)
-    (control / "conffiles").write_text("/etc/default/rota\n")
+    (control / "conffiles").write_text("/etc/rota/agent.toml\n")
     (control / "md5sums").write_text("".join(_sums(root, files)))
     for name in ("postinst", "prerm", "postrm"):
         shutil.copyfile(HERE / "debian" / name, control / name)
@@ -134,7 +134,7 @@ def _control(root: Path, version: str, architecture: str) -> None:
 
 def _sums(root: Path, files: list[Path]) -> Iterator[str]:
     for path in files:
-        if path != root / "etc/default/rota":
+        if path != root / "etc/rota/agent.toml":
             digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
             yield f"{digest}  {path.relative_to(root)}\n"
 

@@ -4,6 +4,8 @@
 #   ROTA_LISTEN  where it serves REST and git; NAME:7070 by default
 #   ROTA_JOIN    a folder that all agents share: each puts a join token there, and a new one takes another's
 #   ROTA_FOUND   "yes" for the one agent that founds the cluster, where nobody has left a token yet
+#   ROTA_FOUNDER the name of that agent, where all are given the same
+#   ROTA_JOIN_SECRET  in Kubernetes: the Secret that ROTA_JOIN shows, into which tokens are put
 #
 # What is given to the container as its command is given to `rota agent`, such as --slots 4.
 
@@ -11,6 +13,7 @@ data=$ROTA_DATA
 name=${ROTA_NAME:-$(uname -n)}
 listen=${ROTA_LISTEN:-$name:7070}
 join=${ROTA_JOIN:-}
+[ "${ROTA_FOUNDER:-}" != "$name" ] || ROTA_FOUND=yes
 agent=
 
 # What runs in containers beside this one is given this agent's own code, for its `rota`: so that is to lie
@@ -46,11 +49,22 @@ run() {
 # by a start in the last third of that.
 invite() {
   [ -n "$join" ] || return 0
+  if [ -n "${ROTA_JOIN_SECRET:-}" ]; then
+    until rota status >/dev/null 2>&1; do sleep 1; done
+    until rota token create --expires 30d | python3 /opt/rota/publish.py "$name"; do sleep 10; done
+    return 0
+  fi
   [ -z "$(find "$join/$name" -mtime -20 2>/dev/null)" ] || return 0
   until rota status >/dev/null 2>&1; do sleep 1; done
   umask 077
   rota token create --expires 30d >"$join/.$name" && mv "$join/.$name" "$join/$name"
 }
+
+# In Kubernetes its own name may be known a little later than it begins.
+until [ -z "${ROTA_JOIN_SECRET:-}" ] || python3 -c 'import socket, sys; socket.getaddrinfo(sys.argv[1], None)' "${listen%:*}" 2>/dev/null; do
+  say "waiting until ${listen%:*} is known"
+  sleep 1
+done
 
 # It is known here once it has been a member.
 if [ -e "$data/index.db" ]; then

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-#: A user of the system that can do nothing else, its folder, and the settings that it starts by.
+#: A user of the system that can do nothing else, its folder, and options that may be given besides agent.toml.
 USER = "rota"
 STATE = "/var/lib/rota"
 OPTIONS = "/etc/default/rota"
