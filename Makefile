@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: help demo test check fmt bench torture fuzz docs dist dist/wheel single deb lock clean
+.PHONY: help demo test check fmt bench torture fuzz docs dist dist/wheel single deb dist-check lock clean
 help:            ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: rota needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version)"; exit 1; }
@@ -72,6 +72,11 @@ single: dist/wheel ## the single file dist/rota, of the wheel in dist/
 
 deb: dist/wheel  ## the Debian package, of the wheel in dist/
 	$(BIN)/python packaging/deb.py dist/*.whl dist
+
+dist-check: $(STAMP) ## install what is in dist/ and run it, manifests against their schemas; a few minutes
+	$(BIN)/pip install --quiet --disable-pip-version-check kubernetes-validate
+	$(BIN)/kubernetes-validate --strict packaging/kubernetes/rota.yaml
+	sh packaging/check.sh dist
 
 lock: $(STAMP)   ## which versions the single file and the Debian package bring
 	$(BIN)/uv pip compile --quiet --upgrade --universal --no-header --no-annotate --generate-hashes --python-version 3.11 \

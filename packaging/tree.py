@@ -25,7 +25,15 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 LOCK = Path(__file__).with_name("lock.txt")
 #: What packages bring of their own tests.
 _TESTS = ("libcloud/test", "Crypto/SelfTest")
-_NOT_NEEDED = ("__pycache__", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", ".gitignore", ".lock")
+_NOT_NEEDED = (
+    "__pycache__",
+    "INSTALLER",
+    "REQUESTED",
+    "direct_url.json",
+    "uv_cache.json",
+    ".gitignore",
+    ".lock",
+)
 
 
 class PackagingError(Exception):
