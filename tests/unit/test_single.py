@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,16 @@ def test_versions_sort_in_debian_as_in_python() -> None:
     assert said("0.1.dev420+g0fbfed2") == "0.1~dev420+g0fbfed2-1"
     assert said("1.0rc2") == "1.0~rc2-1"
     assert said("1.0") == "1.0-1"
+
+
+def test_all_that_is_needed_is_locked() -> None:
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    bundled = set(re.findall(r"--extra (\w+)", (root / "Makefile").read_text()))
+    assert bundled == set(extras) - {"dev", "release"}
+    wanted = [*project["dependencies"], *(it for name in bundled for it in extras[name])]
+    names = {re.sub(r"[_.]+", "-", re.split(r"[^\w.-]", it)[0].lower()) for it in wanted}
+    lock = (root / "packaging" / "lock.txt").read_text()
+    locked = set(re.findall(r"^([\w-]+)==", lock, re.MULTILINE))
+    assert names <= locked, f"make lock: it has no {', '.join(sorted(names - locked))}"
