@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from rota.core import records
 from rota.core.chain import START, Anchor, anchor_lines, link, read_anchor
 from rota.core.cluster import Cluster, Picture, decode_picture, encode_picture
 from rota.core.codec import encode
-from rota.core.deeds import Deed, deed_line, read_deed
+from rota.core.deeds import NO_DEEDS, VERBS, Deed, deed_line, read_deed
 from rota.core.events import (
     AgentJoined,
     AgentLabelled,
@@ -27,6 +28,7 @@ from rota.core.events import (
     Emitted,
     Event,
     HistorySealed,
+    Known,
     PipelineRequested,
     SchedulesSet,
     StoreMoved,
@@ -176,6 +178,12 @@ def test_deeds_are_what_somebody_asked_for() -> None:
         ),
     ]
     assert story.picture.deeds_due == 9
+
+
+def test_each_kind_of_event_is_a_deed_or_is_known_to_be_none() -> None:
+    kinds = {str(it.__struct_config__.tag) for it in get_args(Known)}
+    assert kinds == VERBS.keys() | NO_DEEDS
+    assert not VERBS.keys() & NO_DEEDS
 
 
 def test_builds_asked_for_together_are_one_deed_and_what_a_rule_sets_off_is_none() -> None:

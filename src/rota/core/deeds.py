@@ -84,6 +84,20 @@ VERBS = {
 }
 
 
+#: Kinds of events that agents write by themselves, or that others stand for: never deeds.
+NO_DEEDS = frozenset({
+    "agent.found", "agent.key-made", "agent.key-taken", "agent.lost", "agent.started",
+    "agent.stopped", "build.artifact", "build.asked", "build.checked-out", "build.finished",
+    "build.queued", "build.started", "build.swept", "build.waiting", "cache.saved", "cache.used",
+    "chat.answered", "chat.heard", "chat.standing", "chat.told", "cloud.answered", "cloud.failed",
+    "cloud.gone", "cloud.joined", "cloud.launched", "cloud.wanted", "history.sealed",
+    "hook.called", "leader.elected", "leader.resigned", "limits.set", "notices.dropped",
+    "notices.queued", "notices.sending", "notices.sent", "schedules.fired", "schedules.set",
+    "scm.changed", "scm.seen", "status.posted", "token.used", "trigger.failed", "voter.appointed",
+    "voter.dismissed", "voter.listening",
+})  # fmt: skip
+
+
 class Deed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of the audit. ``kind`` is that of the event with the sequence ``seq``.
 

@@ -6,9 +6,11 @@ import contextlib
 from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
 
+import msgspec
+
 from rota.core.audit import Head
 from rota.core.chain import read_anchor
-from rota.core.deeds import Deed, fits, read_deed
+from rota.core.deeds import LINE, Deed, fits, read_deed
 from rota.core.durations import parse_duration
 from rota.errors import InputError, NotFoundError
 from rota.service import audit_messages as a
