@@ -133,6 +133,21 @@ async def test_who_would_make_a_job_elsewhere_is_told_what_is_missing(office: Of
         )
 
 
+async def test_nobody_has_a_job_run_by_a_need_that_he_may_not_run(office: Office) -> None:
+    await office.here.put("db/test")
+    for job in ("db/test", "db/none"):
+        script = f"# /// script\n# [tool.rota]\n# needs = ['{job}']\n# ///\n"
+        for method, path, body in (
+            ("PUT", "/v1/jobs/web/a", {"script": script}),
+            ("POST", "/v1/check", {"job": "web/a", "script": script}),
+        ):
+            reply = await office.as_("cho", method, path, body)
+            assert said(reply) == (
+                403,
+                f"web/a needs {job}, and for that one must be a builder of it",
+            )
+
+
 async def test_less_than_a_verb_needs_is_said_with_the_job(office: Office) -> None:
     await office.here.put("web/test")
     await office.here.put("db/test")

@@ -58,6 +58,7 @@ async def there() -> AsyncIterator[Here]:
         credentials = Credentials(here.service)
         here.who = Access(TOKEN, users=credentials, speaks=here.service.speakers.knows).principal
         await commit(here, {**USERS, "settings.toml": SETTINGS})
+        here.agent.follower.told.append(credentials.followed)
         writing = asyncio.create_task(credentials.run())
         yield here
         writing.cancel()
@@ -283,6 +284,18 @@ async def test_when_a_token_was_used_is_told_and_costs_an_event_an_hour(
     assert used == [TokenUsed(at=used[0].at, agent="here", tokens=(made["id"],))]
     [listed] = (await there.ask("GET", "/v1/access/tokens")).json()
     assert re.match(r"20\d\d-", listed["used_at"])
+
+
+async def test_who_is_removed_by_a_push_and_comes_again_has_no_token(
+    there: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rota.service.credentials.GATHERED_S", 0.0)
+    made = await make(there, "bob")
+    tokens = there.service.world.cluster.picture.tokens
+    await commit(there, {"users/bob.toml": None})
+    await there.until(lambda: getattr(tokens.find(made["id"]), "revoked_at", None))
+    await commit(there, {"users/bob.toml": b'role = "admin"\n'})
+    assert (await tcp(there, "GET", "/v1/status", made["token"])).status == 401
 
 
 # -- what is open when a token ends -------------------------------------------------------------

@@ -400,3 +400,11 @@ def test_broken_is_told_of_the_build_that_broke_it() -> None:
     broken = {"web main": Broken("web#1", "1", ("@ann",))}
     telling = look_at_end(BOTH, build("2", number=2), (), broken, AT)
     assert told(telling) == [("web#2", "irc:#web", "first-failure")], "the channel is new"
+
+
+def test_who_may_not_see_a_job_is_told_nothing_of_it() -> None:
+    eager = replace(ann, preferences=(wish("mail", "failed", whose="all"),))
+    whom = everybody({"ann": eager})
+    assert [to for _, to, _ in Story(whom)(build())] == ["mail:@ann"]
+    blind = replace(whom, sees=lambda user, job: (user, job) != ("ann", "web"))
+    assert Story(blind)(build()) == []

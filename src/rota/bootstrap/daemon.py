@@ -491,6 +491,7 @@ class Daemon:
         world = service.world
         service.identity = OidcIdentity()
         credentials = Credentials(service)
+        self._agent.follower.told.append(credentials.followed)
         await stack.enter_async_context(background(credentials.run()))
         access = Access(
             self._folder.token(),

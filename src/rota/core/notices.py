@@ -11,12 +11,13 @@ that passes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Literal
 
 import msgspec
 
+from rota.core.access import rights_of
 from rota.core.build import Build
 from rota.core.definitions import Definitions
 from rota.core.job import Reason
@@ -34,6 +35,7 @@ from rota.core.people import open_questions, resolved, wants_approval
 from rota.core.preferences import DEFAULT_ON, Preference
 from rota.core.questions import Question
 from rota.core.quiet import quiet_until
+from rota.core.rights import Rights
 from rota.core.settings_notify import networks_of, outlets_of
 from rota.core.sources import lane as source_lane
 from rota.core.states import Result, State
@@ -53,12 +55,17 @@ MAX_AT_ONCE = 2000
 _EMAIL = re.compile(r"<([^<>]*)>\s*$")
 
 
+def _all_see(user: str, job: str) -> bool:
+    return True
+
+
 class Audience(msgspec.Struct, frozen=True):
     """Everybody who may want to be told, and by what they can be.
 
     ``channels`` are the settings'; ``networks`` the names of those that are set up, mail and outlets
     among them; ``sessions`` who is linked on a network for as long as a session lasts. ``watchers``
-    are the users who want to know of builds that are not theirs.
+    are the users who want to know of builds that are not theirs. ``sees`` says whether a user is to know
+    of a job at all.
     """
 
     users: Users
@@ -68,6 +75,7 @@ class Audience(msgspec.Struct, frozen=True):
     groups: Mapping[str, Sequence[str]] = {}
     sessions: Mapping[str, Mapping[str, str]] = {}
     watchers: tuple[str, ...] = ()
+    sees: Callable[[str, str], bool] = _all_see
 
     @property
     def is_nobody(self) -> bool:
@@ -83,6 +91,7 @@ def audience(
     outlets: Iterable[str] = (),
     groups: Mapping[str, Sequence[str]] = {},
     sessions: Mapping[str, Mapping[str, str]] = {},
+    sees: Callable[[str, str], bool] = _all_see,
 ) -> Audience:
     """Return who may want to be told. Cost: a look at each user."""
     watchers = tuple(
@@ -98,12 +107,20 @@ def audience(
         groups=groups,
         sessions=sessions,
         watchers=watchers,
+        sees=sees,
     )
 
 
 def audience_of(definitions: Definitions, linking: Linking) -> Audience:
     """Return who may want to be told, as settings, users and links are. Cost: a look at each user."""
     settings = definitions.settings
+    known: dict[str, Rights] = {}
+
+    def sees(user: str, job: str) -> bool:
+        if user not in known:
+            known[user] = rights_of(definitions.users, settings, user)
+        return known[user].sees(job)
+
     return audience(
         definitions.users,
         settings.notify,
@@ -114,6 +131,7 @@ def audience_of(definitions: Definitions, linking: Linking) -> Audience:
             network: {who: it.user for who, it in found.items()}
             for network, found in linking.sessions.items()
         },
+        sees=sees,
     )
 
 
@@ -280,7 +298,7 @@ class _Look:
         if persons:
             blamed = [it for it in culprits or (build,) if it.id not in self._flaky]
             mine = _mine(self._whom, build, blamed, failing)
-            for name in self._candidates(mine, broken, failing=failing):
+            for name in self._candidates(build.job, mine, broken, failing=failing):
                 known = broken is not None and f"@{name}" in broken.concerned
                 wishes = [
                     it
@@ -297,12 +315,12 @@ class _Look:
         self._note(build, lane, story, failing=failing, failed=failed)
 
     def _candidates(
-        self, mine: Iterable[str], broken: Broken | None, *, failing: bool
+        self, job: str, mine: Iterable[str], broken: Broken | None, *, failing: bool
     ) -> Iterable[str]:
         known = () if broken is None or failing else broken.concerned
         told = [key[1:] for key in known if key.startswith("@")]
         found = dict.fromkeys([*mine, *self._whom.watchers, *told])
-        return [name for name in found if name in self._whom.users]
+        return [name for name in found if name in self._whom.users and self._whom.sees(name, job)]
 
     def _person(
         self, story: _Story, name: str, wishes: Sequence[Preference], *, is_mine: bool
@@ -506,6 +524,8 @@ def _asked(
     wishes += [("", it) for it in channels_of(whom, build)]
     for name, wish in wishes:
         if "asked" not in wish.on or not wish.is_of(build.job):
+            continue
+        if name and not whom.sees(name, build.job):
             continue
         for target in wish.to:
             due = _due(whom, target, "asked", name, at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from rota.core.events import TokenUsed
+from rota.core.events import Event, TokenRevoked, TokenUsed
 from rota.core.rights import Rights, Role
 from rota.core.tokens import USE_NOTED_S, AccessToken, is_token, token_digest
 from rota.errors import DeniedError, RotaError, UnavailableError
@@ -103,14 +103,38 @@ class Credentials:
             self._fresh.add(token.id)
             self._wake.set()
 
+    def followed(self) -> None:
+        """Take note that the definitions are other ones: users may be gone."""
+        if self._orphans():
+            self._wake.set()
+
     async def run(self) -> None:
-        """Write down which tokens are shown, for ever. What fails is told an hour later."""
+        """Write down which tokens are shown, and end those of users who are gone; for ever.
+
+        What fails is told an hour later, or with the next change of the definitions.
+        """
         service = self._service
         while True:
             await self._wake.wait()
             await asyncio.sleep(GATHERED_S)
             self._wake.clear()
             ids, self._fresh = tuple(sorted(self._fresh)), set()
-            used = TokenUsed(at=service.clock.now(), agent=service.me.name, tokens=ids)
-            with contextlib.suppress(RotaError):
-                await service.append(used)
+            now, name = service.clock.now(), service.me.name
+            events: list[Event] = [
+                TokenRevoked(at=now, agent=name, user=it) for it in self._orphans()
+            ]
+            events += [TokenUsed(at=now, agent=name, tokens=ids)] if ids else []
+            for event in events:
+                with contextlib.suppress(RotaError):
+                    await service.append(event)
+
+    def _orphans(self) -> list[str]:
+        """Return the users who are gone and have tokens, for the leader to end.
+
+        Else these would open something again if somebody of the same name came.
+        """
+        picture, judge = self._service.world.cluster.picture, self._service.world.judge
+        if picture.leader != self._service.me.name:
+            return []
+        live = (it for it in picture.tokens.by_digest.values() if it.revoked_at is None)
+        return sorted({it.user for it in live if not judge.is_there(it.user)})

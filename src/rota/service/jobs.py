@@ -16,8 +16,10 @@ from rota.core.ids import parse_job_name
 from rota.core.needs import need_problems
 from rota.core.paused import PAUSED, Paused, encode_paused
 from rota.core.problem import Problem
+from rota.core.reach import reach_faults
+from rota.core.rights import Role
 from rota.core.triggers import On, rule_id, rule_text
-from rota.errors import ConflictError, InputError, NotFoundError, StaleError
+from rota.errors import ConflictError, DeniedError, InputError, NotFoundError, StaleError
 from rota.service import messages as m
 from rota.service.builds import find_definition
 from rota.service.committing import commit, until_first
@@ -90,10 +92,21 @@ async def put(service: Service, request: m.PutJobRequest, who: Principal) -> m.C
     name = parse_job_name(request.job)
     if not request.script:
         raise InputError("the script is empty", hint="send it as the body: curl -T FILE …")
+    # First of all: what is wrong with a need tells whether that job is there.
+    _refuse_reach(name, request.script, who)
     checked = await check(service, m.CheckRequest(job=name, script=request.script), who)
     if not checked.ok:
         raise InputError(f"{name} was not taken", problems=checked.problems)
     return await _put(service, name, request, who)
+
+
+def _refuse_reach(name: str, script: str, who: Principal) -> None:
+    """Do nothing, unless a header has other jobs run, or hears of them, that somebody may not."""
+    if who.role >= Role.BUILDER:
+        return
+    job, _ = parse_header(script, name=name, path=JOBS + name)
+    for fault in reach_faults(job, who.on) if job is not None else ():
+        raise DeniedError(f"{name} {fault}", known=True)
 
 
 async def put_alone(service: Service, request: m.PutJobRequest, who: Principal) -> m.Committed:
@@ -166,6 +179,7 @@ async def resume(service: Service, request: m.JobRequest, who: Principal) -> m.C
 
 async def check(service: Service, request: m.CheckRequest, who: Principal) -> m.Checked:
     """Check a script's header."""
+    _refuse_reach(request.job, request.script, who)
     path = JOBS + parse_job_name(request.job)
     definitions = service.world.definitions
     data = request.script.encode()

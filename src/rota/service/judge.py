@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from rota.core.access import grants_of, rights_of, role_of
 from rota.core.definitions import Definitions
-from rota.core.rights import Grant, Rights, Role
+from rota.core.rights import Rights, Role
 from rota.core.tokens import AccessToken
 
 #: So many answers are kept; then they are worked out anew.
@@ -41,7 +42,8 @@ class Judge:
         key = (name, role)
         found = self._users.get(key)
         if found is None:
-            found = self._users[key] = self._user(name, role)
+            now = self._definitions()
+            found = self._users[key] = rights_of(now.users, now.settings, name, role)
         return found
 
     def token(self, token: AccessToken) -> Rights:
@@ -50,9 +52,10 @@ class Judge:
         key = (token.user, token.role, token.jobs, token.groups)
         found = self._tokens.get(key)
         if found is None:
+            users, settings = self._definitions().users, self._definitions().settings
             found = self._tokens[key] = Rights(
-                max(self._role(token.user), self._role_of_groups(token.groups)),
-                self._grants(token.user),
+                max(role_of(users, token.user), self._role_of_groups(token.groups)),
+                grants_of(users, settings, token.user),
                 cap=token.cap,
                 within=token.jobs,
             )
@@ -62,27 +65,10 @@ class Judge:
         """Whether there is a user of that name."""
         return name in self._definitions().users
 
-    def _user(self, name: str, role: Role | None) -> Rights:
-        return Rights(self._role(name) if role is None else role, self._grants(name))
-
-    def _role(self, name: str) -> Role:
-        user = self._definitions().users.get(name)
-        return Role[user.role.upper()] if user is not None else Role.NONE
-
     def _role_of_groups(self, groups: tuple[str, ...]) -> Role:
         """Return the highest role that the settings give to groups of the provider of identities."""
         roles = self._definitions().settings.oidc.roles
         return max((Role[roles[it].upper()] for it in groups if it in roles), default=Role.NONE)
-
-    def _grants(self, name: str) -> tuple[Grant, ...]:
-        definitions = self._definitions()
-        if name not in definitions.users:
-            return ()
-        settings = definitions.settings
-        groups = frozenset(
-            f"@{group}" for group, members in settings.groups.items() if name in members
-        )
-        return tuple(rule.grant for rule in settings.access if rule.gives(name, groups))
 
     def _look(self) -> None:
         """Forget what was said by other definitions."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from rota.core.definition_file import JOBS, parse_file
+from rota.core.job import Job
 from rota.core.pushed_paths import changed_paths, needed_for
+from rota.core.reach import reach_faults
 from rota.core.rights import Role
 from rota.errors import DeniedError
 from rota.service.context import Principal, Service
@@ -23,13 +28,29 @@ async def refuse_push(service: Service, who: Principal, old: str, new: str) -> N
         return
     before = await service.store.tree(old) if old else {}
     after = await service.store.tree(new)
-    faults = []
+    faults: list[str] = []
     for path in changed_paths(before, after):
         needed = needed_for(path)
         has = who.on(needed.job) if needed.job else who.role
         if has < needed.role:
             faults.append(f"{path} needs {needed}")
+    if who.role < Role.BUILDER and not faults:
+        faults = await _reach_faults(service, who, before, after)
     if faults:
         more = len(faults) - MAX_NAMED
         rest = f"; and {more} more" if more > 0 else ""
         raise DeniedError(f"{who.name} may not: {'; '.join(faults[:MAX_NAMED])}{rest}", known=True)
+
+
+async def _reach_faults(
+    service: Service, who: Principal, before: Mapping[str, str], after: Mapping[str, str]
+) -> list[str]:
+    """Return what the headers of changed jobs reach that somebody may not."""
+    changed = [it for it in changed_paths(before, after) if it.startswith(JOBS) and it in after]
+    blobs = await service.store.blobs([after[path] for path in changed])
+    faults = []
+    for path in changed:
+        job = parse_file(path, after[path], blobs[after[path]]).value
+        if isinstance(job, Job):
+            faults += [f"{path} {fault}" for fault in reach_faults(job, who.on)]
+    return faults
