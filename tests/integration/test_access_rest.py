@@ -13,7 +13,9 @@ import pytest
 from tests.harness.agent import Here, Reply, agent_here
 
 from rota.adapters.scripted import Plan
-from rota.core.events import EPOCH, Known, kind_of
+from rota.core.cache_entry import Entry
+from rota.core.events import EPOCH, CacheSaved, Known, NoticesQueued, kind_of
+from rota.core.outbox import Due, Tale, Telling
 from rota.ports.store import Author
 from rota.service.context import Principal
 from rota.service.verbs import VERBS, About, Role, Verb
@@ -230,6 +232,7 @@ class Hidden(NamedTuple):
 
 async def furnish(here: Here) -> Hidden:
     """Have something of each kind that verbs tell of, of a hidden job and of one that is seen."""
+    build: dict[str, Any] = {}
     for job in (f"{HIDDEN}/a", "web/a"):
         word = job.partition("/")[0]
         plan = Plan(output=f"{word} needle\n::error::{word}\n".encode())
@@ -253,6 +256,15 @@ async def furnish(here: Here) -> Hidden:
     await here.running(holder["id"])
     for job in (f"{HIDDEN}/held", "web/held", f"{HIDDEN}/ask"):
         await here.run(job)
+    now = here.service.clock.now()
+    for saver, word in ((holder["id"], HIDDEN), (build["id"], "web")):
+        entry = Entry(
+            key=word, sha256=word, size=1, saved_at=now, scope="main", paths=("x",), parts=(1,), build=saver
+        )  # fmt: skip
+        await here.service.write(CacheSaved(at=now, entry=entry))
+    tale = Tale(build=holder["id"], ref=f"{HIDDEN}/held#1", notices=(Due("mail:a@b", "failed"),))
+    telling = Telling(build=holder["id"], mark="1", tales=(tale,))
+    await here.service.write(NoticesQueued(at=now, tellings=(telling,)))
     emitted = {"type": "a.b", "data": {"x": HIDDEN}}
     assert (await here.ask("POST", "/v1/events", body=emitted)).status == 201
     return Hidden(holder["id"], "web/a")
@@ -298,10 +310,33 @@ async def test_no_verb_tells_anything_of_what_is_not_seen(office: Office) -> Non
     assert HIDDEN not in why.text
     office.root()
     # And an admin is told, so that there was something to be told of.
-    for name in ("jobs", "builds", "queue", "overview", "limits", "schedules", "asks", "events"):
+    for name in (
+        "jobs",
+        "builds",
+        "queue",
+        "overview",
+        "limits",
+        "schedules",
+        "asks",
+        "events",
+        "caches",
+        "notices",
+    ):
         verb = next(it for it in VERBS if it.name == name)
         told = await here.ask("GET", targets(verb, hidden)[0])
         assert HIDDEN in told.text, name
+
+
+async def test_of_a_needed_job_that_is_not_seen_only_the_name_is_told(office: Office) -> None:
+    here = office.here
+    await here.put(f"{HIDDEN}/a", plan=Plan(hangs=True))
+    # Whoever made it so may run both.
+    await here.put("web/a", f"# /// script\n# [tool.rota]\n# needs = ['{HIDDEN}/a']\n# ///\n")
+    await here.run("web/a")
+    tree = (await office.as_("cho", "GET", "/v1/builds/web%2Fa/tree")).json()
+    assert [it["job"] for it in tree["builds"]] == ["web/a"]
+    why = (await office.as_("cho", "GET", "/v1/builds/web%2Fa/why")).json()
+    assert why["text"] == f"waits for {HIDDEN}/a (unknown)"
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
