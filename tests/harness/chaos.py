@@ -305,6 +305,7 @@ KINDS = {
     "freeze both": 2,
     "freeze host": 1,
     "stop": 3,
+    "upgrade": 4,
     "kill all": 0.5,
     "drain": 1,
     "skew": 1,
@@ -334,6 +335,9 @@ class Chaos:
         self.lab, self.load, self.say = lab, load, say
         self.began = time.monotonic()
         self.counts: collections.Counter[str] = collections.Counter()
+        #: The code of the version before, to go back to; once :attr:`is_raised` nobody does.
+        self.former: Path | None = None
+        self.is_raised = False
         self._starting: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -378,6 +382,12 @@ class Chaos:
                 host.run("stop")
                 time.sleep(fault.lasts_s)
                 self.start(host)
+            case "upgrade":
+                # By plan, or as if the machine had been switched off for it.
+                host.slay("both") if fault.number % 3 == 0 else host.run("stop")
+                self._change_version(host)
+                time.sleep(min(fault.lasts_s, 4.0))
+                self.start(host)
             case "drain":
                 host.run("drain", host.name)
                 time.sleep(fault.lasts_s)
@@ -390,6 +400,36 @@ class Chaos:
                 self._disturb(fault, host)
                 time.sleep(fault.lasts_s)
                 self.lab.heal()
+
+    def _change_version(self, host: Host) -> None:
+        """Have the other version start there next; somebody stays at the former, so that all may go back."""
+        if self.former is None or self.is_raised:
+            return
+        if host.source is not None:
+            others = [other for other in self.hosts if other is not host]
+            if any(other.source is not None for other in others):
+                host.source = None
+        else:
+            host.source = self.former
+        self.note(f"{host} is of {'the version before' if host.source else 'this version'} now")
+
+    def raise_all(self) -> None:
+        """Upgrade whoever is of the version before: from then on nobody goes back."""
+        self.is_raised = True
+        for host in [host for host in self.hosts if host.source is not None]:
+            host.run("stop")
+            host.source = None
+            self.note(f"{host} is of this version now")
+            self.start(host)
+            wait_until(f"{host} is up", functools.partial(self._is_back, host), 2 * START_S)
+            self.reap()
+
+    def level(self) -> int:
+        """Return the cluster's level, as any member says it; 0 if none answers."""
+        for host in self.hosts:
+            with contextlib.suppress(OSError, RefusedError), host.rest(2.0) as rest:
+                return int(rest.call("GET", "/v1/status").get("level", 1))
+        return 0
 
     def _disturb(self, fault: Fault, host: Host) -> None:
         others = [other for other in self.hosts if other is not host]

@@ -57,6 +57,7 @@ class Host(Daemon):
         self.space = f"{lab.tag}n{number}" if lab.net else ""
         self.slots = 2
         self.labels = ""
+        self.source: Path | None = None  # the code that runs here; None is this one
         self.is_cut = False
         self.deaf: set[str] = set()
         self._skew: Path | None = None
@@ -151,6 +152,8 @@ class Host(Daemon):
         clean = {k: v for k, v in os.environ.items() if not k.startswith("ROTA_")}
         if self._skew is not None:
             clean |= {"LD_PRELOAD": str(self.lab.skew_library()), "SKEW_FILE": str(self._skew)}
+        if self.source is not None:
+            clean["PYTHONPATH"] = str(self.source)
         return {**clean, "ROTA_DATA": str(self.data)}
 
     def rest(self, timeout_s: float = 10.0) -> Rest:

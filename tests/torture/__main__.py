@@ -19,10 +19,12 @@ from types import FrameType
 
 from tests.harness.chaos import Chaos, Load, faults, keep, summary
 from tests.harness.checker import check
+from tests.harness.former import former
 from tests.harness.lab import Lab, NotHereError, no_spaces
 
-#: The share of the time after which it grows, and after which it shrinks again.
-GROWS, SHRINKS = 0.3, 0.6
+#: The share of the time after which it grows, after which it shrinks again, and after which all
+#: agents are of this version: up to then they change between it and the one before.
+GROWS, SHRINKS, RAISES = 0.3, 0.6, 0.75
 MOST = 5
 
 
@@ -37,6 +39,7 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=MOST, help="how many it grows to")
     parser.add_argument("--pause", type=float, default=0.15, help="seconds between triggers")
     parser.add_argument("--only", action="append", help="only this kind of fault; may be repeated")
+    parser.add_argument("--no-upgrades", action="store_true", help="only agents of this version")
     parser.add_argument("--keep", action="store_true", help="leave the folder if a promise broke")
     parser.add_argument("--no-spaces", action="store_true", help="folders instead of namespaces")
     options = parser.parse_args()
@@ -59,14 +62,17 @@ def main() -> int:
 
 
 def _torture(lab: Lab, seed: int, options: argparse.Namespace) -> bool:
+    before = _former(options)
     for _ in range(options.agents):
         host = lab.add()
+        host.source = before
         host.slots = 2
         with contextlib.suppress(NotHereError):
             host.skewable()
         lab.join(host)
     load = Load(lab, seed, pause_s=options.pause)
     chaos = Chaos(lab, load, say=lambda text: print(text, flush=True))
+    chaos.former = before
     load.begin()
     try:
         _storm(chaos, seed, options)
@@ -82,6 +88,8 @@ def _torture(lab: Lab, seed: int, options: argparse.Namespace) -> bool:
         violations.append("P1: the cluster did not come to rest")
     for line in summary(load, chaos, evidence):
         print(line)
+    if before is not None and chaos.level() < 2:
+        violations.append(f"all agents are of this version, and the level is {chaos.level()}")
     for violation in violations:
         print(violation)
     print(f"{len(violations)} violations; seed {seed}")
@@ -106,7 +114,20 @@ def _storm(chaos: Chaos, seed: int, options: argparse.Namespace) -> None:
         elif share >= SHRINKS and len(chaos.hosts) > options.agents:
             chaos.mend()
             chaos.shrink(chaos.hosts[fault.number % len(chaos.hosts)])
+        if share >= RAISES and chaos.former is not None and not chaos.is_raised:
+            chaos.mend()
+            chaos.raise_all()
         chaos.strike(fault)
+
+
+def _former(options: argparse.Namespace) -> Path | None:
+    if options.no_upgrades:
+        return None
+    try:
+        return former()
+    except NotHereError as error:
+        print(f"note: {error}: no upgrades in this run")
+        return None
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

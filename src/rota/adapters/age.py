@@ -20,6 +20,44 @@ _MARK = "AGE-SECRET-KEY-1"
 _HINT = "put the file back as it was; other agents of the cluster have it as well"
 
 
+def seal(data: bytes, recipient: str) -> bytes:
+    """Return ``data``, encrypted for a recipient (``age1…``), for ``age -d -i`` as well.
+
+    Raises:
+        InputError: that is none.
+    """
+    import pyrage
+    from pyrage import x25519
+
+    try:
+        to = x25519.Recipient.from_str(recipient)
+    except pyrage.RecipientError as error:
+        raise InputError(
+            f"{recipient[:80]!r} is no recipient of age", hint="the public key: age-keygen -y FILE"
+        ) from error
+    sealed: bytes = pyrage.encrypt(data, [to])
+    return sealed
+
+
+def unseal(data: bytes, identities: str) -> bytes:
+    """Return what was encrypted, with the identities that stand in a text.
+
+    Raises:
+        InputError: there is none in it, none of them fits, or the data is damaged.
+    """
+    import pyrage
+    from pyrage import x25519
+
+    lines = _identities(identities)
+    if not lines:
+        raise InputError("that holds no identity of age", hint="a line AGE-SECRET-KEY-1…")
+    try:
+        opened: bytes = pyrage.decrypt(data, [x25519.Identity.from_str(line) for line in lines])
+    except (pyrage.DecryptError, pyrage.IdentityError) as error:
+        raise InputError(f"the keys cannot be decrypted with that identity: {error}") from error
+    return opened
+
+
 class AgeSafe:
     """See :class:`rota.ports.safe.Safe`. Safe to use from several threads."""
 

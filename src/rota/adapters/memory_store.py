@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
@@ -121,6 +122,10 @@ class MemoryStore:
     async def fetch(self, source: Source, *, force: bool = False) -> None:
         """Refuse: nobody else's memory can be read."""
         raise UnavailableError(f"cannot fetch from {source.url}: this store is in memory")
+
+    async def bundle(self, heads: Mapping[str, str], path: Path) -> None:
+        """Write the names of the commits: nobody can read this memory."""
+        path.write_bytes(msgspec.json.encode(dict(heads)))
 
     async def record(
         self, records: Sequence[Record], *, covers: int, at: datetime, told: Sequence[str] = ()

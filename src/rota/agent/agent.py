@@ -64,6 +64,7 @@ from rota.service.account import name_of, own_home
 from rota.service.build_cases import is_flaky
 from rota.service.contact import Contact
 from rota.service.context import Myself, Principal, Service
+from rota.service.copies import Copies
 from rota.service.counts import Counts
 from rota.service.hold import HeldJournal, Hold
 from rota.service.linking import link
@@ -217,6 +218,7 @@ async def run_agent(
             reports=ports.reports,
             case_index=ports.case_index,
         )
+        service.copies = Copies(state=historian.state, find=stores.find_own)
         service.secrets = ports.secrets
         service.caches = ports.caches
         if ports.safe is not None and ports.programs is not None:

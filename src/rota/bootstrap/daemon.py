@@ -18,6 +18,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 import rota
+from rota.adapters.age import seal
 from rota.adapters.blob_files import FileBlobs
 from rota.adapters.cache_files import CacheFiles
 from rota.adapters.clocks import SystemClock
@@ -47,6 +48,8 @@ from rota.adapters.process.confiner import Confiner, confiner_of
 from rota.adapters.process.forks import Forks
 from rota.adapters.programs import SystemPrograms
 from rota.adapters.reports.reader import ReportReader
+from rota.adapters.restored_logs import FOLDER as RESTORED
+from rota.adapters.restored_logs import bring_back
 from rota.adapters.sqlite.cases import SqliteCases
 from rota.adapters.sqlite.index import SqliteIndex
 from rota.adapters.tmpfs import TmpfsFiles
@@ -351,7 +354,9 @@ class Daemon:
         logs = NatsLogs(client, max_bytes=log_bytes(Settings(), data))
         blobs = NatsBlobs(client)
         # A journal that is made now begins where the history ends: ADR 20.
-        begin = functools.partial(journal.open, first=await store.covered() + 1)
+        # So does one of a cluster that is restored where its state is: ADR 52.
+        ends = max(await store.covered(), await asyncio.to_thread(_given_seq, data))
+        begin = functools.partial(journal.open, first=ends + 1)
         # The lease last: in memory, after all servers were down, it waits until all are back.
         streams = (begin, logs.open, blobs.open, lease.open)
         try:
@@ -366,6 +371,7 @@ class Daemon:
             system = await stack.enter_async_context(engine.connect("rota", system=True))
             ensemble = NatsEnsemble(client, system, lambda: engine.voters)
             lease.has_quorum = ensemble.has_quorum
+        await stack.enter_async_context(background(bring_back(data / RESTORED, logs)))
         index = SqliteIndex(data / "index.db")
         stack.callback(index.close)
         case_index = SqliteCases(data / "tests.db")
@@ -487,6 +493,8 @@ class Daemon:
         service.inspector = ProgramInspector(
             self._options.data / "store.git", self._options.data / "index.db"
         )
+        if service.copies is not None:
+            service.copies.identities, service.copies.seal = gate.identities, seal
         service.peers = await stack.enter_async_context(HttpsPeers(self._member.credentials))
         world = service.world
         service.identity = OidcIdentity()
@@ -607,6 +615,15 @@ async def _is_parted(journal: Journal, picture: Picture) -> bool:
         return False
     await asyncio.sleep(SURE_S)
     return bool(await has_parted(journal, picture))
+
+
+def _given_seq(data: Path) -> int:
+    """Return the event that the state is of with which this agent began; 0 without one."""
+    try:
+        cluster = decode_picture((data / SNAPSHOT).read_bytes())
+    except FileNotFoundError:
+        return 0
+    return cluster.picture.seq if cluster is not None else 0
 
 
 def _tools(data: Path) -> dict[str, str]:

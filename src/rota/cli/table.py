@@ -517,6 +517,66 @@ COMMANDS: tuple[Command, ...] = (
         has_json=True,
     ),
     Command(
+        name="backup",
+        group=_AGENT,
+        call="backup:backup",
+        mouths=IN_SHELL,
+        verbs=("backup",),
+        help="write all of the cluster into one file, while it goes on, and look whether it is good",
+        more="Definitions, history, state, logs, artifacts, and the keys of the cluster and its secrets:\n"
+        "keep the file as you keep those, or have them encrypted for an age key of yours. Needs an admin.",
+        args=(
+            Arg(("file",), help="where to; replaced once the new one is good", metavar="FILE"),
+            Arg(
+                ("--check",), help="write nothing: look whether FILE is whole and good", kind="flag"
+            ),
+            Arg(
+                ("--recipient",),
+                ("backup.recipient",),
+                "encrypt the keys for this public key of age",
+                metavar="AGE1…",
+            ),
+            Arg(("--no-logs",), ("backup.logs",), "leave the logs away", kind="flag"),
+            Arg(
+                ("--no-artifacts",), ("backup.artifacts",), "leave the artifacts away", kind="flag"
+            ),
+        ),
+        examples=(
+            ("rota backup /backups/rota.tar", "every night, by cron or by a job"),
+            ("rota backup --check /backups/rota.tar", "what is in it, and that it can be restored"),
+        ),
+        has_json=True,
+    ),
+    Command(
+        name="restore",
+        group=_AGENT,
+        call="backup:restore",
+        mouths=IN_SHELL,
+        help="begin a cluster from a back-up, which goes on where that one was",
+        more="The same jobs, numbers, history, queue, schedules, users, tokens and secrets, and none of the\n"
+        "agents: others join it anew. What ran is recorded as lost. It returns when the agent takes builds.",
+        args=(
+            Arg(("file",), help="what rota backup wrote", metavar="FILE"),
+            *_AGENT_ARGS,
+            Arg(
+                ("--identity",),
+                help="the file of the age identity that opens the keys",
+                metavar="FILE",
+            ),
+            Arg(
+                ("--missed",),
+                help="what schedules had to do since: skip (the default), or run by their misfire policy",
+                choices=("skip", "run"),
+            ),
+            Arg(("--beside",), help="although the cluster that was backed up is up", kind="flag"),
+            Arg(("--no-start",), help="make the data folder, and start nothing", kind="flag"),
+        ),
+        examples=(
+            ("rota restore /backups/rota.tar --data /srv/rota", "where there is no agent yet"),
+            ("rota restore rota.tar --identity key.txt", "with keys that were encrypted"),
+        ),
+    ),
+    Command(
         name="login",
         group=_AGENT,
         call="login:login",

@@ -705,6 +705,16 @@ ROUTES: dict[str, Route] = {
             "build": "job#number, a job's name (its latest build), or an id's prefix",
         },
     ),
+    "backup": Route(
+        "GET",
+        "/v1/backup",
+        "all of the cluster in one archive, keys included: see docs/backup.md",
+        {
+            "recipient": "encrypt the keys for this age recipient (age1…)",
+            "logs": "the logs that are kept",
+            "artifacts": "the artifacts that are kept",
+        },
+    ),
     "events": Route(
         "GET",
         "/v1/events",

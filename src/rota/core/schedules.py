@@ -173,18 +173,18 @@ def revised(
     if wanted is None:
         if known is None:
             return None
-        return Revision(None, _left(id_, known, instants, at, _because(known, "removed")))
+        return Revision(None, left(id_, known, instants, at, _because(known, "removed")))
     if known is None:
         return Revision(replace(wanted, since=at, cursor=None))
     if _times(known) != _times(wanted):
         why = _because(known, "changed")
         return Revision(
             replace(wanted, since=max(at, known.settled), cursor=None),
-            _left(id_, known, instants, at, why),
+            left(id_, known, instants, at, why),
         )
     now = replace(wanted, since=known.since, cursor=known.cursor)
     if known.pause is not None and wanted.pause is None and known.pause.misses == "skip":
-        return Revision(now, _left(id_, known, instants, at, known.pause.text))
+        return Revision(now, left(id_, known, instants, at, known.pause.text))
     is_same = replace(now, commit=known.commit) == known
     return None if is_same else Revision(now)
 
@@ -200,7 +200,7 @@ def _times(it: Scheduled) -> tuple[str, Schedule, str]:
     return it.job, replace(it.rule, name="", params={}, priority=None, **policies), it.calendars
 
 
-def _left(
+def left(
     id_: str, known: Scheduled, instants: Instants | None, at: datetime, why: str
 ) -> Skip | None:
     """Return the instants that were not settled by ``at``, as skipped."""

@@ -34,7 +34,7 @@ from rota.http.cors import Cors
 from rota.http.watched import STREAMS, VERB, watched
 from rota.ports.git_http import GitHttp
 from rota.ports.journal import Entry
-from rota.service import artifacts, builds, events, grep, hooks, jobs, logs, shell, verifying
+from rota.service import artifacts, backup, builds, events, grep, hooks, jobs, logs, shell, verifying
 from rota.service import audit_messages as a
 from rota.service import messages as m
 from rota.service.context import TOKEN, VIA, Principal, Service
@@ -395,6 +395,15 @@ async def _keep(
     return _json(await artifacts.keep(service, wanted, who, _chunks(request)), 201)
 
 
+async def _backup(
+    service: Service, request: web.Request, wanted: m.BackupRequest, who: Principal
+) -> web.StreamResponse:
+    response = web.StreamResponse(
+        headers={"Content-Type": "application/x-tar", "Cache-Control": "no-store"}
+    )
+    return await sse.send(request, response, backup.backup(service, wanted, who))
+
+
 async def _shell(
     service: Service, request: web.Request, wanted: m.ShellRequest, who: Principal
 ) -> web.StreamResponse:
@@ -413,6 +422,7 @@ _ANSWERS: dict[str, Callable[..., Awaitable[web.StreamResponse]]] = {
     "events": _events,
     "artifact": _artifact,
     "keep": _keep,
+    "backup": _backup,
     "shell": _shell,
 }
 

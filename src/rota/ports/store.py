@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -141,6 +142,14 @@ class Store(Protocol):
         Raises:
             StaleError: a branch has parted from the other agent's, and ``force`` is off.
             UnavailableError: the other agent does not answer, or git could not write.
+        """
+        ...
+
+    async def bundle(self, heads: Mapping[str, str], path: Path) -> None:
+        """Write a git bundle of branches, as they were at these commits, to a file.
+
+        Raises:
+            UnavailableError: git could not read, or write there.
         """
         ...
 

@@ -36,6 +36,7 @@ from rota.ports.reports import Reports
 from rota.ports.secrets import Secrets
 from rota.ports.session import Session, Tty
 from rota.ports.store import Author, Store
+from rota.service.copies import Copies
 from rota.service.counts import Counts
 from rota.service.guesses import Guesses
 from rota.service.levels import refuse_early
@@ -329,6 +330,7 @@ class Service:
     probes: Probes | None = None
     secrets: Secrets | None = None
     identity: Identity | None = None  # vouches for people who log in
+    copies: Copies | None = None  # what a back-up is made of
     reload: Callable[[str], Awaitable[Reloaded]] | None = (
         None  # logs from that level on, if one is given
     )

@@ -365,6 +365,16 @@ class ArtifactRequest(Request, frozen=True, kw_only=True):
     path: Annotated[str, Meta(description="its path, as the build kept it")]
 
 
+class BackupRequest(Request, frozen=True, kw_only=True):
+    """What goes into a back-up beside the state, the store and the keys."""
+
+    recipient: Annotated[
+        str, Meta(description="encrypt the keys for this age recipient (age1…)", max_length=200)
+    ] = ""
+    logs: Annotated[bool, Meta(description="the logs that are kept")] = True
+    artifacts: Annotated[bool, Meta(description="the artifacts that are kept")] = True
+
+
 class EventsRequest(Request, frozen=True, kw_only=True):
     """Which events."""
 

@@ -101,6 +101,13 @@ class Stores:
         found = await self._where(name)
         return None if found is None else found[1]
 
+    async def find_own(self, name: str) -> Blob | None:
+        """Return what is stored under ``name`` in the engine or in this agent's folder alone."""
+        for store in (self._own, self._engine):
+            if store is not None and (blob := await store.find(name)) is not None:
+                return blob
+        return None
+
     async def _where(self, name: str) -> tuple[Blobs, Blob] | None:
         fault: UnavailableError | None = None
         for store in self._stores():

@@ -805,6 +805,17 @@ VERBS: tuple[Verb, ...] = (
         role=Role.BUILDER,
     ),
     Verb(
+        name="backup",
+        summary="all of the cluster in one archive, keys included: see docs/backup.md",
+        method="GET",
+        path="/v1/backup",
+        request=m.BackupRequest,
+        about=About.EVERYTHING,
+        reply=bytes,
+        role=Role.ADMIN,
+        stream=True,
+    ),
+    Verb(
         name="events",
         summary="read the journal, or follow it as server-sent events",
         method="GET",

@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 import msgspec
@@ -49,6 +49,8 @@ STALE_S = 4.0
 RECENT = 4096
 #: So many builds are looked through for those that somebody sees, of an id's beginning.
 MAX_UNSEEN = 200
+#: So many builds are asked for at once, where all are.
+PAGE = 500
 #: So many builds of the time before a daemon's start are counted for its pulse.
 RECALLED = 1000
 
@@ -178,6 +180,14 @@ class World:
             or self._unindexed.get(build_id)
             or self._index.get(build_id)
         )
+
+    def left(self) -> Iterator[str]:
+        """Yield the ids of builds of the past that left something which was not dropped since."""
+        for job in self._index.jobs_with_remains():
+            before = None
+            while page := self._index.remains(job=job, before=before, limit=PAGE):
+                yield from (it.build for it in page)
+                before = page[-1].finished_at, page[-1].build
 
     def removed(self, build_id: str) -> Removed:
         """Return what is known of a build's logs and artifacts that were removed."""

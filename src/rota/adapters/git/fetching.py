@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 
 from rota.adapters.git import refs, repository
@@ -82,6 +83,39 @@ async def from_clone(clone: Path, path: Path) -> None:
         raise UnavailableError(f"cannot make a store from {clone}: {error}") from error
     except OSError as error:
         raise UnavailableError(f"cannot use {path}: {error.strerror}") from error
+
+
+async def from_bundle(bundle: Path, path: Path, heads: Mapping[str, str]) -> None:
+    """Make the store at ``path`` out of a bundle of one, as a back-up has it.
+
+    Args:
+        bundle: The file.
+        path: Where the store is to be.
+        heads: By branch, the commit at which it has to be.
+
+    Raises:
+        InputError: the bundle is damaged, or not of these commits.
+        UnavailableError: git could not write.
+    """
+    try:
+        git = await repository.make_empty(path)
+    except (GitFailedError, OSError) as error:
+        raise UnavailableError(f"cannot make {path}: {error}") from error
+    try:
+        lines = (await git.run("bundle", "list-heads", str(bundle))).decode("utf-8", "replace")
+        pairs = (line.partition(" ") for line in lines.splitlines())
+        found = {name.rpartition("/")[2]: (name, commit) for commit, _, name in pairs}
+        specs = [f"+{found[branch][0]}:{refs.HEADS}{branch}" for branch in heads]
+        await git.run(
+            *("-c", "fetch.fsckObjects=true", "fetch", "--quiet", "--no-tags", "--no-auto-gc"),
+            *("--no-write-fetch-head", "--", str(bundle), *specs),
+            timeout_s=FETCH_TIMEOUT_S,
+        )
+    except (GitFailedError, KeyError, ValueError) as error:
+        raise InputError(f"the store in the back-up cannot be read: {error}") from error
+    if any(found[branch][1] != commit for branch, commit in heads.items()):
+        raise InputError("the store in the back-up is not the one that its manifest names")
+    repository.put_in_place(path)
 
 
 async def _open(clone: Path) -> Git:

@@ -16,6 +16,8 @@ from rota.errors import StaleError, UnavailableError
 HEADS = "refs/heads/"
 #: Where branches of another repository are put until it is clear what becomes of ours.
 FETCHED = "refs/rota/fetched/"
+#: What a bundle is made of while it is written.
+BUNDLED = "refs/rota/bundled/"
 #: What a branch was at before it was set to something that does not contain it.
 WAS = "refs/rota/was/"
 

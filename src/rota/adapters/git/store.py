@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 from asyncio.subprocess import Process
 from collections.abc import (
     AsyncGenerator,
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: So many records are asked for at once while all are read: their names fit into a pipe.
 BATCH = 500
+#: A bundle is a copy of the packs, on a disk that may be slow.
+BUNDLE_TIMEOUT_S = 3600.0
 #: So many commits are remembered as made or pushed here: those that wait for the journal's word.
 MAX_HERE = 64
 _EMPTY: Mapping[str, str] = MappingProxyType({})
@@ -229,6 +232,23 @@ class GitStore:
                 async with self._locks[branch]:
                     await self._follow(branch, force=force or exact, exact=exact)
         self._housekeeping.wake()
+
+    async def bundle(self, heads: Mapping[str, str], path: Path) -> None:
+        """Write a git bundle of branches, as they were at these commits, to a file."""
+        mark = f"{refs.BUNDLED}{secrets.token_hex(6)}/"
+        try:
+            for branch, commit in heads.items():
+                await self.git.run("update-ref", mark + branch, commit)
+            names = [mark + branch for branch in heads]
+            await self.git.run(
+                "bundle", "create", "--quiet", str(path), *names, timeout_s=BUNDLE_TIMEOUT_S
+            )
+        except GitFailedError as error:
+            raise UnavailableError(f"cannot write {path}: {error}") from error
+        finally:
+            for branch in heads:
+                with contextlib.suppress(GitFailedError):
+                    await self.git.run("update-ref", "-d", mark + branch)
 
     async def record(
         self, records: Sequence[Record], *, covers: int, at: datetime, told: Sequence[str] = ()
