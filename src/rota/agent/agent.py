@@ -29,7 +29,7 @@ from rota.agent.leftovers import Leftovers
 from rota.agent.levels import refuse_too_new
 from rota.agent.lookout import Lookout
 from rota.agent.loop import Loop
-from rota.agent.members import Members, announce
+from rota.agent.members import Members, announce, raise_alone
 from rota.agent.mover import Mover
 from rota.agent.needed import Needed
 from rota.agent.notifier import Notifier
@@ -324,6 +324,7 @@ async def run_agent(
             last = await _catch_up(ports.journal, world, bounds)
             group.create_task(loop.run(last), name="loop")
             await loop.caught_up()
+            await raise_alone(me, world, ports)
             group.create_task(mover.run(), name="mover")
             await mover.begin()
             await reactor.begin()

@@ -297,10 +297,10 @@ class Members:
         self._is_saying = False
 
 
-async def announce(me: Myself, world: World, ports: Ports) -> None:
-    """Say that this agent is up; the first one of a cluster is its first member.
+async def raise_alone(me: Myself, world: World, ports: Ports) -> None:
+    """Say what this agent can if it has the journal to itself: nobody else folds that.
 
-    One that has the journal to itself says before anything else what it can: nobody else folds it.
+    It comes before anything else that a new version writes.
     """
     picture = world.cluster.picture
     if picture.level < me.level and picture.agents.keys() <= {me.name}:
@@ -308,6 +308,10 @@ async def announce(me: Myself, world: World, ports: Ports) -> None:
             at=ports.clock.now(), by=me.name, agent=me.name, level=me.level, members=(me.name,)
         )
         await persist("level", lambda: ports.journal.append(raised))
+
+
+async def announce(me: Myself, world: World, ports: Ports) -> None:
+    """Say that this agent is up; the first one of a cluster is its first member."""
     known = world.cluster.picture.agents.get(me.name)
     if me.pin and (known is None or not known.has_key(me.pin)):
         joined = AgentJoined(

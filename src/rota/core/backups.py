@@ -12,10 +12,12 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec.structs import replace
 
+from rota.core.build import Build
 from rota.core.cluster import Picture
 from rota.core.events import EPOCH
 from rota.core.instant import Instant
 from rota.core.schedules import Note, Scheduled, Skip, left
+from rota.core.states import State
 from rota.core.timetable import Timetable
 
 FORMAT = 1
@@ -24,6 +26,8 @@ KEYS, SEALED = "keys.json", "keys.age"
 LOGS, ARTIFACTS = "logs/", "artifacts/"
 #: The ending with its header, and what ends a tar archive: always so many bytes.
 TAIL_BYTES = 2048
+#: No agent can have such a name: what ran on one of before is not taken for a new one's.
+GONE = " (before the restore)"
 WHY = "what was due between the back-up and now may have run; its cluster was restored from it"
 
 
@@ -75,6 +79,7 @@ def anew(picture: Picture, at: datetime, *, keep_missed: bool = False) -> Pictur
     fresh = msgspec.convert(msgspec.to_builtins(picture), Picture)
     fresh.agents, fresh.voters, fresh.machines, fresh.caches = {}, {}, {}, {}
     fresh.leader, fresh.leader_seq, fresh.leader_since, fresh.leader_why = "", 0, EPOCH, ""
+    fresh.builds = {id_: _left(build) for id_, build in fresh.builds.items()}
     if keep_missed:
         return fresh
     skips = [
@@ -86,6 +91,13 @@ def anew(picture: Picture, at: datetime, *, keep_missed: bool = False) -> Pictur
     if skips:
         fresh.ledger = (*fresh.ledger, Note(seq=fresh.seq, at=at, by="restore", skips=tuple(skips)))
     return fresh
+
+
+def _left(build: Build) -> Build:
+    """Return a build as its cluster left it: what ran is nobody's that could be called so again."""
+    agent = f"{build.agent}{GONE}" if build.state is State.RUNNING else build.agent
+    # The new journal has nothing of it: who writes next must expect that.
+    return replace(build, last_seq=0, agent=agent)
 
 
 def _due(id_: str, scheduled: Scheduled, at: datetime) -> Skip | None:
