@@ -54,7 +54,15 @@ def test_agents_and_join_tokens_are_completed(agent: FakeAgent) -> None:
 
 
 def test_commands_are_completed_but_the_hidden(agent: FakeAgent) -> None:
-    assert found(agent, "re") == ["reload", "recover", "resume", "retry", "reject", "repl"]
+    assert found(agent, "re") == [
+        "reload",
+        "recover",
+        "restore",
+        "resume",
+        "retry",
+        "reject",
+        "repl",
+    ]
     assert set(found(agent, "")) == {it.name for it in COMMANDS if not it.is_hidden}
     assert found(agent, "--c") == ["--color"]
     assert agent.asked == []

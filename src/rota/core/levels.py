@@ -28,6 +28,8 @@ ENDS_FLOODS = 2
 #: Kinds of events that nobody writes below a level: who does not know them would keep a state
 #: without what they say, and hand it on.
 NEEDED = {
+    "agent.key-made": 2,
+    "agent.key-taken": 2,
     "token.made": 2,
     "token.revoked": 2,
     "token.used": 2,

@@ -34,7 +34,18 @@ from rota.http.cors import Cors
 from rota.http.watched import STREAMS, VERB, watched
 from rota.ports.git_http import GitHttp
 from rota.ports.journal import Entry
-from rota.service import artifacts, backup, builds, events, grep, hooks, jobs, logs, shell, verifying
+from rota.service import (
+    artifacts,
+    backup,
+    builds,
+    events,
+    grep,
+    hooks,
+    jobs,
+    logs,
+    shell,
+    verifying,
+)
 from rota.service import audit_messages as a
 from rota.service import messages as m
 from rota.service.context import TOKEN, VIA, Principal, Service
