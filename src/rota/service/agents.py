@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 
 from rota.core.agent_file import LEVELS
 from rota.core.agents import Agent
@@ -10,7 +11,7 @@ from rota.core.events import EPOCH, AgentDrained, AgentLabelled, AgentLeft
 from rota.core.labels import parse_agent_labels
 from rota.core.problem import nearest
 from rota.core.states import State
-from rota.errors import ConflictError, InputError, NotFoundError
+from rota.errors import ConflictError, InputError, NotFoundError, UnavailableError
 from rota.service import messages as m
 from rota.service.chat import chat_troubles
 from rota.service.context import Principal, Service
@@ -60,9 +61,20 @@ async def status(service: Service, request: m.Nothing, who: Principal) -> m.Stat
         engine=world.troubles.get("engine", "ok"),
         free_bytes=disk.f_bavail * disk.f_frsize,
         durability=DURABILITY,
+        certificate_until=certificate_until(service),
         level=picture.level,
         trouble=(*world.troubles.values(), *chat_troubles(world), *([late] if late else [])),
     )
+
+
+def certificate_until(service: Service) -> datetime | None:
+    """Return until when this agent's certificate holds; ``None`` if that cannot be told."""
+    if service.probes is None:
+        return None
+    try:
+        return service.probes.certificate().until
+    except UnavailableError:
+        return None
 
 
 async def agents(service: Service, request: m.Nothing, who: Principal) -> list[m.AgentView]:

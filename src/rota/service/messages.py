@@ -832,6 +832,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     free_bytes: int
     durability: str
     level: int  # what all members can: what a newer rota brings beyond it waits
+    certificate_until: datetime | None = None  # renewed by itself, long before
     trouble: tuple[str, ...] = ()
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from rota.core.events import EPOCH
 from rota.core.exposition import OTHER, Histogram, Labels, Sample, family
 from rota.core.states import State
+from rota.service.agents import certificate_until
 from rota.service.chat import chat_troubles
 from rota.service.context import Service
 
@@ -252,6 +253,11 @@ def _spans(at: Moment) -> Iterator[Sample]:
     yield Sample(counts.spans_dropped, (("what", "dropped"),))
 
 
+def _certificate_left_s(at: Moment) -> float | None:
+    until = certificate_until(at.service)
+    return (until - at.now).total_seconds() if until is not None else None
+
+
 def _pss(at: Moment) -> float | None:
     """Return the daemon's own memory, with its part of what it shares. Cost: about 1 ms, the kernel's."""
     try:
@@ -420,6 +426,12 @@ METERS = (
         _one(_stale_s),
     ),
     Meter("rota_agent_trouble", "gauge", "Whether something is wrong, by what it is.", _troubles),
+    Meter(
+        "rota_agent_certificate_left_seconds",
+        "gauge",
+        "How long the agent's certificate holds; it is renewed with a third of its life left.",
+        _one(_certificate_left_s),
+    ),
     Meter("rota_agent_disk_bytes", "gauge", "The disk of the data folder.", _disk),
     Meter(
         "rota_agent_engine_restarts_total",

@@ -123,6 +123,11 @@ def room_lines(state: dict[str, Any], agents: list[dict[str, Any]], look: Look) 
     return facts([(name, clean(text)) for name, text in rows], look)
 
 
+def _certificate(state: dict[str, Any]) -> list[tuple[str, str]]:
+    until = state.get("certificate_until")
+    return [("certificate", f"until {clean(until)}, and renewed before")] if until else []
+
+
 def status_lines(state: dict[str, Any], look: Look) -> list[str]:
     """Return how an agent and its cluster are, as a paragraph of facts."""
     slots = f"{state['running']} running of {state['slots']} slots"
@@ -146,6 +151,7 @@ def status_lines(state: dict[str, Any], look: Look) -> list[str]:
             ("jobs", str(state["jobs"])),
             ("labels", clean(labels_text(state["labels"]))),
             ("durability", clean(state["durability"])),
+            *_certificate(state),
             *(("trouble", clean(text)) for text in state.get("trouble") or ()),
         ],
         look,
