@@ -184,6 +184,14 @@ def test_the_dead_that_is_too_many_goes_before_the_living_that_leaves() -> None:
     assert next_step(ranks(agents, "abc", {"C": OFFLINE}, **dead)) == Remove("C")
 
 
+def test_who_was_revoked_hands_nothing_over_however_well_it_looks() -> None:
+    """Its server is cut off in this moment: copies that were to move by it would never get there."""
+    assert next_step(ranks("ab", "abc")) == Remove("C")
+    assert next_step(ranks("ab", "abc", {"C": BEHIND})) == Remove("C")
+    assert next_step(ranks("ab", "abc", {"C": GONE})) == Dismiss("c", "C", "it leaves")
+    assert next_step(ranks("abd", "abc")) == Remove("C")
+
+
 def test_who_was_forgotten_is_removed_as_soon_as_it_is_down() -> None:
     seen = ranks("ab", "abc", {"C": OFFLINE}, is_whole=False)
     assert next_step(seen) == Remove("C")

@@ -154,7 +154,12 @@ def _newcomer(ranks: Ranks) -> Step | None:
         if seat is None:
             return Wait(f"{voter.agent} to start its server")
         is_behind = not seat.is_current and not seat.is_offline
-        if is_behind and _missed_s(ranks, voter) <= ranks.replace_after_s:
+        # Who is no member any more is cut off, and catches up with nothing.
+        if (
+            is_behind
+            and voter.agent in ranks.agents
+            and _missed_s(ranks, voter) <= ranks.replace_after_s
+        ):
             return Wait(f"{voter.agent} to catch up")
     return None
 
@@ -268,7 +273,14 @@ def _is_well(seat: Seat) -> bool:
 
 
 def _is_healthy(ranks: Ranks, voter: Voter) -> bool:
-    return any(seat.server == voter.server and _is_well(seat) for seat in ranks.seats)
+    """Whether a voter's server is there and has everything.
+
+    That of an agent that is no member any more is cut off from the others, or will be in a moment,
+    whatever its seat looks like: who let it hand over something would wait for ever.
+    """
+    return voter.agent in ranks.agents and any(
+        seat.server == voter.server and _is_well(seat) for seat in ranks.seats
+    )
 
 
 def _can_spare_one(ranks: Ranks) -> bool:

@@ -94,7 +94,9 @@ async def _quorum(look: Look) -> AsyncIterator[Finding]:
                 "quorum",
                 name,
                 f"its engine's server is {'offline' if seat.is_offline else 'behind the others'}",
-                "start its agent; it is replaced by another after `agents.replace_after`",
+                "start its agent; it is replaced by another after `agents.replace_after`"
+                if name in picture.agents
+                else "it is no member any more: the leader takes its seat away within a minute",
             )
         if picture.voters and not name:
             yield finding(
