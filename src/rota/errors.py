@@ -11,6 +11,8 @@
     │     └─ FencedError   a leader wrote after another one was elected
     ├─ UnavailableError    try again: the engine, the store or the disk cannot now
     │  └─ PartedError      this agent's story is no longer the journal's: it begins anew
+    ├─ TooManyError        of something there was too much of late: (after_s)
+    ├─ SlowError           the caller took too long to send what he began
     ├─ ExecutionError      an attempt could not be run; never a job's own failure
     └─ InvariantError      cannot happen: a bug of ours
 
@@ -101,6 +103,22 @@ class PartedError(UnavailableError):
     """What an agent knows and what the journal has are no longer one story: it must begin anew."""
 
     code = "unavailable.parted"
+
+
+class TooManyError(RotaError):
+    """A caller asks too often; nothing was done. ``after_s`` is when to come again."""
+
+    code = "too-many"
+
+    def __init__(self, message: str, *, after_s: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.after_s = after_s
+
+
+class SlowError(RotaError):
+    """What a caller began to send did not come in time; nothing was done."""
+
+    code = "slow"
 
 
 class ExecutionError(RotaError):

@@ -5,11 +5,13 @@ import contextlib
 import json
 from typing import Any
 
+import aiohttp
 import pytest
-from tests.harness.agent import PATIENCE_S, TOKEN, Here
+from tests.harness.agent import PATIENCE_S, TOKEN, Here, Reply
 
 from rota.adapters.scripted import Plan
-from rota.http import connections
+from rota.http import app, arguments, connections
+from rota.ports.store import Author
 
 AUTHORIZED = f"Authorization: Bearer {TOKEN}\r\n"
 
@@ -137,3 +139,104 @@ async def test_a_number_in_a_header_is_one_or_is_refused(
     assert reply.status == 400
     assert reply.json()["detail"].startswith(f"bad {header} ")
     assert len(reply.body) < 500
+
+
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+async def over_tcp(here: Here, method: str, path: str, **headers: str) -> Reply:
+    url = f"http://127.0.0.1:{here.port}{path}"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, url, headers=headers, json={"type": "a.b"} if method == "POST" else None) as answer,
+    ):  # fmt: skip
+        return Reply(answer.status, answer.headers, await answer.read())
+
+
+async def set_rates(here: Here, text: str) -> None:
+    """Put ``[rest]`` into the settings."""
+    await here.service.main.commit(
+        {"settings.toml": f"[rest]\n{text}\n".encode()},
+        base=here.service.world.commit,
+        author=Author("root", "root@example.org"),
+        message="rates",
+        by="root",
+    )
+
+
+def too_many(reply: Reply, what: str) -> None:
+    assert reply.status == 429
+    said = reply.json()
+    assert said["detail"] == f"too many {what} are taken"
+    assert said["title"] == "Too many"
+    assert 1 <= int(reply.headers["Retry-After"]) <= 3600
+
+
+async def test_who_asks_too_often_is_told_when_to_come_again(here: Here) -> None:
+    await set_rates(here, 'requests = "3/h"')
+    for _ in range(3):
+        assert (await over_tcp(here, "GET", "/v1/status", **BEARER)).status == 200
+    reply = await over_tcp(here, "GET", "/v1/status", **BEARER)
+    too_many(reply, "requests: 3 in 3600 s")
+    assert here.service.counts.refusals == {"requests": 1}
+    # A build is another caller; who sits at the machine is none that is counted.
+    build = (await here.run("a"))["id"] if await here.put("a") else ""
+    assert (
+        await over_tcp(here, "GET", "/v1/status", **BEARER, **{"Rota-Build": build})
+    ).status == 200
+    assert (await here.ask("GET", "/v1/status")).status == 200
+
+
+async def test_a_build_makes_up_so_many_events_and_no_more(here: Here) -> None:
+    await set_rates(here, 'events = "2/h"')
+    await here.put("a")
+    build = (await here.run("a"))["id"]
+    headers = {"Rota-Build": build}
+    for _ in range(2):
+        reply = await here.ask("POST", "/v1/events", body={"type": "a.b"}, **headers)
+        assert reply.status < 300, reply.text
+    before = await here.seq()
+    too_many(
+        await here.ask("POST", "/v1/events", body={"type": "a.b"}, **headers),
+        "events: 2 in 3600 s",
+    )
+    assert await here.seq() == before
+
+
+async def test_wrong_tokens_are_soon_not_looked_at_and_a_good_one_always_is(here: Here) -> None:
+    wrong = {"Authorization": "Bearer nonsense"}
+    for _ in range(30):
+        assert (await over_tcp(here, "GET", "/v1/status", **wrong)).status == 401
+    too_many(
+        await over_tcp(here, "GET", "/v1/status", **wrong),
+        "requests without a good credential: 30 in 60 s",
+    )
+    # Git asks without any first, and shows its token when it is asked for one.
+    assert (await over_tcp(here, "GET", "/v1/status")).status == 401
+    assert (await over_tcp(here, "GET", "/v1/status", **BEARER)).status == 200
+
+
+async def test_a_webhook_is_called_so_often(here: Here) -> None:
+    await set_rates(here, 'calls = "2/h"')
+    await here.ask("PUT", "/v1/hooks/x", body={})
+    for _ in range(2):
+        assert (await over_tcp(here, "POST", "/v1/hooks/x")).status == 401
+    too_many(await over_tcp(here, "POST", "/v1/hooks/x"), "calls of this webhook: 2 in 3600 s")
+    assert (await over_tcp(here, "POST", "/v1/hooks/y")).status == 404
+
+
+async def test_a_body_that_does_not_come_is_given_up(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arguments, "BODY_S", 0.05)
+    monkeypatch.setattr(app, "CHUNK_S", 0.05)
+    monkeypatch.setattr(connections, "LINGER_S", 0.05)
+    await here.put("a", plan=Plan(hangs=True))
+    build = (await here.run("a"))["id"]
+    await here.running(build)
+    for target in ("POST /v1/events", f"PUT /v1/builds/{build}/artifacts/x"):
+        head = f"{target} HTTP/1.1\r\nHost: x\r\n{AUTHORIZED}Content-Length: 100\r\nConnection: close\r\n\r\n{{"
+        said = problem(await whole(here, head.encode()))
+        assert said["status"] == 408
+        assert "body" in said["detail"]
+    assert (await here.ask("GET", f"/v1/builds/{build}/artifacts")).json() == []

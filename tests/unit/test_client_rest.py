@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -245,3 +246,13 @@ def test_a_file_is_sent_as_a_stream_and_anew_at_each_try(tmp_path: Path) -> None
         client(agent).send("PUT", "/x", body=body, headers=headers, repeat=True)
         assert [len(asked.body) for asked in agent.asked] == [len(data)] * 2
         assert len(opened) == 2
+
+
+def test_who_asked_too_often_asks_again_as_late_as_he_is_told(tmp_path: Path) -> None:
+    """Nothing was done, so that it may be asked again, whatever it is."""
+    often = answer({"detail": "too many requests"}, 429, Retry_After="1")
+    began = time.monotonic()
+    with fake_agent(flaky(1, answer(BUILD), lambda: often), tmp_path / "s") as agent:
+        client(agent).call("retry", build="a")
+        assert len(agent.asked) == 2
+    assert time.monotonic() - began >= 1.0

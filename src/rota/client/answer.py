@@ -37,6 +37,14 @@ class BusyError(UnavailableError):
     """The agent cannot now, and says that it soon can (``Retry-After``)."""
 
 
+class TooOftenError(BusyError):
+    """The agent did nothing, since it is asked too often; ``after_s`` is when to come again."""
+
+    def __init__(self, message: str, *, after_s: float, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.after_s = after_s
+
+
 class NoQuorumError(BusyError):
     """The agent is cut off from most of the others: it cannot, and does not know until when."""
 
@@ -80,6 +88,8 @@ def error_of(url: str, status: int, reason: str, headers: Headers, raw: bytes) -
         return NotFoundError(message, hint=hint)
     if status in (409, 412, 428):
         return ConflictError(message, hint=hint)
+    if status == 429 and (after := _seconds(headers)) is not None:
+        return TooOftenError(message, after_s=after, hint=hint)
     if status in (429, 502, 503, 504):
         return _unavailable(headers)(message, hint=hint)
     if status >= 500:
@@ -106,6 +116,12 @@ def _unavailable(headers: Headers) -> type[UnavailableError]:
     if not headers.get("Retry-After"):
         return UnavailableError
     return NoQuorumError if headers.get("Rota-Stale-Since") else BusyError
+
+
+def _seconds(headers: Headers) -> float | None:
+    """Return how long to wait, where a number says that."""
+    text = headers.get("Retry-After") or ""
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
 def _problem(problem: object) -> str:

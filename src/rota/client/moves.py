@@ -16,6 +16,7 @@ from rota.client.answer import (
     Headers,
     NoQuorumError,
     RefusedError,
+    TooOftenError,
 )
 from rota.client.connection import CONNECT_S
 from rota.client.place import Place, elsewhere, local_credentials
@@ -172,7 +173,7 @@ class Patience:
             UnavailableError: it may not be repeated, trying again cannot help, or patience is over.
         """
         where = self._where
-        if not (repeat or isinstance(error, RefusedError)):
+        if not (repeat or isinstance(error, (RefusedError, TooOftenError))):
             raise error
         self._round.append(error)
         if where.place == where.home:
@@ -198,7 +199,8 @@ class Patience:
         if not self._is_told and left < self._limit_s - SILENT_S:
             self._is_told = True
             where.silent(told)
-        time.sleep(min(self._delay, left))
+        wanted = told.after_s if isinstance(told, TooOftenError) else 0.0
+        time.sleep(min(max(self._delay, wanted), left))
         self._delay = min(self._delay * 2, LAST_DELAY_S)
         self._connect_s = min(self._connect_s * 2, CONNECT_S)
         self._left = [where.home, *where.others()]

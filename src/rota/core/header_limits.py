@@ -78,7 +78,8 @@ def _takes(value: Any, spot: Spot) -> tuple[Placed, ...]:
     return found
 
 
-def _rate(value: Any, spot: Spot) -> Rate:
+def rate(value: Any, spot: Spot) -> Rate:
+    """Return a number in a time, such as ``10/h`` or ``3/30m``."""
     text = fields.text(value, spot)
     match = _RATE.fullmatch(text)
     hint = "a number of builds and a time, such as 10/h or 3/30m"
@@ -131,5 +132,5 @@ LIMITS = {
     "concurrency": Field("concurrency", fields.integer(1, MAX_TAKE), "concurrency = 1"),
     "concurrency_key": Field("concurrency_key", _key, 'concurrency_key = "{env}"'),
     "limits": Field("limits", _takes, 'limits = ["licence", { name = "db", take = 2 }]'),
-    "rate": Field("rate", _rate, 'rate = "10/h"'),
+    "rate": Field("rate", rate, 'rate = "10/h"'),
 }

@@ -13,10 +13,11 @@ from rota.core.environment import variable, variable_fault
 from rota.core.fields import Field, FieldError, Spot
 from rota.core.header import DAY_S, MAX_DURATION_S, MAX_HEADER_CHARACTERS
 from rota.core.header_container import absolute, capability
-from rota.core.header_limits import MAX_TAKE, limit_name_fault
+from rota.core.header_limits import MAX_TAKE, limit_name_fault, rate
 from rota.core.header_people import principal
 from rota.core.header_resources import ISOLATION, resources, user
 from rota.core.ids import job_name_fault
+from rota.core.job import Rate
 from rota.core.kept import Limits
 from rota.core.labels import parse_labels, print_labels
 from rota.core.policy import AGEING, Policy, Throttle
@@ -127,6 +128,9 @@ class RestSettings(msgspec.Struct, frozen=True):
     origins: tuple[
         str, ...
     ] = ()  # origins: pages of these may read it, with a token that a person gave them
+    requests: Rate = Rate(5000, 5.0)  # requests: how often one caller may ask an agent
+    events: Rate = Rate(1000, 10.0)  # events: how many events of its own one caller may emit
+    calls: Rate = Rate(600, 60.0)  # calls: how often one webhook may be called
 
 
 class Forge(msgspec.Struct, frozen=True):
@@ -403,7 +407,12 @@ _CONTAINERS = {
     ),
 }
 
-_REST = {"origins": Field("origins", fields.list_of(_origin), 'origins = ["https://ci.example"]')}
+_REST = {
+    "origins": Field("origins", fields.list_of(_origin), 'origins = ["https://ci.example"]'),
+    "requests": Field("requests", rate, 'requests = "5000/5s"'),
+    "events": Field("events", rate, 'events = "1000/10s"'),
+    "calls": Field("calls", rate, 'calls = "600/min"'),
+}
 
 _QUEUE = {"ageing": Field("ageing", fields.integer(0, 1_000_000), "ageing = 50")}
 

@@ -22,6 +22,7 @@ from rota.errors import (
     InputError,
     InvariantError,
     RotaError,
+    SlowError,
     UnavailableError,
 )
 from rota.http import openapi, problems, sockets, sse
@@ -31,6 +32,7 @@ from rota.http.callers import Callers
 from rota.http.company import SEQ, Company
 from rota.http.connections import Connections, Runner
 from rota.http.cors import Cors
+from rota.http.rates import Rates
 from rota.http.watched import STREAMS, VERB, watched
 from rota.ports.git_http import GitHttp
 from rota.ports.journal import Entry
@@ -82,6 +84,9 @@ NOBODY = Principal(name="", role=Role.NONE)
 #: What they send is small.
 MAX_LOGIN = 64 << 10
 
+#: A body that goes on, such as an artifact out of a pipe, may pause so long.
+CHUNK_S = 300.0
+
 #: Who calls a webhook shows its signature, and nothing else.
 HOOKS = "/v1/hooks/"
 
@@ -92,9 +97,17 @@ _PATTERNS = {"job": r"{job:[^{}]+}", "path": r"{path:[\s\S]+}"}
 def make_app(service: Service, authenticate: Authenticate, git: GitHttp) -> web.Application:
     """Return the application. It holds no state of its own."""
     company, cors, callers = Company(service), Cors(service), Callers(authenticate)
+    rates = Rates(
+        lambda: service.world.definitions.settings.rest,
+        service.clock.monotonic,
+        service.counts.refused,
+    )
     app = web.Application(
         client_max_size=MAX_BODY,
-        middlewares=[watched(service), _middleware(service, authenticate, company, cors, callers)],
+        middlewares=[
+            watched(service),
+            _middleware(service, authenticate, company, cors, callers, rates),
+        ],
     )
     app[CALLERS] = callers
     app.on_response_prepare.append(_telling(company, cors))
@@ -102,8 +115,8 @@ def make_app(service: Service, authenticate: Authenticate, git: GitHttp) -> web.
     for verb in sorted(VERBS, key=lambda verb: -verb.path.count("/")):
         path = re.sub(r"{(\w+)}", lambda match: _PATTERNS.get(match[1], match[0]), verb.path)
         add = app.router.add_get if verb.method == "GET" else partial(_add, app, verb.method)
-        add(path, _route(service, verb))
-    app.router.add_post(f"{HOOKS}{{hook}}", _hook_route(service))
+        add(path, _route(service, verb, rates))
+    app.router.add_post(f"{HOOKS}{{hook}}", _hook_route(service, rates))
     app.router.add_get("/openapi.json", _openapi)
     app.router.add_get("/health", _health)
     app.router.add_get(METRICS, _metrics_route(service))
@@ -149,7 +162,12 @@ def _telling(
 
 
 def _middleware(
-    service: Service, authenticate: Authenticate, company: Company, cors: Cors, callers: Callers
+    service: Service,
+    authenticate: Authenticate,
+    company: Company,
+    cors: Cors,
+    callers: Callers,
+    rates: Rates,
 ) -> Any:
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -161,8 +179,11 @@ def _middleware(
                 request.path == METRICS and service.world.definitions.settings.metrics.open
             )
             is_login = (request.method, request.path) in LOGINS
+            if is_login:
+                rates.logging_in(request)
             if not is_open and not is_call and not is_login:
-                request[PRINCIPAL] = who = await _known(request, authenticate, company)
+                request[PRINCIPAL] = who = await _known(request, authenticate, company, rates)
+                rates.admit(request, who)
                 also_about(principal=who.name)
                 # On a connection that goes on, a request's own in any case.
                 VIA.set(who.via)
@@ -195,20 +216,31 @@ def _middleware(
     return errors_as_problems
 
 
-async def _known(request: web.Request, authenticate: Authenticate, company: Company) -> Principal:
+async def _known(
+    request: web.Request, authenticate: Authenticate, company: Company, rates: Rates
+) -> Principal:
     """Return who asks, by what this agent knows once it knows as much as they do.
 
     Raises:
         DeniedError: nobody that is known here.
+        TooManyError: the same, and too often.
     """
     try:
         who = authenticate(request)
-    except (DeniedError, UnavailableError):
+    except (DeniedError, UnavailableError) as error:
         if SEQ not in request.headers:
+            if isinstance(error, DeniedError) and "Authorization" in request.headers:
+                rates.failed(request)
             raise
         who = None  # their token may be so new that it is not folded here
     await company.catch_up(request)
-    return who if who is not None else authenticate(request)
+    if who is not None:
+        return who
+    try:
+        return authenticate(request)
+    except DeniedError:
+        rates.failed(request)
+        raise
 
 
 def _options(error: web.HTTPMethodNotAllowed) -> web.Response:
@@ -216,7 +248,7 @@ def _options(error: web.HTTPMethodNotAllowed) -> web.Response:
     return web.Response(status=204, headers={"Allow": allowed})
 
 
-def _route(service: Service, verb: Verb) -> Handler:
+def _route(service: Service, verb: Verb, rates: Rates) -> Handler:
     answer = _ANSWERS.get(verb.name)
     if answer is None and verb.name not in HANDLERS:
         raise InvariantError(f"the verb {verb.name} has no handler")
@@ -228,6 +260,8 @@ def _route(service: Service, verb: Verb) -> Handler:
             raise web.HTTPRequestEntityTooLarge(MAX_LOGIN, request.content_length or 0)
         refuse_early(verb, who)
         wanted = judged(service, verb, await arguments(verb, request), who)
+        if verb.name == "emit":
+            rates.emitted(request, who)
         if verb.method != "GET":
             refuse_leak(service, wanted, who)
         if answer is not None:
@@ -256,12 +290,27 @@ async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
     size = 0
     try:
         # Not iter_chunks: where there is no body, aiohttp's reader of it (one for all) never ends.
-        async for chunk in request.content.iter_any():
+        while chunk := await _next_chunk(request):
             size += len(chunk)
             yield chunk
     except (ConnectionError, web.RequestPayloadError, HttpProcessingError) as error:
         raise InputError(
             f"the body broke off after {size} bytes", hint="nothing was changed; send it again"
+        ) from error
+
+
+async def _next_chunk(request: web.Request) -> bytes:
+    """Return what came next of a body; nothing at its end.
+
+    Raises:
+        SlowError: nothing came for a long time.
+    """
+    try:
+        async with asyncio.timeout(CHUNK_S):
+            return await request.content.readany()
+    except TimeoutError as error:
+        raise SlowError(
+            f"nothing of the body came for {CHUNK_S:g} s", hint="nothing was changed; send it again"
         ) from error
 
 
@@ -493,8 +542,10 @@ def _git_route(service: Service, authenticate: Authenticate, git: GitHttp) -> Ha
     return respond
 
 
-def _hook_route(service: Service) -> Handler:
+def _hook_route(service: Service, rates: Rates) -> Handler:
     async def respond(request: web.Request) -> web.StreamResponse:
+        if request.match_info["hook"] in service.world.definitions.hooks:
+            rates.called(request.match_info["hook"])
         # What is too large is refused by what it says of itself, before it is read.
         if (request.content_length or 0) > hooks.MAX_BODY:
             raise web.HTTPRequestEntityTooLarge(hooks.MAX_BODY, request.content_length or 0)

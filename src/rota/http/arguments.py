@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
 import typing
@@ -12,12 +13,14 @@ import msgspec
 from aiohttp import web
 
 from rota.core.problem import nearest
-from rota.errors import InputError
+from rota.errors import InputError, SlowError
 from rota.service.messages import MAX_NUMBER, PutJobRequest, Request, RunRequest
 from rota.service.verbs import Verb
 
 #: JSON bodies are arguments; anything large has a route that streams.
 MAX_BODY = 2 * 1024 * 1024
+#: And are here whole after so long.
+BODY_S = 60.0
 
 #: Fields that are headers, and nothing but headers.
 HEADERS = {
@@ -158,7 +161,13 @@ async def _script(request: web.Request) -> str:
 
 async def _raw(request: web.Request) -> bytes:
     refuse_encoded(request)
-    return await request.read()
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await request.read()
+    except TimeoutError as error:
+        raise SlowError(
+            f"the body did not come within {BODY_S:g} s", hint="nothing was changed; send it again"
+        ) from error
 
 
 def refuse_encoded(request: web.Request) -> None:

@@ -26,6 +26,8 @@ HEAD_S = 20.0
 #: A reader that takes nothing for so long has gone: who follows comes back with where he was.
 READER_S = 300.0
 KEEP_ALIVE_S = 75.0
+#: What a caller still sends after he was refused is read, so that he sees why, for so long.
+LINGER_S = 5.0
 #: So many connections at once, on TCP and on the Unix sockets each; and from one address.
 MOST, MOST_OF_ADDRESS = 2048, 256
 #: A request's line, each of its header's lines, and how many of these there are.
@@ -114,6 +116,7 @@ class Connection(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]  # so aiohttp is told to keep none
             logger=logger,
             keepalive_timeout=KEEP_ALIVE_S,
+            lingering_time=LINGER_S,
             max_line_size=MAX_LINE,
             max_field_size=MAX_FIELD,
             max_headers=MAX_FIELDS,
@@ -127,7 +130,7 @@ class Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, unless there are too many."""
         super().connection_made(transport)
-        address = _address(transport)
+        address = address_of(transport)
         if not self._all.admits(address):
             self._all.refused("full")
             self._turn_away(503 if not address else 429)
@@ -186,13 +189,13 @@ class Connection(web.RequestHandler):
         self.force_close()
 
 
-def _address(transport: asyncio.BaseTransport) -> str:
+def address_of(transport: asyncio.BaseTransport | None) -> str:
     """Return from where a connection comes; nothing for a Unix socket.
 
     Who has one IPv6 address has 2 ** 64 of them: such a network counts as one.
     """
-    opened = transport.get_extra_info("socket")
-    if opened is None or opened.family == socket.AF_UNIX:
+    opened = transport.get_extra_info("socket") if transport is not None else None
+    if transport is None or opened is None or opened.family == socket.AF_UNIX:
         return ""
     peer = transport.get_extra_info("peername") or ("gone",)
     host = str(peer[0])

@@ -15,7 +15,9 @@ from rota.errors import (
     InvariantError,
     NotFoundError,
     RotaError,
+    SlowError,
     StaleError,
+    TooManyError,
     UnavailableError,
 )
 from rota.service.messages import ProblemView
@@ -27,6 +29,8 @@ STATUSES: tuple[tuple[type[RotaError], int, str], ...] = (
     (NotFoundError, 404, "Not found"),
     (StaleError, 412, "Somebody else was first"),
     (ConflictError, 409, "Not now"),
+    (TooManyError, 429, "Too many"),
+    (SlowError, 408, "Too slow"),
     (UnavailableError, 503, "Not available"),
     (RotaError, 500, "Internal error"),
 )
@@ -75,6 +79,8 @@ def respond(error: RotaError) -> web.Response:
     headers = {"WWW-Authenticate": 'Bearer, Basic realm="rota"'} if body.status == 401 else {}
     if body.status == 503:
         headers["Retry-After"] = "1"
+    if isinstance(error, TooManyError):
+        headers["Retry-After"] = str(error.after_s)
     return _response(body, headers)
 
 
