@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "threats.md").read_text("utf-8")
 NAMED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
+NOTHING = "\N{EN DASH}"
 ROWS = [
     [cell.strip() for cell in line.strip("|").split(" | ")]
     for line in TEXT.splitlines()
@@ -21,11 +22,11 @@ def test_each_row_has_what_a_threat_needs() -> None:
         assert len(row) == 4, row
         threat, done, tests, left = row
         assert threat, row
-        assert NAMED.search(tests) or left != "–", (
+        assert NAMED.search(tests) or left != NOTHING, (
             f"no test, and nothing is said to be left: {threat}"
         )
-        if done == "–":
-            assert (tests, len(left) > 20) == ("–", True), row
+        if done == NOTHING:
+            assert (tests, len(left) > 20) == (NOTHING, True), row
 
 
 def test_each_test_that_is_named_is_there() -> None:
