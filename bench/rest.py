@@ -36,6 +36,10 @@ class Connection:
     def __exit__(self, *exc: object) -> None:
         self._http.close()
 
+    def show(self, token: str) -> None:
+        """Show a token from now on."""
+        self._headers["Authorization"] = f"Bearer {token}"
+
     def call(self, method: str, path: str, body: bytes = b"") -> Any:
         """Return the answer's JSON.
 

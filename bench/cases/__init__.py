@@ -2,6 +2,7 @@
 
 from bench.case import Case
 from bench.cases import (
+    access,
     artifacts,
     audit,
     buildbot,
@@ -34,6 +35,7 @@ from bench.cases import (
 
 CASES: dict[str, Case] = {
     "latency": latency.run,
+    "access": access.run,
     "webhook": webhook.run,
     "burst": burst.run,
     "log": log.run,

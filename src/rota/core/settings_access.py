@@ -15,7 +15,7 @@ from rota.core.rights import Grant, Role
 ROLES = ("viewer", "builder", "maintainer")
 #: In place of a name: every user.
 EVERYBODY = "*"
-MAX_RULES = 1000
+MAX_RULES = 500
 MAX_GLOB = 200
 
 
