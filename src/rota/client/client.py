@@ -13,12 +13,12 @@ from rota.client.connection import ANSWER_S
 from rota.client.moves import Whereabouts
 from rota.client.place import Place, find_place
 from rota.client.rest import BUILD_PATIENCE_S, FOLLOW_PATIENCE_S, PATIENCE_S, Rest
-from rota.client.shell import Shell
 from rota.errors import RotaError
 
 if TYPE_CHECKING:
     # Not every command follows something: see the package's text.
     from rota.client.follow import Digest, Event, Piece, Start
+    from rota.client.shell import Shell
 
 #: How long one question waits for a build's end; it is asked again until then.
 WAIT_S = 60.0
@@ -187,6 +187,8 @@ class Client(Rest):
             ConflictError: it has not begun.
             UnavailableError: no agent, or not the one that has it, could be reached.
         """
+        from rota.client.shell import Shell
+
         return Shell(self.upgraded("shell", build=build, attempt=attempt))
 
     def build(self, name: str) -> Build:

@@ -19,7 +19,6 @@ from typing import Any, cast
 
 from rota.client.answer import BrokenError, Headers, RefusedError, error_of
 from rota.client.place import Place
-from rota.client.websocket import Handshake
 from rota.errors import UnavailableError
 
 Body = bytes | Callable[[], Any] | None
@@ -104,6 +103,8 @@ def upgraded(
     Raises:
         RotaError: the agent's own error; or that it was not reached, or the connection broke.
     """
+    from rota.client.websocket import Handshake  # few commands want it, and it is not light
+
     handshake = Handshake()
     connection = connected(place, connect_s)
     try:

@@ -11,7 +11,6 @@ import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from copy import copy
 from http.client import HTTPResponse
 from typing import Self, TypeVar
 from urllib.parse import quote, urlencode
@@ -65,8 +64,8 @@ class Rest:
 
     def _of(self, where: Whereabouts) -> Self:
         """Return a client of the same caller; closing this one closes it, too."""
-        other = copy(self)
-        other.where, other._lines = where, _Lines(self._lines)  # noqa: SLF001
+        other = object.__new__(type(self))  # `copy` takes a tenth of the time of a command to import
+        other.__dict__.update(self.__dict__, where=where, _lines=_Lines(self._lines))
         return other
 
     @property
