@@ -29,7 +29,7 @@ def run(setting: Setting) -> Result:
                 times[name].append(_ms(command, setting.folder / "out"))
     medians = {name: statistics.median(values) for name, values in times.items()}
     python = medians.pop("python")
-    reach = {"rota --version": 60.0, "rota jobs": 120.0}
+    reach = {"rota --version": 40.0, "rota jobs": 40.0}
     return Result(
         figures=[
             Figure(

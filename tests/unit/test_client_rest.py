@@ -46,14 +46,15 @@ def flaky(
 
 
 def test_the_package_is_light_until_something_is_asked_of_it() -> None:
-    code = "import sys, rota.client; print('http.client' in sys.modules); rota.client.Client"
+    code = "import sys, rota.client; print('rota.client.rest' in sys.modules); rota.client.Client"
+    heavy = "{'http.client', 'ssl', 'hashlib', 'copy', 'email.parser'} & sys.modules.keys()"
     done = subprocess.run(
-        [sys.executable, "-c", code + "; print('http.client' in sys.modules)"],
+        [sys.executable, "-c", f"{code}; print('rota.client.rest' in sys.modules, {heavy})"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.split() == ["False", "True"]
+    assert done.stdout.split() == ["False", "True", "set()"]
     with pytest.raises(AttributeError, match=r"module 'rota\.client' has no attribute 'Cleint'"):
         rota.client.Cleint  # noqa: B018 - asking is what is tested
 

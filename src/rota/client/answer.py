@@ -18,7 +18,7 @@ from rota.errors import (
 
 
 class Headers(Protocol):
-    """An answer's headers: a dictionary, or what ``http.client`` has."""
+    """An answer's headers: a dictionary, or what came with an answer."""
 
     def get(self, name: str, /) -> str | None:
         """Return a header's text, ``None`` if it is not there."""

@@ -7,19 +7,21 @@ asked on another whether it is there. A script may be silent for hours: then the
 from __future__ import annotations
 
 import functools
-import http.client
 import io
 import os
 import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from rota.client.answer import BrokenError, Headers, RefusedError, error_of
+from rota.client.http1 import BLOCK, Connection, ProtocolError, Response, over_tcp
 from rota.client.place import Place
 from rota.errors import UnavailableError
+
+if TYPE_CHECKING:
+    import ssl
 
 Body = bytes | Callable[[], Any] | None
 """Bytes, or what opens a readable file anew for each try."""
@@ -31,22 +33,8 @@ CONNECT_S = 10.0
 ANSWER_S = 30.0
 #: After so long without a byte the agent is asked whether it is there, and has so long to say yes.
 SILENCE_S, PROBE_S = 3.0, 3.0
-#: So much of a file is read and sent at once.
-BLOCK = 1 << 17
 PIECE = 64 * 1024
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout, blocksize=BLOCK)
-        self._path = path
-        self._timeout = timeout
-
-    def connect(self) -> None:
-        """Connect to the socket instead of a host."""
-        self.sock = connect_unix(self._path, self._timeout)
+SWITCHING = 101
 
 
 @contextmanager
@@ -61,7 +49,7 @@ def exchange(
     limit_s: float | None = None,
     connect_s: float = CONNECT_S,
     opened: Callable[[socket.socket], AbstractContextManager[None]] | None = None,
-) -> Iterator[http.client.HTTPResponse]:
+) -> Iterator[Response]:
     """Give the answer to one request as it arrives; read it with :func:`pieces`.
 
     ``limit_s`` is how long the whole answer may take; ``None`` is for ever, as long as the agent
@@ -77,7 +65,7 @@ def exchange(
             with translated(place):
                 connection.sock.settimeout(ANSWER_S)
                 _ask(connection, method, place.prefix + target, body, dict(headers))
-                response = _begun(place, connection.sock, method, limit_s)
+                response = _begun(place, connection, limit_s)
             with response:
                 heard(response.status, response.headers)
                 if response.status >= 400:
@@ -115,50 +103,41 @@ def upgraded(
             )
             response = connection.getresponse()
         heard(response.status, response.headers)
-        if response.status != http.HTTPStatus.SWITCHING_PROTOCOLS:
+        if response.status != SWITCHING:
             with translated(place):
                 raw = response.read()
-            raise error_of(place.url, response.status, response.reason, response.headers, raw)
+            raise error_of(  # noqa: TRY301 - the connection is closed for this, too
+                place.url, response.status, response.reason, response.headers, raw
+            )
         handshake.check(response.headers.get("Sec-WebSocket-Accept"))
         response.close()
-        sock, connection.sock = connection.sock, None
-        assert sock is not None
-        return sock
-    finally:
+    except BaseException:
         connection.close()
+        raise
+    return connection.sock
 
 
-def connected(place: Place, timeout_s: float = CONNECT_S) -> http.client.HTTPConnection:
+def connected(place: Place, timeout_s: float = CONNECT_S) -> Connection:
     """Return a connection to an agent, open.
 
     Raises:
         RefusedError: nobody is there, or somebody else is.
     """
-    connection = connection_to(place, timeout_s)
     try:
-        connection.connect()
+        if place.is_local:
+            return Connection(connect_unix(place.path, timeout_s), "localhost")
+        context = tls_context(place.ca if place.is_pinned else "") if place.tls else None
+        return over_tcp(place.host, place.port, timeout_s, context)
     except (OSError, UnicodeError) as error:
-        connection.close()
         refused = unreachable(place, error)
         raise RefusedError(refused.message, hint=refused.hint) from error
-    return connection
-
-
-def connection_to(place: Place, timeout_s: float = CONNECT_S) -> http.client.HTTPConnection:
-    """Return a connection, not connected yet."""
-    if place.is_local:
-        return UnixConnection(place.path, timeout_s)
-    if place.tls:
-        context = tls_context(place.ca if place.is_pinned else "")
-        return http.client.HTTPSConnection(
-            place.host, place.port, timeout=timeout_s, context=context, blocksize=BLOCK
-        )
-    return http.client.HTTPConnection(place.host, place.port, timeout=timeout_s, blocksize=BLOCK)
 
 
 @functools.lru_cache(maxsize=4)
 def tls_context(ca: str) -> ssl.SSLContext:
     """Return what verifies an agent: by this CA and no other; without one by the system's."""
+    import ssl  # only with a place beyond this machine
+
     return ssl.create_default_context(cadata=ca or None)
 
 
@@ -188,8 +167,9 @@ def unreachable(place: Place, error: OSError | UnicodeError) -> UnavailableError
     hint = "start one: rota agent --daemon" if place.is_local else "is the agent up, the URL right?"
     if isinstance(error, PermissionError):
         hint = "the socket belongs to somebody else; use the URL and a token: rota login URL"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        reason = f"its certificate is not to be trusted: {error.verify_message}"
+    untrusted = getattr(error, "verify_message", None)  # ssl.SSLCertVerificationError has one
+    if untrusted is not None:
+        reason = f"its certificate is not to be trusted: {untrusted}"
         hint = "give the cluster's CA: rota login URL --ca FILE, or $ROTA_CA"
     return UnavailableError(f"no agent at {place}: {reason}", hint=hint)
 
@@ -204,7 +184,7 @@ def is_there(place: Place) -> bool:
         connection.sock.settimeout(PROBE_S)
         connection.request("GET", f"{place.prefix}/health", headers={"Connection": "close"})
         connection.getresponse().close()
-    except (OSError, http.client.HTTPException):
+    except (OSError, ProtocolError):
         return False
     else:
         return True
@@ -212,7 +192,7 @@ def is_there(place: Place) -> bool:
         connection.close()
 
 
-def pieces(response: http.client.HTTPResponse, size: int = PIECE) -> Iterator[bytes]:
+def pieces(response: Response, size: int = PIECE) -> Iterator[bytes]:
     """Yield the body as it arrives.
 
     Raises:
@@ -222,13 +202,13 @@ def pieces(response: http.client.HTTPResponse, size: int = PIECE) -> Iterator[by
         with translated():
             piece = response.read1(size)
             if not piece and response.length:
-                raise http.client.IncompleteRead(b"", response.length)
+                raise ProtocolError("it ended before its end")
         if not piece:
             return
         yield piece
 
 
-def lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
+def lines(response: Response) -> Iterator[bytes]:
     """Yield the body's lines without their ends; see :func:`pieces`."""
     rest = b""
     for piece in pieces(response):
@@ -248,7 +228,7 @@ def translated(place: Place | None = None) -> Iterator[None]:
         raise BrokenError(
             f"no answer{where} in time", hint="the agent may be busy or stuck: rota status"
         ) from error
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ProtocolError) as error:
         where = f" to {place.url}" if place else ""
         raise BrokenError(
             f"the connection{where} broke before the answer was here",
@@ -257,12 +237,11 @@ def translated(place: Place | None = None) -> Iterator[None]:
 
 
 class _Watched(io.RawIOBase):
-    """A socket's bytes; each silence is looked into. ``is_over`` once there are no more."""
+    """A socket's bytes; each silence is looked into."""
 
     def __init__(self, sock: socket.socket, on_silence: Callable[[], None]) -> None:
         self._sock = sock
         self._on_silence = on_silence
-        self.is_over = False
 
     def readable(self) -> bool:
         return True
@@ -270,22 +249,14 @@ class _Watched(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         while True:
             try:
-                count = self._sock.recv_into(buffer)
+                return self._sock.recv_into(buffer)
             except TimeoutError:
                 self._on_silence()
-            else:
-                self.is_over = not count
-                return count
-
-    def makefile(self, _: str) -> io.BufferedReader:
-        """Return what reads this, as http.client asks a socket for it."""
-        return io.BufferedReader(self)
 
 
-def _begun(
-    place: Place, sock: socket.socket, method: str, limit_s: float | None
-) -> http.client.HTTPResponse:
+def _begun(place: Place, connection: Connection, limit_s: float | None) -> Response:
     """Return the answer, its head read."""
+    sock = connection.sock
     until = None if limit_s is None else time.monotonic() + limit_s
     sock.settimeout(SILENCE_S if limit_s is None else min(SILENCE_S, limit_s))
 
@@ -295,16 +266,14 @@ def _begun(
             raise TimeoutError("silent")
 
     source = _Watched(sock, on_silence)
-    response = http.client.HTTPResponse(cast("socket.socket", source), method=method)
-    response.begin()
-    # To http.client half a head is a head, and without a length any end is the end.
-    if source.is_over or (response.length is None and not response.chunked):
-        raise http.client.IncompleteRead(b"")
+    response = connection.getresponse(io.BufferedReader(source, BLOCK))
+    if response.length is None and not response.chunked:
+        raise ProtocolError("any end would be its end")
     return response
 
 
 def _ask(
-    connection: http.client.HTTPConnection,
+    connection: Connection,
     method: str,
     target: str,
     body: Body,

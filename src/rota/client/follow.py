@@ -11,11 +11,11 @@ import json
 import re
 import time
 from collections.abc import Generator, Iterator
-from http.client import HTTPResponse
 from typing import Any, NamedTuple, Protocol
 
 from rota.client.answer import BrokenError, error_event
-from rota.client.connection import BLOCK, lines, pieces
+from rota.client.connection import lines, pieces
+from rota.client.http1 import BLOCK, Response
 from rota.client.moves import Patience
 from rota.client.rest import FOLLOW_PATIENCE_S, Rest
 from rota.errors import ConflictError, NotFoundError, UnavailableError
@@ -326,7 +326,7 @@ def _stretch(rest: Rest, build: str, attempt: int, place: Start) -> Iterator[tup
             yield offset, piece
 
 
-def _offset(response: HTTPResponse, place: Start) -> int:
+def _offset(response: Response, place: Start) -> int:
     """Return the byte at which an answer begins.
 
     Raises:

@@ -11,12 +11,12 @@ import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from http.client import HTTPResponse
 from typing import Self, TypeVar
 from urllib.parse import quote, urlencode
 
 from rota.client.answer import Answer, ClosedError, RefusedError
 from rota.client.connection import ANSWER_S, Body, exchange, pieces, upgraded
+from rota.client.http1 import Response
 from rota.client.moves import Patience, Whereabouts
 from rota.client.place import Place
 from rota.client.wire import ROUTES
@@ -64,7 +64,9 @@ class Rest:
 
     def _of(self, where: Whereabouts) -> Self:
         """Return a client of the same caller; closing this one closes it, too."""
-        other = object.__new__(type(self))  # `copy` takes a tenth of the time of a command to import
+        other = object.__new__(
+            type(self)
+        )  # `copy` takes a tenth of the time of a command to import
         other.__dict__.update(self.__dict__, where=where, _lines=_Lines(self._lines))
         return other
 
@@ -115,14 +117,14 @@ class Rest:
 
         def once() -> Answer:
             with self._response(method, target, body, headers or {}, wait_s) as response:
-                return Answer(response.status, dict(response.headers), b"".join(pieces(response)))
+                return Answer(response.status, response.headers.named(), b"".join(pieces(response)))
 
         return self.patiently(once, repeat=repeat)
 
     @contextmanager
     def opened(
         self, verb: str, *, headers: Mapping[str, str] | None = None, **fields: object
-    ) -> Iterator[HTTPResponse]:
+    ) -> Iterator[Response]:
         """Give the answer to a verb as it arrives; read it with ``connection.pieces``.
 
         One try: what was read cannot be taken back, so going on is the caller's. There is no limit
@@ -178,7 +180,7 @@ class Rest:
         body: Body,
         headers: Mapping[str, str],
         wait_s: float | None,
-    ) -> Iterator[HTTPResponse]:
+    ) -> Iterator[Response]:
         where = self.where
         self._lines.check()
         with _strangers(where):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import re
 import ssl
 
 from rota.client.answer import RefusedError
 from rota.client.connection import CONNECT_S, PIECE, translated, unreachable
+from rota.client.http1 import over_tcp
 from rota.client.place import Place
 from rota.errors import DeniedError, InputError
 
@@ -55,17 +55,14 @@ def _shown(place: Place) -> str:
     context = ssl.create_default_context()
     # Whoever answers: what it shows is compared before it is believed.
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPSConnection(
-        place.host, place.port, timeout=CONNECT_S, context=context
-    )
     try:
-        try:
-            connection.connect()
-        except OSError as error:
-            refused = unreachable(place, error)
-            raise RefusedError(refused.message, hint=refused.hint) from error
+        connection = over_tcp(place.host, place.port, CONNECT_S, context)
+    except (OSError, UnicodeError) as error:
+        refused = unreachable(place, error)
+        raise RefusedError(refused.message, hint=refused.hint) from error
+    try:
         with translated(place):
             connection.request("GET", f"{place.prefix}/peer/ca", headers={"Connection": "close"})
-            return connection.getresponse().read(PIECE).decode("ascii", "replace")
+            return connection.getresponse().read1(PIECE).decode("ascii", "replace")
     finally:
         connection.close()
