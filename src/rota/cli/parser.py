@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,6 +15,23 @@ if TYPE_CHECKING:
 
 _TYPES = {"int": int, "float": float}
 _DASHED_WORD = re.compile(r"-(?!h$)[A-Za-z0-9]\S*")
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal: argparse makes one for each argument, and imports shutil to know."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    text = os.environ.get("COLUMNS", "")
+    if text.isdecimal() and int(text):
+        return int(text)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
 
 
 class Parser(argparse.ArgumentParser):
@@ -71,7 +89,7 @@ def described(command: Command) -> dict[str, Any]:
     return {
         "description": f"{summary}\n\n{command.more}" if command.more else summary,
         "epilog": examples(command),
-        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "formatter_class": Formatter,
         "allow_abbrev": False,
     }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rota.cli.commands.connected import connected
@@ -140,6 +139,8 @@ def put(
 
 def read_script(name: str) -> bytes:
     """Return a file's bytes; standard input's for ``-``."""
+    from pathlib import Path
+
     try:
         return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:
