@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 #: One input may take so long, and all of a target so much memory: more is a fault.
-ONE_S, MEMORY_MB, LONGEST = 20, 1500, 16_384
+ONE_S, MEMORY_MB, LONGEST = 60, 1500, 16_384
 
 
 def main() -> int:

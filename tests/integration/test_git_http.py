@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import hashlib
 import os
 import socket
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -478,6 +481,66 @@ async def test_a_client_that_breaks_off_in_a_push_changes_nothing(site: Site) ->
         await drained(reply.body)
     assert await site.store.head() == old
     await until_idle(site.store)
+
+
+def packed(count: int, *objects: bytes) -> bytes:
+    """A pack that says it has so many objects."""
+    body = struct.pack(">4sII", b"PACK", 2, count) + b"".join(objects)
+    return body + hashlib.sha1(body, usedforsecurity=False).digest()
+
+
+def of_kind(kind: int, size: int, data: bytes, base: bytes = b"") -> bytes:
+    """An object of a pack: 1 commit, 2 tree, 3 blob, 7 a delta on ``base``; ``size`` is what it says."""
+    first, rest = size & 15, size >> 4
+    head = bytearray()
+    while True:
+        head.append(kind << 4 | first if not head else first)
+        if not rest:
+            break
+        head[-1] |= 0x80
+        first, rest = rest & 0x7F, rest >> 7
+    return bytes(head) + base + zlib.compress(data)
+
+
+TREE = b"100644 .git\0" + bytes(20)
+BAD_PACKS = {
+    "nothing": b"",
+    "no pack": b"PUSH" * 30,
+    "cut off": packed(2, of_kind(3, 1, b"x"))[:-10],
+    "fewer than said": packed(2**31, of_kind(3, 1, b"x")),
+    "a size that is a lie": packed(1, of_kind(3, 5, b"x" * 100)),
+    "a size beyond all memory": packed(1, of_kind(3, 2**60, b"x")),
+    "a bomb that says it is small": packed(1, of_kind(3, 5, bytes(64 << 20))),
+    "a delta on nothing": packed(1, of_kind(7, 4, b"\x01\x01\x01x", bytes(20))),
+    "a tree with .git in it": packed(1, of_kind(2, len(TREE), TREE)),
+    "a commit that is none": packed(1, of_kind(1, 7, b"tree x\n")),
+}
+
+
+@pytest.mark.parametrize("pack", BAD_PACKS.values(), ids=BAD_PACKS)
+async def test_a_pack_that_is_none_or_a_trick_is_refused_and_leaves_nothing(
+    site: Site, pack: bytes
+) -> None:
+    old = await site.store.head()
+    move = f"{old} {'1' * 40} refs/heads/main\0report-status".encode()
+    reply = await site.service.handle(
+        "POST",
+        "/git-receive-pack",
+        "",
+        {"Content-Type": "application/x-git-receive-pack-request"},
+        pieces(b"%04x%s0000" % (len(move) + 4, move), pack),
+        "bob",
+    )
+    async with asyncio.timeout(30):
+        said = await drained(reply.body)
+    assert reply.status < 500
+    assert b"unpack ok" not in said
+    assert await site.store.head() == old
+    await until_idle(site.store)
+    assert not [*site.store.path.rglob("tmp_pack*"), *site.store.path.rglob("tmp_objdir*")]
+    clone = await site.clone()  # it works as before
+    await clone.commit({"notes": b"x\n"})
+    await clone.run("push", "-q")
 
 
 async def drained(body: AsyncIterator[bytes]) -> bytes:

@@ -14,6 +14,7 @@ CONFIG = """\
 \tbare = true
 \tfsync = committed,loose-object,reference,pack-metadata
 \tlogAllRefUpdates = false
+\tbigFileThreshold = 8m
 [fastimport]
 \tunpackLimit = 1
 [receive]
