@@ -40,6 +40,7 @@ class Workplace:
         for folder in (self.builds, self._trash, self.bin, self._scripts):
             folder.mkdir(mode=0o700, exist_ok=True)
         _link_command(self.bin / "rota")
+        self._forget_scripts_of_before()
 
     def home(self, build: str, attempt: int) -> Path:
         """Return an attempt's folder, whether it exists or not."""
@@ -128,6 +129,15 @@ class Workplace:
             for home in build.iterdir()
             if home.is_dir() and home.name.isdigit()
         ]
+
+    def _forget_scripts_of_before(self) -> None:
+        """Remove all but the newest that former daemons wrote: nobody else counts those."""
+        try:
+            found = [(it.stat().st_mtime, it.path) for it in os.scandir(self._scripts)]
+        except OSError:
+            return
+        for _, path in sorted(found)[:-MAX_SCRIPTS]:
+            shutil.rmtree(path, ignore_errors=True)
 
     def _forget_old_scripts(self) -> None:
         while len(self._written) > MAX_SCRIPTS:

@@ -40,6 +40,7 @@ from rota.adapters.nats.journal import NatsJournal
 from rota.adapters.nats.lease import NatsLease
 from rota.adapters.nats.logs import NatsLogs
 from rota.adapters.nats.presence import NatsPresence
+from rota.adapters.nats.sizes import stream_sizes
 from rota.adapters.oidc import OidcIdentity
 from rota.adapters.otlp import HttpCollector
 from rota.adapters.peers import HttpsPeers, own_address, server_context
@@ -82,6 +83,7 @@ from rota.core.settings import Settings
 from rota.daemon.folder import DataFolder, digest
 from rota.daemon.nameplate import FILE, Nameplate
 from rota.daemon.notify import notify, say_ready
+from rota.daemon.own_log import keep_bounded
 from rota.daemon.sockets import (
     LOOPBACK,
     address,
@@ -152,6 +154,7 @@ class Daemon:
         self._agent: Agent
         self._containers: EngineContainers
         self._runner: web.AppRunner
+        self._sizes: Callable[[], Awaitable[Mapping[str, int]]]
         self._site: web.BaseSite
 
     async def run(self, stopping: asyncio.Event, ready: asyncio.Event) -> None:
@@ -199,6 +202,7 @@ class Daemon:
             data, self._member.keyring, self._engine, lambda: agent.historian.snapshot_seq
         )
         await self._look_for_tools()
+        await stack.enter_async_context(background(keep_bounded(data)))
         logger.info("%s is ready: %s, data in %s", me.name, me.url, data)
         ready.set()
         say_ready(options.ready_fd)
@@ -350,6 +354,7 @@ class Daemon:
         await asyncio.to_thread(self._confiner.sweep)
         stack.callback(self._confiner.close)
         client = await stack.enter_async_context(engine.connect("rota"))
+        self._sizes = functools.partial(stream_sizes, client)
         journal, lease = NatsJournal(client), NatsLease(client)
         logs = NatsLogs(client, max_bytes=log_bytes(Settings(), data))
         blobs = NatsBlobs(client)
@@ -493,6 +498,7 @@ class Daemon:
         service.inspector = ProgramInspector(
             self._options.data / "store.git", self._options.data / "index.db"
         )
+        service.engine_sizes = self._sizes
         if service.copies is not None:
             service.copies.identities, service.copies.seal = gate.identities, seal
         service.peers = await stack.enter_async_context(HttpsPeers(self._member.credentials))

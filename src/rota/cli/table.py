@@ -517,6 +517,19 @@ COMMANDS: tuple[Command, ...] = (
         has_json=True,
     ),
     Command(
+        name="du",
+        group=_AGENT,
+        call="usage:du",
+        mouths=AT_TERMINAL,
+        verbs=("du",),
+        help="show what lies on the disks: how large, what bounds it, what would go next",
+        more="First what the engine keeps for all, with a copy at each voter; then each agent's own.\n"
+        "A size with + is what was counted in a moment: there may be more.",
+        args=(),
+        examples=(("rota du", ""),),
+        has_json=True,
+    ),
+    Command(
         name="backup",
         group=_AGENT,
         call="backup:backup",

@@ -705,6 +705,12 @@ ROUTES: dict[str, Route] = {
             "build": "job#number, a job's name (its latest build), or an id's prefix",
         },
     ),
+    "du": Route(
+        "GET",
+        "/v1/du",
+        "what lies on the disks, by kind: how large, what bounds it, what would go next",
+        {},
+    ),
     "backup": Route(
         "GET",
         "/v1/backup",

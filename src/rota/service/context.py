@@ -301,6 +301,11 @@ def no_key() -> bytes:
     raise UnavailableError("this agent has no key of a cluster")
 
 
+async def no_sizes() -> Mapping[str, int]:
+    """Return that nothing is known of what the engine keeps."""
+    return {}
+
+
 @dataclasses.dataclass(kw_only=True)
 class Service:
     """All that a verb's handler may use. Made once by the composition root."""
@@ -331,6 +336,7 @@ class Service:
     secrets: Secrets | None = None
     identity: Identity | None = None  # vouches for people who log in
     copies: Copies | None = None  # what a back-up is made of
+    engine_sizes: Callable[[], Awaitable[Mapping[str, int]]] = no_sizes  # bytes, by stream
     reload: Callable[[str], Awaitable[Reloaded]] | None = (
         None  # logs from that level on, if one is given
     )

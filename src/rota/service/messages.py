@@ -365,6 +365,25 @@ class ArtifactRequest(Request, frozen=True, kw_only=True):
     path: Annotated[str, Meta(description="its path, as the build kept it")]
 
 
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies on a disk of one kind; without an agent the engine keeps it for all."""
+
+    agent: str = ""
+    what: str
+    bytes: int  # on each disk that has a copy
+    is_least: bool = False  # there may be more: it was not counted to the end
+    bound: int | None = None  # in bytes, where there is such a one
+    rule: str  # the settings that bound it, or what does
+    next: str = ""  # what would go first
+
+
+class UsageView(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies on all disks. ``silent`` are agents that did not say, and why."""
+
+    usages: tuple[Usage, ...]
+    silent: tuple[str, ...] = ()
+
+
 class BackupRequest(Request, frozen=True, kw_only=True):
     """What goes into a back-up beside the state, the store and the keys."""
 

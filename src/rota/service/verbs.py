@@ -805,6 +805,15 @@ VERBS: tuple[Verb, ...] = (
         role=Role.BUILDER,
     ),
     Verb(
+        name="du",
+        summary="what lies on the disks, by kind: how large, what bounds it, what would go next",
+        method="GET",
+        path="/v1/du",
+        request=m.Nothing,
+        about=About.EVERYTHING,
+        reply=m.UsageView,
+    ),
+    Verb(
         name="backup",
         summary="all of the cluster in one archive, keys included: see docs/backup.md",
         method="GET",
