@@ -65,7 +65,7 @@ def wheels() -> Path:
             capture_output=True,
             text=True,
             check=False,
-            timeout=100,
+            timeout=400,
         )
         if done.returncode:
             pytest.skip(f"no wheels for an image: {done.stderr.strip()[-300:]}")
