@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.harness.facts import moment
 
+from rota.adapters.memory import MemoryJournal
+from rota.adapters.memory_store import MemoryIndex, MemoryStore
+from rota.agent.rebuild import restore
 from rota.core import records
-from rota.core.chain import START, Anchor, anchor_lines, link, read_anchor
+from rota.core.chain import AUDITED, START, Anchor, anchor_lines, link, read_anchor
 from rota.core.cluster import Cluster, Picture, decode_picture, encode_picture
 from rota.core.codec import encode
 from rota.core.deeds import NO_DEEDS, VERBS, Deed, deed_line, read_deed
@@ -136,6 +139,39 @@ def test_where_the_picture_was_lost_the_chain_is_taken_up_at_the_anchor() -> Non
     lost.fold_all(*events)
     assert lost.picture.chain == whole.picture.chain
     assert lost.picture.deeds == whole.picture.deeds
+
+
+async def told(*anchors: tuple[int, Anchor]) -> MemoryStore:
+    """Return a store whose history has these anchors, each with what its commit covers."""
+    store = MemoryStore()
+    for covers, anchor in anchors:
+        await store.record([], covers=covers, at=AT, told=anchor_lines(anchor))
+    return store
+
+
+async def test_a_journal_that_begins_where_the_history_ends_goes_on_with_its_chain() -> None:
+    store = await told((3, Anchor(4, "b" * 64)), (7, Anchor(8, "c" * 64)))
+    journal = MemoryJournal(first=8)
+    world = await restore(journal, store, MemoryIndex(), bounds=await journal.bounds())
+    assert world.cluster.picture.chain == "c" * 64
+    assert world.cluster.picture.level == AUDITED
+
+
+async def test_an_agent_that_lost_its_picture_takes_the_chain_up_within_the_journal() -> None:
+    whole, journal = Story(Picture(level=FIRST)), MemoryJournal()
+    raised = ClusterRaised(at=AT, by="p", agent="p", level=2)
+    events = (raised, asked("a"), HistorySealed(at=AT, agent="p", through=2), asked("c"))
+    for event in events:
+        await journal.append(event)
+        whole.fold(event)
+    store = await told((2, whole.picture.anchor))
+    world = await restore(journal, store, MemoryIndex(), bounds=await journal.bounds())
+    chains = []
+    async for entry in journal.read():
+        world.fold(entry)
+        chains.append(world.cluster.picture.chain)
+    assert chains[:2] == ["", ""]  # what it was there, nobody needs any more
+    assert chains[2:] == [whole.picture.anchor.chain, whole.picture.chain]
 
 
 def test_deeds_are_what_somebody_asked_for() -> None:

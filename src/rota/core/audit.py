@@ -77,9 +77,13 @@ def read_head(line: str) -> Head | None:
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True, tag="summary"):
-    """What was looked at. ``since`` is the first commit with an anchor; ``""`` if there is none."""
+    """What was looked at.
+
+    ``since`` is the first commit with an anchor, ``""`` if there is none; ``older`` are before it.
+    """
 
     commits: Int = 0
+    older: Int = 0
     since: str = ""
     records: Int = 0
     deeds: Int = 0
@@ -108,7 +112,7 @@ class Auditor:
         self._deed = 0
         self.head = Head()
         self.since = ""
-        self.commits = self.deeds = 0
+        self.commits = self.older = self.deeds = 0
         self.parted: list[str] = []  # commits whose seals name another one before them
         self.mains: list[tuple[str, str]] = []  # where `main` was, and by which commit
 
@@ -137,7 +141,8 @@ class Auditor:
                 text = "it says nothing of the journal, and commits before it do"
                 yield Flaw("commit", where, text)
             return
-        self.since = self.since or commit.hash
+        if not self.since:
+            self.since, self.older = commit.hash, self.commits
         if anchor.seq <= covers:
             text = f"its seal is event {anchor.seq}, and covers event {covers}"
             yield Flaw("commit", where, text)

@@ -102,7 +102,11 @@ class VerifyRequest(Request, frozen=True, kw_only=True):
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True, tag="verified"):
-    """What was looked at, as the last line. ``gone`` are logs that are not kept any more."""
+    """What was looked at, as the last line.
+
+    ``gone`` are logs that are not kept any more; ``older`` the commits before ``since``, the first one
+    that says what the journal was.
+    """
 
     agent: str
     flaws: int
@@ -114,5 +118,6 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True, tag="verified"):
     logs: int
     gone: int
     agents: int
+    older: int
     since: str
     line: str

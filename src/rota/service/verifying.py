@@ -18,6 +18,7 @@ from rota.core.audit import Flaw, Head, Progress, Step, Summary, read_head
 from rota.core.build import Build
 from rota.core.chain import Anchor, link, read_anchor
 from rota.core.events import HistorySealed, kind_of
+from rota.core.records import covered
 from rota.errors import ConflictError, InputError, NotFoundError, RotaError, UnavailableError
 from rota.ports.logs import LogKey
 from rota.ports.peers import Peer
@@ -76,6 +77,7 @@ async def verify(
             logs=count.logs,
             gone=count.gone,
             agents=count.agents,
+            older=summary.older,
             since=summary.since,
             line=summary.head.line() if summary.head.commit else "",
         )
@@ -126,11 +128,19 @@ async def _main(service: Service, summary: Summary) -> AsyncGenerator[Step]:
         yield Flaw("main", f"commit {summary.main}", text)
 
 
-async def _anchors(service: Service, oldest: int) -> list[tuple[str, Anchor]]:
+class _Place(msgspec.Struct, frozen=True):
+    """An anchor, the commit that it stands in, and up to where that covers the journal."""
+
+    commit: str
+    anchor: Anchor
+    covers: int
+
+
+async def _anchors(service: Service, oldest: int) -> list[_Place]:
     """Return the anchors that the journal, or what others said, reaches back to; the oldest first."""
     first, _ = await service.journal.bounds()
     first = min(first, oldest) if oldest else first
-    found: list[tuple[str, Anchor]] = []
+    found: list[_Place] = []
     last = 2**63
     async with contextlib.aclosing(service.store.log()) as log:
         async for logged in log:
@@ -138,20 +148,19 @@ async def _anchors(service: Service, oldest: int) -> list[tuple[str, Anchor]]:
             if anchor is None or anchor.seq < first or anchor.seq >= last:
                 break
             last = anchor.seq
-            found.append((logged.commit, anchor))
+            found.append(_Place(logged.commit, anchor, covered(logged.message)))
     found.reverse()
     return found
 
 
-async def _journal(
-    service: Service, anchors: list[tuple[str, Anchor]], count: _Count
-) -> AsyncGenerator[Step]:
+async def _journal(service: Service, places: list[_Place], count: _Count) -> AsyncGenerator[Step]:
     """Fold the chain anew from the oldest anchor that the journal still has."""
     first, _ = await service.journal.bounds()
-    anchors = [it for it in anchors if it[1].seq >= first]
-    start = anchors[0][1] if anchors else Anchor()
+    # A journal that begins where another one's history ends uses sequences of that one again.
+    own = [it for it in places if it.covers >= first]
+    start = own[0].anchor if own else Anchor()
     world, picture = service.world, service.world.cluster.picture
-    known = {anchor.seq: (f"commit {commit}", anchor.chain) for commit, anchor in anchors}
+    known = {it.anchor.seq: (f"commit {it.commit}", it.anchor.chain) for it in own}
     end = picture.seq
     if picture.chain:
         known.setdefault(end, ("what this agent folded", picture.chain))
@@ -180,7 +189,7 @@ async def _journal(
             if count.events % STEP == 0:
                 yield Progress("journal", entry.seq - first, end - first)
     head = await service.store.head(HISTORY)
-    here = {"", *(commit for commit, _ in anchors)}
+    here = {"", *(it.commit for it in places)}
     gone = [it for it in formers if it not in here and not await service.store.contains(head, it)]
     if gone:
         more = f"; nor {len(gone) - 1} that later ones name" if len(gone) > 1 else ""
@@ -225,9 +234,9 @@ class _Asked:
             return peer.name, None
         return peer.name, Head(view.seq, view.chain, view.commit)
 
-    def compared(self, anchors: list[tuple[str, Anchor]]) -> Iterator[Flaw]:
+    def compared(self, places: list[_Place]) -> Iterator[Flaw]:
         """Yield where another agent has another history, as far as this one reaches."""
-        mine = {anchor.seq: (commit, anchor.chain) for commit, anchor in anchors}
+        mine = {it.anchor.seq: (it.commit, it.anchor.chain) for it in places}
         last = max(mine, default=0)
         for name, head in sorted(self.heads.items()):
             if head.seq > last:

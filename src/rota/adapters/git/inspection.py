@@ -92,6 +92,7 @@ class Inspection:
             yield Flaw("object", oid, self._bad[oid])
         yield Summary(
             commits=auditor.commits,
+            older=auditor.older,
             since=auditor.since,
             records=records,
             deeds=auditor.deeds,

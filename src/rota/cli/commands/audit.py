@@ -199,23 +199,33 @@ def _hide_progress(screen: Screen) -> None:
 
 def _verdict(last: dict[str, Any], flaws: int, args: Namespace, screen: Screen) -> list[str]:
     looked = [
-        f"{last['commits']} commits",
-        f"{last['records']} records",
-        f"{last['deeds']} deeds",
-        f"main at {last['moves']} places",
+        _counted(last["commits"], "commit"),
+        _counted(last["records"], "record"),
+        _counted(last["deeds"], "deed"),
+        f"main at {_counted(last['moves'], 'place')}",
     ]
     if not args.clone:
-        looked += [f"{last['events']} events", f"{last['agents']} other agents"]
+        looked.append(_counted(last["events"], "event"))
+        looked.append(_counted(last["agents"], "other agent"))
         if not args.no_logs:
-            gone = f" ({last['gone']} are no longer kept)" if last["gone"] else ""
-            looked.append(f"{last['logs']} logs{gone}")
-    verdict = f"{flaws} flaws" if flaws > 1 else "1 flaw" if flaws else "all as it was"
+            gone = f" ({last['gone']} no longer kept)" if last["gone"] else ""
+            looked.append(f"{_counted(last['logs'], 'log')}{gone}")
+    verdict = _counted(flaws, "flaw") if flaws else "all as it was"
     colour = "red" if flaws else "green"
     lines = [f"{paint(screen.out, colour, verdict)}: {', '.join(looked)}"]
     if not last["since"] and last["commits"]:
         lines.append(
             "no commit says what the journal was: that git's hashes fit is all that can be told"
         )
-    elif last["since"] and not args.head:
+    elif last["older"]:
+        lines.append(
+            f"{last['older']} commits are from before {clean(last['since'])}, with which the chain "
+            "begins: for them git's hashes speak, and that commit for all of them"
+        )
+    if last["since"] and not args.head:
         lines.append(f"up to {clean(last['line'])}")
     return lines
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
