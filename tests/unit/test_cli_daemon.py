@@ -1,7 +1,9 @@
 """Starting in the background, and the systemd unit: with stand-ins for the daemon itself."""
 
 import io
+import itertools
 import os
+import socket
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -14,6 +16,7 @@ from rota.cli.commands.systemd import quoted, unit_text
 from rota.cli.main import main
 from rota.cli.render import PLAIN
 from rota.cli.screen import Screen
+from rota.daemon.notify import Starting
 from rota.errors import InputError
 
 NOTHING = {
@@ -64,6 +67,35 @@ def test_a_daemon_that_is_never_ready_is_ended(
     pid = int((tmp_path / "agent.log").read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_daemon_that_says_it_is_at_it_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0.0, 6.0)
+    words = iter([b"starting\n", b"starting\nstar", b"ting\n", b"starting\n", b"rea", b"dy\n"])
+    monkeypatch.setattr("rota.cli.commands.daemon.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("rota.cli.commands.daemon.select.select", lambda *_: ([0], [], []))
+    monkeypatch.setattr("rota.cli.commands.daemon.os.read", lambda *_: next(words))
+
+    class Alive:
+        def poll(self) -> None:
+            return None
+
+    assert daemon._is_ready(0, Alive(), 10.0)  # type: ignore[arg-type]
+
+
+def test_who_waits_is_told_that_a_start_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ours, theirs = os.pipe()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        Starting(theirs, every_s=0.0).still()
+        Starting(theirs, every_s=600.0).still()
+        assert systemd.recv(200) == b"EXTEND_TIMEOUT_USEC=60000000\nSTATUS=reading the history"
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as said:
+        assert said.read() == b"starting\n"
 
 
 def test_a_daemon_without_a_quorum_is_up_and_says_what_it_waits_for(

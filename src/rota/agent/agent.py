@@ -105,12 +105,13 @@ async def run_agent(
     stop: Callable[[], None],
     socket: str = "",
     limited: Callable[[Settings], Settings] = lambda settings: settings,
+    still: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Agent]:
     """Run an agent for as long as the context is open. It is ready when this yields.
 
     It has folded all the journal had, knows the definitions, and has found again what ran before.
     Leaving the context stops its tasks; the builds' processes go on. ``limited`` returns the
-    settings as they hold on this machine.
+    settings as they hold on this machine. ``still`` is called while that takes long.
     """
     counts = Counts(ports.clock.now, lambda: world.definitions.settings.metrics.jobs)
     ports = dataclasses.replace(ports, journal=TimedJournal(ports.journal, counts, ports.clock))
@@ -122,7 +123,9 @@ async def run_agent(
             me.name,
         )
         bounds = await persist("journal", ports.journal.bounds)
-    world = await restore(ports.journal, ports.store, ports.index, given, bounds=bounds)
+    world = await restore(
+        ports.journal, ports.store, ports.index, given, bounds=bounds, still=still
+    )
     refuse_too_new(world.cluster.picture)
     world.contact, world.hold = Contact(ports.clock), Hold(ports.clock)
     world.journal_first = bounds[0] if bounds else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from rota.agent.timeline import has_parted
 from rota.core.build import Build
@@ -31,6 +31,7 @@ async def restore(
     given: bytes = b"",
     *,
     bounds: tuple[int, int] | None,
+    still: Callable[[], None] = lambda: None,
 ) -> World:
     """Return the world as far as it is known without the journal.
 
@@ -42,6 +43,7 @@ async def restore(
         index: Filled by then.
         given: The state that another agent gave this one when it joined, or when it had been away
             for too long; used where what this agent has of its own does not reach so far.
+        still: Called while the index is filled: with a million builds that takes half a minute.
 
     Raises:
         UnavailableError: the journal ends before what this agent has seen of it; or it cannot be
@@ -67,10 +69,10 @@ async def restore(
             )
     cluster = decode_picture(given) if given else None
     if cluster is not None and first - 1 <= cluster.picture.seq <= last:
-        await _from_history(store, index, first)
+        await _from_history(store, index, first, still)
         index.add((), snapshot=(cluster.picture.seq, given))
         return World(journal, index, cluster)
-    numbers = await _from_history(store, index, first)
+    numbers = await _from_history(store, index, first, still)
     schedules = rebuilt([note async for note in _notes(store) if note.seq < first])
     # What lies before the first event is as good as folded, also where there is no event yet.
     picture = Picture(seq=first - 1, numbers=numbers, schedules=schedules, level=FIRST)
@@ -112,7 +114,9 @@ async def _notes(store: Store) -> AsyncGenerator[Note]:
                 yield note
 
 
-async def _from_history(store: Store, index: Index, first: int) -> dict[str, int]:
+async def _from_history(
+    store: Store, index: Index, first: int, still: Callable[[], None]
+) -> dict[str, int]:
     """Fill the index from the history; return each job's last number before event ``first``.
 
     What was requested from ``first`` on is counted when the journal is folded.
@@ -133,6 +137,7 @@ async def _from_history(store: Store, index: Index, first: int) -> dict[str, int
             if len(batch) == BATCH:
                 index.add(batch)
                 batch.clear()
+                still()
     index.add(batch)
     if count:
         logger.info("the index was made anew from %d builds of the history", count)

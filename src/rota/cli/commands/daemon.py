@@ -139,7 +139,7 @@ def _spawned(command: list[str], log: Path, stdin: str) -> tuple[subprocess.Pope
 
 
 def _is_ready(ready: int, process: subprocess.Popen[bytes], limit_s: float) -> bool:
-    """Whether the daemon said so before it closed the pipe and within ``limit_s``."""
+    """Whether the daemon said so before it closed the pipe, and was never silent for ``limit_s``."""
     deadline = time.monotonic() + limit_s
     said = b""
     while READY not in said:
@@ -150,7 +150,8 @@ def _is_ready(ready: int, process: subprocess.Popen[bytes], limit_s: float) -> b
             piece = os.read(ready, 64)
             if not piece:
                 return False
-            said += piece
+            said = (said + piece)[-64:]
+            deadline = time.monotonic() + limit_s
     return True
 
 
