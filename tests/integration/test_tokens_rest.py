@@ -7,20 +7,25 @@ import base64
 import contextlib
 import re
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
 from tests.harness.agent import TOKEN, Here, agent_here
 
+from rota.adapters.clocks import SystemClock
 from rota.adapters.scripted import Plan
-from rota.core.events import TokenMade, TokenUsed, kind_of
+from rota.core.events import EPOCH, AgentStarted, TokenMade, TokenUsed, kind_of
+from rota.core.rights import Role
 from rota.core.tokens import is_token, printed_token, token_digest
+from rota.errors import DeniedError, UnavailableError
 from rota.http.access import Access
 from rota.http.app import CALLERS
 from rota.ports.store import Author
 from rota.service.credentials import Credentials
+from rota.service.members import spoken_for
+from rota.service.world import World
 
 SETTINGS = b'[[access]]\njobs = "web/**"\nwho = ["cho", "@release"]\nrole = "maintainer"\n'
 USERS = {
@@ -296,6 +301,78 @@ async def test_who_is_removed_by_a_push_and_comes_again_has_no_token(
     await there.until(lambda: getattr(tokens.find(made["id"]), "revoked_at", None))
     await commit(there, {"users/bob.toml": b'role = "admin"\n'})
     assert (await tcp(there, "GET", "/v1/status", made["token"])).status == 401
+
+
+# -- who speaks for others ----------------------------------------------------------------------
+
+
+async def test_in_chat_somebody_has_his_roles_on_jobs_as_well(there: Here) -> None:
+    for job in ("web/a", "db/a"):
+        await there.put(job)
+    with there.service.speakers.admitted() as speaker:
+        for job, status in (("web/a", 201), ("db/a", 404)):
+            reply = await there.ask(
+                "POST",
+                f"/v1/jobs/{job}/builds",
+                body={},
+                Authorization=f"Bearer {speaker}",
+                Rota_Principal="cho;NONE",
+            )
+            assert reply.status == status, reply.text
+        seen = await there.ask(
+            "GET", "/v1/jobs", Authorization=f"Bearer {speaker}", Rota_Principal="cho;NONE"
+        )
+        assert [it["name"] for it in seen.json()] == ["web/a"]
+
+
+async def test_a_peer_is_told_by_which_token_somebody_asks_and_works_out_what_it_allows(
+    there: Here,
+) -> None:
+    credentials = Credentials(there.service)
+    scoped = await make(there, "ann", role="builder", jobs=["web/**"])
+    who = credentials.principal(scoped["token"])
+    told = spoken_for(who)
+    assert (told["Rota-Principal"], told["Rota-Token"]) == ("ann;NONE", scoped["id"])
+    there_rights = credentials.rights("ann", Role.NONE, scoped["id"])
+    assert there_rights == who.rights
+    assert (there_rights.on("web/a"), there_rights.on("db/a")) == (Role.BUILDER, Role.NONE)
+    # Whatever role is claimed beside it: the token counts.
+    assert credentials.rights("ann", Role.ADMIN, scoped["id"]) == who.rights
+    with pytest.raises(UnavailableError, match="here does not know the token 0123456789 yet"):
+        credentials.rights("ann", Role.ADMIN, "0123456789")
+    await there.ask("DELETE", f"/v1/access/tokens/{scoped['id']}")
+    with pytest.raises(DeniedError, match="was revoked"):
+        credentials.rights("ann", Role.NONE, scoped["id"])
+
+
+async def test_an_agent_that_is_cut_off_answers_by_what_it_knew_and_says_so(
+    there: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That a token was revoked meanwhile it cannot know; nothing is written by it there."""
+    made = await make(there, "ann")
+    await there.journal.append(AgentStarted(at=EPOCH, agent="other", by="other"))
+    await there.until(lambda: len(there.service.world.cluster.picture.agents) > 1)
+    since = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    monkeypatch.setattr(World, "stale_since", since)
+    url = f"http://127.0.0.1:{there.port}/v1/jobs"
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {made['token']}"}) as session,
+        session.get(url) as answer,
+    ):
+        assert answer.status == 200
+        assert answer.headers["Rota-Stale-Since"] == "2026-01-02T03:04:05Z"
+    refused = await tcp(there, "POST", "/v1/events", made["token"], {"type": "a.b", "data": {}})
+    assert (refused.status, "no quorum of the voters" in refused.detail) == (503, True)
+
+
+async def test_the_clock_of_who_is_asked_ends_a_token(
+    there: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await make(there, "bob", expires_s=300)
+    now = there.service.clock.now()
+    for by_s, status in ((-3600, 200), (299, 200), (301, 401)):
+        monkeypatch.setattr(SystemClock, "now", lambda _, by=by_s: now + timedelta(seconds=by))
+        assert (await tcp(there, "GET", "/v1/status", made["token"])).status == status
 
 
 # -- what is open when a token ends -------------------------------------------------------------
