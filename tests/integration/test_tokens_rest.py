@@ -427,6 +427,13 @@ async def test_a_stream_ends_with_the_token_that_opened_it(there: Here, path: st
 
 
 @pytest.mark.usefixtures("recheck")
+async def test_who_logs_out_is_told_so(there: Here) -> None:
+    made = await make(there, "bob")
+    gone = await tcp(there, "DELETE", "/v1/access/tokens/@this", made["token"])
+    assert (gone.status, gone.body["id"]) == (200, made["id"])
+
+
+@pytest.mark.usefixtures("recheck")
 async def test_a_stream_ends_when_its_token_expires(there: Here) -> None:
     made = await make(there, "bob", expires_s=0.5)
     stream = await Stream.opened(there, made["token"], "/v1/events?follow=true")

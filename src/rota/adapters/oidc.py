@@ -85,7 +85,7 @@ class OidcIdentity:
         claims = await self._verified(provider, settings, answer)
         said = claims.get("nonce")
         if not isinstance(said, str) or not hmac.compare_digest(said.encode(), nonce.encode()):
-            raise DeniedError("the provider's token is of another login: its nonce is not ours")
+            raise _refused("the provider's token is of another login: its nonce is not ours")
         return claims
 
     async def device(self, settings: OidcSettings, secret: str) -> Device:
@@ -149,11 +149,11 @@ class OidcIdentity:
                 options={"require": list(REQUIRED)},
             )
         except jwt.PyJWTError as error:
-            raise DeniedError(f"the provider's token does not hold: {error}") from error
+            raise _refused(f"the provider's token does not hold: {error}") from error
         others = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
         party = claims.get("azp", settings.client if len(others) == 1 else "")
         if party != settings.client:
-            raise DeniedError("the provider's token does not hold: it was given to another client")
+            raise _refused("the provider's token does not hold: it was given to another client")
         return claims
 
     async def _key(
@@ -163,7 +163,7 @@ class OidcIdentity:
         import jwt
 
         if header.get("alg") not in ALGORITHMS:
-            raise DeniedError(
+            raise _refused(
                 f"the provider's token does not hold: it is signed by {header.get('alg')!r}"
             )
         found = _named(provider.keys, header)
@@ -181,7 +181,7 @@ class OidcIdentity:
                     provider.keys_at = time.monotonic()
             found = _named(provider.keys, header)
         if found is None:
-            raise DeniedError("the provider's token does not hold: the provider has no such key")
+            raise _refused("the provider's token does not hold: the provider has no such key")
         return jwt.PyJWK.from_dict(found, algorithm=header["alg"]).key
 
     # -- asking -----------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ class OidcIdentity:
         error = answer.get("error")
         if error is not None and error not in _PENDING:
             why = answer.get("error_description") or error
-            raise DeniedError(f"the provider refuses that login: {str(why)[:300]}")
+            raise _refused(f"the provider refuses that login: {str(why)[:300]}")
         return answer
 
     async def _json(
@@ -261,6 +261,11 @@ class OidcIdentity:
         if not is_good:
             raise UnavailableError(f"{url} answers with status {response.status}")
         return dict(found)
+
+
+def _refused(why: str) -> DeniedError:
+    """Return the error of a login that is none: whoever asks is known well enough to be told."""
+    return DeniedError(why, known=True, hint="log in again: rota login URL")
 
 
 def _endpoint(document: Mapping[str, Any], name: str) -> str:

@@ -98,11 +98,12 @@ def _has_browser() -> bool:
 
 
 def _show_url(url: str, screen: Screen) -> None:
+    import threading
     import webbrowser
 
-    opened = webbrowser.open(url)
-    what = "log in with your browser, which was opened" if opened else "open this in a browser here"
-    screen.note(f"{what}:\n{url}")
+    screen.note(f"log in with your browser; if none opens by itself, open this:\n{url}")
+    # Some are waited for until they end, and they wait for us.
+    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
 
 
 def _show_device(begun: Mapping[str, Any], screen: Screen) -> None:
