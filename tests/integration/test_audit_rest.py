@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 from tests.harness.agent import Here
 
 from rota.adapters.scripted import Plan
-from rota.core.audit import read_head
+from rota.core.audit import Head, Progress, Step, read_head
+from rota.errors import UnavailableError
 
 pytest_plugins = ["tests.harness.agent"]
 
@@ -127,3 +129,22 @@ async def test_an_event_that_is_not_what_it_was_is_named(here: Here) -> None:
     (found,) = await flaws()
     assert found[0] == "journal"
     assert found[1].startswith("events ")
+
+
+async def test_an_inspection_that_breaks_off_says_so_in_its_last_line(here: Here) -> None:
+    class Breaks:
+        async def inspect(self, heads: Sequence[Head] = ()) -> AsyncGenerator[Step]:
+            if not heads:
+                yield Progress("objects", 1, 2)
+            raise UnavailableError("the inspection broke off", hint="look at the disk")
+
+    here.service.inspector = Breaks()
+    steps = [
+        json.loads(line) for line in (await here.ask("GET", "/v1/audit/verify")).body.splitlines()
+    ]
+    assert steps[1] == {
+        "type": "broke-off", "text": "the inspection broke off", "hint": "look at the disk",
+    }  # fmt: skip
+    head = "rota-audit-1%207%20-%20-"
+    reply = await here.ask("GET", f"/v1/audit/verify?head={head}")
+    assert (reply.status, reply.json()["detail"]) == (503, "the inspection broke off")

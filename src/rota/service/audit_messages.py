@@ -101,6 +101,13 @@ class VerifyRequest(Request, frozen=True, kw_only=True):
     logs: Annotated[bool, Meta(description="hash each log that is there anew")] = True
 
 
+class BrokeOff(msgspec.Struct, frozen=True, kw_only=True, tag="broke-off"):
+    """In place of the last line: why nothing more can be told."""
+
+    text: str
+    hint: str
+
+
 class Verified(msgspec.Struct, frozen=True, kw_only=True, tag="verified"):
     """What was looked at, as the last line.
 

@@ -58,12 +58,18 @@ async def verify(
     count = _Count()
     async with turn:
         asked = _Asked(service)
-        async with contextlib.aclosing(_steps(service, request, heads, asked, count)) as steps:
-            async for step in steps:
-                if isinstance(step, Flaw):
-                    count.flaws += 1
-                if not isinstance(step, Summary):
-                    yield _line(step)
+        try:
+            async with contextlib.aclosing(_steps(service, request, heads, asked, count)) as steps:
+                async for step in steps:
+                    count.flaws += isinstance(step, Flaw)
+                    if not isinstance(step, Summary):
+                        count.has_begun = True
+                        yield _line(step)
+        except UnavailableError as error:
+            if not count.has_begun:
+                raise
+            yield _line(a.BrokeOff(text=error.message, hint=error.hint or ""))
+            return
     summary = count.summary
     yield _line(
         a.Verified(
@@ -90,6 +96,7 @@ class _Count:
     def __init__(self) -> None:
         self.flaws = self.events = self.logs = self.gone = self.agents = 0
         self.summary = Summary()
+        self.has_begun = False
 
 
 async def _steps(

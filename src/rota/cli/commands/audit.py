@@ -11,7 +11,7 @@ from rota.cli.commands.connected import at_this_agent, connected
 from rota.cli.render import Cell, Look, ago, clean, paint, table
 from rota.cli.screen import Screen, no_files
 from rota.client.connection import lines
-from rota.errors import InputError, NotFoundError
+from rota.errors import InputError, NotFoundError, UnavailableError
 
 _WORDS = "[list] | head | verify"
 _OF_LIST = ("user", "job", "verb", "after", "until", "before", "limit")
@@ -119,6 +119,9 @@ def _verify(args: Namespace, screen: Screen) -> int:
                 continue
             case "flaw":
                 flaws += 1
+            case "broke-off":
+                _hide_progress(screen)
+                raise UnavailableError(step["text"], hint=step["hint"] or None)
             case _:
                 last = step
         _hide_progress(screen)
