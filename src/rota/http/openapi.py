@@ -12,7 +12,7 @@ import rota
 from rota.http.arguments import HEADERS, KEY_HEADER
 from rota.http.problems import ProblemDetails
 from rota.service.messages import PutJobRequest
-from rota.service.verbs import VERBS, Verb
+from rota.service.verbs import VERBS, About, Verb
 
 _REF = "#/components/schemas/{name}"
 
@@ -120,6 +120,8 @@ def _operation(verb: Verb, components: dict[str, Any], replies: dict[int, Any]) 
     operation: dict[str, Any] = {
         "operationId": verb.name,
         "summary": verb.summary,
+        "description": _NEEDS[verb.about].format(role=verb.role.title),
+        **({"security": []} if verb.about is About.NOBODY else {}),
         "parameters": parameters,
         "responses": {
             str(verb.status): _good(verb, replies),
@@ -134,6 +136,17 @@ def _operation(verb: Verb, components: dict[str, Any], replies: dict[int, Any]) 
     if body is not None:
         operation["requestBody"] = body
     return operation
+
+
+#: What somebody must be who asks.
+_NEEDS = {
+    About.JOB: "Needs {role} of the job; one that is not seen is not found.",
+    About.BUILD: "Needs {role} of the build's job; one that is not seen is not found.",
+    About.EACH: "Needs {role} of anything; what is not seen is left out.",
+    About.EVERYTHING: "Needs {role} of everything.",
+    About.ONESELF: "For oneself; of others for an admin.",
+    About.NOBODY: "Needs no credential.",
+}
 
 
 def _good(verb: Verb, replies: dict[int, Any]) -> dict[str, Any]:
