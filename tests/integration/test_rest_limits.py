@@ -10,7 +10,7 @@ import pytest
 from tests.harness.agent import PATIENCE_S, TOKEN, Here, Reply
 
 from rota.adapters.scripted import Plan
-from rota.http import app, arguments, connections
+from rota.http import app, arguments, connections, rates
 from rota.ports.store import Author
 
 AUTHORIZED = f"Authorization: Bearer {TOKEN}\r\n"
@@ -240,3 +240,25 @@ async def test_a_body_that_does_not_come_is_given_up(
         assert said["status"] == 408
         assert "body" in said["detail"]
     assert (await here.ask("GET", f"/v1/builds/{build}/artifacts")).json() == []
+
+
+async def test_so_many_answers_of_one_caller_go_on_at_once(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rates, "MOST_STREAMS", 2)
+    request = f"GET /v1/events?follow=true HTTP/1.1\r\nHost: x\r\n{AUTHORIZED}\r\n".encode()
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(2):
+            reader, writer = await tcp(here, request)
+            stack.callback(writer.close)
+            async with asyncio.timeout(PATIENCE_S):
+                await reader.readuntil(b": rota\n\n")
+        reply = await over_tcp(here, "GET", "/v1/events?follow=true", **BEARER)
+        assert reply.status == 429
+        assert reply.json()["detail"] == "too many answers that go on: 2 are open for you"
+        assert (await over_tcp(here, "GET", "/v1/status", **BEARER)).status == 200
+    await here.until(lambda: not here.service.counts.streams["events"])
+    reader, writer = await tcp(here, request)
+    async with asyncio.timeout(PATIENCE_S):
+        await reader.readuntil(b": rota\n\n")
+    writer.close()

@@ -266,7 +266,9 @@ def _route(service: Service, verb: Verb, rates: Rates) -> Handler:
             refuse_leak(service, wanted, who)
         if answer is not None:
             goes_on = verb.name in STREAMS
-            with service.counts.listening(verb.name) if goes_on else contextlib.nullcontext():
+            if not goes_on:
+                return await answer(service, request, wanted, who)
+            with rates.listening(request, who), service.counts.listening(verb.name):
                 return await answer(service, request, wanted, who)
         return _json(await HANDLERS[verb.name](service, wanted, who), verb.status)
 

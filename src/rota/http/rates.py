@@ -6,9 +6,10 @@ counted: he could end the agent as well.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from aiohttp import web
@@ -24,6 +25,8 @@ Kind = Literal["requests", "events", "calls", "logins", "strangers"]
 
 #: So many callers are told apart; who asked longest ago is forgotten first.
 MAX_CALLERS = 10_000
+#: Of one caller: logs and events that are followed, shells, files on their way.
+MOST_STREAMS = 100
 #: Wrong credentials from one address. A credential that is good is never refused for them.
 STRANGERS = Rate(30, 60.0)
 #: Steps of logging in from one address: each asks a provider of identities something.
@@ -54,6 +57,7 @@ class Rates:
     ) -> None:
         self._settings, self._now, self._refused = settings, now, refused
         self._used: OrderedDict[tuple[Kind, str], float] = OrderedDict()
+        self._open: Counter[str] = Counter()
 
     def admit(self, request: web.Request, who: Principal) -> None:
         """Count a request of a known caller.
@@ -64,6 +68,28 @@ class Rates:
         caller = _caller(request, who)
         if caller:
             self._take("requests", caller, self._settings().requests)
+
+    @contextlib.contextmanager
+    def listening(self, request: web.Request, who: Principal) -> Iterator[None]:
+        """Count an answer that goes on, for as long as the context is open; see :meth:`admit`.
+
+        One that is not read holds a megabyte or two: a piece of a log, and what is on its way.
+        """
+        caller = _caller(request, who)
+        if caller and self._open[caller] >= MOST_STREAMS:
+            self._refused("streams")
+            raise TooManyError(
+                f"too many answers that go on: {MOST_STREAMS} are open for you",
+                after_s=5,
+                hint="close some, or wait as long as Retry-After says",
+            )
+        self._open[caller] += 1
+        try:
+            yield
+        finally:
+            self._open[caller] -= 1
+            if not self._open[caller]:
+                del self._open[caller]
 
     def emitted(self, request: web.Request, who: Principal) -> None:
         """Count an event that a caller makes up; see :meth:`admit`. Builds are counted in any case."""
