@@ -207,7 +207,7 @@ async def test_each_good_answer_fits_its_schema(here: Here) -> None:
         "make_token": {"user": "ann"},
     }
     order = [
-        "status", "agents", "audit", "caches", "chat", "clouds", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
+        "status", "agents", "audit", "du", "caches", "chat", "clouds", "cluster", "label", "jobs", "check", "run", "keep", "artifacts", "send", "job", "builds",
         "build", "why", "steps", "tree", "queue", "limits", "emit", "events", "pause", "resume", "cancel", "promote", "promotions", "promotion", "demote", "retry", "check_secrets", "put", "rm",
         "put_hook", "hooks", "hook", "rm_hook", "schedules", "asks", "notices", "test_history", "metrics", "overview", "trend", "watches", "workspaces",
         "put_secret", "secrets", "rotate_secrets", "rm_secret",
