@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.harness.daemon import Daemon, daemon, wait_until
 
-pytestmark = [pytest.mark.fault, pytest.mark.nats, pytest.mark.slow]
+pytestmark = [pytest.mark.fault, pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(400)]
 
 KEEPS = """#!/bin/sh
 # /// script

@@ -13,7 +13,7 @@ from tests.harness.daemon import wait_until
 from tests.harness.former import former
 from tests.harness.lab import Host, Lab, NotHereError, heads, lab
 
-pytestmark = [pytest.mark.fault, pytest.mark.nats, pytest.mark.slow]
+pytestmark = [pytest.mark.fault, pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(400)]
 
 #: It runs as long as the file is not there: across all that happens meanwhile.
 LONG = """#!/bin/sh
