@@ -132,7 +132,7 @@ def test_the_unit_runs_the_agent_with_the_same_options(tmp_path: Path) -> None:
     assert line.endswith(f' agent --data {tmp_path} --labels "docker,a=b c" --slots 3')
     assert line.removeprefix("ExecStart=").startswith("/")
     assert "\nType=notify\n" in text
-    assert "\nRestart=always\n" in text
+    assert "\nRestart=on-failure\n" in text
     assert "\nKillMode=process\n" in text
     assert text.endswith("WantedBy=multi-user.target\n")
     assert unit_text(args(tmp_path), is_system=False).endswith("WantedBy=default.target\n")

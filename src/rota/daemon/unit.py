@@ -57,7 +57,8 @@ def _lines(command: str, *, is_system: bool, is_packaged: bool) -> Iterator[str]
     yield from (
         f"ExecStart={command}",
         "ExecReload=/bin/kill -HUP $MAINPID",
-        "Restart=always",
+        "# Whatever ends it but `rota stop`, which means it.",
+        "Restart=on-failure",
         "RestartSec=1",
         "# Without a quorum an agent waits for the others before it is ready: as long as that takes.",
         "TimeoutStartSec=infinity",
