@@ -137,8 +137,10 @@ def running(folder: Path, jobs: dict[str, str]) -> Iterator[tuple[Buildbot, floa
     _run(programs / "buildbot-worker", "create-worker", "--maxdelay=1", *worker)
     began = time.perf_counter()
     try:
-        _run(programs / "buildbot", "start", str(folder / "master"))
-        _run(programs / "buildbot-worker", "start", str(folder / "worker"))
+        _run(programs / "buildbot", "start", "--start_timeout=300", str(folder / "master"))
+        # It may say that it waited for too long: whether it is there is asked of the master.
+        words = [str(programs / "buildbot-worker"), "start", str(folder / "worker")]
+        subprocess.run(words, capture_output=True, check=False)
         found = Buildbot(www, _pid(folder / "master"), _pid(folder / "worker"))
         while not any(w["connected_to"] for w in found.call("GET", "workers")["workers"]):
             time.sleep(0.02)
