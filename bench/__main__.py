@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import sys
@@ -23,6 +24,7 @@ from bench.figure import WIDTH, Figure, header, median_of, row
 def main() -> int:
     """Run what was asked for; print a table, and write all values down if a file is given."""
     options = _options()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has bytecode
     signal.signal(signal.SIGTERM, _leave)  # so that every agent is stopped on the way out
     with tempfile.TemporaryDirectory(prefix="rota-bench-", dir=options.folder) as name:
         folder = Path(name)
