@@ -86,7 +86,7 @@ def test_bytes_can_be_a_number() -> None:
             "x = 1",
             (
                 "settings.toml:1:1: unknown key x (known: path, env, timeout, voters, logs, "
-                "artifacts, bucket, caches, builds, workspaces, agents, containers, queue, limits, throttle, share, url, rest, forge, cloud, isolation, groups, secrets, certificates, mail, outlet, notify, chat)"
+                "artifacts, bucket, caches, builds, workspaces, agents, containers, queue, limits, throttle, share, url, rest, forge, cloud, isolation, groups, access, oidc, secrets, certificates, metrics, traces, mail, outlet, notify, chat)"
             ),
         ),
         (

@@ -66,7 +66,7 @@ def test_an_identity_is_taken_as_the_network_writes_it() -> None:
 def test_each_fault_is_told_with_its_place() -> None:
     assert faults('rolle = "admin"\nrole = "root"\nemails = "nobody"\ntimezone = "Mars"\n') == [
         "users/ann.toml:1:1: unknown key rolle (did you mean 'role'?)",
-        "users/ann.toml:2:8: role cannot be 'root' (known: viewer, builder, maintainer, admin)",
+        "users/ann.toml:2:8: role cannot be 'root' (known: none, viewer, builder, maintainer, admin)",
         (
             "users/ann.toml:3:10: emails is no address, such as ann@example.org: 'nobody' "
             '(such as emails = ["ann@example.org"])'
