@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 
-.PHONY: help demo test check fmt bench torture fuzz docs dist dist/wheel single deb dist-check lock clean
+.PHONY: help demo test check fmt bench torture fuzz docs site dist dist/wheel single deb dist-check lock clean
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
@@ -52,6 +52,10 @@ fuzz: $(STAMP)   ## input led by coverage at all that reads outsiders' bytes, an
 docs: $(STAMP)   ## write what is generated into docs/
 	$(BIN)/python docs/generate.py
 	$(BIN)/python -m rota.cli.mirror
+
+site: $(STAMP)   ## all pages as HTML in build/site: tutorial, how-to, topics, reference of the program's own tables
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/python docs/site/build.py build/site
 
 # The same commit makes the same bytes.
 dist deb single: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 1580601600)

@@ -47,7 +47,7 @@ def test_a_block_is_what_it_says(block: Block) -> None:
         assert not faults, f"{block}:\n" + "\n".join(faults)
 
 
-@pytest.mark.parametrize("page", pages.pages(), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", pages.pages(), ids=lambda page: str(page.relative_to(pages.ROOT)))
 def test_commands_in_a_sentence_are_there(page: Path) -> None:
     left = pages.FENCE.sub("", page.read_text())
     names = {command.name for command in COMMANDS} | {"help", "--version", "--help"}
