@@ -19,6 +19,7 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "packaging"), str(ROOT / "docs" / 
 from reference import pages  # noqa: E402
 
 _LINK = re.compile(r"\]\(([^)\s:#]+)((?:#[^)]*)?)\)")
+_FENCE = re.compile(r"^( *)```(\w*)([^`\n]*)\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
 FIRST = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 
 
@@ -34,7 +35,18 @@ def laid_out(folder: Path) -> None:
     for path, text in made.items():
         place = folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
+        text = _FENCE.sub(_fenced, text)
         place.write_text(_LINK.sub(partial(_kept, page=path, folder=folder, made=made), text))
+
+
+def _fenced(fence: re.Match[str]) -> str:
+    """Return a block as Python-Markdown reads it: it knows one word behind a fence, and none in a list."""
+    deep, language, words, text = fence.groups()
+    if not deep:
+        name = words.partition("file=")[2].strip()
+        return (f"`{name}`:\n\n" if name else "") + f"```{language}\n{text}```"
+    lines = [line.removeprefix(deep) for line in text.splitlines()]
+    return "\n" + "\n".join(f"{' ' * 8}{line}".rstrip() for line in lines) + "\n"
 
 
 def _kept(link: re.Match[str], page: str, folder: Path, made: dict[str, str]) -> str:
@@ -81,7 +93,7 @@ def decisions() -> str:
 
 
 def main(folder: str = "build/site") -> int:
-    """Make the site; return mkdocs' exit status."""
+    """Make the site; return the exit status."""
     site = Path(folder).resolve()
     pages_ = site.with_name(site.name + "-pages")
     shutil.rmtree(pages_, ignore_errors=True)
@@ -96,12 +108,15 @@ def main(folder: str = "build/site") -> int:
         capture_output=True,
         text=True,
     )
-    if done.returncode == 0:
+    raw = [it for it in site.rglob("*.html") if "```" in it.read_text()]
+    for page in raw:
+        print(f"{page}: a fence was not read as one", file=sys.stderr)
+    if done.returncode == 0 and not raw:
         print(f"the site is in {site}: open {site / 'index.html'}")
     else:
         told = [line for line in done.stderr.splitlines() if not line.startswith("INFO")]
         print("\n".join(told), file=sys.stderr)
-    return done.returncode
+    return done.returncode or bool(raw)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def rest(openapi: Mapping[str, Any]) -> str:
     ]
     for path, methods in openapi["paths"].items():
         for method, operation in methods.items():
-            lines += [f"## {method.upper()} {path}", "", _text(operation["summary"])]
+            lines += [f"## {method.upper()} {path}", "", _sentence(operation["summary"]), ""]
             lines += [_text(operation.get("description", "")), ""]
             rows = list(_fields(operation))
             if rows:
@@ -115,7 +115,9 @@ def _fields(operation: Mapping[str, Any]) -> Iterator[str]:
 def _row(name: str, where: str, schema: Mapping[str, Any]) -> str:
     default = schema.get("default")
     text = schema.get("description", "") + (
-        f" (default {default})" if default not in (None, "", [], {}) else ""
+        f" (default {json.dumps(default, ensure_ascii=False)})"
+        if default not in (None, "", [], {})
+        else ""
     )
     return f"| `{name}` | {where} | {_cell(_type(schema))} | {_cell(text)} |"
 
@@ -178,6 +180,10 @@ def metrics() -> str:
     lines += ["| name | type | what |", "| --- | --- | --- |"]
     lines += [f"| `{it.name}` | {it.kind} | {_cell(it.help)} |" for it in METERS]
     return "\n".join([*lines, ""])
+
+
+def _sentence(text: str) -> str:
+    return _text(text[:1].upper() + text[1:].rstrip(".")) + "."
 
 
 def _text(text: str) -> str:
