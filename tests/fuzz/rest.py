@@ -12,10 +12,13 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from tests.harness.agent import TOKEN, Here, agent_here
 
 from rota.adapters.scripted import Plan
+from rota.core.job import Rate
+from rota.http import rates
 from rota.http.openapi import describe
 
 #: What ends the agent; nothing else is left out.
@@ -38,6 +41,8 @@ expected-statuses = ["2xx", "3xx", "4xx", 503]
 enabled = false
 [checks.allow_header_conformance]
 enabled = false
+[phases.coverage]
+unexpected-methods = []
 [cache]
 enabled = false
 """
@@ -82,29 +87,37 @@ async def attack(*arguments: str) -> tuple[int, str]:
         schema, config = Path(folder, "openapi.json"), Path(folder, "schemathesis.toml")
         schema.write_text(json.dumps(shortened(describe())))
         config.write_text(CONFIG)
-        async with agent_here() as here:
-            await populate(here)
-            process = await asyncio.create_subprocess_exec(
-                str(Path(sys.executable).with_name("schemathesis")),
-                *("--config-file", str(config), "run", str(schema)),
-                *("--url", f"http://127.0.0.1:{here.port}"),
-                *("--header", f"Authorization: Bearer {TOKEN}"),
-                *(part for path in LEFT_OUT for part in ("--exclude-path", path)),
-                *("--request-timeout", "20", "--no-color", "--generation-database", "none"),
-                *arguments,
-                cwd=folder,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-            )
-            try:
-                said, _ = await process.communicate()
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
-            assert process.returncode is not None
-            return process.returncode, said.decode()
+        # Each operation is asked with wrong tokens, too, which is a rate of its own.
+        with mock.patch.object(rates, "STRANGERS", Rate(10**6, 1.0)):
+            return await _attack(schema, config, folder, arguments)
+
+
+async def _attack(
+    schema: Path, config: Path, folder: str, arguments: tuple[str, ...]
+) -> tuple[int, str]:
+    async with agent_here() as here:
+        await populate(here)
+        process = await asyncio.create_subprocess_exec(
+            str(Path(sys.executable).with_name("schemathesis")),
+            *("--config-file", str(config), "run", str(schema)),
+            *("--url", f"http://127.0.0.1:{here.port}"),
+            *("--header", f"Authorization: Bearer {TOKEN}"),
+            *(part for path in LEFT_OUT for part in ("--exclude-path", path)),
+            *("--request-timeout", "20", "--no-color", "--generation-database", "none"),
+            *arguments,
+            cwd=folder,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            said, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        assert process.returncode is not None
+        return process.returncode, said.decode()
 
 
 def main() -> int:

@@ -28,7 +28,12 @@ _MORE_HEADERS: dict[str, dict[str, str]] = {
     },
 }
 #: What the bytes are that a verb answers with.
-_BYTES = {"log": "text/plain", "grep": "application/x-ndjson", "verify": "application/x-ndjson"}
+_BYTES = {
+    "log": "text/plain",
+    "grep": "application/x-ndjson",
+    "verify": "application/x-ndjson",
+    "backup": "application/x-tar",
+}
 #: One server-sent event, as its lines say it.
 _SERVER_SENT: dict[str, Any] = {
     "type": "object",
