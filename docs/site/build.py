@@ -20,6 +20,7 @@ from reference import pages  # noqa: E402
 
 _LINK = re.compile(r"\]\(([^)\s:#]+)((?:#[^)]*)?)\)")
 _FENCE = re.compile(r"^( *)```(\w*)([^`\n]*)\n(.*?)^\1```[ ]*$", re.MULTILINE | re.DOTALL)
+_RAW = re.compile(r"^\s*(?:<\w+>)?```", re.MULTILINE)
 FIRST = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 
 
@@ -108,7 +109,7 @@ def main(folder: str = "build/site") -> int:
         capture_output=True,
         text=True,
     )
-    raw = [it for it in site.rglob("*.html") if "```" in it.read_text()]
+    raw = [it for it in site.rglob("*.html") if _RAW.search(it.read_text())]
     for page in raw:
         print(f"{page}: a fence was not read as one", file=sys.stderr)
     if done.returncode == 0 and not raw:
