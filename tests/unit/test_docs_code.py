@@ -24,7 +24,9 @@ from rota.cli.table import COMMANDS, Mouth
 from rota.core.agent_file import parse_agent_file
 from rota.core.definition_file import is_definition, parse_file
 from rota.core.header import parse_header
+from rota.core.levels import LEVEL
 from rota.errors import RotaError
+from rota.service.doctor import member, whole
 from rota.service.verbs import VERBS
 
 BLOCKS = [
@@ -88,6 +90,17 @@ def test_the_commands_of_a_text_are_found() -> None:
         ["cat"],
         ["rota", "log"],
     ]
+
+
+def test_the_pages_on_checks_and_levels_have_a_row_for_each() -> None:
+    doctor = (pages.ROOT / "docs" / "doctor.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|", doctor, re.MULTILINE)
+    checks = [it.name for it in (*member.CHECKS, *whole.CHECKS)]
+    assert sorted(rows) == sorted(set(checks))
+    assert set(re.findall(r"(\d+) checks on", doctor)) == {str(len(set(checks)))}
+    upgrade = (pages.ROOT / "docs" / "upgrade.md").read_text()
+    levels = re.findall(r"^\| (\d+) \|", upgrade, re.MULTILINE)
+    assert levels == [str(it + 1) for it in range(LEVEL)]
 
 
 def faults_of(block: Block) -> Iterator[str]:
