@@ -21,6 +21,7 @@ from rota.cli.line import steps
 from rota.cli.mouth import found, leading
 from rota.cli.parser import command_parser
 from rota.cli.table import COMMANDS, Mouth
+from rota.core import header, settings
 from rota.core.agent_file import parse_agent_file
 from rota.core.definition_file import is_definition, parse_file
 from rota.core.header import parse_header
@@ -90,6 +91,14 @@ def test_the_commands_of_a_text_are_found() -> None:
         ["cat"],
         ["rota", "log"],
     ]
+
+
+def test_every_key_and_command_is_shown_on_some_page() -> None:
+    text = "\n".join(page.read_text() for page in pages.pages())
+    code = "\n".join([*(it.text for it in BLOCKS), *re.findall(r"`[^`\n]+`", text)])
+    words = set(re.findall(r"[\w-]+", code))
+    assert {it for it in (*header._JOB, *settings._SETTINGS) if it not in words} == set()
+    assert {it.name for it in COMMANDS if not it.is_hidden and it.name not in words} == set()
 
 
 def test_the_pages_on_checks_and_levels_have_a_row_for_each() -> None:
