@@ -11,8 +11,8 @@ import msgspec
 from rota.core.audit import Head
 from rota.core.chain import read_anchor
 from rota.core.deeds import LINE, Deed, fits, read_deed
-from rota.core.durations import parse_duration
-from rota.errors import InputError, NotFoundError
+from rota.core.moments import parse_moment
+from rota.errors import NotFoundError
 from rota.service import audit_messages as a
 from rota.service.context import Principal, Service
 
@@ -26,7 +26,10 @@ async def audit(service: Service, request: a.AuditRequest, who: Principal) -> a.
         InputError: a time is none.
     """
     now = service.clock.now()
-    after, until = _time(request.after, now, "after"), _time(request.until, now, "until")
+    after, until = (
+        parse_moment(request.after, now, "after"),
+        parse_moment(request.until, now, "until"),
+    )
     found: list[a.DeedView] = []
     async with contextlib.aclosing(_deeds(service, request, after)) as deeds:
         async for deed in deeds:
@@ -96,17 +99,3 @@ async def anchored_head(service: Service) -> Head | None:
             anchor = read_anchor(logged.message)
             return None if anchor is None else Head(anchor.seq, anchor.chain, logged.commit)
     return None
-
-
-def _time(text: str, now: datetime, name: str) -> datetime | None:
-    if not text:
-        return None
-    seconds = parse_duration(text)
-    if isinstance(seconds, float):
-        return now - timedelta(seconds=seconds)
-    with contextlib.suppress(ValueError):
-        at = datetime.fromisoformat(text)
-        return at if at.tzinfo is not None else at.replace(tzinfo=now.tzinfo)
-    raise InputError(
-        f"bad {name} {text!r}", hint="a time such as 2026-11-24T12:00:00Z, or so long ago: 2h"
-    )

@@ -11,15 +11,15 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import msgspec
 
 from rota.core.build import Build
-from rota.core.durations import parse_duration
-from rota.errors import InputError, NotFoundError
+from rota.core.moments import parse_moment
+from rota.errors import NotFoundError
 from rota.service import messages as m
 from rota.service.builds import check_result
 from rota.service.context import Principal, Service
@@ -171,7 +171,10 @@ async def _open(service: Service, build: Build, attempt: int) -> _Log:
 def _builds(service: Service, request: m.GrepRequest, sees: Sees) -> AsyncIterator[Build]:
     check_result(request.result)
     now = service.clock.now()
-    after, before = _time(request.after, now, "after"), _time(request.before, now, "before")
+    after, before = (
+        parse_moment(request.after, now, "after"),
+        parse_moment(request.before, now, "before"),
+    )
     jobs = _jobs(service.world, request.job, sees)
     return _chosen(service.world, request, jobs, sees, after, before)
 
@@ -211,17 +214,3 @@ def _jobs(world: World, glob: str, sees: Sees) -> list[str] | None:
             f"no job that was ever built matches {glob!r}", hint="see what there is: rota jobs"
         )
     return jobs if len(jobs) <= MAX_JOBS else None
-
-
-def _time(text: str, now: datetime, name: str) -> datetime | None:
-    if not text:
-        return None
-    seconds = parse_duration(text)
-    if isinstance(seconds, float):
-        return now - timedelta(seconds=seconds)
-    with contextlib.suppress(ValueError):
-        at = datetime.fromisoformat(text)
-        return at if at.tzinfo is not None else at.replace(tzinfo=now.tzinfo)
-    raise InputError(
-        f"bad {name} {text!r}", hint="a time such as 2026-11-24T12:00:00Z, or so long ago: 2h"
-    )
