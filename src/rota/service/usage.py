@@ -13,15 +13,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-import msgspec
-
-from rota.errors import RotaError
 from rota.ports.caches import Kept
-from rota.service import members
 from rota.service import messages as m
+from rota.service.asking import ask_others
 from rota.service.context import Principal, Service
 
-ASK_S = 3.0
 #: All folders that nobody counts are looked through for so long together.
 LOOK_S = 0.4
 MIRROR_BYTES = 20 << 30
@@ -34,31 +30,13 @@ async def du(service: Service, request: m.Nothing, who: Principal) -> m.UsageVie
     mine = await _own(service)
     if who.peer:
         return m.UsageView(usages=tuple(mine))
-    agents = () if service.peers is None else service.world.cluster.picture.agents.values()
-    others = [agent.name for agent in agents if agent.is_up and agent.name != service.me.name]
-    answers = await asyncio.gather(*(_ask(service, name, who) for name in others))
+    said, silent = await ask_others(service, "/v1/du", m.UsageView, who)
     shared = await _shared(service)
-    theirs = (it for answer in answers for it in answer.usages)
+    theirs = (it for answer in said.values() for it in answer.usages)
     return m.UsageView(
         usages=(*shared, *sorted((*mine, *theirs), key=lambda it: it.agent)),
-        silent=tuple(it for answer in answers for it in answer.silent),
+        silent=tuple(f"{agent}: {why}" for agent, why in silent.items()),
     )
-
-
-async def _ask(service: Service, agent: str, who: Principal) -> m.UsageView:
-    assert service.peers is not None
-    try:
-        answer = await service.peers.request(
-            members.peer(service.world, agent),
-            "GET",
-            "/v1/du",
-            headers=members.spoken_for(who),
-            within_s=ASK_S,
-        )
-        return msgspec.json.decode(answer, type=m.UsageView)
-    except (RotaError, msgspec.MsgspecError) as error:
-        why = error.message if isinstance(error, RotaError) else str(error)
-        return m.UsageView(usages=(), silent=(f"{agent}: {why}",))
 
 
 # -- what the engine keeps for all ---------------------------------------------------------------

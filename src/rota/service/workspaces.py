@@ -5,7 +5,6 @@ What is kept is known to the agent that keeps it, and to nobody else: it is a ma
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from urllib.parse import quote
 
@@ -15,14 +14,13 @@ from rota.core.build import Build
 from rota.core.ids import job_of
 from rota.core.kept import Kept
 from rota.core.states import State
-from rota.errors import NotFoundError, RotaError
+from rota.errors import NotFoundError
 from rota.service import members
 from rota.service import messages as m
+from rota.service.asking import ask_others
 from rota.service.builds import find_build
 from rota.service.context import Principal, Service
 
-#: An agent that does not answer holds up the list for so long.
-ASK_S = 3.0
 HOW_TO_KEEP = (
     "to keep the next one: rota run {job} --keep-on-failure, or in its header"
     ' workspace = {{ keep = "on-failure" }}'
@@ -32,33 +30,15 @@ HOW_TO_KEEP = (
 async def workspaces(service: Service, request: m.Nothing, who: Principal) -> m.WorkspacesView:
     """List what all agents keep, the oldest first; an agent that asks is told of ours alone."""
     mine = [_view(service, it) for it in service.workspaces.kept() if who.sees(job_of(it.ref))]
-    if who.peer or service.peers is None:
+    if who.peer:
         return m.WorkspacesView(workspaces=tuple(mine))
-    agents = service.world.cluster.picture.agents.values()
-    others = [agent.name for agent in agents if agent.is_up and agent.name != service.me.name]
-    answers = await asyncio.gather(*(_ask(service, name, who) for name in others))
-    theirs = (it for answer in answers for it in answer.workspaces)
+    said, silent = await ask_others(service, "/v1/workspaces", m.WorkspacesView, who)
+    theirs = (it for answer in said.values() for it in answer.workspaces)
     found = [*mine, *(it for it in theirs if who.sees(job_of(it.build)))]
     return m.WorkspacesView(
         workspaces=tuple(sorted(found, key=lambda it: (it.kept_at, it.agent, it.id))),
-        silent=tuple(it for answer in answers for it in answer.silent),
+        silent=tuple(m.Silent(agent=agent, why=why) for agent, why in silent.items()),
     )
-
-
-async def _ask(service: Service, agent: str, who: Principal) -> m.WorkspacesView:
-    assert service.peers is not None
-    try:
-        answer = await service.peers.request(
-            members.peer(service.world, agent),
-            "GET",
-            "/v1/workspaces",
-            headers=members.spoken_for(who),
-            within_s=ASK_S,
-        )
-        return msgspec.json.decode(answer, type=m.WorkspacesView)
-    except (RotaError, msgspec.MsgspecError) as error:
-        why = error.message if isinstance(error, RotaError) else str(error)
-        return m.WorkspacesView(silent=(m.Silent(agent=agent, why=why),))
 
 
 def _view(service: Service, kept: Kept) -> m.WorkspaceView:
