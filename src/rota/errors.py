@@ -10,7 +10,8 @@
     │  └─ StaleError       a compare-and-set lost: (key, expected)
     │     └─ FencedError   a leader wrote after another one was elected
     ├─ UnavailableError    try again: the engine, the store or the disk cannot now
-    │  └─ PartedError      this agent's story is no longer the journal's: it begins anew
+    │  ├─ PartedError      this agent's story is no longer the journal's: it begins anew
+    │  └─ LaterError       somebody else's service does not take it now: (after_s)
     ├─ TooManyError        of something there was too much of late: (after_s)
     ├─ SlowError           the caller took too long to send what he began
     ├─ ExecutionError      an attempt could not be run; never a job's own failure
@@ -103,6 +104,14 @@ class PartedError(UnavailableError):
     """What an agent knows and what the journal has are no longer one story: it must begin anew."""
 
     code = "unavailable.parted"
+
+
+class LaterError(UnavailableError):
+    """A network or a forge does not take it now; it may say after how many seconds it will (``after_s``)."""
+
+    def __init__(self, message: str, *, after_s: float = 0.0, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.after_s = after_s
 
 
 class TooManyError(RotaError):

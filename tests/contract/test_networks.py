@@ -15,8 +15,8 @@ from tests.harness.people import Bench, connected, until
 from tests.harness.prosody import XmppBench, prosody
 from tests.harness.synapse import MatrixBench, synapse
 
-from rota.errors import InputError
-from rota.ports.networks import LaterError, Saying
+from rota.errors import InputError, LaterError
+from rota.ports.networks import Saying
 
 
 def _xmpp(_: Path) -> Bench:

@@ -12,8 +12,8 @@ from aiohttp import web
 
 from rota.adapters import apprise_outlet as module
 from rota.adapters.apprise_outlet import AppriseOutlet
-from rota.errors import InputError
-from rota.ports.networks import LaterError, Saying
+from rota.errors import InputError, LaterError
+from rota.ports.networks import Saying
 
 SAYING = Saying(
     id="x", room="", text="web#7 failed", code="last line", link="https://ci/b", tone="bad",

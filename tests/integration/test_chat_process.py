@@ -13,9 +13,9 @@ import pytest
 from tests.harness.chat_server import ChatServer
 
 from rota.adapters.chat_process import ChatProcess
-from rota.errors import InputError
+from rota.errors import InputError, LaterError
 from rota.ports.chat_wire import Setup, Wanted
-from rota.ports.networks import LaterError, Saying
+from rota.ports.networks import Saying
 from rota.service.speakers import Speakers
 
 

@@ -13,8 +13,8 @@ from tests.harness.irc import IrcServer, people, person
 
 from rota.adapters.clocks import SystemClock
 from rota.adapters.irc import IrcNetwork, Patience
-from rota.errors import InputError
-from rota.ports.networks import Heard, LaterError, Saying
+from rota.errors import InputError, LaterError
+from rota.ports.networks import Heard, Saying
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,7 @@ from tests.integration.test_irc import hear, network, running, saying, until
 
 from rota.adapters.clocks import SystemClock
 from rota.adapters.irc import IrcNetwork
-from rota.errors import InputError
-from rota.ports.networks import LaterError
+from rota.errors import InputError, LaterError
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ from tests.harness.mail_server import MailServer, mail_server
 
 from rota.adapters import mail as module
 from rota.adapters.mail import MailNetwork
-from rota.errors import InputError
-from rota.ports.networks import LaterError, Saying
+from rota.errors import InputError, LaterError
+from rota.ports.networks import Saying
 
 SAYING = Saying(
     id="ab12-cd",

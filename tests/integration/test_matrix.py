@@ -15,8 +15,8 @@ from tests.harness.people import connected, until
 from tests.harness.synapse import MatrixBench, MatrixPerson, Synapse, synapse
 
 from rota.adapters.matrix import network as adapter
-from rota.errors import InputError
-from rota.ports.networks import LaterError, Saying
+from rota.errors import InputError, LaterError
+from rota.ports.networks import Saying
 
 BOT = "@rota:localhost"
 

@@ -12,8 +12,8 @@ from tests.harness.fake_slack import BOT, LOST, TEAM, FakeSlack, SlackBench, Sla
 from tests.harness.people import connected, until
 
 from rota.adapters.slack import network as adapter
-from rota.errors import InputError
-from rota.ports.networks import LaterError, Saying
+from rota.errors import InputError, LaterError
+from rota.ports.networks import Saying
 
 
 @pytest.fixture(scope="module")

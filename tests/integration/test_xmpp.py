@@ -19,8 +19,8 @@ from tests.harness.prosody import FORGETFUL, HIDDEN, ROOMS, Prosody, XmppBench, 
 from rota.adapters.clocks import SystemClock
 from rota.adapters.xmpp import XmppNetwork
 from rota.adapters.xmpp.network import MANY
-from rota.errors import InputError
-from rota.ports.networks import Heard, LaterError, Saying
+from rota.errors import InputError, LaterError
+from rota.ports.networks import Heard, Saying
 
 _numbers = itertools.count()
 

@@ -15,8 +15,8 @@ from rota.adapters.irc.ear import Ear
 from rota.adapters.irc.handshake import Login
 from rota.adapters.irc.lines import Line, parse
 from rota.adapters.irc.session import LoginError, Patience, Plan, Session
-from rota.errors import InputError
-from rota.ports.networks import LaterError, Saying
+from rota.errors import InputError, LaterError
+from rota.ports.networks import Saying
 
 
 class Wire:

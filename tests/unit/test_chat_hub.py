@@ -13,9 +13,9 @@ from tests.harness.facts import moment
 from rota.adapters.memory_network import MemoryNetwork, MemoryServer
 from rota.chat import hub as module
 from rota.chat.hub import Hub, bounded
-from rota.errors import InputError
+from rota.errors import InputError, LaterError
 from rota.ports.chat_wire import HeardThat, Report, Standing
-from rota.ports.networks import Abilities, Heard, LaterError, Network, Saying
+from rota.ports.networks import Abilities, Heard, Network, Saying
 
 
 class Ears:

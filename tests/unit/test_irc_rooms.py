@@ -13,9 +13,8 @@ from rota.adapters.irc.ear import Position
 from rota.adapters.irc.history import History, news
 from rota.adapters.irc.lines import Line, line_of, parse
 from rota.adapters.irc.rooms import LAST_S, Rooms
-from rota.adapters.irc.talk import Recent, Utterance
-from rota.errors import InputError
-from rota.ports.networks import LaterError
+from rota.adapters.irc.talk import Names, Utterance
+from rota.errors import InputError, LaterError
 
 
 def read(raw: str) -> Line:
@@ -167,7 +166,7 @@ async def test_what_was_not_taken(
 
 
 def test_a_name_is_known_until_many_others_are() -> None:
-    known = Recent()
+    known = Names()
     known.add("a", "m1")
     known.add("")
     assert known.get("a") == "m1"

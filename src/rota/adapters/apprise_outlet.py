@@ -11,8 +11,8 @@ import logging
 
 import apprise
 
-from rota.errors import InputError
-from rota.ports.networks import Abilities, LaterError, OneWayNetwork, Said, Saying
+from rota.errors import InputError, LaterError
+from rota.ports.networks import Abilities, OneWayNetwork, Said, Saying
 
 #: For the service to take a message.
 WITHIN_S = 45.0

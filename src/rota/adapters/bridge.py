@@ -23,8 +23,8 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from rota.errors import InputError
-from rota.ports.networks import Abilities, Heard, LaterError, Said, Saying
+from rota.errors import InputError, LaterError
+from rota.ports.networks import Abilities, Heard, Said, Saying
 
 MAX_LINE = 1 << 20
 #: Until the program answers, or says first what it can.

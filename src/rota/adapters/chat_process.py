@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 
 import msgspec
 
+from rota.errors import LaterError
 from rota.ports.chat import Command, Reported, nothing
 from rota.ports.chat_wire import (
     MAX_LINE,
@@ -35,7 +36,7 @@ from rota.ports.chat_wire import (
     line,
     read_report,
 )
-from rota.ports.networks import LaterError, Said, Saying
+from rota.ports.networks import Said, Saying
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ import aiosmtplib
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 
 from rota.core.targets import address_fault
-from rota.errors import InputError
-from rota.ports.networks import Abilities, LaterError, OneWayNetwork, Said, Saying
+from rota.errors import InputError, LaterError
+from rota.ports.networks import Abilities, OneWayNetwork, Said, Saying
 
 #: From the connection to the server's last word on a message.
 WITHIN_S = 60.0

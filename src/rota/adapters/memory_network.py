@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from rota.errors import InputError
-from rota.ports.networks import Abilities, Heard, LaterError, Said, Saying
+from rota.errors import InputError, LaterError
+from rota.ports.networks import Abilities, Heard, Said, Saying
 
 #: What a network can that keeps nobody waiting.
 QUICK = Abilities(every_s=0.0, burst=1000, has_threads=True)

@@ -37,11 +37,11 @@ from rota.core.events import ChatAnswered, Event
 from rota.core.people import open_questions, wants_approval
 from rota.core.rights import Rights, Role
 from rota.core.states import State
-from rota.errors import InputError, RotaError, UnavailableError
+from rota.errors import InputError, LaterError, RotaError, UnavailableError
 from rota.ports.chat import Chat, Command
 from rota.ports.clock import Clock
 from rota.ports.journal import Journal
-from rota.ports.networks import Heard, LaterError, Said, Saying
+from rota.ports.networks import Heard, Said, Saying
 from rota.service.builds import find_build
 from rota.service.context import VIA
 from rota.service.linking import known_as, role_of

@@ -22,11 +22,11 @@ from rota.core.fold import Change
 from rota.core.patterns import groups
 from rota.core.people import open_questions, resolved, wants_approval
 from rota.core.settings_chat import ChatNetwork
-from rota.errors import InputError
+from rota.errors import InputError, LaterError
 from rota.ports.chat import Chat, Reported
 from rota.ports.clock import Clock
 from rota.ports.journal import Entry
-from rota.ports.networks import Heard, LaterError, Saying
+from rota.ports.networks import Heard, Saying
 from rota.service.verbs import Role
 from rota.service.world import World
 

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from rota.agent.patience import persist
+from rota.agent.patience import persist_leading
 from rota.core.cloud_demand import Want
 from rota.core.clouds import (
     CloudView,
@@ -49,7 +49,7 @@ from rota.core.join_token import JoinToken
 from rota.core.machines import BACK_OFF_S, CloudEvent, CloudRecord, MachineState
 from rota.core.settings_clouds import Cloud
 from rota.core.user_data import user_data
-from rota.errors import RotaError, StaleError, UnavailableError
+from rota.errors import RotaError, UnavailableError
 from rota.ports.clock import Clock
 from rota.ports.clouds import Order, Provider, Providers, ReadSecret
 from rota.ports.journal import Entry, Journal
@@ -426,16 +426,10 @@ class Clouds:
         return CloudGone(**self._by(step.cloud), machine=step.machine, node=step.node, why=step.why)
 
     async def _record(self, event: CloudEvent) -> None:
-        """Append what only a leader may, and return when it is folded here.
-
-        Another one leads by now: does not return, as this task is about to be told.
-        """
-        try:
-            seq = await persist(
-                kind_of(event), lambda: self._journal.append(event, fence=self.fence())
-            )
-        except StaleError:
-            await never()
+        """Append what only a leader may, and return when it is folded here."""
+        seq = await persist_leading(
+            kind_of(event), lambda: self._journal.append(event, fence=self.fence())
+        )
         # However long that takes: who does not see what it wants would want it again.
         while self._world.seq < seq:
             with contextlib.suppress(TimeoutError):

@@ -26,12 +26,12 @@ from rota.core.chat_text import (
 from rota.core.events import ChatTold
 from rota.core.fold import Change
 from rota.core.states import Result, State
-from rota.errors import InputError, NotFoundError, RotaError, UnavailableError
+from rota.errors import InputError, LaterError, NotFoundError, RotaError, UnavailableError
 from rota.ports.chat import Chat
 from rota.ports.clock import Clock
 from rota.ports.journal import Entry, Journal
 from rota.ports.logs import Logs
-from rota.ports.networks import LaterError, Saying
+from rota.ports.networks import Saying
 from rota.service.logs import AttemptLog
 from rota.service.world import World
 

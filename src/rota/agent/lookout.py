@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from rota.agent.patience import persist
+from rota.agent.patience import persist_leading
 from rota.core.build import Build
 from rota.core.events import HistorySealed, NoticesQueued
 from rota.core.fold import Change
@@ -36,7 +36,7 @@ from rota.core.outbox import Telling, end_mark
 from rota.core.settings_chat import THREADLESS
 from rota.core.settings_notify import networks_of
 from rota.core.states import State
-from rota.errors import InputError, RotaError, StaleError
+from rota.errors import InputError, RotaError
 from rota.ports.clock import Clock
 from rota.ports.journal import Entry, Journal
 from rota.service.world import World
@@ -266,11 +266,12 @@ class Lookout:
             through=through,
         )
         try:
-            seq = await persist("notices", lambda: self._journal.append(event, fence=self.fence()))
+            seq = await persist_leading(
+                "notices", lambda: self._journal.append(event, fence=self.fence())
+            )
             await self._world.reached(seq, FOLD_S)
-        except (StaleError, TimeoutError) as error:
-            # Another agent leads by now, and goes on with it.
-            logger.info("notices are not written down: %s", error)
+        except TimeoutError:
+            logger.info("notices are written down, and not folded yet")
             return False
         except InputError as error:
             # Beyond what an event may hold: nobody could write it, and the next ones go on.

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 
-from rota.agent.patience import persist
+from rota.agent.patience import persist_leading
 from rota.core.backoff import Backoff
 from rota.core.build import Build
 from rota.core.chat_text import as_here
@@ -26,11 +26,11 @@ from rota.core.quiet import quiet_until
 from rota.core.states import State
 from rota.core.targets import Target
 from rota.core.zones import find_zone
-from rota.errors import InputError, RotaError, StaleError
+from rota.errors import InputError, LaterError, RotaError, StaleError
 from rota.ports.chat import Chat
 from rota.ports.clock import Clock
 from rota.ports.journal import Entry, Journal
-from rota.ports.networks import LaterError, Said, Saying
+from rota.ports.networks import Said, Saying
 from rota.service.world import World
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class Notifier:
 
         Raises:
             LaterError: it did not take it.
-            StaleError: another agent leads.
+            StaleError: what was written is not folded yet.
         """
         if queue.sending is not None:
             await self._say(target, queue, queue.sending, is_again=True)
@@ -327,9 +327,11 @@ class Notifier:
         """Write an event, and return once it is folded here.
 
         Raises:
-            StaleError: another agent leads, or this agent cannot know.
+            StaleError: it was not, in time.
         """
-        seq = await persist("notices", lambda: self._journal.append(event, fence=self.fence()))
+        seq = await persist_leading(
+            "notices", lambda: self._journal.append(event, fence=self.fence())
+        )
         try:
             await self._world.reached(seq, FOLD_S)
         except TimeoutError:

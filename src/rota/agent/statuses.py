@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from rota.agent.patience import persist
+from rota.agent.patience import persist_leading
 from rota.core.backoff import Backoff
 from rota.core.build import Build
 from rota.core.events import StatusPosted
@@ -27,7 +27,7 @@ from rota.core.statuses import (
     state_of,
     target_of,
 )
-from rota.errors import StaleError, UnavailableError
+from rota.errors import LaterError, UnavailableError
 from rota.ports.clock import Clock
 from rota.ports.forges import Forges
 from rota.ports.journal import Entry, Journal
@@ -127,7 +127,7 @@ class Statuses:
             try:
                 await self._tell(build_id, doubtful)
             except UnavailableError as error:
-                after_s = error.after_s if isinstance(error, _LaterError) else 0.0
+                after_s = error.after_s if isinstance(error, LaterError) else 0.0
                 wait_s = backoff.failed(after_s)
                 self._trouble(host, error.message)
                 # Others of the same forge first: one that it cannot take holds up none of them.
@@ -204,7 +204,7 @@ class Statuses:
         text = " ".join(reply.text.split())[:200]
         said = f"{target.host} answers {reply.status}" + (f": {text}" if text else "")
         if may_help_again(reply.status):
-            raise _LaterError(said, reply.retry_after_s or 0.0)
+            raise LaterError(said, after_s=reply.retry_after_s or 0.0)
         if reply.status in (401, 403):
             self._forges.forget(where)
         return said
@@ -244,17 +244,10 @@ class Statuses:
             final=final,
             why=why,
         )
+        seq = await persist_leading(
+            "status", lambda: self._journal.append(event, fence=self.fence())
+        )
         try:
-            seq = await persist("status", lambda: self._journal.append(event, fence=self.fence()))
             await self._world.reached(seq, FOLD_S)
-        except (StaleError, TimeoutError) as error:
-            # Another agent leads by now, and goes on with it.
-            logger.info("a status is not written down: %s", error)
-
-
-class _LaterError(UnavailableError):
-    """The forge will not take it now, and may say when it will."""
-
-    def __init__(self, message: str, after_s: float) -> None:
-        super().__init__(message)
-        self.after_s = after_s
+        except TimeoutError:
+            logger.info("a status is written down, and not folded yet")

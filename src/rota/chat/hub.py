@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from rota.chat.fit import fitted, plain
 from rota.chat.pace import Bucket, Flood
 from rota.core.chat_text import saying_id
-from rota.errors import InputError, RotaError
+from rota.errors import InputError, LaterError, RotaError
 from rota.ports.chat_wire import HeardThat, Report, Standing
-from rota.ports.networks import Abilities, Heard, LaterError, Network, Said, Saying
+from rota.ports.networks import Abilities, Heard, Network, Said, Saying
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import sys
 from rota.bootstrap.networks import network_of
 from rota.chat.hub import Hub
 from rota.chat.speaker import Speaker
-from rota.errors import InputError
+from rota.errors import InputError, LaterError
 from rota.ports.chat_wire import (
     MAX_LINE,
     Ask,
@@ -28,7 +28,7 @@ from rota.ports.chat_wire import (
     line,
     read_order,
 )
-from rota.ports.networks import LaterError, Network
+from rota.ports.networks import Network
 
 logger = logging.getLogger("rota.chat")
 

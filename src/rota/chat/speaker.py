@@ -27,13 +27,14 @@ from rota.errors import (
     ConflictError,
     DeniedError,
     InputError,
+    LaterError,
     NotFoundError,
     RotaError,
     UnavailableError,
 )
 from rota.ports.chat import Command
 from rota.ports.chat_wire import Setup
-from rota.ports.networks import LaterError, Said, Saying
+from rota.ports.networks import Said, Saying
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from typing import Literal
 
 import msgspec
 
-from rota.errors import InputError, RotaError
+from rota.errors import InputError, LaterError, RotaError
 from rota.ports.chat import Command
-from rota.ports.networks import Heard, LaterError, Said, Saying
+from rota.ports.networks import Heard, Said, Saying
 
 #: A line longer than this is a fault of its writer, and ends the connection.
 MAX_LINE = 1 << 20

@@ -12,8 +12,6 @@ from typing import Protocol
 
 import msgspec
 
-from rota.errors import UnavailableError
-
 
 class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a network can, and how much it takes."""
@@ -57,14 +55,6 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str = ""  # the network's own name for it
     thread: str = ""  # what to give so that the next one stands below it
-
-
-class LaterError(UnavailableError):
-    """The network does not take it now, and may say after how many seconds it will."""
-
-    def __init__(self, message: str, *, after_s: float = 0.0, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.after_s = after_s
 
 
 class Network(Protocol):

@@ -25,7 +25,7 @@ from rota.service.builds import find_definition
 from rota.service.committing import commit, until_first
 from rota.service.context import Principal, Service
 from rota.service.etags import is_among
-from rota.service.trends import Recent
+from rota.service.trends import LastResults
 from rota.service.world import World
 
 #: Of so many jobs the past is looked up in one go: a millisecond or two, with a million builds behind.
@@ -36,7 +36,7 @@ async def jobs(service: Service, request: m.JobsRequest, who: Principal) -> list
     """List jobs by name."""
     definitions = service.world.definitions.jobs
     found: list[m.JobSummary] = []
-    recent = Recent(service.world, request.recent)
+    recent = LastResults(service.world, request.recent)
     for name in sorted(definitions):
         if not fnmatch.fnmatchcase(name, request.match) or not who.sees(name):
             continue

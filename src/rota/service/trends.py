@@ -84,7 +84,7 @@ def _mark(build: Build) -> o.MarkView:
     )
 
 
-class Recent:
+class LastResults:
     """How jobs' last finished builds ended. Cost: all live builds once, then ``count`` a job."""
 
     def __init__(self, world: World, count: int) -> None:

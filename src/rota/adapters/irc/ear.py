@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from rota.adapters.irc.lines import Line
-from rota.adapters.irc.talk import Recent, Taken
+from rota.adapters.irc.talk import Names, Taken
 from rota.adapters.irc.texts import plain
 from rota.ports.clock import Clock
 from rota.ports.networks import Heard
@@ -43,7 +43,7 @@ class Ear:
         self.heard: asyncio.Queue[Heard] = asyncio.Queue(MAX_WAITING)
         self.position: Position | None = None
         self.taken = Taken()
-        self._known = Recent()
+        self._known = Names()
 
     def when(self, line: Line) -> datetime:
         """Return when the server had a line: by its clock if it says so, else by ours."""

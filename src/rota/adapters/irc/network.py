@@ -10,9 +10,9 @@ from rota.adapters.irc.ear import Ear, Position
 from rota.adapters.irc.handshake import Login
 from rota.adapters.irc.session import MAX_LINES, LoginError, Patience, Plan, Session
 from rota.core.backoff import Backoff
-from rota.errors import InputError
+from rota.errors import InputError, LaterError
 from rota.ports.clock import Clock
-from rota.ports.networks import Abilities, Heard, LaterError, Said, Saying
+from rota.ports.networks import Abilities, Heard, Said, Saying
 
 CONFIRM_S = 60.0
 FIRST_RETRY_S, LAST_RETRY_S = 1.0, 120.0

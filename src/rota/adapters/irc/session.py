@@ -19,8 +19,8 @@ from rota.adapters.irc.people import ACCOUNT, SESSION, People, Person
 from rota.adapters.irc.rooms import Room, Rooms
 from rota.adapters.irc.talk import ID_TAG, Utterance
 from rota.adapters.irc.texts import lines_of
-from rota.errors import InputError
-from rota.ports.networks import LaterError, Said, Saying
+from rota.errors import InputError, LaterError
+from rota.ports.networks import Said, Saying
 
 logger = logging.getLogger(__name__)
 

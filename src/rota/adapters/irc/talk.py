@@ -12,8 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 
 from rota.adapters.irc.lines import Line, line_of
-from rota.errors import InputError
-from rota.ports.networks import LaterError, Said
+from rota.errors import InputError, LaterError
+from rota.ports.networks import Said
 
 #: The tag under which a line of ours has its message's id, where servers hand tags on: `ID/LINE.LINES`.
 ID_TAG = "+rota/id"
@@ -35,8 +35,8 @@ _NEVER = {
 _LATER = {"263": 30.0, "439": 60.0, "707": 60.0}
 
 
-class Recent:
-    """What was last known by names, each with what the network calls it."""
+class Names:
+    """The names that came last, each with what the network calls it."""
 
     def __init__(self) -> None:
         self._names: OrderedDict[str, str] = OrderedDict()
@@ -61,7 +61,7 @@ class Taken:
     """Which messages of ours were taken, and of which some lines alone: from their tags."""
 
     def __init__(self) -> None:
-        self._whole = Recent()
+        self._whole = Names()
         self._parts: OrderedDict[str, dict[int, str]] = OrderedDict()
 
     def saw(self, line: Line) -> None:
@@ -84,7 +84,7 @@ class Taken:
         self._whole.add(name, its)
 
     def get(self, name: str) -> str | None:
-        """See :meth:`Recent.get`; of whole messages."""
+        """See :meth:`Names.get`; of whole messages."""
         return self._whole.get(name)
 
     def lines_of(self, name: str) -> set[int]:

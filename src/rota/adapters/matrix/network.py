@@ -28,8 +28,8 @@ from rota.adapters.matrix.events import Event
 from rota.core.backoff import Backoff
 from rota.core.literal import literal
 from rota.core.recent import Recent
-from rota.errors import InputError, UnavailableError
-from rota.ports.networks import Abilities, Heard, LaterError, Said, Saying
+from rota.errors import InputError, LaterError, UnavailableError
+from rota.ports.networks import Abilities, Heard, Said, Saying
 
 WAIT_S = 30.0  # so long the server may keep a question open
 ANSWER_S = 30

@@ -24,8 +24,8 @@ from rota.adapters.slack.messages import Message
 from rota.core.backoff import Backoff
 from rota.core.literal import literal
 from rota.core.recent import Recent
-from rota.errors import InputError, UnavailableError
-from rota.ports.networks import Abilities, Heard, LaterError, Said, Saying
+from rota.errors import InputError, LaterError, UnavailableError
+from rota.ports.networks import Abilities, Heard, Said, Saying
 
 SLACK = "https://slack.com/api/"
 ANSWER_S = 30

@@ -24,9 +24,9 @@ from rota.adapters.xmpp.link import ANSWER_S, PING_S, Account, Link, LostError
 from rota.core.backoff import Backoff
 from rota.core.literal import literal
 from rota.core.recent import Recent
-from rota.errors import InputError, UnavailableError
+from rota.errors import InputError, LaterError, UnavailableError
 from rota.ports.clock import Clock
-from rota.ports.networks import Abilities, Heard, LaterError, Said, Saying
+from rota.ports.networks import Abilities, Heard, Said, Saying
 
 RESOURCE = "rota"
 #: Archives are read from a little before the position on: their times are of whole seconds …

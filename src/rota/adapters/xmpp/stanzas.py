@@ -10,8 +10,8 @@ from slixmpp import JID, Message
 from slixmpp.jid import InvalidJID
 
 from rota.core.literal import literal
-from rota.errors import InputError, RotaError
-from rota.ports.networks import LaterError, Saying
+from rota.errors import InputError, LaterError, RotaError
+from rota.ports.networks import Saying
 
 #: Servers cut connections of who sends more in one stanza; Prosody at 256 KiB.
 MOST = 30_000
