@@ -44,6 +44,7 @@ from rota.ports.chat import MakeChat
 from rota.ports.collector import Collector
 from rota.ports.executor import Task
 from rota.ports.git_http import Reply as GitReply
+from rota.ports.store import Author
 from rota.service.context import Myself, Principal, Service
 
 PATIENCE_S = 30.0
@@ -153,6 +154,16 @@ class Here:
         reply = await self.ask("PUT", f"/v1/jobs/{job}", body=script.encode())
         assert reply.status == 200, reply.text
         return str(reply.json()["etag"])
+
+    async def commit(self, files: Mapping[str, bytes | None]) -> None:
+        """Commit files to ``main`` as it is here; ``None`` deletes one."""
+        await self.service.main.commit(
+            files,
+            base=self.service.world.commit,
+            author=Author(name="t", email="t@example.org"),
+            message="t",
+            by="t",
+        )
 
     async def run(self, job: str, **body: object) -> dict[str, Any]:
         """Request a build; return it as REST shows it."""

@@ -16,7 +16,6 @@ from rota.adapters.scripted import Plan
 from rota.core.cache_entry import Entry
 from rota.core.events import EPOCH, CacheSaved, Known, NoticesQueued, kind_of
 from rota.core.outbox import Due, Tale, Telling
-from rota.ports.store import Author
 from rota.service.context import Principal
 from rota.service.verbs import VERBS, About, Role, Verb
 
@@ -56,16 +55,6 @@ CRON = (
 LIMITED = "# /// script\n# [tool.rota]\n# limits = ['licence']\n# concurrency = 1\n# ///\n"
 
 
-async def commit(here: Here, files: dict[str, bytes | None]) -> None:
-    await here.service.main.commit(
-        files,
-        base=here.service.world.commit,
-        author=Author(name="t", email="t@t"),
-        message="t",
-        by="t",
-    )
-
-
 class Office:
     """An agent with users, and tokens of theirs."""
 
@@ -93,7 +82,7 @@ class Office:
 @pytest.fixture
 async def office() -> AsyncIterator[Office]:
     async with agent_here() as here:
-        await commit(here, dict(FILES))
+        await here.commit(dict(FILES))
         yield Office(here)
 
 
@@ -214,9 +203,9 @@ async def test_a_user_s_rules_change_with_the_settings_at_once(office: Office) -
     await here.put("web/test")
     assert (await office.as_("eve", "GET", "/v1/jobs/web/test")).status == 403
     more = SETTINGS + b'[[access]]\njobs = "**"\nwho = "*"\nrole = "viewer"\n'
-    await commit(here, {"settings.toml": more})
+    await here.commit({"settings.toml": more})
     assert (await office.as_("eve", "GET", "/v1/jobs/web/test")).status == 200
-    await commit(here, {"settings.toml": b""})
+    await here.commit({"settings.toml": b""})
     assert (await office.as_("cho", "GET", "/v1/jobs/web/test")).status == 403
 
 

@@ -18,7 +18,6 @@ from rota.bootstrap.chat import make_chat
 from rota.core.events import ChatAnswered, ChatHeard, ChatStanding, Event
 from rota.http.access import Access
 from rota.ports.networks import Abilities
-from rota.ports.store import Author
 
 USERS = {"ann": "builder", "bob": "viewer", "root": "admin"}
 
@@ -73,13 +72,7 @@ class Room:
 
 async def commit(here: Here, files: dict[str, str]) -> None:
     """Put files on main, as a push would."""
-    await here.service.main.commit(
-        {path: text.encode() for path, text in files.items()},
-        base=here.service.world.commit,
-        author=Author("root", "root@example.org"),
-        message="users",
-        by="root",
-    )
+    await here.commit({path: text.encode() for path, text in files.items()})
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,6 @@ from tests.harness.speaker import the_speaker
 
 from rota.adapters.scripted import Plan
 from rota.bootstrap.chat import make_chat
-from rota.ports.store import Author
 from rota.service.context import Principal
 from rota.service.verbs import Role
 
@@ -35,13 +34,7 @@ USERS = {
 
 
 async def commit(here: Here, files: dict[str, str]) -> None:
-    await here.service.main.commit(
-        {path: text.encode() for path, text in files.items()},
-        base=here.service.world.commit,
-        author=Author("root", "root@example.org"),
-        message="t",
-        by="root",
-    )
+    await here.commit({path: text.encode() for path, text in files.items()})
 
 
 @contextlib.asynccontextmanager

@@ -27,7 +27,6 @@ from rota.client import Client
 from rota.client.browser_login import by_browser, by_device
 from rota.client.place import parse_place
 from rota.http.access import Access
-from rota.ports.store import Author
 from rota.service.credentials import Credentials
 
 REDIRECT = "http://127.0.0.1:40000/"
@@ -48,13 +47,7 @@ class Office:
         self.here, self.vouches = here, vouches
 
     async def commit(self, files: dict[str, bytes | None]) -> None:
-        await self.here.service.main.commit(
-            files,
-            base=self.here.service.world.commit,
-            author=Author(name="t", email="t@t"),
-            message="t",
-            by="t",
-        )
+        await self.here.commit(files)
 
     async def ask(self, method: str, path: str, body: object = None, token: str = "") -> Any:
         """Return status and JSON of an answer to somebody without a credential, or with a token."""

@@ -15,7 +15,6 @@ from tests.harness.agent import Here, Reply, agent_here
 
 from rota.adapters.scripted import Plan
 from rota.http.openapi import describe
-from rota.ports.store import Author
 from rota.service.verbs import VERBS, Verb
 
 DOCUMENT = describe()
@@ -173,12 +172,8 @@ def _plain(verb: Verb) -> bool:
 
 
 async def test_each_good_answer_fits_its_schema(here: Here) -> None:
-    await here.service.main.commit(
-        {"settings.toml": b'[mail]\nserver = "smtp://127.0.0.1:9"\nfrom = "rota@ci.example"\n'},
-        base=here.service.world.commit,
-        author=Author("root", "root@example.org"),
-        message="people can be told by mail",
-        by="root",
+    await here.commit(
+        {"settings.toml": b'[mail]\nserver = "smtp://127.0.0.1:9"\nfrom = "rota@ci.example"\n'}
     )
     params = "# /// script\n# [tool.rota]\n# stdin = true\n# [tool.rota.params]\n# x = {}\n# ///\n"
     await here.put(

@@ -11,7 +11,6 @@ from tests.harness.agent import Here, agent_here
 
 from rota.adapters.scripted import Plan
 from rota.core.settings import _SETTINGS, Settings
-from rota.ports.store import Author
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "rota"
@@ -20,13 +19,7 @@ See = Callable[[Here], Awaitable[object]]
 
 
 async def settle(here: Here, text: str) -> None:
-    await here.service.main.commit(
-        {"settings.toml": text.encode()},
-        base=here.service.world.commit,
-        author=Author("root", "root@example.org"),
-        message="settings",
-        by="root",
-    )
+    await here.commit({"settings.toml": text.encode()})
 
 
 def variable(name: str) -> See:

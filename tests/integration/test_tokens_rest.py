@@ -22,7 +22,6 @@ from rota.core.tokens import is_token, printed_token, token_digest
 from rota.errors import DeniedError, UnavailableError
 from rota.http.access import Access
 from rota.http.app import CALLERS
-from rota.ports.store import Author
 from rota.service.credentials import Credentials
 from rota.service.members import spoken_for
 from rota.service.world import World
@@ -46,23 +45,13 @@ class Told(NamedTuple):
         return str(self.body["detail"])
 
 
-async def commit(here: Here, files: dict[str, bytes | None]) -> None:
-    await here.service.main.commit(
-        files,
-        base=here.service.world.commit,
-        author=Author(name="t", email="t@t"),
-        message="t",
-        by="t",
-    )
-
-
 @pytest.fixture
 async def there() -> AsyncIterator[Here]:
     """An agent with users, which takes their tokens."""
     async with agent_here() as here:
         credentials = Credentials(here.service)
         here.who = Access(TOKEN, users=credentials, speaks=here.service.speakers.knows).principal
-        await commit(here, {**USERS, "settings.toml": SETTINGS})
+        await here.commit({**USERS, "settings.toml": SETTINGS})
         here.agent.follower.told.append(credentials.followed)
         writing = asyncio.create_task(credentials.run())
         yield here
@@ -297,9 +286,9 @@ async def test_who_is_removed_by_a_push_and_comes_again_has_no_token(
     monkeypatch.setattr("rota.service.credentials.GATHERED_S", 0.0)
     made = await make(there, "bob")
     tokens = there.service.world.cluster.picture.tokens
-    await commit(there, {"users/bob.toml": None})
+    await there.commit({"users/bob.toml": None})
     await there.until(lambda: getattr(tokens.find(made["id"]), "revoked_at", None))
-    await commit(there, {"users/bob.toml": b'role = "admin"\n'})
+    await there.commit({"users/bob.toml": b'role = "admin"\n'})
     assert (await tcp(there, "GET", "/v1/status", made["token"])).status == 401
 
 
@@ -445,8 +434,8 @@ async def test_a_stream_ends_when_its_token_expires(there: Here) -> None:
 async def test_a_stream_breaks_off_when_its_user_may_something_else(there: Here) -> None:
     bob, ann = (await make(there, "bob"))["token"], (await make(there, "ann"))["token"]
     streams = [await Stream.opened(there, it, "/v1/events?follow=true") for it in (bob, ann)]
-    await commit(there, {"users/bob.toml": b'role = "none"\n'})
+    await there.commit({"users/bob.toml": b'role = "none"\n'})
     await streams[0].broken_off()
     assert (await tcp(there, "GET", "/v1/events?follow=true", bob)).status == 403
-    await commit(there, {"users/ann.toml": None})
+    await there.commit({"users/ann.toml": None})
     await streams[1].broken_off()

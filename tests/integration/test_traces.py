@@ -11,7 +11,6 @@ from rota.adapters.otlp import HttpCollector
 from rota.adapters.scripted import Plan
 from rota.agent.tracer import Tracer
 from rota.core.spans import parse_traceparent
-from rota.ports.store import Author
 
 GIVEN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 HELD = "#!/bin/sh\n# /// script\n# [tool.rota]\n# needs = ['web/lib']\n# ///\n"
@@ -27,13 +26,7 @@ async def collector() -> AsyncIterator[FakeCollector]:
 
 async def settle(here: Here, text: str) -> None:
     """Put settings on main."""
-    await here.service.main.commit(
-        {"settings.toml": text.encode()},
-        base=here.service.world.commit,
-        author=Author("root", "root@example.org"),
-        message="settings",
-        by="root",
-    )
+    await here.commit({"settings.toml": text.encode()})
 
 
 @contextlib.asynccontextmanager

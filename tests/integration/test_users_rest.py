@@ -20,7 +20,6 @@ from rota.errors import (
     RotaError,
 )
 from rota.http.access import Access
-from rota.ports.store import Author
 from rota.service import linking
 from rota.service.context import Principal
 from rota.service.guesses import MAX_GUESSERS, TRIES, Guesses
@@ -40,16 +39,6 @@ server = "https://matrix.example.org"
 account = "@rota:example.org"
 token = "chat-token"
 """
-
-
-async def commit(here: Here, files: dict[str, bytes | None]) -> None:
-    await here.service.main.commit(
-        files,
-        base=here.service.world.commit,
-        author=Author(name="t", email="t@t"),
-        message="t",
-        by="t",
-    )
 
 
 async def text(here: Here, path: str) -> str:
@@ -100,7 +89,7 @@ async def refused(here: Here, code: str, who: str, network: str = "matrix") -> R
 
 
 async def test_an_admin_makes_changes_and_removes_users(here: Here) -> None:
-    await commit(here, {"settings.toml": CHAT})
+    await here.commit({"settings.toml": CHAT})
     reply = await put(here, "ann", role="maintainer", emails=["ann@example.org"])
     view = reply.json()
     assert (reply.status, view["changed"]) == (200, True)
@@ -214,13 +203,13 @@ async def test_what_is_no_user_is_told_as_such_and_changes_nothing(here: Here) -
 
 async def test_the_file_of_a_person_keeps_its_comments(here: Here) -> None:
     hand = '# Ann\nrole = "admin"  # for now\n\n# there\n[chat]\nirc = "ann"\n'
-    await commit(here, {"users/ann.toml": hand.encode()})
+    await here.commit({"users/ann.toml": hand.encode()})
     await put(here, "ann", role="builder")
     assert await text(here, "users/ann.toml") == hand.replace('"admin"', '"builder"')
 
 
 async def test_two_who_write_at_once_lose_nothing_of_each_other(here: Here) -> None:
-    await commit(here, {"settings.toml": CHAT})
+    await here.commit({"settings.toml": CHAT})
     await put(here, "ann")
     asked = [
         here.ask("POST", "/v1/users/ann/notify", body={"to": [f"irc:#r{n}"]}) for n in range(8)
@@ -238,7 +227,7 @@ async def test_two_who_write_at_once_lose_nothing_of_each_other(here: Here) -> N
 async def test_rules_come_and_go_and_what_is_usual_stays_until_it_is_taken_away(
     here: Here,
 ) -> None:
-    await commit(here, {"settings.toml": CHAT})
+    await here.commit({"settings.toml": CHAT})
     await put(here, "ann", emails=["a@b"])
 
     async def add(**body: object) -> list[str]:
@@ -307,7 +296,7 @@ async def test_quiet_hours_are_set_and_ended(here: Here) -> None:
 
 @pytest.fixture
 async def chat(here: Here) -> Here:
-    await commit(here, {"settings.toml": CHAT, "users/ann.toml": b"# Ann\n"})
+    await here.commit({"settings.toml": CHAT, "users/ann.toml": b"# Ann\n"})
     return here
 
 
@@ -333,7 +322,7 @@ async def test_a_code_is_refused_where_it_could_not_be_used_or_would_be_seen(her
     reply = await here.ask("POST", "/v1/users/ann/codes", body={})
     assert said(reply) == (409, "there is no chat network to link to")
     assert reply.json()["hint"] == "settings.toml names them: [chat.NAME]"
-    await commit(here, {"settings.toml": CHAT})
+    await here.commit({"settings.toml": CHAT})
     reply = await here.ask("POST", "/v1/users/ann/codes", body={"network": "matrx"})
     assert said(reply) == (404, "no chat network 'matrx'")
     assert reply.json()["hint"] == "did you mean 'matrix'?"
@@ -389,7 +378,7 @@ async def test_a_user_who_goes_while_he_is_linked_does_not_come_back(
 
     async def gone(event: Any, **more: Any) -> int:
         seq = await write(event, **more)
-        await commit(chat, {"users/ann.toml": None})
+        await chat.commit({"users/ann.toml": None})
         return seq
 
     monkeypatch.setattr(chat.service, "write", gone)
@@ -417,10 +406,10 @@ async def test_an_identity_of_a_session_ends_with_it(chat: Here) -> None:
     # A user who goes takes sessions and codes along, and a new one of that name has none of them.
     code, later = await code_of(chat, "ann"), await code_of(chat, "ann")
     await say(chat, code, who, "irc")
-    await commit(chat, {"users/ann.toml": None})
+    await chat.commit({"users/ann.toml": None})
     assert linking.known_as(world, "irc", who) == ""
     await refused(chat, later, "session:2", "irc")
-    await commit(chat, {"users/ann.toml": b"\n"})
+    await chat.commit({"users/ann.toml": b"\n"})
     await chat.ask("DELETE", "/v1/users/ann")
     await put(chat, "ann")
     assert linking.known_as(world, "irc", who) == ""
@@ -449,7 +438,7 @@ async def test_whom_the_network_does_not_vouch_for_is_nobody(chat: Here) -> None
 
 
 async def test_an_identity_of_another_user_stays_his_and_the_code_good(chat: Here) -> None:
-    await commit(chat, {"users/bob.toml": b'[chat]\nmatrix = "@b"\n'})
+    await chat.commit({"users/bob.toml": b'[chat]\nmatrix = "@b"\n'})
     code = await code_of(chat, "ann")
     error = await refused(chat, code, "@b")
     assert (error.message, error.hint) == (
@@ -511,7 +500,7 @@ async def test_links_are_ended_by_their_user(chat: Here) -> None:
 async def test_a_linked_user_approves_and_not_what_he_asked_for_himself(chat: Here) -> None:
     header = 'approve = { who = ["@release"], self = false }'
     script = f"#!/bin/sh\n# /// script\n# [tool.rota]\n# {header}\n# ///\n"
-    await commit(chat, {"users/bob.toml": b'role = "builder"\n'})
+    await chat.commit({"users/bob.toml": b'role = "builder"\n'})
     await chat.put("deploy", script)
     with chat.service.speakers.admitted() as token:
         chat.who = Access(TOKEN, speaks=chat.service.speakers.knows).principal
