@@ -20,8 +20,6 @@ from rota.core.job import Int
 from rota.core.records import FOLDER, covered, record_path
 from rota.core.schedules import FOLDER as LEDGER
 
-#: So many flaws are told; more of the same would help nobody.
-MAX_FLAWS = 1000
 #: The head of a history, as it is kept elsewhere, begins with this.
 HEAD = "rota-audit-1"
 

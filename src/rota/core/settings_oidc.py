@@ -13,7 +13,6 @@ from rota.core.fields import Field, FieldError, Spot, printed_value
 DAY_S = 86_400.0
 #: A rule gives one of these to who is in a group of the provider.
 ROLES = ("viewer", "builder", "maintainer", "admin")
-MAX_ROLES = 100
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
