@@ -74,8 +74,6 @@ class Bench:
         self._root = root
         self._container = container
         self._engine = engine
-        #: A lease in which a script surely begins.
-        self.short_s = 0.2 if container is None else 5.0
         self._confinement: Confinement | None = None
         self._behaviours: dict[Path, Behaviour] = {}
         self._tasks: list[Task] = []
@@ -368,7 +366,10 @@ def lent(bench: Bench, behaviour: Behaviour, for_s: float) -> Task:
 
 
 async def test_a_lease_that_runs_out_ends_the_attempt_and_that_is_told(bench: Bench) -> None:
-    running = await bench.executor.start(lent(bench, STUBBORN, bench.short_s))
+    task = lent(bench, STUBBORN, FOREVER)
+    running = await bench.executor.start(task)
+    await bench.until_printed(task, b"up")
+    assert running.renew(bench.executor.moment() + 0.2)
     ended = await asyncio.wait_for(running.wait(), 20)
     assert (ended.code, ended.signal, ended.expired) == (137, 9, True)
     assert not running.renew(FOREVER)
@@ -376,11 +377,11 @@ async def test_a_lease_that_runs_out_ends_the_attempt_and_that_is_told(bench: Be
 
 
 async def test_a_renewed_lease_keeps_the_attempt(bench: Bench) -> None:
-    task = lent(bench, HANGING, 1.0)
-    running = await bench.executor.start(task)
+    running = await bench.executor.start(lent(bench, HANGING, FOREVER))
+    end = bench.executor.moment() + 2.0
+    assert running.renew(end)
     assert running.renew(FOREVER)
-    assert task.lease_until
-    while bench.executor.moment() < task.lease_until + 1.0:
+    while bench.executor.moment() < end + 1.0:
         await asyncio.sleep(0.05)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(running.wait(), 0.01)
