@@ -188,6 +188,8 @@ def test_a_stolen_machine_is_shut_out_within_seconds(three: Lab, tmp_path: Path)
     assert first.until("web#1", "finished")["result"] == "lost"
     assert opens(forged, first) == []
     assert "h3" not in members(first)
+    # Its daemon is still an honest one: it learns of it, ends what it runs, and is gone.
+    wait_until("its daemon has stopped", lambda: not three.hosts[2].is_up, 60)
     # And who is left goes on, with an engine that has nothing to do with that server any more.
     wait_until("its seat is gone", lambda: "h3" not in status(first).get("voters", ["h3"]), 60)
     wait_until("events are taken", lambda: first.run("emit", "still.there").returncode == 0)

@@ -315,7 +315,7 @@ async def run_agent(
             members.policy.changed,
             members.scheduler.changed,
         )
-        runner.leases = members.leases
+        runner.leases, members.end_all = members.leases, runner.end_all
         group.create_task(historian.run(), name="historian")
         group.create_task(stores.run(), name="stores")
         group.create_task(workspaces.run(), name="workspaces")

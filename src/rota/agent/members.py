@@ -19,6 +19,7 @@ from rota.agent.levels import Levels
 from rota.agent.limits import Limits
 from rota.agent.loop import Loop, never, nobody
 from rota.agent.membership import Membership
+from rota.agent.outcast import Outcast
 from rota.agent.patience import persist
 from rota.agent.policy import PolicyWriter
 from rota.agent.ports import Ports
@@ -61,6 +62,10 @@ async def _nothing() -> int:
     return 0
 
 
+async def _end_nothing() -> None:
+    """End nothing: there is nothing that runs."""
+
+
 class Members:
     """What makes an agent one among others: the lease, the roll, its part in the engine."""
 
@@ -77,6 +82,7 @@ class Members:
         self._service, self._loop = service, loop
         self._is_saying = False
         self.hand_over: Callable[[], Awaitable[int]] = _nothing
+        self.end_all: Callable[[], Awaitable[None]] = _end_nothing
         self.is_over = False  # set where it stops by plan: then it is right to say so
         self.leadership = Leadership(
             name=me.name,
@@ -168,6 +174,8 @@ class Members:
         )
         self._wakes.append(leaving.changed)
         group.create_task(leaving.run(), name="leaving")
+        outcast = Outcast(me.name, world, self._service.peers, lambda: self.end_all(), stop)
+        group.create_task(outcast.run(), name="outcast")
         if ports.voting is not None:
             ballot = Ballot(
                 name=me.name,

@@ -158,6 +158,17 @@ class Runner:
                 self._terminate(active.running, grace_s), name="terminate"
             )
 
+    async def end_all(self) -> None:
+        """End all that runs here, for another agent has it now; return when scripts are gone.
+
+        What comes after a script has a time of its own, and is not waited for.
+        """
+        for build_id in list(self.active):
+            self.stop(build_id, Reason.LOST)
+        endings = [it.ending for it in self.active.values() if it.ending is not None]
+        if endings:
+            await asyncio.wait(endings)
+
     def builds(self) -> Iterator[Build]:
         """Yield the builds that run here."""
         yield from (active.build for active in self.active.values())
