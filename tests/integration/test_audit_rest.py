@@ -64,6 +64,13 @@ async def test_they_are_filtered_and_paged(here: Here) -> None:
     reply = await here.ask("GET", "/v1/audit?after=yesterday")
     assert reply.status == 400
     assert reply.json()["detail"] == "bad after 'yesterday'"
+    reply = await here.ask("GET", "/v1/audit?what=cancle")
+    assert (reply.status, reply.json()["detail"]) == (400, "no deed is called 'cancle'")
+    assert reply.json()["hint"] == "did you mean 'cancel'?"
+    reply = await here.ask("GET", "/v1/audit?what=xyz")
+    assert reply.json()["hint"].startswith("one of answer, approve, cancel, ")
+    assert await found("what=build.cancelled") == ["cancel app/b#1"]
+    assert await found("what=schedules.fired") == []
 
 
 async def test_a_history_without_a_chain_has_no_head_and_one_with_a_chain_has(here: Here) -> None:

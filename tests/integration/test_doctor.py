@@ -172,6 +172,9 @@ async def test_disk(sick: Sick, monkeypatch: pytest.MonkeyPatch) -> None:
     full.f_favail = 900
     monkeypatch.setattr(machine, "sync_s", lambda _: 0.2)
     assert (await sick.one("disk"))[1].endswith("takes 200 ms until something is on it")
+    monkeypatch.setattr(machine, "sync_s", _broken)
+    wrong = f"nothing can be written to the disk of {data}: Input/output error"
+    assert await sick.one("disk") == ("here", wrong)
     monkeypatch.setattr(os, "statvfs", _broken)
     assert (await sick.one("disk"))[1] == "it could not be looked at: [Errno 5] Input/output error"
 

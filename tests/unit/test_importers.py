@@ -137,6 +137,16 @@ def test_each_line_of_a_crontab_is_a_job() -> None:
     assert [rule.cron for rule in schedules(job_of(drafts["cron/clean-up"]))] == ["@daily"]
 
 
+def test_what_is_no_text_is_refused_and_nothing_of_it_is_printed(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (here / "tab").write_bytes(b"\x7fELF\0\0* * * * * x\n")
+    assert main(["import", "crontab", "tab"]) != 0
+    out, err = capfd.readouterr()
+    said = "error: tab is no text: it has a NUL character\n\nhint: is it the right file?\n"
+    assert (out, err) == ("", said)
+
+
 def test_what_follows_a_percent_sign_is_input(tmp_path: Path) -> None:
     script = crontab("0 0 * * * cat % first%second 100\\%")["cron/cat"].text()
     done = subprocess.run(

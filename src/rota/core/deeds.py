@@ -45,7 +45,9 @@ from rota.core.events import (
 from rota.core.globs import matches
 from rota.core.instant import Instant
 from rota.core.job import Int
+from rota.core.problem import nearest
 from rota.core.tokens import token_id
+from rota.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,6 +84,20 @@ VERBS = {
     "user.linked": "link",
     "user.unlinked": "unlink",
 }
+
+
+def check_verb(verb: str) -> None:
+    """Do nothing if deeds can be asked for by that: a verb, or any kind of events.
+
+    Raises:
+        InputError: it is neither. A typing error would read as if nobody had done anything.
+    """
+    if verb in VERBS.values() or verb in VERBS or "." in verb:
+        return
+    raise InputError(
+        f"no deed is called {verb!r}",
+        hint=nearest(verb, VERBS.values()) or f"one of {', '.join(sorted(set(VERBS.values())))}",
+    )
 
 
 #: Kinds of events that agents write by themselves, or that others stand for: never deeds.

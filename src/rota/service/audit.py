@@ -10,7 +10,7 @@ import msgspec
 
 from rota.core.audit import Head
 from rota.core.chain import read_anchor
-from rota.core.deeds import LINE, Deed, fits, read_deed
+from rota.core.deeds import LINE, Deed, check_verb, fits, read_deed
 from rota.core.moments import parse_moment
 from rota.errors import NotFoundError
 from rota.service import audit_messages as a
@@ -23,8 +23,10 @@ async def audit(service: Service, request: a.AuditRequest, who: Principal) -> a.
     Cost: where few fit, a pass over the messages of all commits; 10 µs a deed, less for one principal's.
 
     Raises:
-        InputError: a time is none.
+        InputError: a time is none, or a verb.
     """
+    if request.what:
+        check_verb(request.what)
     now = service.clock.now()
     after, until = (
         parse_moment(request.after, now, "after"),

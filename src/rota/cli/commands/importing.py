@@ -106,7 +106,7 @@ def _workflows(args: Namespace, screen: Screen) -> Iterator[Draft]:
         )
         for file in files:
             folder = job_name(*([args.to] if args.to else []), file.stem)
-            text = _bytes(str(file), screen).decode("utf-8", "replace")
+            text = _text(str(file), screen)
             yield from read_workflow(text, str(file), repo=repo or "", folder=folder)
 
 
@@ -130,7 +130,10 @@ def _below(path: Path, pattern: str, fits: object) -> list[Path]:
 
 
 def _text(path: str, screen: Screen) -> str:
-    return _bytes(path, screen).decode("utf-8", "replace")
+    data = _bytes(path, screen)
+    if b"\0" in data:
+        raise InputError(f"{path} is no text: it has a NUL character", hint="is it the right file?")
+    return data.decode("utf-8", "replace")
 
 
 def _bytes(path: str, screen: Screen) -> bytes:

@@ -52,7 +52,15 @@ def disk(data: Path) -> Iterator[Found]:
             f"the disk of {data} has {found.f_favail} inodes left of {found.f_files}",
             "many small files: workspaces, caches; `rota workspaces`, `rota caches`",
         )
-    took = sync_s(data)
+    try:
+        took = sync_s(data)
+    except OSError as error:
+        # A full disk is found above as well; that nothing can be written is more than that.
+        yield (
+            f"nothing can be written to the disk of {data}: {error.strerror}",
+            "free some space, or mount it so that the agent's user may write",
+        )
+        return
     if took > SLOW_SYNC_S:
         yield (
             f"the disk of {data} takes {took * 1000:.0f} ms until something is on it",
