@@ -342,6 +342,9 @@ def one_record_each(evidence: Evidence) -> Iterator[Violation]:
                 yield Violation("P4", f"{text}the agent {_gist(known)}")
 
 
+#: What a log says where bytes of it were lost.
+GAP = b"\nrota: output is missing here"
+
 # -- logs, followers, scripts -------------------------------------------------------------------
 
 
@@ -354,10 +357,10 @@ def true_logs(evidence: Evidence) -> Iterator[Violation]:
             continue
         truth = log_of(read.build, read.attempt, story.lines)
         name = f"the log of build {read.build} attempt {read.attempt}, read at {read.reader},"
-        if not truth.startswith(read.data):
+        ends = [trial.end for trial in story.trials if trial.attempt == read.attempt]
+        if not truth.startswith(_written(read.data, ends)):
             yield Violation("P5", f"{name} {_difference(read.data, truth)}")
             continue
-        ends = [trial.end for trial in story.trials if trial.attempt == read.attempt]
         if not read.whole or not ends or not ends[0]:
             continue
         if ends[0]["reason"] == "script" and read.data != truth:
@@ -365,6 +368,15 @@ def true_logs(evidence: Evidence) -> Iterator[Violation]:
         said = ends[0].get("log_bytes", 0)
         if ends[0]["reason"] != "lost" and said != len(read.data):
             yield Violation("P5", f"{name} has {len(read.data)} bytes, the journal says {said}")
+
+
+def _written(read: bytes, ends: Sequence[Event]) -> bytes:
+    """Return what a log has of the script, up to where it says that something is missing.
+
+    That may stand only where the machine went, and with it what carried the output (ADR 38).
+    """
+    is_lost = bool(ends) and ends[0].get("reason") == "lost"
+    return read.partition(GAP)[0] if is_lost else read
 
 
 def _difference(read: bytes, truth: bytes) -> str:
