@@ -26,24 +26,34 @@ async def examine(path: Path) -> StoreHealth:
     version = await _version(git)
     faults: tuple[str, ...] = ()
     loose = 0
+    refs = await _refs(git)
     try:
         await git.run(
-            *("fsck", "--connectivity-only", "--no-dangling", "--no-progress", MAIN, HISTORY),
+            *("fsck", "--connectivity-only", "--no-dangling", "--no-progress", *refs),
             timeout_s=FSCK_S,
             is_nice=True,
         )
         counted = _LOOSE.search(await git.run("count-objects", "-v"))
         loose = int(counted[1]) if counted is not None else 0
     except GitFailedError as error:
-        faults = await _missing(git) or tuple(str(error).splitlines())
+        faults = await _missing(git, refs) or tuple(str(error).splitlines())
     return StoreHealth(
         version=version, faults=faults, packs=repository.pack_count(path), loose=loose
     )
 
 
-async def _missing(git: Git) -> tuple[str, ...]:
+async def _refs(git: Git) -> tuple[str, ...]:
+    """Return the branches that are looked at: before level 2 there is no history without a build."""
+    try:
+        await git.run("rev-parse", "--verify", "--quiet", f"refs/heads/{HISTORY}")
+    except GitFailedError:
+        return (MAIN,)
+    return MAIN, HISTORY
+
+
+async def _missing(git: Git, refs: tuple[str, ...]) -> tuple[str, ...]:
     """Return what the branches need and is not there; git's own complaint does not say it."""
-    command = ("rev-list", "--objects", "--missing=print", "--quiet", MAIN, HISTORY)
+    command = ("rev-list", "--objects", "--missing=print", "--quiet", *refs)
     try:
         found = await git.run(*command, timeout_s=FSCK_S, is_nice=True)
     except GitFailedError as error:
