@@ -20,7 +20,7 @@ from rota.core.events import HistorySealed
 from rota.core.fold import Change
 from rota.core.records import encode, record_path
 from rota.core.schedules import encode_notes, ledger_path
-from rota.errors import UnavailableError
+from rota.errors import StaleError, UnavailableError
 from rota.ports.clock import Clock
 from rota.ports.index import Index
 from rota.ports.store import HISTORY, MAIN, Record, Store
@@ -110,9 +110,17 @@ class Historian:
                 f"this agent's history is another one than the leader's: it lacks {former}; "
                 "rota audit verify says where they part"
             )
-        self.head = await self._store.record(
-            sealed.records, covers=sealed.covers, at=sealed.at, told=sealed.told
-        )
+        try:
+            self.head = await self._store.record(
+                sealed.records, covers=sealed.covers, at=sealed.at, told=sealed.told
+            )
+        except StaleError as error:
+            # Nobody but this agent moves it. Whoever did all the same ends no builds by that.
+            self._world.troubles[TROUBLE] = (
+                f"somebody moved this agent's history by hand: {error.message}; "
+                "rota audit verify says where it parted"
+            )
+            raise UnavailableError(f"somebody moved it by hand: {error.message}") from error
 
     async def settled(self) -> None:
         """Return once all that was sealed so far is in the history."""
