@@ -147,7 +147,7 @@ def test_an_agent_says_how_it_is(shell: Shell) -> None:
     status = shell.json("status")
     assert status["agent"] == "a1"
     assert int((shell.data / "agent.pid").read_text()) == status["pid"]
-    assert shell.ok("status").startswith("agent       a1, rota ")
+    assert shell.ok("status").startswith("agent        a1, rota ")
     (agent,) = shell.json("agents")
     assert agent["labels"]["size"] == "big"
 

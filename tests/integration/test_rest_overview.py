@@ -86,8 +86,9 @@ async def test_one_who_waits_is_answered_as_soon_as_something_happens(here: Here
 
 
 async def test_one_who_waits_in_vain_is_answered_all_the_same(here: Here) -> None:
-    seen = await overview(here, f"?after={await here.seq()}&wait=0.05")
-    assert seen["seq"] == await here.seq()
+    world = here.service.world
+    seen = await overview(here, f"?after={world.seq}&wait=0.05")
+    assert seen["seq"] == world.seq
 
 
 async def test_a_trend_tells_since_when_a_job_fails(here: Here) -> None:

@@ -59,10 +59,13 @@ def _streak(
     """Return the first of a job's failures in a row, how many these are, and the pass before it."""
     passed = next((build for build in builds if build.result is Result.PASSED), None)
     if passed is None:
-        past = world.past(job=job, result=Result.PASSED, before=None, limit=1)
-        passed = past[0] if past else None
         builds = latest_of(world, job, MAX_STREAK)
         first = first_of_streak(builds) or first
+        # One that is not sealed yet is in no index, and newer than all that are.
+        passed = next((build for build in builds if build.result is Result.PASSED), None)
+    if passed is None:
+        past = world.past(job=job, result=Result.PASSED, before=None, limit=1)
+        passed = past[0] if past else None
     bad = [it for it in builds if it.state is State.FINISHED and it.result in BAD]
     since = [it for it in bad if it.requested_seq >= first.requested_seq]
     return first, len(since), passed

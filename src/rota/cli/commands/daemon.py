@@ -37,8 +37,8 @@ def start(args: Namespace, screen: Screen) -> int:
         # Not as an argument: those are for everybody on this machine to see.
         command += ["--join", "-"]
         limit_s = JOIN_READY_S
+    before = path.stat().st_size if path.exists() else 0
     process, ready = _spawned(command, path, token or "")
-    before = path.stat().st_size
     try:
         if not _is_ready(ready, process, limit_s):
             return _give_up(process, path, before, limit_s, screen)
