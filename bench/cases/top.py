@@ -41,7 +41,7 @@ from rota.core.states import State
 from rota.service.context import Principal, Service
 from rota.service.overview import overview
 from rota.service.overview_messages import OverviewRequest, TrendRequest
-from rota.service.trends import Recent, trend
+from rota.service.trends import LastResults, trend
 from rota.service.verbs import Role
 from rota.service.world import World
 
@@ -82,7 +82,7 @@ def _looks(folder: Path, agents: int, builds: int, many: int) -> list[Figure]:
         return asyncio.run(overview(service, OverviewRequest(**request), ME))
 
     def recent() -> None:
-        jobs = Recent(world, 10)
+        jobs = LastResults(world, 10)
         for number in range(JOBS):
             jobs.of(f"p{number % 20}/j{number}")
 

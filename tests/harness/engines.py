@@ -301,6 +301,7 @@ def running(kind: str, *, live_restore: bool = False) -> Iterator[Engine]:
                     stdout=log,
                     stderr=log,
                     env={**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf")},
+                    cwd=folder,  # where conmon notes that a container was out of memory
                 )
 
         engine = Engine(kind, folder, start, network.host, network.address)
