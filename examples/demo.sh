@@ -28,7 +28,7 @@ try rota --color "$color" run demo/greet name=engineer -f
 try rota --color "$color" run demo/count -f
 try rota artifacts demo/count
 try rota --color "$color" builds
-until [ "$(git -C "$ROTA_DATA/store.git" log --format=%s history 2>/dev/null | wc -l)" -ge 2 ]; do sleep 0.1; done
+until [ "$(git -C "$ROTA_DATA/store.git" ls-tree -r --name-only history builds 2>/dev/null | wc -l)" -ge 2 ]; do sleep 0.1; done
 say "git log --stat history      # what ran is a git branch"
 git -C "$ROTA_DATA/store.git" log --format='%h %s' --stat history -- builds
 say "git log main               # what should run is another"
