@@ -23,13 +23,16 @@ class SystemPrograms:
         """Return what a program wrote to its standard output, once it exited with 0."""
         name = Path(argv[0]).name
         try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
+            starting = asyncio.ensure_future(
+                asyncio.create_subprocess_exec(
+                    *argv,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                    start_new_session=True,
+                )
             )
+            process = await _started(starting)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise UnavailableError(f"cannot run {argv[0]}: {why}") from error
@@ -57,6 +60,18 @@ async def _all(stream: asyncio.StreamReader) -> bytes:
         if len(kept) <= MAX_OUTPUT:
             kept += piece
     return bytes(kept)
+
+
+async def _started(
+    starting: asyncio.Future[asyncio.subprocess.Process],
+) -> asyncio.subprocess.Process:
+    """Return the process; who is cancelled meanwhile leaves nothing of one that runs already."""
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError, ValueError):
+            await _end(await starting)
+        raise
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
