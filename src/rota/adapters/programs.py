@@ -23,7 +23,7 @@ class SystemPrograms:
         """Return what a program wrote to its standard output, once it exited with 0."""
         name = Path(argv[0]).name
         try:
-            starting = asyncio.ensure_future(
+            starting = asyncio.ensure_future(  # noqa: TID251 - awaited here, also by who is cancelled
                 asyncio.create_subprocess_exec(
                     *argv,
                     stdin=asyncio.subprocess.DEVNULL,
