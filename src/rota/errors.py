@@ -23,7 +23,7 @@ Messages are lower case, name the value and the limit, and have no full stop.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,3 +146,14 @@ class InvariantError(RotaError):
     """Cannot happen: a bug of ours."""
 
     code = "invariant"
+
+
+_E = TypeVar("_E", bound=BaseException)
+
+
+def leaves(group: BaseExceptionGroup[_E]) -> list[_E]:
+    """Return the errors that a group holds, those of the groups in it included, in order."""
+    found: list[_E] = []
+    for error in group.exceptions:
+        found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

@@ -25,6 +25,7 @@ from rota.errors import (
     ConflictError,
     InputError,
     PartedError,
+    leaves,
 )
 
 logger = logging.getLogger("rota")
@@ -43,16 +44,9 @@ def run_agent(options: AgentOptions) -> int:
         with folder.held(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_serve(options, folder, machine))
     except* PartedError as parted:
-        logger.warning("begins anew: %s", _innermost(parted))
+        logger.warning("begins anew: %s", leaves(parted)[0])
     # In a process without a past; builds and the engine's server are found again by it.
     return os.execv(sys.executable, again(sys.orig_argv))  # noqa: S606 - our own command, no shell
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """Return the first error of all in a group of groups: what is told of them."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def again(command: Sequence[str]) -> list[str]:

@@ -40,6 +40,7 @@ from rota.core.header import decode_script
 from rota.core.ids import parse_agent_name
 from rota.errors import (
     InputError,
+    leaves,
 )
 from rota.service.account import name_of
 from rota.service.context import Myself
@@ -111,7 +112,7 @@ async def _exec(data: Path, name: str, text: str, params: Mapping[str, str]) -> 
                 interrupted=interrupted,
             )
     except* InputError as faults:
-        fault = _first(faults)
+        fault = leaves(faults)[0]
     finally:
         await contained.close()
         await engine.close()
@@ -148,8 +149,3 @@ def _own_secrets() -> MemorySecrets:
     return MemorySecrets(
         values, hint="rota exec takes it from your environment: {name}=… rota exec …"
     )
-
-
-def _first(faults: BaseExceptionGroup[InputError]) -> InputError:
-    first = faults.exceptions[0]
-    return first if isinstance(first, InputError) else _first(first)

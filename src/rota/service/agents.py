@@ -162,16 +162,15 @@ async def forget(service: Service, request: m.AgentRequest, who: Principal) -> m
     if agent.is_up:
         raise ConflictError(f"{agent.name} is up", hint=f"let it leave: rota leave {agent.name}")
     left = view(service.world, agent)
-    await service.write(
-        AgentLeft(
-            at=service.clock.now(),
-            by=who.name,
-            agent=service.me.name,
-            name=agent.name,
-            why=f"{who.name} removed it",
-        )
-    )
+    await remove(service, agent.name, who, f"{who.name} removed it")
     return left
+
+
+async def remove(service: Service, name: str, who: Principal, why: str) -> None:
+    """Take an agent out of the journal, and return once this agent has folded that."""
+    await service.write(
+        AgentLeft(at=service.clock.now(), by=who.name, agent=service.me.name, name=name, why=why)
+    )
 
 
 async def stop(service: Service, request: m.Nothing, who: Principal) -> m.Stopping:

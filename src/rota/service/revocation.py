@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 
-from rota.core.events import AgentLeft
 from rota.core.machines import MachineState
 from rota.errors import ConflictError, RotaError
 from rota.service import messages as m
 from rota.service import secrets
-from rota.service.agents import find_agent, view
+from rota.service.agents import find_agent, remove, view
 from rota.service.context import Principal, Service
 
 logger = logging.getLogger(__name__)
@@ -30,15 +29,7 @@ async def revoke_agent(service: Service, request: m.AgentRequest, who: Principal
     given_up = tuple(
         sorted(cluster.picture.builds[it].ref for it in cluster.running.get(agent.name, {}))
     )
-    await service.write(
-        AgentLeft(
-            at=service.clock.now(),
-            by=who.name,
-            agent=service.me.name,
-            name=agent.name,
-            why=f"{who.name} revoked its key",
-        )
-    )
+    await remove(service, agent.name, who, f"{who.name} revoked its key")
     rotated, todo = await _new_key(service, who)
     hooks = sorted(service.world.definitions.hooks)
     if hooks and not agent.ephemeral:

@@ -17,7 +17,7 @@ from rota.adapters.docker.reclaim import Reclaimer
 from rota.adapters.docker.services import Services
 from rota.adapters.docker.shell import bring
 from rota.core.container import Image, Service
-from rota.errors import ConflictError, ExecutionError, NotFoundError, RotaError
+from rota.errors import ConflictError, ExecutionError, NotFoundError, RotaError, leaves
 from rota.ports.containers import Login, Prepared, Say
 
 ATTEMPT_LABEL = "rota.attempt"
@@ -72,7 +72,7 @@ class EngineContainers:
                 services, network=network, labels=labels, logins=logins, shell=shell, say=say
             )
         except* RotaError as faults:
-            raise _first(faults) from None
+            raise leaves(faults)[0] from None
         return network
 
     def network(self, attempt: str) -> str:
@@ -144,8 +144,3 @@ class EngineContainers:
 
 def _nothing() -> None:
     """Do nothing about it."""
-
-
-def _first(faults: BaseExceptionGroup[RotaError]) -> RotaError:
-    first = faults.exceptions[0]
-    return first if isinstance(first, RotaError) else _first(first)

@@ -19,7 +19,7 @@ from rota.adapters.irc.people import ACCOUNT, SESSION, People, Person
 from rota.adapters.irc.rooms import Room, Rooms
 from rota.adapters.irc.talk import ID_TAG, Utterance
 from rota.adapters.irc.texts import lines_of
-from rota.errors import InputError, LaterError
+from rota.errors import InputError, LaterError, leaves
 from rota.ports.networks import Said, Saying
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ class Session:
                         self._release()
                     self._changed.set()
         except* (LostError, LoginError, InputError) as several:
-            faults.extend(_leaves(several))
+            faults.extend(leaves(several))
         raise faults[0]
 
     def end(self) -> None:
@@ -464,10 +464,3 @@ class Session:
                 await self._changed.wait()
         except TimeoutError:
             raise LaterError(why_not) from None
-
-
-def _leaves(group: BaseExceptionGroup[Exception]) -> list[Exception]:
-    found: list[Exception] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
