@@ -224,6 +224,18 @@ def test_ctrl_c_at_any_moment_does_not_end_it(seat: Seat) -> None:
         ended(terminal)
 
 
+def test_ctrl_c_forgets_what_was_typed_ahead(seat: Seat) -> None:
+    with seat.terminal() as terminal:
+        prompted(terminal)
+        terminal._tmux("set-buffer", "!echo up; exec cat\nexi")
+        terminal._tmux("paste-buffer")  # at once: the prompt reads beyond its line
+        terminal.until("\nup\n")
+        terminal.type("C-c")
+        ready(terminal)
+        terminal.line("!echo th''ere")
+        terminal.until("\nthere\n")
+
+
 def test_a_signal_leaves_the_terminal_as_it_was(seat: Seat) -> None:
     with seat.terminal() as terminal:
         prompted(terminal)

@@ -10,12 +10,14 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.input.typeahead import clear_typeahead
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.styles import Style
 
@@ -60,13 +62,18 @@ def converse(session: Session) -> int:
 
     pulse = Pulse(session.client, changed)
     prompt = _prompt(session, pulse)
-    with signals_as_exits(), pulse:
+
+    def forget() -> None:
+        clear_typeahead(prompt.app.input)
+
+    with signals_as_exits(), _keys(forget, KeyboardInterrupt), pulse:
         while not session.is_over:
             # Ctrl-C forgets the line, or ends the command; pressed twice it is no more than that.
             with suppress(KeyboardInterrupt):
                 try:
                     pulse.look(seen=True)
-                    with _keys_alone():
+                    # As a signal it would break into what sets the prompt up; as a key it is there after.
+                    with _keys(forget):
                         text = prompt.prompt(handle_sigint=False)
                 except EOFError:
                     break
@@ -137,12 +144,21 @@ def _begin_line(look: Look) -> None:
 
 
 @contextmanager
-def _keys_alone() -> Iterator[None]:
-    """Have Ctrl-C as a key, which it is once the prompt is there; just before and after it is nothing.
+def _keys(
+    forget: Callable[[], None], error: type[KeyboardInterrupt] | None = None
+) -> Iterator[None]:
+    """Have Ctrl-C forget what was typed ahead, and raise ``error``.
 
-    As a signal it would break into what sets the prompt up.
+    The terminal forgets what nobody has read yet, before it sends the signal; a line of which the
+    prompt had read the first half would stay as half a line, to which the next one is added.
     """
-    before = signal.signal(signal.SIGINT, lambda *_: None)
+
+    def heard(_number: int, _frame: FrameType | None) -> None:
+        forget()
+        if error is not None:
+            raise error
+
+    before = signal.signal(signal.SIGINT, heard)
     try:
         yield
     finally:
