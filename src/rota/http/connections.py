@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 #: The first request's head is whole after so long; of later ones the keep-alive time is the limit.
 HEAD_S = 20.0
+#: Before one is turned away for want of a head, the connection is read for so long once more.
+AGAIN_S = 0.5
 #: A reader that takes nothing for so long has gone: who follows comes back with where he was.
 READER_S = 300.0
 KEEP_ALIVE_S = 75.0
@@ -136,7 +138,7 @@ class Connection(web.RequestHandler):
             self._turn_away(503 if not address else 429)
             return
         self._address = address
-        self._head = self._loop.call_later(HEAD_S, self._no_head)
+        self._head = self._loop.call_later(HEAD_S, self._look_again)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Let it count no more."""
@@ -171,6 +173,12 @@ class Connection(web.RequestHandler):
         response = problems.respond_malformed(*_fault(exc, status))
         response.force_close()
         return response
+
+    def _look_again(self) -> None:
+        # After the machine stood still, a wait ends with nothing but the timers that are due: the
+        # head may have come in time, and lie in the socket unread.
+        if self._request_count == 0:
+            self._head = self._loop.call_later(AGAIN_S, self._no_head)
 
     def _no_head(self) -> None:
         if self._request_count == 0:
