@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import re
 import shlex
 from pathlib import Path
 
@@ -11,9 +12,13 @@ from rota.cli.main import build_parser
 from rota.cli.mirror import descriptions, wire_source
 from rota.cli.mouth import function_of
 from rota.cli.parser import command_parser
-from rota.cli.table import COMMANDS, GROUPS, field_text
+from rota.cli.table import COMMANDS, GROUPS, field_text, find
 from rota.client import wire
-from rota.service.verbs import BY_NAME, VERBS
+from rota.core.rights import Role
+from rota.errors import DeniedError
+from rota.service.context import Principal
+from rota.service.judging import refuse_early
+from rota.service.verbs import BY_NAME, VERBS, About, Verb
 
 
 def test_the_plain_copy_of_the_verbs_is_what_its_generator_writes() -> None:
@@ -35,6 +40,35 @@ def test_each_field_of_a_verb_is_an_argument_or_filled_by_a_command(verb: str) -
     }
     wanted = {f"{verb}.{field}" for field in BY_NAME[verb].request.__struct_fields__}
     assert wanted <= reached
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_what_refuses_a_verb_says_what_a_person_types(verb: Verb) -> None:
+    spoken: list[str] = []
+    for words in verb.typed or (verb.name,):
+        name, *more = words.split()
+        command = find(name)
+        assert command is not None, words
+        spoken += command.verbs
+        # An option is one of that command's; a word stands in its help, as it is typed.
+        options = {option for arg in command.args for option in arg.names}
+        told = " ".join((command.more, *(arg.text for arg in command.args)))
+        for word in more:
+            known = options if word.startswith("-") else set(re.findall(r"[\w-]+", told))
+            assert word in known, words
+    assert verb.name in spoken
+
+
+@pytest.mark.parametrize(
+    "verb",
+    # Of what is the caller's own, the handler says whose it is.
+    [verb for verb in VERBS if verb.about not in (About.ONESELF, About.NOBODY)],
+    ids=lambda verb: verb.name,
+)
+def test_who_may_nothing_is_refused_in_those_words(verb: Verb) -> None:
+    words = " or ".join(f"`{words}`" for words in verb.typed or (verb.name,))
+    with pytest.raises(DeniedError, match=f"^eve is .*; {words} needs {verb.role.title}$"):
+        refuse_early(verb, Principal(name="eve", role=Role.NONE))
 
 
 def test_commands_fill_no_field_that_no_verb_has() -> None:

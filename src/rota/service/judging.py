@@ -23,13 +23,13 @@ def refuse_early(verb: Verb, who: Principal) -> None:
     """
     match verb.about:
         case About.EVERYTHING:
-            who.require(verb.role, f"`{verb.name}`")
+            who.require(verb.role, verb.command)
         case About.NOBODY:
             pass
         case About.ONESELF if verb.role <= Role.VIEWER:
             pass
         case _:
-            who.require_anywhere(verb.role, f"`{verb.name}`")
+            who.require_anywhere(verb.role, verb.command)
 
 
 def judged(service: Service, verb: Verb, wanted: m.Request, who: Principal) -> Any:
@@ -49,11 +49,11 @@ def judged(service: Service, verb: Verb, wanted: m.Request, who: Principal) -> A
             # Whoever would make a job is told what is missing: that says nothing of whether it is there.
             if verb.name != "put" and not who.sees(job):
                 raise unknown_job(service.world, job, who.sees)
-            who.require_on(verb.role, job, f"`{verb.name}`")
+            who.require_on(verb.role, job, verb.command)
         case About.BUILD:
             named: str = wanted.build  # type: ignore[attr-defined]  # as above
             found = find_build(service.world, named, who.sees)
-            who.require_on(verb.role, found.job, f"`{verb.name}`")
+            who.require_on(verb.role, found.job, verb.command)
             # The handler looks again, and at everything: by the id it finds the same one.
             return replace(wanted, build=found.id)
         case _:

@@ -120,7 +120,7 @@ async def _chosen(service: Service, build: Build, patterns: Sequence[str]) -> tu
 async def demote(service: Service, request: m.DemoteRequest, who: Principal) -> m.PromotionView:
     """End a promotion; its files go as those of any build do."""
     found = _seen(service, request.promotion, who)
-    who.require_on(Role.MAINTAINER, job_of(found.ref), "`demote`")
+    who.require_on(Role.MAINTAINER, job_of(found.ref), "`artifacts demote`")
     why = f": {request.why}" if request.why else ""
     await commit_file(
         service,

@@ -48,11 +48,13 @@ class Verb(msgspec.Struct, frozen=True, kw_only=True):
 
     ``path`` has the request's fields in braces, ``{job}`` may contain slashes; the others come
     from the query (GET, DELETE) or the JSON body. ``stream`` verbs answer with bytes or server-sent
-    events instead of one JSON value. Of a verb that ``repeats``, asking twice is asking once, so that a
+    events instead of one JSON value. ``typed`` are the commands by which a person asks it, where that is
+    not its name: what refuses it says them. Of a verb that ``repeats``, asking twice is asking once, so that a
     client which got no answer may ask again.
     """
 
     name: str
+    typed: tuple[str, ...] = ()
     summary: str
     method: str
     path: str
@@ -63,6 +65,11 @@ class Verb(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 200
     stream: bool = False
     repeats: bool = False
+
+    @property
+    def command(self) -> str:
+        """What a person types to ask it, in backquotes, as refusals say it."""
+        return " or ".join(f"`{words}`" for words in self.typed or (self.name,))
 
 
 VERBS: tuple[Verb, ...] = (
@@ -86,6 +93,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="cluster",
+        typed=("login",),
         summary="the cluster as a whole: members, voters, leader, and its certificate authority",
         method="GET",
         path="/v1/cluster",
@@ -128,6 +136,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="forget",
+        typed=("agents --forget",),
         summary="remove an agent that is gone; its key opens nothing any more",
         method="DELETE",
         path="/v1/agents/{agent}",
@@ -148,6 +157,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="rotate_key",
+        typed=("agents --rotate",),
         summary="give an agent another key; the former one opens nothing any more",
         method="POST",
         path="/v1/agents/{agent}/rotate",
@@ -158,6 +168,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="revoke_agent",
+        typed=("agents --revoke",),
         summary="make an agent's key worthless, whether it is up or not: its machine was stolen",
         method="POST",
         path="/v1/agents/{agent}/revoke",
@@ -177,6 +188,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="pause_cloud",
+        typed=("clouds --pause", "clouds --resume"),
         summary="let a cloud launch no more machines; or let it launch them again",
         method="POST",
         path="/v1/clouds/{cloud}/pause",
@@ -188,6 +200,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="end_machine",
+        typed=("clouds --drain", "clouds --terminate"),
         summary="end a machine of a cloud, when it has finished what it runs or at once",
         method="POST",
         path="/v1/machines/{machine}/end",
@@ -199,6 +212,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="invite",
+        typed=("token create",),
         summary="make a token with which other machines join",
         method="POST",
         path="/v1/tokens",
@@ -210,6 +224,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="invitations",
+        typed=("token list",),
         summary="list the join tokens of this agent, without their secrets",
         method="GET",
         path="/v1/tokens",
@@ -220,6 +235,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="revoke",
+        typed=("token revoke",),
         summary="make a join token of this agent worthless",
         method="DELETE",
         path="/v1/tokens/{id}",
@@ -230,6 +246,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="login_ways",
+        typed=("login",),
         summary="say how one logs in; open to everybody",
         method="GET",
         path="/v1/login",
@@ -251,6 +268,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="login_device",
+        typed=("login --device",),
         summary="begin a login that somebody finishes at another machine; open to everybody",
         method="POST",
         path="/v1/login/device",
@@ -262,6 +280,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="login_poll",
+        typed=("login --device",),
         summary="get a token once a device's login is finished; open to everybody",
         method="POST",
         path="/v1/login/device/token",
@@ -272,6 +291,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="make_token",
+        typed=("token create",),
         summary="make a token for a user; its text is told once",
         method="POST",
         path="/v1/access/tokens",
@@ -282,6 +302,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="tokens",
+        typed=("token list",),
         summary="list users' tokens without their texts: one's own, or to an admin all",
         method="GET",
         path="/v1/access/tokens",
@@ -291,6 +312,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="revoke_token",
+        typed=("token revoke",),
         summary="make a user's token worthless, at every agent at once",
         method="DELETE",
         path="/v1/access/tokens/{id}",
@@ -341,6 +363,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="job",
+        typed=("show",),
         summary="show a job",
         method="GET",
         path="/v1/jobs/{job}",
@@ -350,6 +373,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="put",
+        typed=("add", "edit"),
         summary="add or change a job, in one commit",
         method="PUT",
         path="/v1/jobs/{job}",
@@ -392,6 +416,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="schedules",
+        typed=("schedule",),
         summary="list what is to fire next",
         method="GET",
         path="/v1/schedules",
@@ -401,6 +426,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="why_not",
+        typed=("why-not",),
         summary="say why a job did not run at a time, or as which build it did",
         method="GET",
         path="/v1/jobs/{job}/why-not",
@@ -449,6 +475,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="build",
+        typed=("show",),
         summary="show a build, or wait for it",
         method="GET",
         path="/v1/builds/{build}",
@@ -458,6 +485,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="tree",
+        typed=("show --tree",),
         summary="show a build with what it needs, its cells, and what its script asked for",
         method="GET",
         path="/v1/builds/{build}/tree",
@@ -477,6 +505,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="grep",
+        typed=("log --grep",),
         summary="look for a pattern in the logs of many builds, newest first",
         method="GET",
         path="/v1/logs",
@@ -497,6 +526,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="audit_head",
+        typed=("audit head",),
         summary="the end of this agent's history in one line, to keep where no agent can write",
         method="GET",
         path="/v1/audit/head",
@@ -506,6 +536,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="verify",
+        typed=("audit verify",),
         summary="whether this agent's journal, history, definitions and logs are what they were",
         method="GET",
         path="/v1/audit/verify",
@@ -587,6 +618,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="question",
+        typed=("ask",),
         summary="show a question, or wait for its answer",
         method="GET",
         path="/v1/builds/{build}/questions/{question}",
@@ -633,6 +665,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="overview",
+        typed=("top",),
         summary="show the cluster at one look: agents, what runs, what waits, what failed",
         method="GET",
         path="/v1/overview",
@@ -642,6 +675,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="trend",
+        typed=("show --trend",),
         summary="say how a job's last builds went, how long they took, since when it fails",
         method="GET",
         path="/v1/jobs/{job}/trend",
@@ -669,6 +703,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="test_history",
+        typed=("tests",),
         summary="tests of a job over its last builds: failing, flaky, slow",
         method="GET",
         path="/v1/jobs/{job}/tests",
@@ -696,6 +731,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="artifact",
+        typed=("artifacts get",),
         summary="read a file that a build left",
         method="GET",
         path="/v1/builds/{build}/artifacts/{path}",
@@ -715,6 +751,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="rm_caches",
+        typed=("caches rm",),
         summary="forget caches by their keys",
         method="DELETE",
         path="/v1/caches",
@@ -725,6 +762,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="promotions",
+        typed=("artifacts --promoted",),
         summary="list what was promoted: files that stay under a name",
         method="GET",
         path="/v1/promotions",
@@ -734,6 +772,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="promotion",
+        typed=("artifacts",),
         summary="one promotion",
         method="GET",
         path="/v1/promotions/{promotion}",
@@ -743,6 +782,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="promote",
+        typed=("artifacts promote",),
         summary="give files of a finished build a name, under which they stay as they are",
         method="POST",
         path="/v1/builds/{build}/promote",
@@ -754,6 +794,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="demote",
+        typed=("artifacts demote",),
         summary="end a promotion; its files go as those of any build do",
         method="DELETE",
         path="/v1/promotions/{promotion}",
@@ -764,6 +805,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="keep",
+        typed=("artifacts put",),
         summary="keep a file as an artifact of a running build; the body is its bytes",
         method="PUT",
         path="/v1/builds/{build}/artifacts/{path}",
@@ -796,6 +838,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="rm_workspace",
+        typed=("workspaces rm",),
         summary="remove what is kept of a build's workspaces",
         method="DELETE",
         path="/v1/builds/{build}/workspace",
@@ -895,6 +938,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="put_hook",
+        typed=("hook --repo", "hook --rotate"),
         summary="add a webhook, or change it, in one commit",
         method="PUT",
         path="/v1/hooks/{hook}",
@@ -905,6 +949,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="rm_hook",
+        typed=("hook --rm",),
         summary="remove a webhook, in one commit: nobody can call it any more",
         method="DELETE",
         path="/v1/hooks/{hook}",
@@ -915,6 +960,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="secrets",
+        typed=("secret list",),
         summary="list secrets: whom they are given to, and which jobs ask for them; no values",
         method="GET",
         path="/v1/secrets",
@@ -924,6 +970,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="put_secret",
+        typed=("secret set",),
         summary="set a secret's value or rules, in one commit that has the value encrypted",
         method="PUT",
         path="/v1/secrets/{secret}",
@@ -934,6 +981,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="rm_secret",
+        typed=("secret rm",),
         summary="remove a secret, in one commit",
         method="DELETE",
         path="/v1/secrets/{secret}",
@@ -944,6 +992,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="rotate_secrets",
+        typed=("secret rotate",),
         summary="encrypt all secrets for a new key, so that who was removed reads none that is set from now on",
         method="POST",
         path="/v1/secrets/rotate",
@@ -954,6 +1003,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="check_secrets",
+        typed=("secret check",),
         summary="say which secrets a job would be given, and why not",
         method="GET",
         path="/v1/jobs/{job}/secrets",
@@ -972,6 +1022,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="users",
+        typed=("user list",),
         summary="list users: what each may, and by what commits and chat networks know them",
         method="GET",
         path="/v1/users",
@@ -981,6 +1032,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="user",
+        typed=("user show",),
         summary="show a user, and what that user is told of builds",
         method="GET",
         path="/v1/users/{user}",
@@ -990,6 +1042,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="put_user",
+        typed=("user set",),
         summary="make a user, or change one, in one commit; a role is given by an admin alone",
         method="PUT",
         path="/v1/users/{user}",
@@ -999,6 +1052,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="rm_user",
+        typed=("user rm",),
         summary="remove a user, in one commit; nobody is known as that any more",
         method="DELETE",
         path="/v1/users/{user}",
@@ -1009,6 +1063,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="link_code",
+        typed=("user link",),
         summary="make a code, to be said on a chat network, that makes whoever says it this user there",
         method="POST",
         path="/v1/users/{user}/codes",
@@ -1019,6 +1074,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="unlink",
+        typed=("user unlink",),
         summary="make identities on a chat network a user's no more",
         method="DELETE",
         path="/v1/users/{user}/links",
@@ -1028,6 +1084,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="add_notify",
+        typed=("notify add",),
         summary="have a user told of something more",
         method="POST",
         path="/v1/users/{user}/notify",
@@ -1038,6 +1095,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="rm_notify",
+        typed=("notify rm",),
         summary="have a user told of something no more",
         method="DELETE",
         path="/v1/users/{user}/notify/{number}",
@@ -1047,6 +1105,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="quiet",
+        typed=("notify quiet",),
         summary="say when a user is told nothing directly",
         method="PUT",
         path="/v1/users/{user}/quiet",
@@ -1065,6 +1124,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         name="try_target",
+        typed=("notify test",),
         summary="have a target told that this is a test",
         method="POST",
         path="/v1/notices",
