@@ -120,7 +120,7 @@ async def test_who_would_make_a_job_elsewhere_is_told_what_is_missing(office: Of
         reply = await office.as_("cho", "PUT", f"/v1/jobs/{job}", {"script": "#!/bin/sh\n"})
         assert said(reply) == (
             403,
-            f"cho is without a role of {job}; `put` needs a maintainer",
+            f"cho is without a role of {job}; `add` or `edit` needs a maintainer",
         )
 
 

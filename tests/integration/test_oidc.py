@@ -138,7 +138,7 @@ async def test_a_group_there_gives_its_role_here_and_no_longer_than_the_settings
     assert (await office.ask("PUT", "/v1/jobs/a", body, made["token"]))[0] == 200
     await office.commit({"settings.toml": settings(office.vouches.issuer)})
     status, said = await office.ask("PUT", "/v1/jobs/b", body, made["token"])
-    assert (status, said["detail"]) == (403, "ann is a builder; `put` needs a maintainer")
+    assert (status, said["detail"]) == (403, "ann is a builder; `add` or `edit` needs a maintainer")
 
 
 async def test_keys_may_change_and_be_of_another_kind(office: Office) -> None:
