@@ -9,12 +9,13 @@ import logging
 import os
 import socket
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import msgspec
 
+from rota import child
 from rota.errors import LaterError
 from rota.ports.chat import Command, Reported, nothing
 from rota.ports.chat_wire import (
@@ -121,14 +122,7 @@ class ChatProcess:
         argv = (sys.executable, "-I", "-W", "ignore", "-m", "rota.chat")
         env = {key: os.environ[key] for key in _PASSED if key in os.environ}
         try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=theirs.fileno(),
-                stdout=DEVNULL,
-                stderr=PIPE,
-                env=env,
-                start_new_session=True,
-            )
+            process = await child.begin(*argv, stdin=theirs.fileno(), stdout=DEVNULL, env=env)
         except OSError as error:
             logger.warning("the bot's process cannot be started: %s", error.strerror)
             ours.close()
@@ -281,9 +275,6 @@ async def _echo(process: Process) -> None:
 async def _end(process: Process) -> None:
     """Let the process leave: its connection is closed; then it is killed."""
     try:
-        async with asyncio.timeout(LEAVE_S):
-            await process.wait()
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        await child.is_gone(process, LEAVE_S)
+    finally:
+        await child.end(process)

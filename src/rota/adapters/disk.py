@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Sequence
 from pathlib import Path
 
+from rota import child
 from rota.errors import UnavailableError
 
 _NICE = ("nice", "-n", "19")
@@ -52,14 +52,8 @@ class SystemDisk:
 async def _run(*command: str) -> tuple[int, str, str]:
     """Run a program; return its exit code and the beginnings of what it said."""
     try:
-        process = await asyncio.create_subprocess_exec(
-            *_NICE,
-            *command,
-            stdin=DEVNULL,
-            stdout=PIPE,
-            stderr=PIPE,
-            cwd="/",
-            env={"PATH": os.defpath, "LC_ALL": "C"},
+        process = await child.begin(
+            *_NICE, *command, cwd="/", env={"PATH": os.defpath, "LC_ALL": "C"}
         )
     except OSError as error:
         raise UnavailableError(f"cannot start {command[0]}: {error.strerror}") from error
@@ -69,9 +63,7 @@ async def _run(*command: str) -> tuple[int, str, str]:
         out, err = await asyncio.gather(_beginning(process.stdout), _beginning(process.stderr))
         code = await process.wait()
     finally:
-        if process.returncode is None:
-            process.kill()
-            await asyncio.shield(process.wait())
+        await child.end(process)
     return code, out, err
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import signal
 import time
+from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 
 import aiohttp
 
 import rota
+from rota import child
 from rota.core.statuses import Post
 from rota.errors import UnavailableError
 from rota.ports.forges import Reply
@@ -94,18 +94,16 @@ async def _fill(url: str) -> str:
     env = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "SSH_ASKPASS": ""}
     env["GCM_INTERACTIVE"] = "never"
     try:
-        process = await asyncio.create_subprocess_exec(
+        process = await child.begin(
             "git",
             "-c",
             "core.askPass=",
             "credential",
             "fill",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
+            stdin=PIPE,
+            stderr=DEVNULL,
             env=env,
             cwd="/",
-            start_new_session=True,  # so that its helpers end with it
         )
     except OSError as error:
         raise UnavailableError(f"git cannot be started: {error.strerror}") from error
@@ -117,10 +115,7 @@ async def _fill(url: str) -> str:
             f"git's credential helper for {url} does not answer within {CREDENTIAL_S:g} s"
         ) from None
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+        await child.end(process)  # and its helpers
     if process.returncode:
         return ""
     lines = out.decode("utf-8", "replace").splitlines()

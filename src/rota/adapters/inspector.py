@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import msgspec
 
+from rota import child
 from rota.core.audit import Head, Step
 from rota.errors import UnavailableError
 
@@ -33,18 +32,15 @@ class ProgramInspector:
         lines = [head.line() for head in heads]
         argv = (sys.executable, "-I", "-W", "ignore", "-m", PROGRAM)
         try:
-            program = await asyncio.create_subprocess_exec(
+            program = await child.begin(
                 "nice",
                 *argv,
                 str(self._store),
                 str(self._index),
                 *lines,
-                stdin=DEVNULL,
-                stdout=PIPE,
                 stderr=DEVNULL,
                 env={"PATH": os.environ.get("PATH", os.defpath)},
                 limit=MAX_LINE,
-                start_new_session=True,
             )
         except OSError as error:
             raise UnavailableError(f"cannot inspect the store: {error.strerror}") from error
@@ -59,7 +55,4 @@ class ProgramInspector:
                     "rota audit verify --clone DIR",
                 )
         finally:
-            if program.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(program.pid, 15)
-                await asyncio.shield(program.wait())
+            await child.end(program)

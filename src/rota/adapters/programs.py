@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from rota import child
 from rota.errors import UnavailableError
 
 #: More is no secret, and no answer of a program that was meant to give one.
@@ -23,16 +21,7 @@ class SystemPrograms:
         """Return what a program wrote to its standard output, once it exited with 0."""
         name = Path(argv[0]).name
         try:
-            starting = asyncio.ensure_future(  # noqa: TID251 - awaited here, also by who is cancelled
-                asyncio.create_subprocess_exec(
-                    *argv,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.PIPE,
-                    start_new_session=True,
-                )
-            )
-            process = await _started(starting)
+            process = await child.begin(*argv)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise UnavailableError(f"cannot run {argv[0]}: {why}") from error
@@ -45,7 +34,7 @@ class SystemPrograms:
         except TimeoutError:
             raise UnavailableError(f"{name} did not answer within {within_s:g} s") from None
         finally:
-            await _end(process)
+            await child.end(process)
         if len(out) > MAX_OUTPUT:
             raise UnavailableError(f"{name} printed more than {MAX_OUTPUT} bytes")
         if code:
@@ -60,25 +49,6 @@ async def _all(stream: asyncio.StreamReader) -> bytes:
         if len(kept) <= MAX_OUTPUT:
             kept += piece
     return bytes(kept)
-
-
-async def _started(
-    starting: asyncio.Future[asyncio.subprocess.Process],
-) -> asyncio.subprocess.Process:
-    """Return the process; who is cancelled meanwhile leaves nothing of one that runs already."""
-    try:
-        return await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        with contextlib.suppress(OSError, ValueError):
-            await _end(await starting)
-        raise
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill what is left of it, its children included, and wait for it."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
 
 
 def _line(said: bytes, out: bytes) -> str:

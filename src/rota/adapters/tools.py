@@ -12,15 +12,16 @@ import contextlib
 import logging
 import os
 import re
-import signal
 import socket
 import stat
-from asyncio.subprocess import DEVNULL, STDOUT, Process
+from asyncio.subprocess import STDOUT
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 
 import msgspec
+
+from rota import child
 
 logger = logging.getLogger(__name__)
 
@@ -262,15 +263,13 @@ async def _output(program: _Program, path: Sequence[str]) -> bytes:
     reading, writing = os.pipe2(os.O_CLOEXEC)
     with open(reading, "rb", buffering=0) as output:  # noqa: PTH123 - a descriptor, not a path
         try:
-            process = await asyncio.create_subprocess_exec(
+            process = await child.begin(
                 program.path,
                 *program.tool.ask,
-                stdin=DEVNULL,
                 stdout=writing,
                 stderr=STDOUT,
                 env={"PATH": ":".join(path), "HOME": _home()},
                 cwd="/",
-                start_new_session=True,
             )
         finally:
             os.close(writing)
@@ -278,7 +277,7 @@ async def _output(program: _Program, path: Sequence[str]) -> bytes:
             async with asyncio.timeout(ASK_S):
                 return await _beginning(output)
         finally:
-            await asyncio.shield(_ended(process))
+            await child.end(process)
 
 
 async def _beginning(output: FileIO) -> bytes:
@@ -292,15 +291,6 @@ async def _beginning(output: FileIO) -> bytes:
     finally:
         transport.close()
     return said
-
-
-async def _ended(process: Process) -> None:
-    # Its children too: a script may have started what really hangs.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    # Killed: the kernel needs no longer than a moment, unless its disk hangs.
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), ASK_S)
 
 
 # -- what was said ------------------------------------------------------------------------------

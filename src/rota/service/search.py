@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from rota import child
 from rota.errors import InputError, UnavailableError
 from rota.service.grep_worker import LENGTH, PLACE
 
@@ -73,7 +74,7 @@ class Searches:
             try:
                 yield worker
             finally:
-                await _ended(worker)
+                await child.end(worker)
         finally:
             self._running -= 1
 
@@ -117,18 +118,9 @@ async def _started(limit_s: float, *arguments: str) -> Process:
     # No site packages and no variables of ours: it starts in a few milliseconds and sees nothing.
     argv = (sys.executable, "-I", "-S", "-W", "ignore", str(program), str(limit_s), *arguments)
     try:
-        return await asyncio.create_subprocess_exec(
-            *argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env={}
-        )
+        return await child.begin(*argv, stdin=PIPE, stderr=DEVNULL, env={})
     except OSError as error:
         raise UnavailableError(f"cannot start a search: {error.strerror}") from error
-
-
-async def _ended(worker: Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        worker.kill()
-    # Killed by SIGKILL: the kernel needs no longer than a moment.
-    await asyncio.shield(worker.wait())
 
 
 async def _begin(worker: Process, pattern: str) -> None:

@@ -14,6 +14,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+from rota import child
 from rota.errors import RotaError, UnavailableError
 
 #: A local git answers in milliseconds; what takes so long hangs on a dead disk.
@@ -118,7 +119,7 @@ class Git:
     async def start(
         self, *command: str, env: Mapping[str, str], fds: tuple[int, ...] = ()
     ) -> AsyncIterator[Process]:
-        """Start a command in its own process group; leaving the block ends all of it.
+        """Start a command in a session of its own; leaving the block ends all of it.
 
         It inherits the descriptors ``fds`` under their numbers.
 
@@ -126,15 +127,8 @@ class Git:
             UnavailableError: it could not be started.
         """
         try:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=PIPE,
-                stdout=PIPE,
-                stderr=PIPE,
-                env=env,
-                cwd="/",
-                pass_fds=(*self._fds, *fds),
-                start_new_session=True,
+            process = await child.begin(
+                *command, stdin=PIPE, env=env, cwd="/", pass_fds=(*self._fds, *fds)
             )
         except FileNotFoundError as error:
             raise UnavailableError(f"no {command[0]} on PATH", hint="install git 2.34+") from error
@@ -202,32 +196,10 @@ def words(stderr: bytes) -> str:
 async def _end(process: Process) -> None:
     """Make sure that the process is gone: asked first, so that it removes its locks."""
     if process.returncode is None:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            _signal(process, number)
-            if await _is_gone(process):
-                break
+        child.send(process, signal.SIGTERM)
+        try:
+            await child.is_gone(process, GRACE_S)
+        finally:
+            await child.end(process)
     if process.stdin is not None:
         process.stdin.close()
-
-
-async def _is_gone(process: Process) -> bool:
-    try:
-        async with asyncio.timeout(GRACE_S):
-            await asyncio.gather(process.wait(), _drain(process.stdout), _drain(process.stderr))
-    except TimeoutError:
-        return False
-    except asyncio.CancelledError:
-        _signal(process, signal.SIGKILL)
-        raise
-    return True
-
-
-async def _drain(reader: asyncio.StreamReader | None) -> None:
-    # A full pipe would keep some event loops from reporting the process's end.
-    while reader is not None and await reader.read(1 << 16):
-        pass
-
-
-def _signal(process: Process, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)

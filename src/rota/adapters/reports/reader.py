@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from rota import child
 from rota.core.case_history import Read
 from rota.errors import ExecutionError, UnavailableError
 from rota.ports.reports import Reading, ReportsFound, ReportsWanted
@@ -65,9 +65,7 @@ class ReportReader:
         argv = (sys.executable, "-I", "-W", "ignore", "-m", "rota.adapters.reports.worker", *words)
         async with self._turns:
             try:
-                worker = await asyncio.create_subprocess_exec(
-                    *argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env={}
-                )
+                worker = await child.begin(*argv, stdin=PIPE, stderr=DEVNULL, env={})
             except OSError as error:
                 raise ExecutionError(f"cannot read reports: {error.strerror}") from error
             try:
@@ -78,10 +76,7 @@ class ReportReader:
             else:
                 return answer, worker.returncode
             finally:
-                if worker.returncode is None:
-                    with contextlib.suppress(ProcessLookupError):
-                        worker.kill()
-                    await asyncio.shield(worker.wait())
+                await child.end(worker)
 
 
 def _unreadable(status: int | None) -> UnavailableError:
