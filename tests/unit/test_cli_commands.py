@@ -24,6 +24,7 @@ from tests.harness.fake_agent import (
 )
 
 from rota import __version__
+from rota.cli.commands.completion import FISH
 from rota.cli.main import main
 
 QUEUED = {
@@ -114,6 +115,23 @@ def plain(capfd: pytest.CaptureFixture[str], *words: str) -> Said:
 
 def test_the_version_is_told(capfd: pytest.CaptureFixture[str]) -> None:
     assert plain(capfd, "--version") == (0, f"rota {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "out", "err"),
+    [
+        (["--version"], 0, f"rota {__version__}\n", ""),
+        (["completion", "fish"], 0, FISH, ""),
+        (["jbos"], 2, "", "error: no command 'jbos'\n\nhint: did you mean 'jobs'?\n"),
+    ],
+)
+def test_a_process_says_all_it_has_to_before_it_ends(
+    words: list[str], status: int, out: str, err: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "rota", *words], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (status, out, err)
 
 
 def test_all_commands_are_listed(capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -28,6 +29,7 @@ from rota.cli.render import (
     size,
     table,
 )
+from rota.cli.screen import answered_at
 
 NOW = datetime(2026, 1, 2, 3, 9, 5, tzinfo=UTC)
 TERMINAL = Look(color=False, unicode=True, width=80, now=NOW)
@@ -141,6 +143,16 @@ def test_ages_are_told_roughly(at: str, text: str) -> None:
 
 def test_without_the_agents_clock_a_time_is_told_as_it_is() -> None:
     assert ago(TERMINAL._replace(now=None), "2026-01-02T03:09:04Z") == "2026-01-02T03:09:04Z"
+
+
+@given(st.datetimes(min_value=datetime(1000, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
+def test_the_agents_clock_is_read_from_the_date_of_its_answer(at: datetime) -> None:
+    assert answered_at({"Date": format_datetime(at, usegmt=True)}) == at.replace(microsecond=0)
+
+
+@pytest.mark.parametrize("date", ["", "now", "Sat, 28 Nox 2026 18:58:02 GMT", "a 28 Nov b c d"])
+def test_an_answer_of_no_time_has_none(date: str) -> None:
+    assert answered_at({"date": date}) is None
 
 
 def test_sizes_have_units() -> None:

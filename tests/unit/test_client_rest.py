@@ -8,8 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.harness.fake_agent import BUILD, Asked, FakeAgent, Reply, answer, fake_agent, problem
 
 import rota.client
@@ -47,7 +50,9 @@ def flaky(
 
 def test_the_package_is_light_until_something_is_asked_of_it() -> None:
     code = "import sys, rota.client; print('rota.client.rest' in sys.modules); rota.client.Client"
-    heavy = "{'http.client', 'ssl', 'hashlib', 'copy', 'email.parser'} & sys.modules.keys()"
+    heavy = (
+        "{'http.client', 'ssl', 'hashlib', 'copy', 'email', 'urllib.parse'} & sys.modules.keys()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", f"{code}; print('rota.client.rest' in sys.modules, {heavy})"],
         capture_output=True,
@@ -57,6 +62,16 @@ def test_the_package_is_light_until_something_is_asked_of_it() -> None:
     assert done.stdout.split() == ["False", "True", "set()"]
     with pytest.raises(AttributeError, match=r"module 'rota\.client' has no attribute 'Cleint'"):
         rota.client.Cleint  # noqa: B018 - asking is what is tested
+
+
+@given(st.text())
+def test_what_stands_in_a_path_and_a_query_is_escaped_as_the_standard_library_does(
+    text: str,
+) -> None:
+    _, target, _ = written("job", {"job": text})
+    assert target == f"/v1/jobs/{quote(text, safe='/')}"
+    _, target, _ = written("builds", {"job": text, "limit": 2})
+    assert target == f"/v1/builds?job={quote(text, safe='')}&limit=2"
 
 
 def test_all_that_the_package_offers_is_there() -> None:
@@ -81,7 +96,7 @@ def test_fields_go_to_the_path_the_query_or_the_body() -> None:
         "/v1/builds/a/log?follow=true"
     )
     assert written("rm", {"job": "a", "message": "bye & thanks"})[1] == (
-        "/v1/jobs/a?message=bye+%26+thanks"
+        "/v1/jobs/a?message=bye%20%26%20thanks"
     )
     with pytest.raises(KeyError):
         written("job", {"jobb": "a"})

@@ -1,7 +1,6 @@
 """The command line: finds the command, runs it, and turns what goes wrong into text and a status.
 
-Nothing is imported before it is needed: ``rota --version`` imports nothing, a command its own
-module and the client.
+Nothing is imported before it is needed: a command its own module and the client.
 """
 
 from __future__ import annotations
@@ -44,10 +43,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _run(words: list[str]) -> int:
-    if words[:1] in (["--version"], ["-V"]):
-        # Nothing else is asked so often by programs that look for us.
-        print(f"rota {__version__}")
-        return GOOD
     from rota.cli.mouth import leading, perform
     from rota.cli.table import Mouth
 

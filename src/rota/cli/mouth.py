@@ -8,6 +8,7 @@ threads, each with a screen and a client of its own.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -163,4 +164,6 @@ def _dispatch(
             setattr(args, name, given.get(value))
     screen.colour(args.color or "auto")
     args.client, args.say = client, screen.note
-    return function_of(command)(args, screen)
+    function = function_of(command)
+    gc.enable()  # from here on it may take long: see `rota.__main__`
+    return function(args, screen)

@@ -70,7 +70,7 @@ SIGNS = {
     "queued": ("○", ".", "cyan"),
     "held": ("○", ".", "dim"),
 }
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_UNSAFE = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"
 
 
 def paint(look: Look, name: str, text: str) -> str:
@@ -80,7 +80,10 @@ def paint(look: Look, name: str, text: str) -> str:
 
 def clean(text: object) -> str:
     """Return ``text`` on one line, control characters written out: nobody's text drives a terminal."""
-    return _UNSAFE.sub(lambda match: repr(match[0])[1:-1], str(text))
+    said = str(text)
+    if said.isprintable():
+        return said
+    return re.sub(_UNSAFE, lambda match: repr(match[0])[1:-1], said)
 
 
 def cells(text: str) -> int:

@@ -17,6 +17,8 @@ from rota.cli.render import PLAIN, Look, clean, paint
 from rota.client.answer import Answer, ClosedError
 from rota.errors import InputError, RotaError
 
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
 
 class Screen:
     """Where a command prints; ``out`` and ``err`` say what each is shown on.
@@ -172,11 +174,11 @@ def is_unicode(stream: TextIO, env: Mapping[str, str]) -> bool:
 
 def answered_at(headers: Mapping[str, str]) -> datetime | None:
     """Return when an agent answered, by its own clock: ages are right though ours be wrong."""
-    from email.utils import parsedate_to_datetime
-
-    date = next((value for name, value in headers.items() if name.lower() == "date"), None)
+    date = next((value for name, value in headers.items() if name.lower() == "date"), "")
     try:
-        return parsedate_to_datetime(date) if date else None
+        # As HTTP has it: Sun, 06 Nov 1994 08:49:37 GMT. `email.utils` is 6 ms of a command's 40.
+        _, day, month, year, time, _ = date.split(" ")
+        return datetime.fromisoformat(f"{year}-{_MONTHS.index(month) + 1:02}-{day}T{time}+00:00")
     except ValueError:
         return None
 

@@ -12,7 +12,6 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Self, TypeVar
-from urllib.parse import quote, urlencode
 
 from rota.client.answer import Answer, ClosedError, RefusedError
 from rota.client.connection import ANSWER_S, Body, exchange, pieces, upgraded
@@ -30,6 +29,8 @@ PATIENCE_S = 10.0
 FOLLOW_PATIENCE_S = 120.0
 #: A build outlives its daemon's restart, upgrade included, and so does what it asks.
 BUILD_PATIENCE_S = 120.0
+#: What RFC 3986 leaves as it is anywhere.
+_PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 
 
 class Rest:
@@ -268,10 +269,10 @@ def written(verb: str, fields: Mapping[str, object]) -> tuple[str, str, bytes | 
         if f"{{{name}}}" in path:
             # A job's name and an artifact's path are several segments, a build is one.
             safe = "/" if name in ("job", "path") else ""
-            path = path.replace(f"{{{name}}}", quote(str(given.pop(name)), safe=safe))
+            path = path.replace(f"{{{name}}}", _escaped(str(given.pop(name)), safe))
     # Of these two the body is the bytes themselves.
     if route.method in ("GET", "DELETE") or verb in ("put", "keep"):
-        query = urlencode([(name, _in_query(value)) for name, value in given.items()])
+        query = "&".join(f"{_escaped(it)}={_escaped(_in_query(given[it]))}" for it in given)
         return route.method, f"{path}?{query}" if query else path, None
     return route.method, path, json.dumps(given).encode()
 
@@ -285,6 +286,12 @@ def _strangers(where: Whereabouts) -> Iterator[None]:
         if where.place == where.home:
             raise
         raise RefusedError(f"{where.place.url}: {error.message}", hint=error.hint) from error
+
+
+def _escaped(text: str, safe: str = "") -> str:
+    """Return ``text`` as it stands in a URL. ``urllib.parse`` is a twentieth of a command's time."""
+    plain = _PLAIN + safe.encode()
+    return "".join(chr(it) if it in plain else f"%{it:02X}" for it in text.encode())
 
 
 def _in_query(value: object) -> str:
