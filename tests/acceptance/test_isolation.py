@@ -66,7 +66,7 @@ def test_a_confined_build_asks_its_agent_also_after_that_was_killed(agent: Daemo
     assert agent.build("other#1")["result"] == "passed"
     assert agent.build("other#1")["trigger"]["by"] == NOBODY
     # It may start what there is, and not change what there is: that would undo what it is kept to.
-    assert f"{NOBODY} is a builder; `put` needs a maintainer" in log
+    assert f"{NOBODY} is a builder; `add` or `edit` needs a maintainer" in log
     assert done["usage"]["memory_bytes"] > 0
     assert "of 1.0 GiB of memory" in agent.ok("show", "web/test#1")
     wait_until("its groups are gone", lambda: not groups(agent))

@@ -199,7 +199,7 @@ async def test_each_verb_asks_for_its_role_before_anything_else(
     is_own = verb.about is About.ONESELF and verb.role is Role.VIEWER
     if role < verb.role and not is_own:
         assert reply.status == 403
-        assert reply.json()["detail"] == (f"eve is {a(role)}; `{verb.name}` needs {a(verb.role)}")
+        assert reply.json()["detail"] == (f"eve is {a(role)}; {verb.command} needs {a(verb.role)}")
     else:
         assert reply.status == 400
     assert await here.seq() == before
