@@ -11,6 +11,7 @@
     │     └─ FencedError   a leader wrote after another one was elected
     ├─ UnavailableError    try again: the engine, the store or the disk cannot now
     │  ├─ PartedError      this agent's story is no longer the journal's: it begins anew
+    │  ├─ OlderError       another agent's rota is an older one, and does not know what it was asked
     │  └─ LaterError       somebody else's service does not take it now: (after_s)
     ├─ TooManyError        of something there was too much of late: (after_s)
     ├─ SlowError           the caller took too long to send what he began
@@ -104,6 +105,12 @@ class PartedError(UnavailableError):
     """What an agent knows and what the journal has are no longer one story: it must begin anew."""
 
     code = "unavailable.parted"
+
+
+class OlderError(UnavailableError):
+    """Another agent does not know what it was asked: its rota is of before there was such a question."""
+
+    code = "unavailable.older"
 
 
 class LaterError(UnavailableError):

@@ -25,12 +25,14 @@ from rota.bootstrap import cold
 from rota.bootstrap.probes import certificate_of
 from rota.core.certificate import Certificate
 from rota.core.events import AgentJoined, AgentKeyMade, AgentLost, AgentStarted, Event
+from rota.core.growth import Growth, Sample
+from rota.core.tokens import AccessToken
 from rota.core.voter import Voter
 from rota.core.voters import Seat
-from rota.errors import UnavailableError
+from rota.errors import OlderError, RotaError, UnavailableError
 from rota.ports.peers import Peer
 from rota.ports.probes import ServerHealth, StoreHealth
-from rota.service.doctor import machine, member, whole
+from rota.service.doctor import machine, member, processes, whole
 from rota.service.doctor.check import Check, Examined, Look
 from rota.service.doctor.verb import _run
 from rota.service.messages import Finding
@@ -51,6 +53,8 @@ class FakeProbes:
         self.found = StoreHealth(version=(2, 39, 2), packs=3, loose=10)
         self.own: ServerHealth | None = ServerHealth(name="s1", memory_bytes=30 << 20)
         self.seq = 0
+        self.grown = Growth()
+        self.root = replace(self.said, until=NOW + timedelta(days=18_000))
         self.fault: UnavailableError | None = None
 
     async def store(self) -> StoreHealth:
@@ -63,6 +67,12 @@ class FakeProbes:
 
     def snapshot_seq(self) -> int:
         return self.seq
+
+    def growth(self) -> Growth:
+        return self.grown
+
+    def authority(self) -> Certificate:
+        return self.root
 
     def certificate(self) -> Certificate:
         if self.fault is not None:
@@ -92,7 +102,7 @@ class FakePeers:
     """Peers that answer, but for those of which a test says why not."""
 
     def __init__(self) -> None:
-        self.faults: dict[str, UnavailableError] = {}
+        self.faults: dict[str, RotaError] = {}
 
     async def request(self, peer: Peer, *_: object, **__: object) -> bytes:
         if peer.name in self.faults:
@@ -110,6 +120,7 @@ class Sick:
         self.service.peers = self.peers  # type: ignore[assignment]
         self.examined: tuple[Examined, ...] = ()
         self.unreached: dict[str, str] = {}
+        self.older: tuple[str, ...] = ()
 
     async def tell(self, *events: Event) -> None:
         for event in events:
@@ -125,7 +136,13 @@ class Sick:
         return await self.run(checks[name])
 
     async def run(self, *checks: Check) -> list[Finding]:
-        look = Look(service=self.service, now=NOW, examined=self.examined, unreached=self.unreached)
+        look = Look(
+            service=self.service,
+            now=NOW,
+            examined=self.examined,
+            unreached=self.unreached,
+            older=self.older,
+        )
         return await _run(checks, look)
 
     async def one(self, name: str) -> tuple[str, str]:
@@ -179,16 +196,93 @@ async def test_disk(sick: Sick, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await sick.one("disk"))[1] == "it could not be looked at: [Errno 5] Input/output error"
 
 
+async def test_how_the_disk_fills(sick: Sick, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = sick.service.me.data
+    room = SimpleNamespace(f_bavail=1 << 22, f_frsize=4096, f_blocks=1 << 28, f_files=0, f_favail=0)
+    monkeypatch.setattr(os, "statvfs", lambda _: room)
+    monkeypatch.setattr(machine, "sync_s", lambda _: 0.0)
+    hour, gib = 3600.0, 1 << 30
+    # 16 GiB are left, and in a day 4 GiB went.
+    sick.probes.grown = Growth(1, tuple(Sample(n * hour, n * gib // 6) for n in range(25)))
+    assert await sick.one("disk") == (
+        "here",
+        f"the disk of {data} is full in 4 days, if it goes on as it does: 4.0 GiB a day",
+    )
+    sick.probes.grown = Growth(1, tuple(Sample(n * hour, n * gib) for n in range(25)))
+    assert "is full in 16 hours, if" in (await sick.one("disk"))[1]
+    sick.probes.grown = Growth(1, tuple(Sample(n * hour, n << 20) for n in range(25)))
+    assert await sick.found("disk") == [], "it will do for longer than anybody looks ahead"
+
+
 def _broken(_: object) -> None:
     raise OSError(5, "Input/output error")
 
 
 async def test_limits(sick: Sick, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
+    sick.service.me = replace(sick.service.me, slots=2)
     found = [it.what for it in await sick.found("limits")]
-    assert found[0] == "the agent may open 256 files, and no more than that: the hard limit is 256"
+    assert found[0] == (
+        "the agent may open 256 files (the hard limit as well); with 2 slots it should be 1024"
+    )
+    sick.service.me = replace(sick.service.me, slots=100)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    assert (await sick.found("limits"))[0].what == (
+        "the agent may open 1024 files; with 100 slots it should be 1856"
+    )
     monkeypatch.setattr(resource, "getrlimit", lambda _: (4, 4096))
     assert "files open, and may open 4" in (await sick.found("limits"))[1].what
+
+
+async def test_limits_of_processes(sick: Sick, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    limits = {resource.RLIMIT_NOFILE: free, resource.RLIMIT_NPROC: (200, 200)}
+    monkeypatch.setattr(resource, "getrlimit", limits.__getitem__)
+    monkeypatch.setattr(processes, "tasks_of", lambda _: 150)
+    monkeypatch.setattr(processes, "bounded_groups", lambda: iter([("/x", 120, 30)]))
+    sick.service.me = replace(sick.service.me, slots=2)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert [it.what for it in await sick.found("limits")] == [
+        "the agent's user may start 50 more processes (of 200): builds in 2 slots may want 128",
+        "the control group /x has room for 90 more processes (of 120): builds in 2 slots may want 128",
+    ]
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert len(await sick.found("limits")) == 1, "root is not held to the limit of its user"
+    sick.service.me = replace(sick.service.me, slots=1)
+    assert await sick.found("limits") == []
+
+
+def test_control_groups_that_bound_processes_are_found(tmp_path: Path) -> None:
+    for version, line, base in ((1, "8:pids:/a/b\n3:cpu:/a", "pids"), (2, "0::/a/b\n", "")):
+        proc, mounted = tmp_path / f"proc{version}", tmp_path / f"mounted{version}"
+        inner = mounted / base / "a" / "b"
+        inner.mkdir(parents=True)
+        (proc / "self").mkdir(parents=True)
+        (proc / "self" / "cgroup").write_text(line)
+        for folder, most in ((inner, "max"), (inner.parent, "500")):
+            (folder / "pids.max").write_text(f"{most}\n")
+            (folder / "pids.current").write_text("70\n")
+        found = list(processes.bounded_groups(proc, mounted))
+        assert found == [(str(inner.parent), 500, 70)]
+    assert list(processes.bounded_groups(tmp_path, tmp_path)) == []
+
+
+def test_a_users_threads_are_counted() -> None:
+    assert processes.tasks_of(os.geteuid()) >= 1
+    assert processes.tasks_of(4_000_000_000) == 0
+
+
+async def test_a_file_with_which_the_agent_would_not_start(sick: Sick) -> None:
+    path = sick.service.me.data / "agent.toml"
+    path.write_text('slots = 4\n[log]\nlevel = "loud"\n')
+    agent, text = await sick.one("agent.toml")
+    assert agent == "here"
+    assert text.startswith(f"an agent would not start here: {path}:3:9: ")
+    assert text in (await texts(path.parent))["agent.toml"], "and so without an agent"
+    path.write_bytes(b"slots = \xff")
+    assert (await sick.one("agent.toml"))[1].startswith(f"{path} cannot be read: ")
+    path.write_text("slots = 4\n")
+    assert await sick.found("agent.toml") == []
 
 
 async def test_zones(sick: Sick, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,6 +324,9 @@ async def test_certificate(sick: Sick) -> None:
         assert agent == "here"
         assert text.startswith(words)
     sick.probes.said = good
+    sick.probes.root = replace(good, until=NOW + timedelta(days=300))
+    assert (await sick.one("certificate"))[1].startswith("the cluster's own authority ends at")
+    sick.probes.root = replace(good, until=NOW + timedelta(days=400))
     sick.service.me = replace(sick.service.me, pin="f00d")
     assert await sick.one("certificate") == (
         "here",
@@ -335,7 +432,12 @@ async def test_members(sick: Sick) -> None:
     await sick.tell(AgentStarted(at=NOW, agent="c", peer="https://c:1", version="0", level=2))
     sick.unreached = {"b": "it does not answer within 60 s"}
     assert await sick.one("members") == ("b", "it did not answer: it does not answer within 60 s")
-    sick.unreached = {}
+    sick.unreached, sick.older = {}, ("b",)
+    assert await sick.one("members") == (
+        "b",
+        "its rota is an older one without `doctor`: nothing was asked of it",
+    )
+    sick.older = ()
     sick.picture.leader = ""
     assert await sick.one("members") == ("", "no agent leads")
 
@@ -416,6 +518,32 @@ async def test_keys(sick: Sick) -> None:
     assert await sick.one("keys") == ("c", "its new key is announced and not used yet")
 
 
+async def test_tokens(sick: Sick) -> None:
+    days = timedelta(days=1)
+    made = AccessToken(
+        id="abc", user="ann", made_at=NOW - 80 * days, until=NOW + 10 * days, used_at=NOW, note="ci"
+    )
+    known = sick.picture.tokens.by_digest
+    known["d"] = made
+    agent, text = await sick.one("tokens")
+    assert agent == ""
+    assert text.startswith("ann's token abc (ci) ends at ")
+    assert " and is used: last about " in text
+    known["d"] = replace(made, until=NOW - days, used_at=NOW - days)
+    assert (await sick.one("tokens"))[1].startswith("ann's token abc (ci) ended at ")
+    for quiet in (
+        replace(made, until=NOW + 30 * days),
+        replace(made, until=None),
+        replace(made, used_at=None),
+        replace(made, used_at=NOW - 40 * days),
+        replace(made, login=True),
+        replace(made, revoked_at=NOW),
+        replace(made, made_at=NOW - days),  # of a short life much is left
+    ):
+        known["d"] = quiet
+        assert await sick.found("tokens") == []
+
+
 async def test_stuck(sick: Sick) -> None:
     await sick.here.put("a", "#!/bin/sh\n# /// script\n# [tool.rota]\n# labels = 'gpu'\n# ///\n")
     for _ in range(2):
@@ -441,6 +569,11 @@ async def test_the_verb_examines_who_answers_and_names_who_does_not(sick: Sick) 
     assert {it["name"] for it in found["checks"]} == {
         it.name for it in (*member.CHECKS, *whole.CHECKS)
     }
+    sick.peers.faults["c"] = OlderError("it runs an older rota")
+    again = (await sick.here.ask("GET", "/v1/doctor")).json()["findings"]
+    assert [it["severity"] for it in again if it["what"].startswith("its rota is an older")] == [
+        "warning"
+    ]
     own = (await sick.here.ask("GET", "/v1/doctor?own=true")).json()
     assert {it["name"] for it in own["checks"]} == {it.name for it in member.CHECKS}
 

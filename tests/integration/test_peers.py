@@ -36,7 +36,14 @@ from rota.core.events import (
 )
 from rota.core.join_token import parse_join_token
 from rota.core.levels import LEVEL
-from rota.errors import ConflictError, DeniedError, InputError, RotaError, UnavailableError
+from rota.errors import (
+    ConflictError,
+    DeniedError,
+    InputError,
+    OlderError,
+    RotaError,
+    UnavailableError,
+)
 from rota.http.access import Access
 from rota.http.app import CALLERS, make_app, make_runner
 from rota.http.peer import add_peer_routes
@@ -879,6 +886,17 @@ async def test_a_peers_errors_are_the_callers(
     assert type(caught.value).__name__ == kind
     assert caught.value.message.endswith("it is so")
     assert caught.value.hint == "do this"
+
+
+async def test_a_peer_that_does_not_know_the_question_is_an_older_one(tmp_path: Path) -> None:
+    fault = problem(404, code="http.404", detail="GET /x: not found", hint="all routes: GET /y")
+    async with answering(tmp_path, fault) as odd:
+        credentials = TlsKeyring(tmp_path / "tls", SystemClock()).credentials()
+        assert credentials is not None
+        async with HttpsPeers(credentials) as peers:
+            with pytest.raises(OlderError, match="runs an older rota: GET /x: not found") as caught:
+                await peers.request(odd, "GET", "/x")
+    assert "docs/upgrade.md" in str(caught.value.hint)
 
 
 async def test_peers_that_do_not_answer_as_they_should_are_named(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from rota.errors import (
     DeniedError,
     InputError,
     NotFoundError,
+    OlderError,
     RotaError,
     StaleError,
     UnavailableError,
@@ -313,6 +314,10 @@ async def _answer(response: aiohttp.ClientResponse, who: str) -> bytes:
     return bytes(pieces)
 
 
+#: What a route is answered with that an agent does not have.
+_UNKNOWN = frozenset({"http.404", "http.405"})
+
+
 def _error(status: int, body: bytes, who: str) -> RotaError:
     """Return what a peer answered as the error that it was there."""
     try:
@@ -326,6 +331,11 @@ def _error(status: int, body: bytes, who: str) -> RotaError:
             return kind(problem.detail, hint=problem.hint)
     if problem.code == DeniedError.code:
         return DeniedError(problem.detail, known=status == 403, hint=problem.hint)
+    if problem.code in _UNKNOWN:
+        return OlderError(
+            f"{who} runs an older rota: {problem.detail}",
+            hint="install the new one there and restart it: docs/upgrade.md",
+        )
     return UnavailableError(f"{who}: {problem.detail}", hint=problem.hint)
 
 

@@ -119,6 +119,10 @@ class TlsKeyring:
         """Return what this agent's certificate says."""
         return self._present()
 
+    def authority(self) -> Certificate:
+        """Return what the certificate of the cluster's authority says."""
+        return self._said_in(self._ca)
+
     def renew(self, name: str, hosts: Sequence[str], life: timedelta | None = None) -> bool:
         """Sign this agent's certificate anew if it lacks a host, or is due, or late."""
         wanted = _all_hosts(name, hosts)

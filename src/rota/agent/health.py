@@ -15,6 +15,10 @@ MIN_FREE_BYTES = 256 * 1024 * 1024
 MIN_FREE_PART = 0.05
 
 
+def noted_by_nobody() -> None:
+    """Keep nothing of how the disk fills."""
+
+
 def no_more() -> int:
     """Return that this machine keeps no more free than every one does."""
     return 0
@@ -26,9 +30,14 @@ async def run_health(
     engine_trouble: Callable[[], str | None],
     changed: Callable[[], None],
     min_free: Callable[[], int] = no_more,
+    note: Callable[[], None] = noted_by_nobody,
 ) -> None:
-    """Note troubles in the world, for ever; call ``changed`` when one came or went."""
+    """Note troubles in the world, for ever; call ``changed`` when one came or went.
+
+    ``note`` is called each time: it keeps what shows how the disk fills.
+    """
     while True:
+        note()
         found = {"disk": disk_trouble(data, min_free()), "engine": engine_trouble()}
         now = {what: text for what, text in found.items() if text is not None}
         if now != {what: world.troubles[what] for what in found if what in world.troubles}:

@@ -21,7 +21,7 @@ from rota.daemon.folder import DataFolder
 from rota.daemon.nameplate import FILE, read_nameplate
 from rota.daemon.sockets import host_port
 from rota.errors import RotaError
-from rota.service.doctor import machine
+from rota.service.doctor import machine, processes
 from rota.service.doctor.check import finding
 from rota.service.messages import Finding
 
@@ -45,7 +45,8 @@ async def examine_folder(data: Path) -> list[Finding]:
         *_of("folder", _readable(data)),
         *_of("versions", _known_to_us(data)),
         *_of("disk", machine.disk(data)),
-        *_of("limits", machine.limits()),
+        *_of("agent.toml", machine.own_file(data)),
+        *_of("limits", processes.limits(1)),
         *_of("zones", machine.zones()),
         *_of("permissions", machine.permissions(data)),
         *_of("certificate", _certificate(data)),

@@ -81,6 +81,7 @@ from rota.core.events import ClusterRaised, kind_of
 from rota.core.levels import parse_level
 from rota.core.settings import Settings
 from rota.daemon.folder import DataFolder, digest
+from rota.daemon.growth import DiskGrowth
 from rota.daemon.nameplate import FILE, Nameplate
 from rota.daemon.notify import Starting, notify, say_ready
 from rota.daemon.own_log import keep_bounded
@@ -186,6 +187,7 @@ class Daemon:
         agent.loop.on_entry.append(self._remember)
         self._remember_level()
         agent.service.counts.engine_restarts = self._restarts
+        growth = DiskGrowth(data)
         await stack.enter_async_context(
             background(
                 run_health(
@@ -194,13 +196,18 @@ class Daemon:
                     lambda: self._engine.trouble,
                     agent.loop.decide_soon,
                     lambda: self._machine.file.limits.min_free or 0,
+                    lambda: growth.note(agent.service.clock.now().timestamp()),
                 )
             )
         )
         await self._listen_for_reloads()
         await self._keep_certificate()
         agent.service.probes = DaemonProbes(
-            data, self._member.keyring, self._engine, lambda: agent.historian.snapshot_seq
+            data,
+            self._member.keyring,
+            self._engine,
+            lambda: agent.historian.snapshot_seq,
+            lambda: growth.found,
         )
         await self._look_for_tools()
         await stack.enter_async_context(background(keep_bounded(data)))

@@ -10,6 +10,7 @@ from rota.adapters.git.health import examine
 from rota.adapters.nats import Bus, Engine
 from rota.adapters.pki import TlsKeyring
 from rota.core.certificate import Certificate
+from rota.core.growth import Growth
 from rota.errors import UnavailableError
 from rota.ports.probes import ServerHealth, StoreHealth
 
@@ -23,9 +24,10 @@ class DaemonProbes:
         keyring: TlsKeyring,
         engine: Engine | Bus,
         snapshot_seq: Callable[[], int],
+        growth: Callable[[], Growth],
     ) -> None:
         self._data, self._keyring, self._engine = data, keyring, engine
-        self._snapshot_seq = snapshot_seq
+        self._snapshot_seq, self._growth = snapshot_seq, growth
 
     async def store(self) -> StoreHealth:
         """Look at the agent's own repository."""
@@ -41,6 +43,14 @@ class DaemonProbes:
     def snapshot_seq(self) -> int:
         """Return up to which event the last snapshot goes."""
         return self._snapshot_seq()
+
+    def growth(self) -> Growth:
+        """Return what the disk of the data folder held lately."""
+        return self._growth()
+
+    def authority(self) -> Certificate:
+        """Return what the certificate of the cluster's own authority says."""
+        return self._keyring.authority()
 
     def certificate(self) -> Certificate:
         """Return what the agent's certificate says."""

@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from rota.core.certificate import Certificate
+from rota.core.growth import Growth
 
 
 class StoreHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +44,18 @@ class Probes(Protocol):
 
     def snapshot_seq(self) -> int:
         """Return up to which event the last snapshot goes. Costs nothing."""
+        ...
+
+    def growth(self) -> Growth:
+        """Return what the disk of the data folder held lately. Costs nothing."""
+        ...
+
+    def authority(self) -> Certificate:
+        """Return what the certificate of the cluster's own authority says.
+
+        Raises:
+            UnavailableError: it is damaged, or not there.
+        """
         ...
 
     def certificate(self) -> Certificate:

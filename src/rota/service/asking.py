@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from rota.errors import RotaError
+from rota.errors import OlderError, RotaError
 from rota.service import members
 from rota.service.context import Principal, Service
 
@@ -52,6 +52,8 @@ async def _ask(
             within_s=ASK_S,
         )
         return msgspec.json.decode(raw, type=kind), ""
+    except OlderError:
+        return None, "its rota is an older one, which does not know the question"
     except RotaError as error:
         return None, error.message
     except msgspec.MsgspecError as error:

@@ -28,12 +28,16 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """What a check has to go by. ``examined`` are all agents that answered: for the cluster's."""
+    """What a check has to go by. ``examined`` are all agents that answered: for the cluster's.
+
+    ``older`` are those whose rota has no doctor yet.
+    """
 
     service: Service
     now: datetime
     examined: tuple[Examined, ...] = ()
     unreached: dict[str, str] = {}
+    older: tuple[str, ...] = ()
 
 
 class Check(msgspec.Struct, frozen=True):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import resource
 import statistics
 import tempfile
 import time
 import zoneinfo
 from collections.abc import Iterator
 from pathlib import Path
+
+from rota.core.agent_file import NAME, parse_agent_file
+from rota.core.growth import Growth, full_in_s, rate
 
 #: What was found, and what to do about it.
 Found = tuple[str, str]
@@ -19,8 +21,8 @@ MIN_FREE_PART, MIN_INODES_PART = 0.05, 0.05
 #: An event is acknowledged once it is synced: at this pace twenty a second.
 SLOW_SYNC_S = 0.05
 SYNCS = 5
-MIN_FILES = 1024
-FILES_SHARE = 0.8
+#: Of a disk that will be full within so many days is told.
+FULL_DAYS = 14
 #: Whoever reads one of these can be the agent, or whoever it knows the secrets of.
 SECRET = (
     "token",
@@ -68,6 +70,41 @@ def disk(data: Path) -> Iterator[Found]:
         )
 
 
+def growing(data: Path, growth: Growth) -> Iterator[Found]:
+    """Look at how the room goes: when nothing is left, if it goes on like that."""
+    found = os.statvfs(data)
+    left = full_in_s(growth, found.f_bavail * found.f_frsize)
+    if left is None or left > FULL_DAYS * 86400:
+        return
+    a_day = (rate(growth.samples) or 0.0) * 86400
+    when = f"{left / 86400:.0f} days" if left > 2 * 86400 else f"{left / 3600:.0f} hours"
+    yield (
+        f"the disk of {data} is full in {when}, if it goes on as it does: {_amount(a_day)} a day",
+        f"what takes how much: rota du, and du -xsh {data}/*; what bounds it: docs/retention.md",
+    )
+
+
+def _amount(count: float) -> str:
+    return f"{count / (1 << 30):.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):.0f} MiB"
+
+
+def own_file(data: Path) -> Iterator[Found]:
+    """Look whether an agent would start with the file that says what it is to be."""
+    path = data / NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        yield f"{path} cannot be read: {error}", "it does not start with one: mend it, or remove it"
+        return
+    for problem in parse_agent_file(text, str(path))[1]:
+        yield (
+            f"an agent would not start here: {problem}",
+            "mend it; `rota reload` takes it over, or says what else is wrong. docs/operations.md",
+        )
+
+
 def sync_s(folder: Path) -> float:
     """Return how long a small write takes until it is on disk, in the median of a few tries."""
     times = []
@@ -79,23 +116,6 @@ def sync_s(folder: Path) -> float:
             os.fsync(file.fileno())
             times.append(time.monotonic() - begun)
     return statistics.median(times)
-
-
-def limits() -> Iterator[Found]:
-    """Look at how many files this process may open, and has open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < MIN_FILES:
-        may = "" if hard != soft else f", and no more than that: the hard limit is {hard}"
-        yield (
-            f"the agent may open {soft} files{may}",
-            "LimitNOFILE=65536 in its unit, or `ulimit -n 65536` before it is started",
-        )
-    used = sum(1 for _ in Path("/proc/self/fd").iterdir())
-    if soft != resource.RLIM_INFINITY and used > FILES_SHARE * soft:
-        yield (
-            f"the agent has {used} files open, and may open {soft}",
-            "LimitNOFILE=65536 in its unit; connections that nobody closes: ls -l /proc/PID/fd",
-        )
 
 
 def zones() -> Iterator[Found]:

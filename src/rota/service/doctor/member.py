@@ -9,7 +9,7 @@ from datetime import timedelta
 from rota.core.certificate import LATE
 from rota.errors import RotaError
 from rota.ports.peers import Peer
-from rota.service.doctor import machine
+from rota.service.doctor import machine, processes
 from rota.service.doctor.check import Check, Look, finding
 from rota.service.messages import Finding
 
@@ -22,6 +22,8 @@ MAX_SLOW = 100
 #: So many events beyond its snapshot a start has to fold first.
 MAX_TAIL = 200_000
 PEER_S = 4.0
+#: So long a cluster has for going over to another authority.
+AUTHORITY_NOTICE = timedelta(days=365)
 
 
 def _here(
@@ -36,6 +38,14 @@ def _here(
     return run
 
 
+def _disk(look: Look) -> Iterator[machine.Found]:
+    """Look at the disk as it is, and as it will be."""
+    data, probes = look.service.me.data, look.service.probes
+    yield from machine.disk(data)
+    if probes is not None:
+        yield from machine.growing(data, probes.growth())
+
+
 async def _certificate(look: Look) -> AsyncIterator[Finding]:
     """Look at the certificate: until when it holds, for which hosts, and whether its key fits."""
     service = look.service
@@ -44,9 +54,19 @@ async def _certificate(look: Look) -> AsyncIterator[Finding]:
         return
     try:
         present = await asyncio.to_thread(service.probes.certificate)
+        authority = await asyncio.to_thread(service.probes.authority)
     except RotaError as error:
         yield finding("certificate", me, error.message, error.hint or "join again by a token")
         return
+    if authority.left(look.now) < AUTHORITY_NOTICE:
+        yield finding(
+            "certificate",
+            me,
+            f"the cluster's own authority ends at {authority.until:%Y-%m-%d %H:%M} UTC: then no agent"
+            " knows another",
+            "is the clock right? else begin a new cluster by then: rota agent --from-clone DIR"
+            " (docs/backup.md)",
+        )
     life = timedelta(seconds=service.world.definitions.settings.certificates.life_s)
     left = present.left(look.now)
     again = service.world.troubles.get("certificate", "")
@@ -215,13 +235,18 @@ async def _store_key(look: Look) -> AsyncIterator[Finding]:
 CHECKS = (
     Check(
         "disk",
-        "room, inodes, how long a write takes until it is on disk",
-        _here("disk", lambda look: machine.disk(look.service.me.data)),
+        "room, how fast it goes, inodes, how long a write takes until it is on disk",
+        _here("disk", _disk),
     ),
     Check(
         "limits",
-        "files that the agent has open, and may open",
-        _here("limits", lambda look: machine.limits()),
+        "files and processes: how many are there, may be, and what the slots need",
+        _here("limits", lambda look: processes.limits(look.service.me.slots)),
+    ),
+    Check(
+        "agent.toml",
+        "whether the agent would start with it",
+        _here("agent.toml", lambda look: machine.own_file(look.service.me.data)),
     ),
     Check("zones", "time zone data", _here("zones", lambda look: machine.zones())),
     Check(
@@ -230,7 +255,9 @@ CHECKS = (
         _here("permissions", lambda look: machine.permissions(look.service.me.data)),
     ),
     Check(
-        "certificate", "until when it holds, for which hosts, whether its key fits", _certificate
+        "certificate",
+        "until when it and the authority hold, for which hosts, whether its key fits",
+        _certificate,
     ),
     Check("git", "its version, whether the store is whole, how it is packed", _git),
     Check("engine", "the own server: its memory, readers that it gave up", _server),

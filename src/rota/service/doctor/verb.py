@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from rota.errors import NotFoundError, RotaError
+from rota.errors import OlderError, RotaError
 from rota.ports.peers import Peer
 from rota.service import messages as m
 from rota.service.context import Principal, Service
@@ -37,9 +37,15 @@ async def doctor(service: Service, request: m.DoctorRequest, who: Principal) -> 
             history=mine.history,
             covered=mine.covered,
         )
-    others, unreached = await _others(service, who)
+    others, unreached, older = await _others(service, who)
     examined = (mine, *others)
-    look = Look(service=service, now=service.clock.now(), examined=examined, unreached=unreached)
+    look = Look(
+        service=service,
+        now=service.clock.now(),
+        examined=examined,
+        unreached=unreached,
+        older=older,
+    )
     of_all = await _run(whole.CHECKS, look)
     found = [*of_all, *(it for one in examined for it in one.findings)]
     found.sort(key=lambda it: (it.severity != "trouble", it.agent, it.check))
@@ -66,8 +72,10 @@ async def _own(service: Service) -> Examined:
     )
 
 
-async def _others(service: Service, who: Principal) -> tuple[list[Examined], dict[str, str]]:
-    """Return what the other agents that are up say of themselves, and why some say nothing."""
+async def _others(
+    service: Service, who: Principal
+) -> tuple[list[Examined], dict[str, str], tuple[str, ...]]:
+    """Return what the other agents say of themselves, why some do not, and who cannot be asked."""
     peers = [
         Peer(it.name, it.peer, it.pin, it.coming)
         for it in service.world.cluster.picture.agents.values()
@@ -76,10 +84,12 @@ async def _others(service: Service, who: Principal) -> tuple[list[Examined], dic
     found = await asyncio.gather(*(_ask(service, peer, who) for peer in peers))
     said = [it for it in found if isinstance(it, Examined)]
     why = {peer.name: it for peer, it in zip(peers, found, strict=True) if isinstance(it, str)}
-    return said, why
+    older = tuple(peer.name for peer, it in zip(peers, found, strict=True) if it is None)
+    return said, why, older
 
 
-async def _ask(service: Service, peer: Peer, who: Principal) -> Examined | str:
+async def _ask(service: Service, peer: Peer, who: Principal) -> Examined | str | None:
+    """Return what it says of itself, or why it says nothing; ``None`` if it knows no such question."""
     if service.peers is None:
         return "this agent reaches no other"
     headers = spoken_for(who)
@@ -90,8 +100,8 @@ async def _ask(service: Service, peer: Peer, who: Principal) -> Examined | str:
             peer, "GET", "/v1/doctor?own=true", headers=headers, within_s=EXAMINE_S
         )
         told = msgspec.json.decode(raw, type=m.Diagnosis)
-    except NotFoundError:
-        return "its rota is an older one, without `doctor`"
+    except OlderError:
+        return None
     except RotaError as error:
         return error.message
     except msgspec.MsgspecError:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 from rota.core.levels import LEVEL
 from rota.core.rights import Role
@@ -25,6 +26,10 @@ MAX_AWAY_S = 2.0
 ASK_S = 5.0
 #: So many queued builds are asked why they wait; those behind them wait for the same, mostly.
 LOOKED_AT = 200
+#: A token that is in use is told of so long before its end, or in the last part of its life.
+TOKEN_NOTICE, TOKEN_PART = timedelta(days=14), 6
+#: One that nobody showed for so long is missed by nobody.
+TOKEN_IDLE = timedelta(days=30)
 NAMED = 5
 
 
@@ -46,6 +51,14 @@ async def _members(look: Look) -> AsyncIterator[Finding]:
             name,
             f"it did not answer: {why}",
             "ask it itself: rota doctor --at URL, or `rota doctor` on its machine",
+        )
+    for name in look.older:
+        yield finding(
+            "members",
+            name,
+            "its rota is an older one without `doctor`: nothing was asked of it",
+            "install the new one there: docs/upgrade.md; until then look after its machine yourself",
+            is_warning=True,
         )
     if not picture.leader:
         yield finding(
@@ -249,6 +262,27 @@ async def _keys(look: Look) -> AsyncIterator[Finding]:
             )
 
 
+async def _tokens(look: Look) -> AsyncIterator[Finding]:
+    """Look at users' tokens that are in use and end soon, or ended lately: programs show those."""
+    for it in look.service.world.cluster.picture.tokens.by_digest.values():
+        if it.until is None or it.used_at is None or it.login or it.revoked_at is not None:
+            continue
+        notice = min(TOKEN_NOTICE, (it.until - it.made_at) / TOKEN_PART)
+        if it.until - look.now > notice or it.until - it.used_at > TOKEN_IDLE:
+            continue
+        ends = "ends" if it.until > look.now else "ended"
+        note = f" ({it.note})" if it.note else ""
+        yield finding(
+            "tokens",
+            "",
+            f"{it.user}'s token {it.id}{note} {ends} at {it.until:%Y-%m-%d %H:%M} UTC and is used:"
+            f" last about {it.used_at:%Y-%m-%d %H:%M}",
+            f"rota token create --for {it.user} makes another for whatever shows it; then:"
+            f" rota token revoke {it.id}",
+            is_warning=True,
+        )
+
+
 CHECKS = (
     Check("members", "who is lost, who does not answer, whether anybody leads", _members),
     Check("quorum", "whether there is one, each voter's server, whether copies are whole", _quorum),
@@ -256,5 +290,6 @@ CHECKS = (
     Check("versions", "which rota runs where, and the cluster's level", _versions),
     Check("stores", "whether definitions and history are the same everywhere", _stores),
     Check("keys", "changes of keys that do not come to their end", _keys),
+    Check("tokens", "users' tokens that are in use and end soon", _tokens),
     Check("stuck", "builds nobody can take, late schedules, notices, clouds, chats", _stuck),
 )
