@@ -275,14 +275,14 @@ def test_a_users_threads_are_counted() -> None:
 async def test_a_file_with_which_the_agent_would_not_start(sick: Sick) -> None:
     path = sick.service.me.data / "agent.toml"
     path.write_text('slots = 4\n[log]\nlevel = "loud"\n')
-    agent, text = await sick.one("agent.toml")
+    agent, text = await sick.one("options")
     assert agent == "here"
     assert text.startswith(f"an agent would not start here: {path}:3:9: ")
-    assert text in (await texts(path.parent))["agent.toml"], "and so without an agent"
+    assert text in (await texts(path.parent))["options"], "and so without an agent"
     path.write_bytes(b"slots = \xff")
-    assert (await sick.one("agent.toml"))[1].startswith(f"{path} cannot be read: ")
+    assert (await sick.one("options"))[1].startswith(f"{path} cannot be read: ")
     path.write_text("slots = 4\n")
-    assert await sick.found("agent.toml") == []
+    assert await sick.found("options") == []
 
 
 async def test_zones(sick: Sick, monkeypatch: pytest.MonkeyPatch) -> None:

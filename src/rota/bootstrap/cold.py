@@ -45,7 +45,7 @@ async def examine_folder(data: Path) -> list[Finding]:
         *_of("folder", _readable(data)),
         *_of("versions", _known_to_us(data)),
         *_of("disk", machine.disk(data)),
-        *_of("agent.toml", machine.own_file(data)),
+        *_of("options", machine.own_file(data)),
         *_of("limits", processes.limits(1)),
         *_of("zones", machine.zones()),
         *_of("permissions", machine.permissions(data)),

@@ -244,9 +244,9 @@ CHECKS = (
         _here("limits", lambda look: processes.limits(look.service.me.slots)),
     ),
     Check(
-        "agent.toml",
-        "whether the agent would start with it",
-        _here("agent.toml", lambda look: machine.own_file(look.service.me.data)),
+        "options",
+        "whether the agent would start again with its agent.toml",
+        _here("options", lambda look: machine.own_file(look.service.me.data)),
     ),
     Check("zones", "time zone data", _here("zones", lambda look: machine.zones())),
     Check(
