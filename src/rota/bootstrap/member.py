@@ -41,11 +41,12 @@ logger = logging.getLogger("rota")
 AUTHORITY = "cluster/authority"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(kw_only=True)
 class Member:
-    """Who this agent is in its cluster, before anything of it runs.
+    """Who this agent is in its cluster.
 
-    ``host`` is where others reach it; ``source`` has the store, for one that has just joined.
+    ``host`` is where others reach it; ``source`` has the store, for one that has just joined. Host
+    and credentials change while the agent runs: when it opens up to others, when it has a new key.
     """
 
     name: str

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable
 
-from aiohttp import web
 from msgspec.structs import asdict, replace
 
 from rota.agent.agent import Agent
+from rota.bootstrap.abilities import Abilities
+from rota.bootstrap.doors import Doors
 from rota.bootstrap.machine import Machine
 from rota.core.agent_file import AgentFile
 from rota.daemon.folder import DataFolder
@@ -33,8 +33,8 @@ class Reloading:
         machine: The file, and the command line that goes above it.
         agent: Whom it is about.
         folder: The data folder, where the address is written down.
-        serve: Lets a socket be served.
-        labels: Says the labels anew.
+        doors: Where callers come in.
+        abilities: Its labels.
     """
 
     def __init__(
@@ -42,12 +42,11 @@ class Reloading:
         machine: Machine,
         agent: Agent,
         folder: DataFolder,
-        serve: Callable[[socket.socket], Awaitable[web.BaseSite]],
-        labels: Callable[[], Awaitable[None]],
+        doors: Doors,
+        abilities: Abilities,
     ) -> None:
         self._machine, self._agent, self._folder = machine, agent, folder
-        self._serve, self._labels = serve, labels
-        self.site: web.BaseSite | None = None
+        self._doors, self._abilities = doors, abilities
         self._turn = asyncio.Lock()
         self._url = agent.service.me.url
         self._news, self._told = asyncio.Event(), asyncio.Event()
@@ -76,7 +75,7 @@ class Reloading:
             me = replace(service.me, slots=self._machine.slots, url=self._url)
             if me != service.me:
                 await self._agent.members.appear(me)
-            await self._labels()
+            await self._agent.members.found(self._abilities.labels())
             if not self._news.is_set():
                 self._told.set()
 
@@ -145,9 +144,9 @@ class Reloading:
         except RotaError:
             machine.back(before)
             raise
-        if self.site is not None:
-            await self.site.stop()
-        self.site = await self._serve(opened)
+        if self._doors.site is not None:
+            await self._doors.site.stop()
+        self._doors.site = await self._doors.serve(opened)
         return f"http://{address(opened)}"
 
     async def _opened(self, listen: str | None) -> socket.socket:
@@ -157,17 +156,17 @@ class Reloading:
             # It may be ourselves who are in the way: on one address of this port, or on all.
             former = self._folder.read("listen")
             if (
-                self.site is None
+                self._doors.site is None
                 or not former
                 or host_port(former)[1] != host_port(listen or "")[1]
             ):
                 raise
-            await self.site.stop()
-            self.site = None
+            await self._doors.site.stop()
+            self._doors.site = None
             try:
                 return tcp_socket(listen, self._folder)
             except UnavailableError:
-                self.site = await self._serve(tcp_socket(former, self._folder))
+                self._doors.site = await self._doors.serve(tcp_socket(former, self._folder))
                 raise
 
 
