@@ -57,7 +57,7 @@ from rota.service.judging import judged, refuse_early
 from rota.service.leaks import refuse_leak
 from rota.service.log_fields import also_about
 from rota.service.meters import page
-from rota.service.pushing import refuse_push
+from rota.service.pushing import refuse_clone, refuse_push
 from rota.service.verbs import VERBS, About, Role, Verb
 
 logger = logging.getLogger(__name__)
@@ -90,6 +90,9 @@ CHUNK_S = 300.0
 #: Who calls a webhook shows its signature, and nothing else.
 HOOKS = "/v1/hooks/"
 
+#: Where git clones from and pushes to.
+GIT = "/store.git/"
+
 #: A job's name has slashes; a build is one segment, percent-encoded where it has any.
 _PATTERNS = {"job": r"{job:[^{}]+}", "path": r"{path:[\s\S]+}"}
 
@@ -120,7 +123,7 @@ def make_app(service: Service, authenticate: Authenticate, git: GitHttp) -> web.
     app.router.add_get("/openapi.json", _openapi)
     app.router.add_get("/health", _health)
     app.router.add_get(METRICS, _metrics_route(service))
-    app.router.add_route("*", "/store.git/{tail:.*}", _git_route(service, authenticate, git))
+    app.router.add_route("*", f"{GIT}{{tail:.*}}", _git_route(service, authenticate, git))
     return app
 
 
@@ -194,7 +197,7 @@ def _middleware(
         except RotaError as error:
             if isinstance(error, (InvariantError, ExecutionError)):
                 logger.exception("%s %s", request.method, request.path)
-            return problems.respond(error)
+            return problems.respond(error, plain=request.path.startswith(GIT))
         except web.HTTPException as error:
             if request.method == "OPTIONS" and isinstance(error, web.HTTPMethodNotAllowed):
                 return _options(error)
@@ -528,7 +531,7 @@ def _git_route(service: Service, authenticate: Authenticate, git: GitHttp) -> Ha
         if path == "/git-receive-pack" or "git-receive-pack" in request.query_string:
             who.require_anywhere(Role.MAINTAINER, "git push")
         else:
-            who.require(Role.VIEWER, "git")
+            refuse_clone(who)
         reply = await git.handle(
             request.method,
             path,

@@ -73,14 +73,23 @@ def encode(body: ProblemDetails) -> bytes:
     return msgspec.json.encode(body)
 
 
-def respond(error: RotaError) -> web.Response:
-    """Return the answer that tells of an error."""
+def respond(error: RotaError, *, plain: bool = False) -> web.Response:
+    """Return the answer that tells of an error.
+
+    Args:
+        error: What went wrong.
+        plain: As text, for git: of what it is answered it shows text/plain alone.
+    """
     body = details(error)
     headers = {"WWW-Authenticate": 'Bearer, Basic realm="rota"'} if body.status == 401 else {}
     if body.status == 503:
         headers["Retry-After"] = "1"
     if isinstance(error, TooManyError):
         headers["Retry-After"] = str(error.after_s)
+    if plain:
+        lines = (body.detail, *map(str, body.problems), *([body.hint] if body.hint else ()))
+        text = "".join(f"{line}\n" for line in lines)
+        return web.Response(text=text, status=body.status, headers=headers)
     return _response(body, headers)
 
 

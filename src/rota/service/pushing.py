@@ -1,4 +1,4 @@
-"""Whether somebody may push what changes certain files of ``main``."""
+"""Whether somebody may clone the store, and push what changes certain files of ``main``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,22 @@ from rota.service.context import Principal, Service
 
 #: So many files are named in an answer of one line.
 MAX_NAMED = 3
+
+
+def refuse_clone(who: Principal) -> None:
+    """Do nothing if somebody may have all that the store has, as a clone does (ADR 60).
+
+    Raises:
+        DeniedError: they may not; where they may look at some jobs, the hint says how these are had.
+    """
+    try:
+        who.require(Role.VIEWER, "`git clone`, which gives all jobs and their history,")
+    except DeniedError as error:
+        if who.rights is not None and who.rights.anywhere > Role.NONE:
+            error.hint = (
+                "what you may see: rota jobs, rota show JOB --script; rota add JOB FILE changes it"
+            )
+        raise
 
 
 async def refuse_push(service: Service, who: Principal, old: str, new: str) -> None:
