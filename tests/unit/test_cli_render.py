@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.harness.fake_agent import BUILD, STATUS
 
-from rota.cli.commands.agent import status_lines
+from rota.cli.commands.agent import labels_text, status_lines
+from rota.cli.commands.cluster import agents_table
 from rota.cli.commands.events import event_text
 from rota.cli.commands.jobs import build_lines, job_lines
+from rota.cli.commands.usage import usage_table
 from rota.cli.render import (
     Cell,
     Look,
@@ -216,6 +218,57 @@ def test_a_status_fits_eighty_columns() -> None:
 def test_a_status_says_who_leads_and_what_may_fail(changes: dict[str, Any], line: str) -> None:
     lines = status_lines({**STATUS, **changes}, TERMINAL)
     assert line in lines or line in " ".join(it.strip() for it in lines)
+
+
+#: As a machine with many tools says of itself.
+LABELS = {
+    "linux": "", "arch": "x86_64", "can-limit-cpus": "", "can-drop-privs": "", "can-set-user": "",
+    "podman": "4", "git": "2.39", "java": "17", "node": "20", "python": "3.11", "terraform": "",
+}  # fmt: skip
+AGENT: dict[str, Any] = {
+    "state": "up", "leaving": False, "draining": False, "running": 1, "slots": 4, "is_leader": True,
+    "is_voter": True, "url": "http://ci-1.example:7070", "since": "2026-01-02T03:04:05.000000Z",
+}  # fmt: skip
+NARROW = [
+    TERMINAL._replace(width=width, color=color) for width in (80, 60) for color in (True, False)
+]
+
+
+def seen(lines: list[str], look: Look) -> list[str]:
+    """Return lines as they are seen, and that they have colours if there are to be some."""
+    assert any("\x1b" in line for line in lines) == look.color
+    shown = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+    assert [line for line in shown if cells(line) > (look.width or 0)] == []
+    return shown
+
+
+@pytest.mark.parametrize("look", NARROW)
+def test_many_labels_fit_a_narrow_terminal(look: Look) -> None:
+    trouble = "the disk of /var/lib/rota is full: 3 MB free, builds need 256 MB, and take none"
+    status = {**STATUS, "labels": LABELS, "trouble": [trouble]}
+    said = seen(status_lines(status, look), look)
+    words = " ".join(it[12:].strip() for it in said)
+    assert labels_text(LABELS) in words, "no label is taken to pieces at a line's end"
+    agents = [
+        {**AGENT, "name": name, "labels": {"agent": name, **LABELS, "docker": "", **own}}
+        for name, own in (("build-one", {"zone": "a"}), ("b", {"zone": "b", "gpu": ""}))
+    ]
+    one, two = seen(agents_table(agents, look), look)
+    assert "zone=a" in one, "what tells them apart comes first"
+    assert "zone=b" in two
+    usages = [
+        {"agent": "build-one", "what": "kept workspaces", "bytes": 5 << 30, "is_least": True,
+         "bound": 20 << 30, "rule": "workspaces.max_bytes, .max_count, .max_age", "next": "web/test#7"},
+    ]  # fmt: skip
+    [row] = seen(usage_table(usages, look), look)
+    assert row.startswith("build-one  kept workspaces  5.0 GiB+  of 20.0 GiB  next: we")
+
+
+def test_a_wide_terminal_says_what_bounds_it_as_well() -> None:
+    usage = {"agent": "", "what": "logs", "bytes": 5, "is_least": False, "bound": None,
+             "rule": "logs.max_bytes", "next": ""}  # fmt: skip
+    assert usage_table([usage], TERMINAL._replace(width=120)) == ["all  logs  5 B  logs.max_bytes"]
+    assert usage_table([usage], PIPE) == ["all  logs  5 B  -  logs.max_bytes  -"]
 
 
 def test_long_facts_are_wrapped_on_a_terminal_alone() -> None:

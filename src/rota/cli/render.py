@@ -345,7 +345,8 @@ def _wrapped(text: str, width: int) -> list[str]:
         return [text]
     import textwrap
 
-    return textwrap.wrap(text, width) or [text]
+    # A label such as can-limit-cpus, or a path, is one word.
+    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False) or [text]
 
 
 def _job_row(job: dict[str, Any], look: Look) -> tuple[Cell, ...]:

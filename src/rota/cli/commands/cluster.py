@@ -47,10 +47,28 @@ def agents(args: Namespace, screen: Screen) -> int:
         screen.json(answer)
     else:
         look = screen.at(answer)
-        screen.lines(table([_row(one, look) for one in answer.json()], look, shrink=(5, 6)))
+        screen.lines(agents_table(answer.json(), look))
         if waited_for := _behind(answer.json()):
             screen.note(waited_for)
     return 0
+
+
+def agents_table(agents: list[dict[str, Any]], look: Look) -> list[str]:
+    """Return a line for each agent. On a terminal the labels that not all have come first."""
+    common: frozenset[tuple[str, str]] = frozenset()
+    if look.width is not None and agents:
+        common = frozenset.intersection(*(frozenset(it["labels"].items()) for it in agents))
+    rows = [_row({**one, "labels": _telling(one, common, look)}, look) for one in agents]
+    return table(rows, look, shrink=(5, 6, 7))
+
+
+def _telling(one: dict[str, Any], common: frozenset[tuple[str, str]], look: Look) -> dict[str, str]:
+    """Return an agent's labels, those in front that tell it from others; its name stands there anyway."""
+    labels: dict[str, str] = one["labels"]
+    if look.width is None:
+        return labels
+    own = {key: it for key, it in labels.items() if (key, it) not in common and key != "agent"}
+    return {**own, **{key: it for key, it in labels.items() if (key, it) in common}}
 
 
 def _behind(agents: list[dict[str, Any]]) -> str:
