@@ -7,72 +7,47 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
-from rota.agent.adopter import Adopter
-from rota.agent.answering import Answers
-from rota.agent.bot import Bot
-from rota.agent.caching import Caching
-from rota.agent.clouds import Clouds
-from rota.agent.contained import Contained, swept
+from rota.agent.contained import swept
 from rota.agent.definitions import Follower
-from rota.agent.duties import Duty
 from rota.agent.entrance import Entrance
-from rota.agent.following import Followers
 from rota.agent.group import ended_group
 from rota.agent.historian import Historian
 from rota.agent.identities import Identities
 from rota.agent.leadership import Leadership
-from rota.agent.leftovers import Leftovers
+from rota.agent.leading import Leading
 from rota.agent.levels import refuse_too_new
-from rota.agent.lookout import Lookout
 from rota.agent.loop import Loop
 from rota.agent.members import Members, announce, raise_alone
 from rota.agent.mover import Mover
-from rota.agent.needed import Needed
-from rota.agent.notifier import Notifier
 from rota.agent.patience import persist
-from rota.agent.poller import Poller
 from rota.agent.ports import Ports
-from rota.agent.reactor import Reactor
 from rota.agent.rebuild import last_known, restore
-from rota.agent.reports import Reporting
 from rota.agent.runner import Runner
-from rota.agent.secrets import SecretStage
 from rota.agent.sources import Sources
-from rota.agent.stages import Stage
-from rota.agent.statuses import Statuses
+from rota.agent.staging import contained_of, giving_of, stages_of
 from rota.agent.timed_journal import TimedJournal
 from rota.agent.timeline import stay
-from rota.agent.tracer import Tracer
 from rota.agent.workplace import Workplace, tmp, work
 from rota.agent.workspaces import Workspaces
 from rota.core.events import (
     AgentStopped,
 )
-from rota.core.join_token import JoinToken
-from rota.core.polling import polls
 from rota.core.settings import Settings, kept_limits
 from rota.core.surroundings import Place
-from rota.core.user_data import cluster_tag
 from rota.errors import RotaError, UnavailableError
-from rota.ports.chat import Chat
 from rota.ports.journal import Journal
 from rota.service.account import name_of, own_home
-from rota.service.build_cases import is_flaky
 from rota.service.contact import Contact
-from rota.service.context import Myself, Principal, Service
+from rota.service.context import Myself, Service
 from rota.service.copies import Copies
 from rota.service.counts import Counts
 from rota.service.hold import HeldJournal, Hold
-from rota.service.linking import link
-from rota.service.logs import last_words
-from rota.service.reactions import events_for
 from rota.service.secrets import StoreSecrets
 from rota.service.stores import Stores
-from rota.service.verbs import Role
 from rota.service.waiting import Waits
 from rota.service.world import World
 
@@ -199,7 +174,7 @@ async def run_agent(
             ports.blob_stores,
             settings=lambda: world.definitions.settings,
             is_alone=lambda: len(world.cluster.picture.agents) <= 1,
-            read_secret=lambda name: _secret(service, name),
+            read_secret=lambda name: service.read_secret(name),
             since=ports.clock.now(),
         )
         service = Service(
@@ -229,87 +204,21 @@ async def run_agent(
             identities = Identities(service.world, secrets)
             group.create_task(identities.run(), name="identities")
             follower.told.append(identities.changed)
-        giving = _giving(service, ports)
-        runner.stages = _stages(service, ports, giving, limited)
-        entrance.contained = next(iter(_contained(service, ports)), None)
-        reactor = Reactor(
-            world=world,
-            journal=ports.journal,
-            store=ports.store,
-            plan=partial(events_for, service),
-            advanced=loop.decide_soon,
+        giving, contained = giving_of(service, ports), contained_of(service, ports)
+        runner.stages = stages_of(service, ports, giving, contained, limited)
+        entrance.contained = contained
+        leading = Leading(
+            service,
+            ports,
+            loop,
+            follower,
+            mover,
+            socket=socket,
+            fence=lambda: members.leadership.fence,
+            leads=lambda: members.leadership.leads,
         )
-        loop.on_change.append(reactor.folded)
-        loop.settled = lambda: reactor.settled
-        follower.told.append(reactor.followed)
-        duties: list[Duty] = [reactor.run]
-        statuses = _statuses(service, ports)
-        if statuses is not None:
-            loop.on_change.append(statuses.folded)
-            duties.append(statuses.run)
-        if ports.collector is not None:
-            tracer = Tracer(
-                world=world,
-                collector=ports.collector,
-                clock=ports.clock,
-                counts=counts,
-                read_secret=lambda name: _secret(service, name),
-                version=me.version,
-            )
-            loop.on_change.append(tracer.folded)
-            duties.append(tracer.run)
-        clouds = _clouds(service, ports)
-        if clouds is not None:
-            loop.on_change.append(clouds.folded)
-            follower.told.append(clouds.changed)
-            duties.append(clouds.run)
-        chat = _chat(service, ports, socket)
-        bot = _bot(service, ports, chat)
-        if bot is not None:
-            loop.on_change.append(bot.folded)
-            follower.told.append(bot.changed)
-            duties.append(bot.run)
-        lookout, notifier = _notices(service, ports, chat, loop)
-        if lookout is not None and notifier is not None:
-            loop.on_change += (lookout.folded, notifier.folded)
-            loop.settled = partial(_settled, reactor, lookout)
-            duties += (lookout.run, notifier.run)
-        if ports.checkout is not None:
-            poller = Poller(
-                name=me.name,
-                world=world,
-                journal=ports.journal,
-                clock=ports.clock,
-                checkout=ports.checkout,
-                wanted=lambda: polls(world.definitions),
-            )
-            follower.told.append(poller.changed)
-            duties.append(poller.run)
-            adopter = Adopter(
-                name=me.name,
-                world=world,
-                store=ports.store,
-                main=mover,
-                journal=ports.journal,
-                clock=ports.clock,
-                checkout=ports.checkout,
-                plan=partial(events_for, service),
-            )
-            loop.on_change.append(adopter.folded)
-            follower.told.append(adopter.changed)
-            duties.append(adopter.run)
-        members = Members(service, ports, loop, group, duties)
+        members = Members(service, ports, loop, group, leading.duties)
         members.hand_over = stores.hand_over
-        reactor.fence = lambda: members.leadership.fence
-        if statuses is not None:
-            statuses.fence = reactor.fence
-        if bot is not None:
-            bot.fence = reactor.fence
-        if lookout is not None and notifier is not None:
-            lookout.fence = notifier.fence = reactor.fence
-        if clouds is not None:
-            clouds.fence = reactor.fence
-            clouds.leads = lambda: members.leadership.leads
         follower.told += (
             members.limits.changed,
             members.policy.changed,
@@ -330,9 +239,7 @@ async def run_agent(
             await raise_alone(me, world, ports)
             group.create_task(mover.run(), name="mover")
             await mover.begin()
-            await reactor.begin()
-            if lookout is not None:
-                lookout.begin()
+            await leading.begin()
             await announce(me, world, ports)
             loop.go_live()
             if ports.containers is not None:
@@ -370,187 +277,6 @@ async def run_agent(
         finally:
             members.is_over = True
             await _leave(me, ports, historian, members.leadership)
-
-
-async def _secret(service: Service, name: str) -> bytes:
-    if service.secrets is None:
-        raise UnavailableError("this agent reads no secrets")
-    return await service.secrets.read(name)
-
-
-def _stages(
-    service: Service,
-    ports: Ports,
-    giving: SecretStage | None,
-    limited: Callable[[Settings], Settings],
-) -> tuple[Stage, ...]:
-    """Return what surrounds a script, from the outermost to the innermost."""
-    reporting = () if ports.reports is None else (Reporting(service, ports.reports),)
-    secrets = () if giving is None else (giving,)
-    return (
-        Needed(service),
-        *secrets,
-        *_caching(service, ports, limited),
-        Leftovers(service),
-        *reporting,
-        *_contained(service, ports),
-    )
-
-
-def _giving(service: Service, ports: Ports) -> SecretStage | None:
-    if service.secrets is None or ports.private_files is None:
-        return None
-    return SecretStage(service.secrets, ports.safe, ports.private_files)
-
-
-def _contained(service: Service, ports: Ports) -> tuple[Stage, ...]:
-    if ports.containers is None:
-        return ()
-    world, secrets = service.world, service.secrets
-    contained = Contained(
-        ports.containers,
-        lambda: world.definitions.settings,
-        data=service.me.data,
-        secrets=secrets,
-    )
-    return (contained,)
-
-
-def _caching(
-    service: Service, ports: Ports, limited: Callable[[Settings], Settings]
-) -> tuple[Stage, ...]:
-    if ports.caches is None:
-        return ()
-    name, world = service.me.name, service.world
-
-    def labels() -> Mapping[str, str]:
-        myself = world.cluster.picture.agents.get(name)
-        return service.me.labels if myself is None else myself.labels
-
-    caching = Caching(
-        service,
-        ports.caches,
-        ports.clock,
-        labels=labels,
-        settings=lambda: limited(world.definitions.settings),
-    )
-    return (caching,)
-
-
-def _statuses(service: Service, ports: Ports) -> Statuses | None:
-    if ports.forges is None:
-        return None
-    return Statuses(
-        name=service.me.name,
-        world=service.world,
-        journal=ports.journal,
-        clock=ports.clock,
-        forges=ports.forges,
-        base=lambda: service.world.definitions.settings.url or service.me.url,
-    )
-
-
-def _chat(service: Service, ports: Ports, socket: str) -> Chat | None:
-    if ports.chat is None:
-        return None
-    return ports.chat(
-        settings=lambda: service.world.definitions.settings,
-        read_secret=lambda name: _secret(service, name),
-        admitted=service.speakers.admitted,
-        socket=socket,
-    )
-
-
-def _bot(service: Service, ports: Ports, chat: Chat | None) -> Bot | None:
-    if chat is None:
-        return None
-    name, world = service.me.name, service.world
-
-    async def linked(network: str, who: str, nick: str, code: str) -> str:
-        said = await link(service, code, network=network, who=who, nick=nick, fence=answers.fence())
-        return said.text
-
-    followers = Followers(
-        name=name,
-        world=world,
-        journal=ports.journal,
-        logs=ports.logs,
-        clock=ports.clock,
-        chat=chat,
-        tail=partial(last_words, service),
-    )
-    answers = Answers(
-        name=name,
-        world=world,
-        journal=ports.journal,
-        clock=ports.clock,
-        chat=chat,
-        followers=followers,
-        link=linked,
-    )
-    return Bot(
-        name=name,
-        world=world,
-        clock=ports.clock,
-        chat=chat,
-        answers=answers,
-        followers=followers,
-    )
-
-
-def _notices(
-    service: Service, ports: Ports, chat: Chat | None, loop: Loop
-) -> tuple[Lookout | None, Notifier | None]:
-    """Return who finds out whom to tell, and who tells them."""
-    if chat is None:
-        return None, None
-    name, world = service.me.name, service.world
-    lookout = Lookout(
-        name=name,
-        world=world,
-        journal=ports.journal,
-        clock=ports.clock,
-        advanced=loop.decide_soon,
-        is_flaky=partial(is_flaky, service, Principal("rota", Role.ADMIN)),
-    )
-    notifier = Notifier(
-        name=name,
-        world=world,
-        journal=ports.journal,
-        clock=ports.clock,
-        chat=chat,
-        tail=partial(last_words, service),
-        base=lambda: world.definitions.settings.url or service.me.url,
-        audience=lambda: lookout.audience,
-    )
-    return lookout, notifier
-
-
-def _settled(reactor: Reactor, lookout: Lookout) -> int:
-    """Return up to where all that happened has had its consequences."""
-    return min(reactor.settled, lookout.settled)
-
-
-def _clouds(service: Service, ports: Ports) -> Clouds | None:
-    if ports.clouds is None:
-        return None
-
-    async def token(machine: str) -> JoinToken:
-        if service.door is None:
-            raise UnavailableError("this agent lets nobody join yet")
-        return await service.door.machine_token(machine)
-
-    return Clouds(
-        name=service.me.name,
-        world=service.world,
-        journal=ports.journal,
-        clock=ports.clock,
-        providers=ports.clouds,
-        cluster=lambda: cluster_tag(service.ca),
-        token=token,
-        read=lambda name: _secret(service, name),
-        version=service.me.version,
-    )
 
 
 def _say_begun(name: str, begun: asyncio.Task[None]) -> None:

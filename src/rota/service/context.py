@@ -375,6 +375,16 @@ class Service:
             ) from error
         return seq
 
+    async def read_secret(self, name: str) -> bytes:
+        """Return the value of a secret of the cluster.
+
+        Raises:
+            NotFoundError, UnavailableError: as of :class:`rota.ports.secrets.Secrets`.
+        """
+        if self.secrets is None:
+            raise UnavailableError("this agent reads no secrets")
+        return await self.secrets.read(name)
+
     def refuse_if_stale(self) -> None:
         """Do nothing, unless it is known that no write would be confirmed.
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from rota.core.logins import described, person_of
 from rota.core.settings_oidc import OidcSettings
-from rota.errors import ConflictError, DeniedError, InputError, UnavailableError
+from rota.errors import ConflictError, DeniedError, InputError
 from rota.ports.identity import Identity
 from rota.service import login_messages as lm
 from rota.service import messages as m
@@ -121,9 +121,7 @@ def _provider(service: Service) -> tuple[OidcSettings, Identity]:
 async def _secret(service: Service, settings: OidcSettings) -> str:
     if not settings.secret:
         return ""
-    if service.secrets is None:
-        raise UnavailableError("this agent reads no secrets")
-    return (await service.secrets.read(settings.secret)).decode("utf-8", "replace").strip()
+    return (await service.read_secret(settings.secret)).decode("utf-8", "replace").strip()
 
 
 def _refuse_elsewhere(redirect: str) -> None:
