@@ -157,12 +157,13 @@ def test_who_maintains_some_jobs_pushes_these_alone(two: Two, tmp_path: Path) ->
     assert (
         "remote: cho is without a role but for some jobs; `git clone`, which gives all jobs and their "
         "history, needs a viewer\n"
-        "remote: what you may see: rota jobs, rota show JOB --script; rota add JOB FILE changes it\n"
+        "remote: what you may see: rota jobs, rota show JOB --script; rota edit JOB changes it\n"
     ) in done.stderr
     # What that says is typed as it stands.
     assert cho.rota("login", two.url(two.b), stdin=f"{token}\n").returncode == 0
     assert "web/mine" in cho.rota("jobs").stdout.split()
     done = cho.rota("show", "web/mine", "--script")
     assert (done.returncode, done.stdout) == (0, "#!/bin/sh\n")
-    done = cho.rota("add", "web/mine", "-", stdin="#!/bin/sh\necho changed\n")
+    (cho.folder / "mine.sh").write_text("#!/bin/sh\necho changed\n")
+    done = cho.rota("edit", "web/mine", "mine.sh")
     assert (done.returncode, last_event(two.b, "store.moved")["by"]) == (0, "cho"), done.stderr

@@ -27,7 +27,7 @@ def refuse_clone(who: Principal) -> None:
     except DeniedError as error:
         if who.rights is not None and who.rights.anywhere > Role.NONE:
             error.hint = (
-                "what you may see: rota jobs, rota show JOB --script; rota add JOB FILE changes it"
+                "what you may see: rota jobs, rota show JOB --script; rota edit JOB changes it"
             )
         raise
 
