@@ -103,6 +103,10 @@ def _refuses_what_not_all_know(asked: Host, behind: Host) -> None:
     assert "waits for agents whose rota does not know it: " in refused.stderr
     assert f"{behind} (rota " in refused.stderr
     assert f"{asked} (rota " not in refused.stderr
+    # The others would go on with the role that ann had.
+    refused = asked.run("user", "set", "ann", "--role", "none")
+    assert refused.returncode != 0
+    assert 'users/ann.toml: `role = "none"` needs level 2' in refused.stderr
 
 
 def _refuses_the_way_back(host: Host, before: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.harness.facts import moment
 
 from rota.adapters.memory import MemoryJournal
-from rota.adapters.memory_store import MemoryIndex
+from rota.adapters.memory_store import MemoryIndex, MemoryStore
 from rota.agent.levels import Levels, refuse_too_new
 from rota.core.agents import Agent
 from rota.core.cluster import Cluster, Picture, decode_picture, encode_picture
@@ -26,13 +26,15 @@ from rota.core.events import (
     Known,
     LeaderElected,
 )
+from rota.core.file_levels import SETTINGS_KEYS, too_new_in
 from rota.core.fold import apply
 from rota.core.ids import parse_agent_name
 from rota.core.levels import FIRST, LEVEL, NEEDED, attainable, parse_level
+from rota.core.settings import _SETTINGS
 from rota.daemon.nameplate import Nameplate, read_nameplate
 from rota.errors import ConflictError, InputError, StaleError
 from rota.ports.journal import Entry
-from rota.service.levels import refuse_early
+from rota.service.levels import refuse_early, refuse_unread
 from rota.service.world import World
 
 
@@ -284,6 +286,54 @@ def test_what_not_all_know_is_refused_with_their_names() -> None:
         refuse_early(world, "token.made")
     fold(world.cluster, raised("a", "b"))
     refuse_early(world, "token.made")
+
+
+#: The settings' keys that agents from before levels read.
+SETTINGS_FIRST = """
+    agents artifacts bucket builds caches chat cloud containers env forge groups isolation limits
+    logs mail notify outlet path queue rest secrets share throttle timeout url voters workspaces
+"""
+
+
+def test_a_new_key_of_the_settings_waits_until_all_can_read_it() -> None:
+    ungated = _SETTINGS.keys() - set(SETTINGS_FIRST.split()) - SETTINGS_KEYS.keys()
+    assert not ungated, "an older agent would keep the settings from before: rota.core.file_levels"
+    for key, level in SETTINGS_KEYS.items():
+        outer, _, inner = key.partition(".")
+        assert outer in _SETTINGS
+        data = f"[{outer}]\n{inner or 'x'} = 1\n".encode()
+        assert too_new_in("settings.toml", data, b"", level - 1) == {f"`{key}`": level}
+        assert too_new_in("settings.toml", data, b"", level) == {}
+        assert too_new_in("settings.toml", data, data, level - 1) == {}, "that harm is done"
+        assert too_new_in("jobs/settings.toml", data, b"", level - 1) == {}
+
+
+def test_what_old_agents_read_of_files_is_left_alone() -> None:
+    for data in (b"voters = 5\n[rest]\norigins = []\n", b"rest = 3\n", b"[", b"\xff", b"[" * 9000):
+        assert too_new_in("settings.toml", data, b"", FIRST) == {}
+    assert too_new_in("users/ann.toml", b'role = "viewer"\n', b"", FIRST) == {}
+    data = b'role = "none"\nlogins = ["x"]\n'
+    assert too_new_in("users/ann.toml", data, b"", FIRST) == {
+        "`logins`": 2,
+        '`role = "none"`': 2,
+    }
+
+
+async def test_files_that_not_all_can_read_are_refused_with_their_names() -> None:
+    world, store = FakeWorld(first()), MemoryStore({"settings.toml": b"[metrics]\n"})
+    fold(world.cluster, started("a", 2), AgentStarted(at=moment(), agent="b", version="0.1"))
+    head = await store.head()
+    with pytest.raises(ConflictError) as caught:
+        await refuse_unread(world, store, head, {"settings.toml": b"[metrics]\n[[access]]\n"})
+    assert caught.value.message == (
+        "settings.toml: `access` needs level 2, and the cluster is at 1;"
+        " it waits for agents whose rota does not know it: b (rota 0.1)"
+    )
+    await refuse_unread(world, store, head, {"settings.toml": b"[metrics]\nopen = true\n"})
+    with pytest.raises(ConflictError, match=r'users/ann.toml: `role = "none"` needs level 2'):
+        await refuse_unread(world, store, "", {"users/ann.toml": b'role = "none"\n'})
+    fold(world.cluster, started("b", 2), raised("a", "b"))
+    await refuse_unread(world, store, head, {"settings.toml": b"[[access]]\n"})
 
 
 def test_an_agent_may_announce_less_than_it_can() -> None:

@@ -9,6 +9,7 @@ from rota.core.definitions import Definitions
 from rota.errors import StaleError, UnavailableError
 from rota.ports.store import Author
 from rota.service.context import Principal, Service
+from rota.service.levels import refuse_unread
 
 #: A commit that lost the race to another one is made anew, this often at most.
 TRIES = 20
@@ -39,8 +40,11 @@ async def commit(
     """Commit files (``None`` deletes) at ``base``; return the commit, or None if that is too late.
 
     Raises:
+        ConflictError: not all agents could read it, as the cluster's level is.
         UnavailableError: ``main`` cannot be written to now.
     """
+    written = {path: data for path, data in changes.items() if data is not None}
+    await refuse_unread(service.world, service.store, base, written)
     author = Author(name=who.name, email=email or f"{who.name}@{service.me.name}")
     try:
         return await service.main.commit(

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 from rota.core.definition_file import JOBS, parse_file
 from rota.core.job import Job
+from rota.core.levels import LEVEL
 from rota.core.pushed_paths import changed_paths, needed_for
 from rota.core.reach import reach_faults
 from rota.core.rights import Role
 from rota.errors import DeniedError
 from rota.service.context import Principal, Service
+from rota.service.levels import refuse_unread
 
 #: So many files are named in an answer of one line.
 MAX_NAMED = 3
@@ -35,15 +37,35 @@ def refuse_clone(who: Principal) -> None:
 async def refuse_push(service: Service, who: Principal, old: str, new: str) -> None:
     """Do nothing if somebody may move ``main`` from a commit to another.
 
-    Cost: nothing for an admin; else a list of both trees.
+    Cost: nothing for an admin of a cluster whose agents are all of this version; else a list of both
+    trees.
 
     Raises:
+        ConflictError: an agent of an older version could not read a file.
         DeniedError: a file needs more than they are; the message names it, and what is needed.
     """
-    if who.role >= Role.ADMIN:
+    is_mixed = service.world.cluster.picture.level < LEVEL
+    if who.role >= Role.ADMIN and not is_mixed:
         return
     before = await service.store.tree(old) if old else {}
     after = await service.store.tree(new)
+    if who.role < Role.ADMIN:
+        await _refuse_more(service, who, before, after)
+    if is_mixed:
+        changed = {path: after[path] for path in changed_paths(before, after) if path in after}
+        blobs = await service.store.blobs(set(changed.values()))
+        files = {path: blobs[blob] for path, blob in changed.items()}
+        await refuse_unread(service.world, service.store, old, files)
+
+
+async def _refuse_more(
+    service: Service, who: Principal, before: Mapping[str, str], after: Mapping[str, str]
+) -> None:
+    """Do nothing if somebody may make those files of these.
+
+    Raises:
+        DeniedError: as for :func:`refuse_push`.
+    """
     faults: list[str] = []
     for path in changed_paths(before, after):
         needed = needed_for(path)
