@@ -33,12 +33,14 @@ class Cpu(NamedTuple):
 def cpu(daemon: int, engine: int) -> Cpu:
     """Return what daemon and engine used since they began, in steps of 10 ms."""
     own, children = _times(daemon)
-    forking = sum(_times(pid)[0] for pid in _forking(daemon))  # counted with the ended once it ends
+    forking = sum(
+        sum(_times(pid)) for pid in _forking(daemon)
+    )  # counted with the ended once it ends
     return Cpu(own, children + forking, _times(engine)[0])
 
 
 def _forking(daemon: int) -> list[int]:
-    """Return the daemon's fork server, if it has one; supervisors, forked too, are renamed."""
+    """Return the daemon's fork server, if it has one, and the supervisors that were forked of it."""
     try:
         found = Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
         return [int(pid) for pid in found if _is_forking(pid)]
@@ -48,8 +50,7 @@ def _forking(daemon: int) -> list[int]:
 
 def _is_forking(pid: str) -> bool:
     try:
-        is_renamed = Path(f"/proc/{pid}/comm").read_text().startswith("rota-super")
-        return not is_renamed and b"forkserver.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"forkserver.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -134,6 +134,11 @@ class Drain:
             self._pid, pidfd = found
             self._watch(pidfd)
 
+    def all_carried(self) -> None:
+        """Take a supervisor's word that nobody prints any more, and all of it is in the log."""
+        self._is_over = True
+        self._set_whole()
+
     def supervisor_ended(self) -> None:
         """Look who carries, if it was the supervisor: who it left for that, or else somebody new.
 

@@ -22,9 +22,10 @@ from rota.adapters.process.census import Census
 from rota.adapters.process.cgroup import NO_CGROUP, Cgroup
 from rota.adapters.process.ending import Ending
 from rota.adapters.process.home import Home
-from rota.adapters.process.kin import Marks, members, window
+from rota.adapters.process.kin import Marks, carriers, members, window
 from rota.adapters.process.oom import OomCounter
 from rota.adapters.process.proc import Identity
+from rota.adapters.process.supervisor import Report, Supervisor
 from rota.core.build import Usage
 from rota.errors import ConflictError, ExecutionError, UnavailableError
 from rota.homes.drain import Drain
@@ -54,6 +55,7 @@ class Attempt:
         task: As it was started.
         drain: What carries its output to its log.
         supervisor: Who supervises it; ``None`` if nobody does, or that is not known.
+        forked: The line to that supervisor, if it is one that was forked for this process.
         oom_kills: The counter at its start.
         is_ours: Whether it was seen alive by this process, in this boot. If not, its session's
             number may be somebody else's by now, and is not gone by.
@@ -69,6 +71,7 @@ class Attempt:
         drain: Drain,
         *,
         supervisor: Identity | None,
+        forked: Supervisor | None = None,
         oom_kills: int,
         is_ours: bool,
         is_child: bool = False,
@@ -80,6 +83,8 @@ class Attempt:
         self._drain = drain
         self._home = Home(task.home)
         self._supervisor = supervisor
+        self._forked = forked
+        self._is_alone = False  # whether no process that comes from the script's is left
         self._oom_kills = oom_kills
         self._is_ours = is_ours
         self._cgroup = cgroup
@@ -135,7 +140,11 @@ class Attempt:
         """
         if self._task.stdin and self._input.is_half_ended():
             self._input.end()
-        if self._supervisor is None or not self._watch(self._supervisor, self._supervisor_ended):
+        if self._forked is not None:
+            self._forked.attend(self._told)
+        elif self._home.outcome() is not None:
+            self._supervisor_ended()  # its supervisor may be another attempt's by now
+        elif self._supervisor is None or not self._watch(self._supervisor, self._supervisor_ended):
             self._supervisor_ended()
 
     def forget(self) -> None:
@@ -172,7 +181,12 @@ class Attempt:
         """Say whether a cheap look proves that the ended attempt left nothing."""
         if self._started_at is None or self._supervisor is None or not self._ended.done():
             return False
-        pids = window(self._supervisor.pid, self._loop.time() - self._started_at)
+        age_s = self._loop.time() - self._started_at
+        if self._is_alone and self._known_script is not None:
+            pids = window(self._known_script.pid, age_s)
+            if pids is not None and not carriers(os.fsencode(self._task.marker), pids):
+                return True
+        pids = window(self._supervisor.pid, age_s)
         return pids is not None and not members(self._marks(), proc.sweep(pids))
 
     def _is_settled(self) -> bool:
@@ -234,6 +248,16 @@ class Attempt:
             os.close(self._pidfd)
             self._pidfd = -1
 
+    def _told(self, report: Report | None) -> None:
+        """Take what a forked supervisor reports; with None, it has ended."""
+        if report is None:
+            self._supervisor_ended()
+            return
+        self._is_alone, self._known_script = True, report.script
+        self._drain.all_carried()
+        usage = self._usage(report.user_s, report.system_s, report.most_kib)
+        self._settle(self._exit(report.code, usage, is_told=report.is_signal))
+
     def _supervisor_ended(self) -> None:
         self._unwatch()
         status, usage = self._reap()
@@ -270,9 +294,12 @@ class Attempt:
             return None, None  # reaped by another who waits for any child
         if not pid:
             return None, None
-        rss_kib = used.ru_maxrss if used.ru_maxrss > self._rss_floor_kib else 0
-        usage = Usage(user_s=used.ru_utime, system_s=used.ru_stime, max_rss_bytes=rss_kib * 1024)
+        usage = self._usage(used.ru_utime, used.ru_stime, used.ru_maxrss)
         return os.waitstatus_to_exitcode(status), usage
+
+    def _usage(self, user_s: float, system_s: float, rss_kib: int) -> Usage:
+        rss_kib = rss_kib if rss_kib > self._rss_floor_kib else 0
+        return Usage(user_s=user_s, system_s=system_s, max_rss_bytes=rss_kib * 1024)
 
     def _outcome(self, status: int | None, usage: Usage | None) -> Exit | None:
         """Return how the script ended; ``None`` if nobody wrote it down."""

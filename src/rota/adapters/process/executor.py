@@ -27,6 +27,7 @@ from rota.adapters.process.oom import OomCounter
 from rota.adapters.process.proc import Identity
 from rota.adapters.process.reserve import keep_back
 from rota.adapters.process.session import ProcessSession, new_marker
+from rota.adapters.process.supervisor import Supervisor
 from rota.core.confinement import Confinement
 from rota.errors import ExecutionError, UnavailableError
 from rota.homes import pipe
@@ -107,7 +108,7 @@ class ProcessExecutor:
         oom_kills = self._host.oom.recent()
         launch = Launch(task.argv, task.env, None, NO_CGROUP)
         drain = Drain(Home(task.home))
-        pid = 0
+        pid, forked = 0, None
         try:
             check(task)
             if task.confinement is not None:
@@ -118,7 +119,7 @@ class ProcessExecutor:
                 # Before the guard: where there is no pipe, it takes who writes the log for the script.
                 drain.make()
                 if self._forks is not None and _is_plain(task):
-                    pid = await self._forked(self._forks, task, oom_kills)
+                    pid, forked = await self._forked(self._forks, task, oom_kills)
                 if not pid:
                     drain.carry()
             if task.lease_until is not None:
@@ -134,13 +135,17 @@ class ProcessExecutor:
                 raise
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ExecutionError(f"cannot start {task.argv[0]}: {reason}") from error
-        process = proc.look(pid)  # our child: a zombie at worst, never a stranger
-        supervisor = Identity(pid, process.start if process else 0)
+        if forked is None:
+            process = proc.look(pid)  # our child: a zombie at worst, never a stranger
+            supervisor = Identity(pid, process.start if process else 0)
+        else:
+            supervisor = forked.identity
         attempt = Attempt(
             self._host,
             task,
             drain,
             supervisor=supervisor,
+            forked=forked,
             oom_kills=oom_kills,
             is_ours=True,
             is_child=True,
@@ -231,20 +236,23 @@ class ProcessExecutor:
             raise ExecutionError("this agent cannot confine builds")
         return await asyncio.to_thread(self._confiner.prepare, task, asked, _added(task.env))
 
-    async def _forked(self, forks: Forks, task: Task, oom_kills: int) -> int:
-        """Return the pid of a forked supervisor; 0 if sh has to be one."""
+    async def _forked(
+        self, forks: Forks, task: Task, oom_kills: int
+    ) -> tuple[int, Supervisor | None]:
+        """Return pid and line of a forked supervisor; 0 if sh has to be one, no line if it is not known."""
         start = start_line(self._host.boot, oom_kills)
         name = task.argv[0]
         found_at = name if "/" in name else str(program(task))
-        home = task.home.absolute()
+        home, cwd = task.home.absolute(), task.cwd.absolute()
         try:
-            return await forks.fork(home, task.cwd.absolute(), found_at, task.argv, task.env, start)
+            forked = await forks.fork(home, cwd, found_at, task.argv, task.env, start)
         except TimeoutError:
             found = pipe.reader(Home(home).output)
             if found is None:
-                return 0
+                return 0, None
             os.close(found[1])
-            return found[0]
+            return found[0], None
+        return (forked.identity.pid, forked) if forked is not None else (0, None)
 
     def _spawn(self, task: Task, launch: Launch, oom_kills: int) -> int:
         """Return the supervisor's pid.

@@ -1,4 +1,7 @@
-"""The daemon's side of the fork server: started when builds come, ended when none does for a while."""
+"""The daemon's side of the fork server: started when builds come, ended when none does for a while.
+
+So are the supervisors that it forked and that wait for another attempt.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rota.adapters.process.reserve import go_first, keep_back
+from rota.adapters.process.supervisor import ANSWER_S, Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +30,8 @@ _MOST_BYTES = 128 * 1024  # of a request; a larger one is not sent
 _CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220}
 _OPTIONS = ("-I", "-S", "-B")  # nothing of this machine's, and no module that is not asked for
 _IDLE_S = 30.0
-#: It answers within a millisecond; one that was stopped is ended.
-_ANSWER_S = 10.0
+#: More supervisors than these do not wait for another attempt. Each is 2 MB.
+_MOST_IDLE = 16
 _START_S = 30.0
 #: A server that ends so often of itself cannot work on this machine.
 _MOST_FAILURES = 3
@@ -40,7 +44,7 @@ class Forks:
     Args:
         idle_s: How long it stays without being asked; it is 6 MB.
 
-    Cost of a supervisor: 0.1 ms of CPU here, 0.6 ms there and in the supervisor.
+    Cost of a supervisor: 0.1 ms of CPU here, 0.6 ms there and in the supervisor; of one that waited, half of it.
     """
 
     def __init__(self, idle_s: float = _IDLE_S) -> None:
@@ -51,6 +55,9 @@ class Forks:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._idle: asyncio.TimerHandle | None = None
+        self._used_at = 0.0
+        self._waiting_ones: list[Supervisor] = []
+        self._all: set[Supervisor] = set()
         self._failures = 0 if platform.machine() in _CLONE else _MOST_FAILURES
 
     @property
@@ -66,21 +73,17 @@ class Forks:
         argv: Sequence[str],
         env: Mapping[str, str],
         start: str,
-    ) -> int:
-        """Return the pid of a new supervisor; 0 if none can be had so, or not yet, and nothing is begun.
+    ) -> Supervisor | None:
+        """Return a supervisor that attends this; None if there is none, or not yet, and nothing is begun.
 
-        The first call is answered with 0 at once, since a build does not wait for a Python to start.
+        The first call is answered with None at once, since a build does not wait for a Python to start.
 
         Raises:
-            TimeoutError: the server ended, or had to be, before it answered: maybe there is one.
+            TimeoutError: who was asked ended, or had to be, before it answered: maybe it has begun.
         """
         if self._failures >= _MOST_FAILURES:
-            return 0
+            return None
         loop = asyncio.get_running_loop()
-        if self._socket is None:
-            self._begin(loop)
-        if not self._up.is_set():
-            return 0
         number = next(self._numbers)
         message = marshal.dumps(
             (
@@ -93,17 +96,44 @@ class Forks:
                 os.fsencode(start),
             )
         )
-        if len(message) > _MOST_BYTES or self._socket is None:
-            return 0
+        if len(message) > _MOST_BYTES:
+            return None
+        self._used_at = loop.time()
+        while self._waiting_ones:
+            supervisor = self._waiting_ones.pop()
+            if await supervisor.ask(message):
+                return supervisor
+        if self._socket is None:
+            self._begin(loop)
+        if not self._up.is_set() or self._socket is None:
+            return None
         try:
-            self._socket.send(message)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            return None
+        ours.setblocking(False)
+        with theirs:
+            pid = await self._forked(loop, number, message, theirs)
+        if not pid:
+            ours.close()
+            return None
+        supervisor = Supervisor(pid, ours, idle=self._is_idle, gone=self._is_gone)
+        self._all.add(supervisor)
+        return supervisor
+
+    async def _forked(
+        self, loop: asyncio.AbstractEventLoop, number: int, message: bytes, line: socket.socket
+    ) -> int:
+        """Return the pid of a new supervisor; 0 if there is none."""
+        assert self._socket is not None
+        try:
+            socket.send_fds(self._socket, [message], [line.fileno()])
         except OSError:
             return 0  # it is busy, or gone
         answer: asyncio.Future[int]
         answer = self._waiting[number] = loop.create_future()
-        self._stay(loop)
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(ANSWER_S):
                 return await answer
         except TimeoutError:
             logger.warning("the fork server does not answer, and is ended")
@@ -111,6 +141,18 @@ class Forks:
             raise
         finally:
             self._waiting.pop(number, None)
+
+    def _is_idle(self, supervisor: Supervisor) -> None:
+        self._used_at = asyncio.get_running_loop().time()
+        if self._idle is None or len(self._waiting_ones) >= _MOST_IDLE:
+            supervisor.hang_up()  # nobody would tell it to end later
+        else:
+            self._waiting_ones.append(supervisor)
+
+    def _is_gone(self, supervisor: Supervisor) -> None:
+        self._all.discard(supervisor)
+        if supervisor in self._waiting_ones:
+            self._waiting_ones.remove(supervisor)
 
     async def ready(self) -> None:
         """Return once there is a server that answers.
@@ -124,7 +166,14 @@ class Forks:
             await self._up.wait()
 
     def close(self) -> None:
-        """Let the server end; what it started lives on."""
+        """Let all of them end; what runs lives on, and nothing is heard of it here."""
+        self._end()
+        for supervisor in self._all:
+            supervisor.leave()
+        self._all.clear()
+
+    def _end(self) -> None:
+        """Let the server end, and who waits for an attempt."""
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
@@ -136,6 +185,8 @@ class Forks:
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(TimeoutError("the fork server has ended"))
+        while self._waiting_ones:
+            self._waiting_ones.pop().hang_up()
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
@@ -178,10 +229,13 @@ class Forks:
         loop.add_reader(self._pidfd, self._ended, self._pid, self._pidfd)
         loop.add_reader(ours.fileno(), self._answered, loop)
 
-    def _stay(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-        self._idle = loop.call_later(self._idle_s, self.close)
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End them if nobody came for a while; look again when that may be."""
+        left = self._used_at + self._idle_s - loop.time()
+        if left <= 0:
+            self._end()
+        else:
+            self._idle = loop.call_later(left, self._look, loop)
 
     def _answered(self, loop: asyncio.AbstractEventLoop) -> None:
         assert self._socket is not None
@@ -197,7 +251,8 @@ class Forks:
         number, pid, fault = marshal.loads(message)  # noqa: S302 - of a child of ours
         if number == 0:
             self._up.set()
-            self._stay(loop)
+            self._used_at = loop.time()
+            self._look(loop)
             return
         self._failures = 0
         if fault:
@@ -219,10 +274,10 @@ class Forks:
             self._failures += 1
             if self._failures == _MOST_FAILURES:
                 logger.warning("the fork server does not work here: builds are started by sh")
-            self.close()
+            self._end()
 
     def _kill(self) -> None:
         if self._pid:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        self.close()
+        self._end()

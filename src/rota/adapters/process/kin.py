@@ -90,6 +90,21 @@ def window(after: int, age_s: float) -> range | None:
     return range(last, after, -1)
 
 
+def carriers(marker: bytes, pids: Iterable[int]) -> list[int]:
+    """Return those of ``pids`` that have the marker in their environment, or may have.
+
+    That is all to be looked for where it is known that nothing descends from the script any more: what it had
+    a service start with that environment. Cost: 3 µs for a pid that nobody has, 10 µs else.
+    """
+    return [pid for pid in pids if _may_carry(marker, pid)]
+
+
+def _may_carry(marker: bytes, pid: int) -> bool:
+    environ = proc.read(f"/proc/{pid}/environ")
+    # Without any it may be one that ended, a kernel's, or in the middle of its execve.
+    return marker in environ if environ else bool(proc.snapshot([pid]))
+
+
 def kill(marks: Marks) -> list[Process]:
     """Send SIGKILL to all processes of the attempt, stopped before, and return them."""
     marks.cgroup.kill()
