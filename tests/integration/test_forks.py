@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.harness.attempts import Attempts, is_running, until
+from tests.harness.attempts import Attempts, is_running, marked, until
 
 from rota.adapters.process import forks as module
 from rota.adapters.process import proc
+from rota.adapters.process import supervisor as line
 from rota.adapters.process.forks import Forks
 
 
@@ -82,7 +83,7 @@ async def test_attempts_outlive_the_server_and_another_comes(
 async def test_a_server_that_does_not_answer_is_ended_and_its_build_runs_once(
     attempts: Attempts, forks: Forks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_ANSWER_S", 0.05)
+    monkeypatch.setattr(module, "ANSWER_S", 0.05)
     await forks.ready()
     stopped = forks.pid
     os.kill(stopped, signal.SIGSTOP)
@@ -105,6 +106,127 @@ async def test_a_supervisor_that_was_forked_unheard_is_found(
     (task.home / "go").touch()
     assert (await attempts.outcome(running)).code == 6
     assert attempts.log(task) == b"once\n"
+
+
+async def test_a_supervisor_attends_one_attempt_after_the_other(
+    attempts: Attempts, forks: Forks
+) -> None:
+    await forks.ready()
+    seen = []
+    for code in (0, 7, 9):
+        ended, log = await attempts.run(f"echo $PPID; exit {code}")
+        assert (ended.code, ended.signal) == (code, None)
+        seen.append(int(log))
+    ended, log = await attempts.run("echo $PPID; kill -9 $$")
+    assert ended.signal == signal.SIGKILL
+    assert {*seen, int(log)} == {seen[0]}
+    before = set(os.listdir(f"/proc/{seen[0]}/fd"))
+    await attempts.run("true")
+    assert set(os.listdir(f"/proc/{seen[0]}/fd")) == before
+
+
+@pytest.mark.parametrize(
+    "leaving",
+    [
+        "sleep 600 &",
+        "(setsid sleep 600 &) >/dev/null 2>&1",
+        "env -i setsid sh -c 'sleep 600 & sleep 600' &",
+    ],
+)
+async def test_one_that_left_something_has_no_second_attempt_after_it(
+    attempts: Attempts, forks: Forks, leaving: str
+) -> None:
+    await forks.ready()
+    ended, first = await attempts.run(f"echo $PPID; {leaving}\nexit 3")
+    assert ended.code == 3
+    assert marked(f"ROTA_ATTEMPT={attempts.root}/home0") == []
+    ended, second = await attempts.run("echo $PPID")
+    assert first != second
+    await until(lambda: not is_running(int(first)))
+
+
+async def test_who_was_orphaned_and_has_ended_is_nothing_that_is_left(
+    attempts: Attempts, forks: Forks
+) -> None:
+    await forks.ready()
+    orphan = "sh -c '(sleep 0.01; echo orphan) &'; until [ \"$(cat ../home0/log | wc -l)\" = 2 ]; do sleep 0.01; done"
+    _, log = await attempts.run(f"echo $PPID; {orphan}")
+    assert log.endswith(b"orphan\n")
+    supervisor = int(log.split()[0])
+    assert proc.look(supervisor)
+    _, log = await attempts.run("echo $PPID")
+    assert int(log) == supervisor
+
+
+async def test_a_supervisor_that_is_killed_takes_no_other_outcome_along(
+    attempts: Attempts, forks: Forks
+) -> None:
+    await forks.ready()
+    assert (await attempts.run("exit 3"))[0].code == 3
+    assert not (await attempts.run("kill -9 $PPID; sleep 0.05"))[0].known
+    assert (await attempts.run("exit 4"))[0].code == 4
+
+
+async def test_an_attempt_is_over_although_its_supervisor_attends_another(
+    attempts: Attempts, forks: Forks
+) -> None:
+    await forks.ready()
+    over, first = await attempts.start("exit 3")
+    await first.wait()  # its daemon dies before it has recorded this
+    task, second = await attempts.start("echo up; exec sleep 600", until_log=b"up")
+    assert attempts.supervisor(over) == attempts.supervisor(task)
+    later = await attempts.executor.adopt(over)
+    assert (await attempts.outcome(later)).code == 3
+    await later.terminate(0)
+    assert is_running(second.pid)
+    await second.terminate(0)
+
+
+async def test_an_attempt_outlives_who_asked_its_supervisor(
+    attempts: Attempts, forks: Forks
+) -> None:
+    await forks.ready()
+    assert (await attempts.run("true"))[0].code == 0
+    task, _ = await attempts.start("echo up; until [ -e go ]; do sleep 0.01; done; exit 6")
+    supervisor = attempts.supervisor(task)
+    attempts.executor.close()
+    later = await Attempts(attempts.root).executor.adopt(task)
+    (task.home / "go").touch()
+    assert (await attempts.outcome(later)).code == 6
+    await until(lambda: not is_running(supervisor))
+    await later.terminate(0)
+
+
+async def test_a_waiting_supervisor_that_is_stopped_is_ended_and_its_build_runs_once(
+    attempts: Attempts, forks: Forks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "ANSWER_S", 0.05)
+    await forks.ready()
+    _, log = await attempts.run("echo $PPID")
+    os.kill(int(log), signal.SIGSTOP)
+    ended, said = await attempts.run("echo once; exit 5")
+    assert (ended.code, said) == (5, b"once\n")
+    await until(lambda: not is_running(int(log)))
+
+
+async def test_a_waiting_supervisor_that_was_killed_is_not_asked(
+    attempts: Attempts, forks: Forks
+) -> None:
+    await forks.ready()
+    _, log = await attempts.run("echo $PPID")
+    os.kill(int(log), signal.SIGKILL)
+    ended, said = await attempts.run("echo once; exit 5")
+    assert (ended.code, said) == (5, b"once\n")
+
+
+async def test_supervisors_that_nobody_asks_end_with_the_server(tmp_path: Path) -> None:
+    forks = Forks(idle_s=0.2)
+    attempts = Attempts(tmp_path, forks=forks)
+    await forks.ready()
+    _, log = await attempts.run("echo $PPID")
+    await until(lambda: not forks.pid)
+    await until(lambda: not Path(f"/proc/{int(log)}").exists())
+    await attempts.close()
 
 
 async def test_a_machine_where_it_does_not_work_has_builds_all_the_same(

@@ -112,12 +112,13 @@ class Forks:
         except OSError:
             return None
         ours.setblocking(False)
-        with theirs:
+        with theirs, contextlib.ExitStack() as closing:
+            closing.enter_context(ours)
             pid = await self._forked(loop, number, message, theirs)
-        if not pid:
-            ours.close()
-            return None
-        supervisor = Supervisor(pid, ours, idle=self._is_idle, gone=self._is_gone)
+            if not pid:
+                return None
+            supervisor = Supervisor(pid, ours, idle=self._is_idle, gone=self._is_gone)
+            closing.pop_all()
         self._all.add(supervisor)
         return supervisor
 

@@ -99,6 +99,7 @@ class Supervisor:
         self._told = None
         self._unwatch()
         self.hang_up()
+        self._fail("nobody waits for the supervisor any more")
 
     def hang_up(self) -> None:
         """Ask for nothing any more: it ends as soon as it attends nothing, and that is told."""
@@ -134,13 +135,16 @@ class Supervisor:
         self._unwatch()
         self.hang_up()
         self._gone(self)
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(TimeoutError("the supervisor has ended"))
+        self._fail("the supervisor has ended")
         if self._is_busy:
             self._tell(None)
         else:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self.identity.pid, os.WNOHANG)
+
+    def _fail(self, why: str) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(TimeoutError(why))
 
     def _tell(self, report: Report | None) -> None:
         told, self._told = self._told, None
