@@ -368,8 +368,10 @@ async def test_a_workspace_that_vanishes_says_so_in_the_log(attempts: Attempts) 
     gone = attempts.root / "gone"
     if attempts.forks is not None:
         os.mkfifo(task.home / "output")
-        pid = await attempts.forks.fork(task.home, gone, task.argv[0], task.argv, task.env, "")
-        _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+        name, words = task.argv[0], task.argv
+        supervisor = await attempts.forks.fork(task.home, gone, name, words, task.env, "")
+        assert supervisor is not None
+        _, status = await asyncio.to_thread(os.waitpid, supervisor.identity.pid, 0)
         assert os.waitstatus_to_exitcode(status) == 127
         assert b"gone" in attempts.log(task)
         return

@@ -142,7 +142,7 @@ class Attempt:
             self._input.end()
         if self._forked is not None:
             self._forked.attend(self._told)
-        elif self._home.outcome() is not None:
+        elif self._started_at is None and self._home.outcome() is not None:
             self._supervisor_ended()  # its supervisor may be another attempt's by now
         elif self._supervisor is None or not self._watch(self._supervisor, self._supervisor_ended):
             self._supervisor_ended()
