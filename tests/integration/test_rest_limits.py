@@ -68,6 +68,22 @@ async def test_a_caller_that_keeps_its_connection_is_not_hurried(
     writer.close()
 
 
+async def test_a_connection_is_kept_by_an_agent_that_stood_still_for_longer_than_it_is_kept(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All timers are due at once then, and what callers asked meanwhile is not read yet."""
+    monkeypatch.setattr(connections, "LATE_S", -1.0)  # each is late
+    monkeypatch.setattr(connections, "KEEP_ALIVE_S", 0.05)
+    request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    reader, writer = await tcp(here, request)
+    async with asyncio.timeout(PATIENCE_S):
+        await reader.readuntil(b"ok\n")
+        await asyncio.sleep(0.2)
+        writer.write(request)
+        await reader.readuntil(b"ok\n")
+    writer.close()
+
+
 async def test_a_reader_who_never_reads_is_let_go(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:

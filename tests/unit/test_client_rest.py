@@ -272,3 +272,19 @@ def test_who_asked_too_often_asks_again_as_late_as_he_is_told(tmp_path: Path) ->
         client(agent).call("retry", build="a")
         assert len(agent.asked) == 2
     assert time.monotonic() - began >= 1.0
+
+
+def test_who_connected_and_stood_still_before_he_asked_asks_again(tmp_path: Path) -> None:
+    """The agent waited no longer; nothing was asked, so that it may be asked, whatever it is."""
+    late = answer({"detail": "no request came in time", "code": "http.408"}, 408)
+    with fake_agent(flaky(1, answer(BUILD), lambda: late), tmp_path / "s") as agent:
+        client(agent).call("retry", build="a")
+        assert len(agent.asked) == 2
+
+
+def test_who_is_too_slow_with_a_body_is_told_and_does_not_send_it_again(tmp_path: Path) -> None:
+    slow = answer({"detail": "nothing of the body came for 60 s", "code": "slow"}, 408)
+    with fake_agent(lambda _: slow, tmp_path / "s") as agent:
+        with pytest.raises(InputError, match="nothing of the body came"):
+            client(agent).send("PUT", "/x", body=b"x", repeat=True)
+        assert len(agent.asked) == 1

@@ -88,6 +88,9 @@ def error_of(url: str, status: int, reason: str, headers: Headers, raw: bytes) -
         return NotFoundError(message, hint=hint)
     if status in (409, 412, 428):
         return ConflictError(message, hint=hint)
+    if status == 408 and details.get("code") == "http.408":
+        # Whoever connected stood still before he asked, such as on a laptop that slept.
+        return RefusedError(message, hint=hint)
     if status == 429 and (after := _seconds(headers)) is not None:
         return TooOftenError(message, after_s=after, hint=hint)
     if status in (429, 502, 503, 504):

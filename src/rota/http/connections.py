@@ -27,6 +27,8 @@ HEAD_S = 20.0
 AGAIN_S = 0.5
 #: A reader that takes nothing for so long has gone: who follows comes back with where he was.
 READER_S = 300.0
+#: A timer that is so late tells of this process, which stood still: callers get their time anew.
+LATE_S = 1.0
 KEEP_ALIVE_S = 75.0
 #: What a caller still sends after he was refused is read, so that he sees why, for so long.
 LINGER_S = 5.0
@@ -186,10 +188,21 @@ class Connection(web.RequestHandler):
             self._turn_away(408)
 
     def _no_reader(self) -> None:
-        if self.transport is not None:
+        if self._is_late(self._reader):
+            self._reader = self._loop.call_later(READER_S, self._no_reader)
+        elif self.transport is not None:
             logger.info("a caller reads nothing for %d s: its connection is closed", READER_S)
             self._all.refused("slow-reader")
             self.transport.abort()
+
+    def _process_keepalive(self) -> None:
+        if self._is_late(self._keepalive_handle):
+            self._next_keepalive_close_time = self._loop.time() + KEEP_ALIVE_S
+        super()._process_keepalive()
+
+    def _is_late(self, timer: asyncio.Handle | None) -> bool:
+        """Whether a timer that goes off now should have done so long ago."""
+        return isinstance(timer, asyncio.TimerHandle) and self._loop.time() - timer.when() > LATE_S
 
     def _turn_away(self, status: int) -> None:
         if self.transport is not None:
