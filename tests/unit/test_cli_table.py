@@ -28,7 +28,9 @@ def test_the_plain_copy_of_the_verbs_is_what_its_generator_writes() -> None:
 
 @pytest.mark.parametrize("verb", [verb.name for verb in VERBS])
 def test_each_verb_is_spoken_by_a_command(verb: str) -> None:
-    assert any(verb in command.verbs for command in COMMANDS)
+    assert any(verb in command.verbs for command in COMMANDS), (
+        f"cli/table.py: a command with {verb!r} among its verbs, or a row of its own"
+    )
 
 
 @pytest.mark.parametrize("verb", [verb.name for verb in VERBS])
@@ -39,7 +41,9 @@ def test_each_field_of_a_verb_is_an_argument_or_filled_by_a_command(verb: str) -
         for field in (*command.sets, *(field for arg in command.args for field in arg.fields))
     }
     wanted = {f"{verb}.{field}" for field in BY_NAME[verb].request.__struct_fields__}
-    assert wanted <= reached
+    assert wanted <= reached, (
+        f"cli/table.py: these are no argument's, and in no command's `sets`: {wanted - reached}"
+    )
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
@@ -48,7 +52,9 @@ def test_what_refuses_a_verb_says_what_a_person_types(verb: Verb) -> None:
     for words in verb.typed or (verb.name,):
         name, *more = words.split()
         command = find(name)
-        assert command is not None, words
+        assert command is not None, (
+            f"{verb.name}: there is no command {words!r}; say in service/verbs.py what is typed"
+        )
         spoken += command.verbs
         # An option is one of that command's; a word stands in its help, as it is typed.
         options = {option for arg in command.args for option in arg.names}
@@ -116,4 +122,5 @@ def test_the_whole_parser_knows_all_commands_but_the_hidden() -> None:
     )
     assert set(subparsers.choices) == {it.name for it in COMMANDS if not it.is_hidden}
     for name, sub in subparsers.choices.items():
-        assert "examples:\n  rota " in sub.format_help() or name == "completion"
+        is_shown = "examples:\n  rota " in sub.format_help() or name == "completion"
+        assert is_shown, f"cli/table.py: {name} has no examples"

@@ -97,15 +97,17 @@ def test_every_key_and_command_is_shown_on_some_page() -> None:
     text = "\n".join(page.read_text() for page in pages.pages())
     code = "\n".join([*(it.text for it in BLOCKS), *re.findall(r"`[^`\n]+`", text)])
     words = set(re.findall(r"[\w-]+", code))
-    assert {it for it in (*header._JOB, *settings._SETTINGS) if it not in words} == set()
-    assert {it.name for it in COMMANDS if not it.is_hidden and it.name not in words} == set()
+    keys = {it for it in (*header._JOB, *settings._SETTINGS) if it not in words}
+    assert keys == set(), f"show these keys in a block of code on a page of docs/: {keys}"
+    commands = {it.name for it in COMMANDS if not it.is_hidden and it.name not in words}
+    assert commands == set(), f"show these commands on a page: {commands}"
 
 
 def test_the_pages_on_checks_and_levels_have_a_row_for_each() -> None:
     doctor = (pages.ROOT / "docs" / "doctor.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \|", doctor, re.MULTILINE)
     checks = [it.name for it in (*member.CHECKS, *whole.CHECKS)]
-    assert sorted(rows) == sorted(set(checks))
+    assert sorted(rows) == sorted(set(checks)), "docs/doctor.md has a row for each check"
     assert set(re.findall(r"(\d+) checks on", doctor)) == {str(len(set(checks)))}
     upgrade = (pages.ROOT / "docs" / "upgrade.md").read_text()
     levels = re.findall(r"^\| (\d+) \|", upgrade, re.MULTILINE)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
+from rota.core import header
 from rota.core.header import MAX_SCRIPT_BYTES, decode_script, parse_header
 from rota.core.job import Job, Keep, Param, Reason, Retry, Spec
 
@@ -600,3 +603,13 @@ def test_a_header_has_a_size_limit() -> None:
 def test_problems_are_sorted_by_place() -> None:
     found = faults("#!/bin/sh\r\n# /// script\n# [tool.rota]\n# b = 1\n# a b\n# c = 1\n# ///\n")
     assert [problem.split(": ")[0] for problem in found] == ["j:1:10", "j:4:3", "j:5:5", "j:6:3"]
+
+
+def test_what_a_header_says_is_carried_out_by_somebody() -> None:
+    source = Path(header.__file__).parent.parent
+    readers = [
+        path for path in source.rglob("*.py") if not path.name.startswith(("header", "job.py"))
+    ]
+    text = "\n".join(path.read_text() for path in readers)
+    idle = {it for it in Spec.__struct_fields__ if not re.search(rf"\.{it}\b", text)}
+    assert idle == set(), f"nothing goes by these fields of Spec: {idle}"
