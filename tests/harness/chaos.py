@@ -407,11 +407,18 @@ class Chaos:
             return
         if host.source is not None:
             others = [other for other in self.hosts if other is not host]
-            if any(other.source is not None for other in others):
+            # One that was told to be the former is so for the others only once it is up.
+            if any(other.source is not None and self._is_former(other) for other in others):
                 host.source = None
         else:
             host.source = self.former
         self.note(f"{host} is of {'the version before' if host.source else 'this version'} now")
+
+    def _is_former(self, host: Host) -> bool:
+        """Whether a host answers as the version before, which knows nothing of levels."""
+        with contextlib.suppress(OSError, RefusedError), host.rest(2.0) as rest:
+            return "level" not in rest.call("GET", "/v1/status")
+        return False
 
     def raise_all(self) -> None:
         """Upgrade whoever is of the version before: from then on nobody goes back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import typing
+from datetime import datetime
 
 import msgspec
 import pytest
@@ -19,6 +20,7 @@ from rota.core.events import (
     AgentDrained,
     AgentJoined,
     AgentLeft,
+    AgentLost,
     AgentStarted,
     AgentStopped,
     ClusterRaised,
@@ -29,7 +31,7 @@ from rota.core.events import (
 from rota.core.file_levels import SETTINGS_KEYS, too_new_in
 from rota.core.fold import apply
 from rota.core.ids import parse_agent_name
-from rota.core.levels import FIRST, LEVEL, NEEDED, attainable, parse_level
+from rota.core.levels import AWAY, FIRST, LEVEL, NEEDED, attainable, just_gone, parse_level
 from rota.core.settings import _SETTINGS
 from rota.daemon.nameplate import Nameplate, read_nameplate
 from rota.errors import ConflictError, InputError, StaleError
@@ -125,6 +127,52 @@ class FakeWorld(World):
         pass
 
 
+class Fixed:
+    """A clock that stands, until a test moves it."""
+
+    def __init__(self) -> None:
+        self.at = moment()
+
+    def now(self) -> datetime:
+        return self.at
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    async def sleep_until(self, when: datetime) -> None:
+        raise AssertionError(when)
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        AgentStopped(at=moment(), agent="b"),
+        AgentLost(at=moment(), agent="a", name="b", silent_s=9.0),
+    ],
+)
+async def test_nothing_is_raised_while_somebody_may_be_on_the_way_back(gone: Event) -> None:
+    cluster = first()
+    fold(cluster, started("a", 2), started("b", 2))
+    clock, silent = Fixed(), {"b": 6.0}
+
+    async def record(level: int, members: tuple[str, ...]) -> int:
+        return fold(cluster, raised(*members, level=level))
+
+    levels = Levels("a", FakeWorld(cluster), clock, record, silent=lambda: silent)
+    levels.look_s = 0.0
+    duty = asyncio.create_task(levels.run())
+    await settle()
+    assert cluster.picture.level == FIRST, "it says nothing, and nobody has found that it is lost"
+    fold(cluster, gone)
+    await settle()
+    assert just_gone(cluster.picture.agents.values(), clock.at) == ["b"]
+    assert cluster.picture.level == FIRST, "it may come back as the version before"
+    clock.at += AWAY
+    async with asyncio.timeout(5):
+        await duty
+    assert cluster.picture.level == LEVEL, "who is away for long holds up nobody"
+
+
 @pytest.mark.parametrize("is_heard", [False, True])
 async def test_the_leader_raises_when_the_last_member_has_said_that_it_can(is_heard: bool) -> None:
     cluster = first()
@@ -141,7 +189,7 @@ async def test_the_leader_raises_when_the_last_member_has_said_that_it_can(is_he
         return cluster.picture.seq
 
     world = FakeWorld(cluster)
-    levels = Levels("a", world, record)
+    levels = Levels("a", world, Fixed(), record)
     levels.look_s = 0.0
     duty = asyncio.create_task(levels.run())
     for _ in range(5):
@@ -159,7 +207,7 @@ async def test_the_leader_raises_when_the_last_member_has_said_that_it_can(is_he
 
 def test_a_start_says_more_than_what_was_heard_before() -> None:
     world = FakeWorld(first())
-    levels = Levels("a", world, None)  # type: ignore[arg-type]
+    levels = Levels("a", world, Fixed(), None)  # type: ignore[arg-type]
     world.levels["b"] = 2
     assert world.level_of(Agent(name="b", since=moment())) == 2
     levels.folded(Entry(1, started("b")))
@@ -219,7 +267,7 @@ def attend(
         dismissed.append((name, outdated))
         fold(cluster, AgentDrained(at=moment(), agent=name, name=outdated, leaving=True))
 
-    levels = Levels(name, FakeWorld(cluster), None, dismiss)  # type: ignore[arg-type]
+    levels = Levels(name, FakeWorld(cluster), Fixed(), None, dismiss)  # type: ignore[arg-type]
     return levels, asyncio.create_task(levels.attend())
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from rota.core.agents import Agent
 from rota.core.cluster import Picture
 from rota.core.events import AgentStarted
-from rota.core.levels import FIRST, LEVEL, attainable, too_new
+from rota.core.levels import FIRST, LEVEL, attainable, just_gone, too_new
 from rota.errors import ConflictError, StaleError
+from rota.ports.clock import Clock
 from rota.ports.journal import Entry
 from rota.service.world import World
 
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 FOLD_S = 5.0
+#: One that is silent for so long, a word being said every two seconds, may be down.
+SILENT_S = 5.0
 
 Raise = Callable[[int, tuple[str, ...]], Awaitable[int]]
 Dismiss = Callable[[str], Awaitable[None]]
@@ -47,20 +50,33 @@ async def dismiss_nobody(name: str) -> None:
     """Let an agent that knows too little go on."""
 
 
+def nobody_is_silent() -> Mapping[str, float]:
+    """Return that nobody is missed."""
+    return {}
+
+
 class Levels:
     """Raises the cluster while this agent leads; :meth:`run` is the duty.
 
     Args:
         name: This agent.
         world: For the members, and what they said.
+        clock: For how long somebody has been down.
         record: Appends ``cluster.raised``, fenced by the lease, and returns its sequence.
         dismiss: Asks an agent to finish what it runs and to leave.
+        silent: How long each member was not heard of, in seconds, as far as that is known.
     """
 
     def __init__(
-        self, name: str, world: World, record: Raise, dismiss: Dismiss = dismiss_nobody
+        self,
+        name: str,
+        world: World,
+        clock: Clock,
+        record: Raise,
+        dismiss: Dismiss = dismiss_nobody,
+        silent: Callable[[], Mapping[str, float]] = nobody_is_silent,
     ) -> None:
-        self._name, self._world = name, world
+        self._name, self._world, self._clock, self._silent = name, world, clock, silent
         self._record, self._dismiss = record, dismiss
         self.look_s = LOOK_S
         self._low: set[str] = set()
@@ -107,6 +123,14 @@ class Levels:
             picture.leader if does_lead else min(able, default="")
         )
 
+    def _is_anybody_away(self) -> bool:
+        """Whether a member went down just now: it may come back as the version before."""
+        agents = self._world.cluster.picture.agents
+        silent = (s for name, s in self._silent().items() if name in agents and agents[name].is_up)
+        return any(s > SILENT_S for s in silent) or bool(
+            just_gone(agents.values(), self._clock.now())
+        )
+
     async def run(self) -> None:
         """Raise it when that is due. Ends once there is nothing to raise to."""
         picture = self._world.cluster.picture
@@ -114,7 +138,7 @@ class Levels:
             members = tuple(sorted(picture.agents))
             known = {it.name: self._world.level_of(it) for it in picture.agents.values()}
             level = attainable(members, known)
-            if level > picture.level:
+            if level > picture.level and not self._is_anybody_away():
                 logger.info("all members can level %d: the cluster is raised to it", level)
                 # Refused where another agent leads by now: this one is told so in a moment.
                 with contextlib.suppress(StaleError, TimeoutError):

@@ -125,10 +125,6 @@ class Members:
             self.scheduler.lead,
         ]
         works += duties
-        levels = Levels(me.name, world, self._raise, self._dismiss)
-        works.append(levels.run)
-        group.create_task(levels.attend(), name="levels")
-        loop.on_entry.append(levels.folded)
         silent, led_s = nobody, never
         if ports.presence is not None:
             roll = Roll(
@@ -143,6 +139,10 @@ class Members:
                 world, ports.executor, leads=self._is_leading, is_heard=roll.is_heard
             )
             group.create_task(self.leases.run(), name="leases of attempts")
+        levels = Levels(me.name, world, ports.clock, self._raise, self._dismiss, silent)
+        works.append(levels.run)
+        group.create_task(levels.attend(), name="levels")
+        loop.on_entry.append(levels.folded)
         if ports.ensemble is not None:
             membership = Membership(
                 name=me.name,

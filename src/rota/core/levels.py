@@ -16,7 +16,9 @@ level   what it brings
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 
+from rota.core.agents import Agent, AgentState
 from rota.errors import InputError
 
 #: What an agent can that does not say.
@@ -34,6 +36,16 @@ NEEDED = {
     "token.revoked": 2,
     "token.used": 2,
 }
+
+
+#: Whoever went down less than that ago may be on the way to another version, and back to a former one.
+AWAY = timedelta(minutes=10)
+
+
+def just_gone(agents: Iterable[Agent], now: datetime) -> list[str]:
+    """Return who went down so lately that nobody knows yet which version it will come back as."""
+    gone = (AgentState.STOPPED, AgentState.LOST)
+    return sorted(it.name for it in agents if it.state in gone and now - it.since < AWAY)
 
 
 def parse_level(text: str) -> int:

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-from rota.core.levels import LEVEL
+from rota.core.levels import LEVEL, just_gone
 from rota.core.rights import Role
 from rota.core.states import State
 from rota.errors import UnavailableError
@@ -159,12 +159,19 @@ async def _versions(look: Look) -> AsyncIterator[Finding]:
     versions = Counter(it.version for it in picture.agents.values() if it.version)
     if picture.level < LEVEL:
         old = sorted(it.name for it in picture.agents.values() if world.level_of(it) < LEVEL)
+        away = just_gone(picture.agents.values(), look.now)
         yield finding(
             "versions",
             "",
-            f"the cluster is at level {picture.level} of {LEVEL}: {', '.join(old) or 'somebody'} runs"
-            " an older rota",
-            "install the new one there and restart its agent; builds go on meanwhile",
+            f"the cluster is at level {picture.level} of {LEVEL}: "
+            + (
+                f"{', '.join(old)} run{'s' if len(old) == 1 else ''} an older rota"
+                if old
+                else f"it waits for {', '.join(away) or 'the leader'}"
+            ),
+            "install the new one there and restart its agent; builds go on meanwhile"
+            if old
+            else "it is raised once those are up again, or were away for ten minutes",
             is_warning=True,
         )
     elif len(versions) > 1:
