@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.harness import checker
 from tests.harness.checker import Ack, Evidence, LogRead, check
 from tests.harness.load import Mark, log_of, read_marks, script
 
@@ -383,3 +384,21 @@ def test_two_scripts_of_one_attempt_catch_each_other(tmp_path: Path) -> None:
         fcntl.flock(other, fcntl.LOCK_EX)
         subprocess.run(["bash", str(path)], env=env, capture_output=True, check=True)
     assert [mark.what for mark in read_marks(tmp_path)] == ["begin", "overlap", "end"]
+
+
+@pytest.mark.parametrize(
+    ("read", "reason", "is_good"),
+    [
+        (b"1\n2\n3\n", "script", True),
+        (b"1\n2\n", "lost", True),
+        (b"1\n\nrota: output is missing here, at most\n3\n4\n", "lost", True),
+        (b"1\n\nrota: output is missing here, at most\n3\n4\n", "script", False),
+        (b"1\n\nrota: output is missing here, at most\n4\n3\n", "lost", False),
+        (b"1\n\nrota: output is missing here, at most\n1\n", "lost", False),
+        (b"2\n\nrota: output is missing here, at most\n3\n", "lost", False),
+    ],
+)
+def test_a_log_may_say_that_something_is_missing_and_lies_in_nothing_else(
+    read: bytes, reason: str, is_good: bool
+) -> None:
+    assert checker._is_true(read, b"1\n2\n3\n4\n", [{"reason": reason}]) == is_good

@@ -358,7 +358,7 @@ def true_logs(evidence: Evidence) -> Iterator[Violation]:
         truth = log_of(read.build, read.attempt, story.lines)
         name = f"the log of build {read.build} attempt {read.attempt}, read at {read.reader},"
         ends = [trial.end for trial in story.trials if trial.attempt == read.attempt]
-        if not truth.startswith(_written(read.data, ends)):
+        if not _is_true(read.data, truth, ends):
             yield Violation("P5", f"{name} {_difference(read.data, truth)}")
             continue
         if not read.whole or not ends or not ends[0]:
@@ -370,13 +370,19 @@ def true_logs(evidence: Evidence) -> Iterator[Violation]:
             yield Violation("P5", f"{name} has {len(read.data)} bytes, the journal says {said}")
 
 
-def _written(read: bytes, ends: Sequence[Event]) -> bytes:
-    """Return what a log has of the script, up to where it says that something is missing.
+def _is_true(read: bytes, truth: bytes, ends: Sequence[Event]) -> bool:
+    """Whether a log has the script's bytes, in order, but for what it says is missing.
 
     That may stand only where the machine went, and with it what carried the output (ADR 38).
     """
-    is_lost = bool(ends) and ends[0].get("reason") == "lost"
-    return read.partition(GAP)[0] if is_lost else read
+    if not ends or ends[0].get("reason") != "lost":
+        return truth.startswith(read)
+    first, *more = read.split(GAP)
+    at = len(first) if truth.startswith(first) else -1
+    for piece in more:
+        _, _, printed = piece.partition(b"\n")
+        at = truth.find(printed, at) + len(printed) if at >= 0 and printed in truth[at:] else -1
+    return at >= 0
 
 
 def _difference(read: bytes, truth: bytes) -> str:
