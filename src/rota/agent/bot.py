@@ -35,6 +35,8 @@ TROUBLE_S = 10.0
 #: After so many messages that are none of its business, how far it heard is written down.
 POSITION_EVERY = 200
 LOOK_S = 1.0
+#: The same while there is no network, and none was in trouble.
+REST_S = 5.0
 
 
 class Bot:
@@ -235,7 +237,7 @@ class Bot:
             for name in known.keys() | lasting.keys():
                 if bool(lasting.get(name)) != bool(known.get(name)):
                     await self._answers.write(self._standing(name, lasting.get(name, "")))
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(LOOK_S if troubles or known or self._settings.chat else REST_S)
 
     def _standing(self, network: str, trouble: str, position: str = "") -> ChatStanding:
         return ChatStanding(

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 #: Between looks: while something is under way, and while all is as it should be.
 SOON_S = 0.2
 PATROL_S = 3.0
+#: So many of these pass between looks while there is no other agent: nobody could be given a server, or lose one.
+LONE_PATROLS = 10
 #: How long a server may take to hand over what it keeps, before it is asked again.
 EVACUATE_S = 10.0
 #: How often copies are compared.
@@ -77,7 +79,14 @@ class Membership:
             except UnavailableError as error:
                 logger.info("the engine cannot change now: %s", error.message)
                 step = None
+            await self._rest(step)
+
+    async def _rest(self, step: Step | None) -> None:
+        """Return when it is time to look again: at the latest so long after another agent has come."""
+        for _ in range(LONE_PATROLS):
             await asyncio.sleep(PATROL_S if step is None else SOON_S)
+            if step is not None or len(self._world.cluster.picture.agents) > 1:
+                return
 
     async def _look(self) -> Step | None:
         seats = await self._ensemble.seats()

@@ -28,6 +28,7 @@ from rota.core.agent_file import MAX_SLOTS, limited
 from rota.core.levels import parse_level
 from rota.daemon.folder import DataFolder, digest
 from rota.daemon.growth import DiskGrowth
+from rota.daemon.heap import keep_small
 from rota.daemon.notify import Starting, notify, say_ready
 from rota.daemon.own_log import keep_bounded
 from rota.daemon.watchdog import watch
@@ -113,6 +114,7 @@ class Daemon:
         )
         await stack.enter_async_context(background(abilities.watch(agent, opened.containers)))
         await stack.enter_async_context(background(keep_bounded(data)))
+        await stack.enter_async_context(background(keep_small(lambda: agent.service.world.seq)))
         logger.info("%s is ready: %s, data in %s", me.name, me.url, data)
         ready.set()
         say_ready(options.ready_fd)

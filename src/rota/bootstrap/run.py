@@ -21,6 +21,7 @@ from rota.bootstrap.machine import Machine
 from rota.bootstrap.member import identify
 from rota.bootstrap.options import AgentOptions
 from rota.daemon.folder import DataFolder
+from rota.daemon.heap import share_one_arena
 from rota.errors import (
     ConflictError,
     InputError,
@@ -39,6 +40,7 @@ def run_agent(options: AgentOptions) -> int:
     machine = Machine(options)
     machine.read()
     _close_on_exec(keep=2)
+    share_one_arena()
     folder = DataFolder(options.data)
     try:
         with folder.held(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
