@@ -71,6 +71,16 @@ def pss_mb(pid: int) -> float:
     return _kib(Path(f"/proc/{pid}/smaps_rollup"), "Pss:") * 1024 / 1e6
 
 
+def anonymous_mb(pid: int) -> float:
+    """Return the memory that a process has written and no file has: what grows if it keeps something."""
+    return _kib(Path(f"/proc/{pid}/smaps_rollup"), "Anonymous:") * 1024 / 1e6
+
+
+def descriptors(pid: int) -> int:
+    """Return how many files a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
 def rss_peak_mb(pid: int) -> float:
     """Return the most memory a process had resident, since the start or :func:`forget_peak`."""
     return _kib(Path(f"/proc/{pid}/status"), "VmHWM:") * 1024 / 1e6

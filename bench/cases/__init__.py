@@ -14,6 +14,7 @@ from bench.cases import (
     confine,
     containers,
     followers,
+    growth,
     history,
     idle,
     latency,
@@ -70,9 +71,10 @@ CASES: dict[str, Case] = {
     "repl": repl.run,
     "chat": chat.run,
     "queued": queued.run,
+    "growth": growth.run,
     "soak": soak.run,
     "million": history.million,
     "buildbot": buildbot.run,
 }
-#: These take an hour, or another build system: only when named.
-LONG = {"soak", "million", "buildbot"}
+#: These take up to an hour, or another build system: only when named.
+LONG = {"growth", "soak", "million", "buildbot"}

@@ -7,11 +7,9 @@ follows. Nothing here is as fast as it can: what is looked for grows with the nu
 from __future__ import annotations
 
 import dataclasses
-import os
 import statistics
 import threading
 import time
-from pathlib import Path
 
 from bench import usage
 from bench.agent import Agent, running
@@ -100,7 +98,7 @@ def _sample(agent: Agent, load: _Load, began: float) -> Sample:
         at=time.perf_counter() - began,
         daemon_mb=usage.pss_mb(agent.daemon),
         engine_mb=usage.pss_mb(agent.engine),
-        descriptors=len(os.listdir(Path(f"/proc/{agent.daemon}/fd"))),
+        descriptors=usage.descriptors(agent.daemon),
         builds=load.builds,
     )
 

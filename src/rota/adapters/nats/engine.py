@@ -49,6 +49,8 @@ HUNG_TICKS = 3
 #: longer; a server that finds none for ever, though enough others are there, is started anew.
 ELECTION_S = 10.0
 STUCK_S = 40.0
+#: How often it is looked who leads a server that is alone.
+LONE_LOOK_S = 14.0
 BACKOFF_S = (0.1, 10.0)
 HEALTHY_S = 60.0
 ELECTING = "the engine's servers are electing a leader"
@@ -473,6 +475,10 @@ class Engine:
     async def _look_after_leader(self, led: float) -> float:
         """Look whether our server is led; return when it was last, or could not have been."""
         now = asyncio.get_running_loop().time()
+        is_alone = not self._launcher.state.others
+        is_well = self._well.is_set() and self._trouble is None
+        if is_alone and is_well and now - led < LONE_LOOK_S:
+            return led  # nobody else could lead it
         trouble = await self._look_for_quorum()
         if not self._scarce:
             self._trouble = trouble
