@@ -31,6 +31,9 @@ class Provider:
         }
         self.change: Callable[[dict[str, Any]], object] = lambda claims: None
         self.sign: Callable[[dict[str, Any]], str] = self.signed
+        self.refreshes: set[str] = set()  # what renews a login, once each
+        self.says_who = True  # also when a login is renewed
+        self.offline = False  # whether logins can be renewed
         self.finished = False  # whether a device's login is
         self.asked: list[str] = []
         self.grants: dict[str, dict[str, str]] = {}
@@ -66,6 +69,13 @@ class Provider:
         self.change(claims)
         return self.sign(claims)
 
+    def given(self, nonce: str = "") -> web.Response:
+        """Return the answer that vouches for somebody."""
+        said = {"id_token": self.token(nonce), "access_token": "x"}
+        if self.offline:
+            self.refreshes.add(said.setdefault("refresh_token", secrets.token_hex(16)))
+        return web.json_response(said)
+
     # -- what it answers --------------------------------------------------------------------------
 
     async def document(self, request: web.Request) -> web.Response:
@@ -98,7 +108,14 @@ class Provider:
         if str(form["grant_type"]).endswith("device_code"):
             if not self.finished:
                 return web.json_response({"error": "authorization_pending"}, status=400)
-            return web.json_response({"id_token": self.token(), "access_token": "x"})
+            return self.given()
+        if form["grant_type"] == "refresh_token":
+            self.asked.append("refresh")
+            if form["refresh_token"] not in self.refreshes:
+                said = {"error": "invalid_grant", "error_description": "that session is over"}
+                return web.json_response(said, status=400)
+            self.refreshes.remove(str(form["refresh_token"]))
+            return self.given() if self.says_who else web.json_response({"access_token": "x"})
         grant = self.grants.pop(str(form["code"]), None)
         verifier = hashlib.sha256(str(form["code_verifier"]).encode()).digest()
         challenge = base64.urlsafe_b64encode(verifier).rstrip(b"=").decode()
@@ -109,9 +126,7 @@ class Provider:
         ):
             said = {"error": "invalid_grant", "error_description": "that code is of no use"}
             return web.json_response(said, status=400)
-        return web.json_response(
-            {"id_token": self.token(grant.get("nonce", "")), "access_token": "x"}
-        )
+        return self.given(grant.get("nonce", ""))
 
 
 @functools.cache

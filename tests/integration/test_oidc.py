@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,6 +19,7 @@ import aiohttp
 import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from msgspec.structs import replace
 from tests.harness.agent import TOKEN, Here, agent_here
 from tests.harness.oidc import CLIENT, SECRET, Provider, provider, rsa_key
 
@@ -25,7 +27,10 @@ from rota.adapters import oidc
 from rota.adapters.oidc import OidcIdentity
 from rota.client import Client
 from rota.client.browser_login import by_browser, by_device
+from rota.client.login import Login, read_login, save_login
 from rota.client.place import parse_place
+from rota.core.tokens import token_digest
+from rota.errors import DeniedError, UnavailableError
 from rota.http.access import Access
 from rota.service.credentials import Credentials
 
@@ -413,6 +418,10 @@ async def test_a_provider_from_pypi_lets_people_in(office: Office) -> None:
         body = {"code": code[1], "verifier": verifier, "nonce": nonce, "redirect": REDIRECT}
         status, made = await office.ask("POST", "/v1/login", body)
         assert (status, made.get("user")) == (201, "ann"), made
+        status, again = await renew(office, made)
+        # It renews without a token of identity, as a provider may, and is asked of whom that is.
+        assert (status, again.get("user")) == (201, "ann"), again
+        assert (await office.ask("GET", "/v1/status", token=again["token"]))[0] == 200
     finally:
         process.terminate()
         await process.wait()
@@ -427,3 +436,132 @@ async def _answers(url: str) -> None:
                         return
             except aiohttp.ClientError:
                 await asyncio.sleep(0.05)
+
+
+# -- renewing -----------------------------------------------------------------------------------------
+
+
+def end(office: Office, token: str) -> str:
+    """Have a login's time be over, and return the id of its token."""
+    tokens = office.here.service.world.cluster.picture.tokens.by_digest
+    digest = token_digest(token)
+    tokens[digest] = replace(tokens[digest], until=tokens[digest].made_at)
+    return tokens[digest].id
+
+
+async def renew(office: Office, made: Any, **changes: str) -> Any:
+    body = {"token": made["token"], "refresh": made["refresh"], **changes}
+    return await office.ask("POST", "/v1/login/renew", body)
+
+
+async def test_without_a_providers_leave_nothing_is_renewed(office: Office) -> None:
+    made = (await office.login())[1]
+    assert made["refresh"] == ""
+    status, said = await renew(office, made, refresh="guessed")
+    assert (status, said["detail"]) == (
+        403,
+        "the provider refuses that login: that session is over",
+    )
+
+
+async def test_a_login_that_ended_is_renewed_and_the_former_token_renews_nothing(
+    office: Office,
+) -> None:
+    office.vouches.offline = True
+    made = (await office.login())[1]
+    end(office, made["token"])
+    status, again = await renew(office, made)
+    assert (status, again["user"], again["login"]) == (201, "ann", True)
+    assert again["refresh"] not in ("", made["refresh"])
+    assert (await office.ask("GET", "/v1/status", token=again["token"]))[0] == 200
+    status, said = await renew(office, {**again, "token": made["token"]})
+    assert (status, said["detail"]) == (
+        403,
+        f"the login cannot be renewed: its token {made['id']} was revoked by ann",
+    )
+    for token in ("rota_unknown", TOKEN):
+        status, said = await renew(office, {**again, "token": token})
+        assert "its token is not known here any more" in said["detail"]
+
+
+async def test_who_is_gone_revoked_or_another_by_now_is_not_let_in_again(office: Office) -> None:
+    office.vouches.offline = True
+    made = (await office.login())[1]
+    office.vouches.says_who = False
+    status, said = await renew(office, made)
+    assert said["detail"] == f"{office.vouches.issuer} renews, and does not say of whom"
+    office.vouches.says_who = True
+    made = (await office.login())[1]
+    await office.commit({"users/bob.toml": b'role = "admin"\nemails = ["bob@example.org"]\n'})
+    office.vouches.claims = {"sub": "s-2", "email": "bob@example.org", "email_verified": True}
+    status, said = await renew(office, made)
+    assert f"{office.vouches.issuer} vouches for bob by now, and not for ann" in said["detail"]
+    office.vouches.claims["email"] = "eve@example.org"
+    made = {**made, "refresh": next(iter(office.vouches.refreshes))}
+    status, said = await renew(office, made)
+    assert (status, "is no user here" in said["detail"]) == (403, True)
+    office.vouches.claims["email"] = "ann@example.org"
+    made = (await office.login())[1]
+    await office.ask("DELETE", "/v1/access/tokens/@this", token=made["token"])
+    status, said = await renew(office, made)
+    assert said["detail"] == (
+        f"the login cannot be renewed: its token {made['id']} was revoked by ann"
+    )
+
+
+async def test_the_client_renews_by_itself_and_says_once_that_it_cannot(
+    office: Office, tmp_path: Path
+) -> None:
+    office.vouches.offline = True
+    url, env = f"http://127.0.0.1:{office.here.port}", {"XDG_CONFIG_HOME": str(tmp_path)}
+    made = (await office.login())[1]
+    save_login(Login(url, made["token"], refresh=made["refresh"]), env)
+
+    def ask() -> str:
+        return str(Client.find(env=env).call("user", user="@me").json()["name"])
+
+    end(office, made["token"])
+    # Commands that find it at once take turns: what renews a login is taken once only.
+    said = await asyncio.gather(*(asyncio.to_thread(ask) for _ in range(3)))
+    assert (said, office.vouches.asked.count("refresh")) == (["ann"] * 3, 1)
+    saved = read_login(env)
+    assert saved is not None
+    assert saved.token != made["token"]
+    assert (tmp_path / "rota" / "login.json").stat().st_mode & 0o777 == 0o600
+    # A client that goes on for long does so across the end as well.
+    client = Client.find(env=env)
+    assert (await asyncio.to_thread(lambda: client.call("status"))).status == 200
+    end(office, saved.token)
+    assert (await asyncio.to_thread(lambda: client.call("status"))).status == 200
+    saved = read_login(env)
+    assert saved is not None
+    end(office, saved.token)
+    office.vouches.refreshes.clear()
+    with pytest.raises(DeniedError) as caught:
+        await asyncio.to_thread(ask)
+    assert caught.value.message == (
+        f"the login at {url} has ended: the provider refuses that login: that session is over"
+    )
+    assert caught.value.hint == f"log in again: rota login {url}"
+    # Then it is a token that has ended, as any other; the provider is left alone.
+    asked = office.vouches.asked.count("refresh")
+    with pytest.raises(DeniedError, match="has expired"):
+        await asyncio.to_thread(ask)
+    assert office.vouches.asked.count("refresh") == asked
+
+
+async def test_a_provider_that_is_away_ends_no_login(office: Office, tmp_path: Path) -> None:
+    office.vouches.offline = True
+    url, env = f"http://127.0.0.1:{office.here.port}", {"XDG_CONFIG_HOME": str(tmp_path)}
+    made = (await office.login())[1]
+    save_login(Login(url, made["token"], refresh=made["refresh"]), env)
+    end(office, made["token"])
+    office.vouches.change = lambda claims: claims.clear()
+    await office.commit({"settings.toml": settings("http://127.0.0.1:9")})
+    client = Client.find(env=env)
+    client.patience_s = 0.0
+    with pytest.raises(UnavailableError, match=f"the login at {url} has ended, and is not renewed"):
+        await asyncio.to_thread(lambda: client.call("status"))
+    saved = read_login(env)
+    assert saved is not None
+    assert saved.refresh == made["refresh"]

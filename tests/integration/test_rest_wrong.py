@@ -58,6 +58,7 @@ ELSEWHERE = {
     "login",
     "login_device",
     "login_poll",
+    "login_renew",
     "reload",  # tests/integration/test_reload.py
     "doctor",  # tests/integration/test_doctor.py
     "audit_head",  # tests/integration/test_audit_rest.py

@@ -19,11 +19,13 @@ import aiohttp
 
 from rota.core.settings_oidc import OidcSettings, issuer_fault
 from rota.errors import ConflictError, DeniedError, UnavailableError
-from rota.ports.identity import Device, Endpoints
+from rota.ports.identity import Device, Endpoints, Vouched
 
 WITHIN_S = 10.0
 MAX_BYTES = 1 << 20
 AT_ONCE = 8
+#: Some have a whole signed token in them.
+MAX_REFRESH = 8192
 #: So long where a provider is asked is believed.
 FRESH_S = 3600.0
 #: Keys that are not known are looked for this often, at most: anybody can name one.
@@ -72,7 +74,7 @@ class OidcIdentity:
         verifier: str,
         redirect: str,
         nonce: str,
-    ) -> Mapping[str, Any]:
+    ) -> Vouched:
         """Return what a provider vouches for, given a code."""
         provider = await self._provider(settings)
         form = {
@@ -86,7 +88,18 @@ class OidcIdentity:
         said = claims.get("nonce")
         if not isinstance(said, str) or not hmac.compare_digest(said.encode(), nonce.encode()):
             raise _refused("the provider's token is of another login: its nonce is not ours")
-        return claims
+        return Vouched(claims, _refresh(answer))
+
+    async def renewed(self, settings: OidcSettings, secret: str, refresh: str) -> Vouched:
+        """Return what a provider vouches for by now. It may give another token for the next time."""
+        provider = await self._provider(settings)
+        form = {"grant_type": "refresh_token", "refresh_token": refresh}
+        answer = await self._post(provider, settings, secret, "token_endpoint", form)
+        if "id_token" in answer:
+            claims = await self._verified(provider, settings, answer)
+        else:
+            claims = await self._userinfo(provider, settings, answer)
+        return Vouched(claims, _refresh(answer) or refresh)
 
     async def device(self, settings: OidcSettings, secret: str) -> Device:
         """Begin a login of somebody whose browser is elsewhere."""
@@ -110,16 +123,34 @@ class OidcIdentity:
         except (KeyError, TypeError, ValueError) as error:
             raise _nonsense(settings.issuer, f"of a device ({error})") from error
 
-    async def device_claims(
-        self, settings: OidcSettings, secret: str, code: str
-    ) -> Mapping[str, Any] | None:
+    async def device_claims(self, settings: OidcSettings, secret: str, code: str) -> Vouched | None:
         """Return what a provider vouches for, once a device's login is finished."""
         provider = await self._provider(settings)
         form = {"grant_type": _DEVICE_GRANT, "device_code": code}
         answer = await self._post(provider, settings, secret, "token_endpoint", form)
         if answer.get("error") in _PENDING:
             return None
-        return await self._verified(provider, settings, answer)
+        return Vouched(await self._verified(provider, settings, answer), _refresh(answer))
+
+    async def _userinfo(
+        self, provider: _Provider, settings: OidcSettings, answer: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Return what a provider says of who is meant by an answer without a token of identity.
+
+        With a renewal that one may be missing (OpenID Connect Core 12.2). What is read is said by the
+        provider itself, over TLS, of whom it renewed for: a signature would say no more.
+
+        Raises:
+            DeniedError: it does not say.
+        """
+        token = answer.get("access_token")
+        if not isinstance(token, str) or "userinfo_endpoint" not in provider.document:
+            raise _refused(f"{settings.issuer} renews, and does not say of whom")
+        url = _endpoint(provider.document, "userinfo_endpoint")
+        claims = await self._json("GET", url, headers={"Authorization": f"Bearer {token}"})
+        if not isinstance(claims.get("sub"), str):
+            raise _refused(f"{settings.issuer} renews, and does not say of whom")
+        return claims
 
     # -- verifying --------------------------------------------------------------------------------
 
@@ -261,6 +292,12 @@ class OidcIdentity:
         if not is_good:
             raise UnavailableError(f"{url} answers with status {response.status}")
         return dict(found)
+
+
+def _refresh(answer: Mapping[str, Any]) -> str:
+    """Return by what a login is renewed; nothing where there is none, or one that is no text."""
+    given = answer.get("refresh_token")
+    return given if isinstance(given, str) and 0 < len(given) <= MAX_REFRESH else ""
 
 
 def _refused(why: str) -> DeniedError:

@@ -594,17 +594,28 @@ COMMANDS: tuple[Command, ...] = (
         group=_AGENT,
         call="login:login",
         mouths=IN_SHELL,
-        verbs=("login_ways", "login", "login_device", "login_poll", "status", "cluster"),
+        verbs=(
+            "login_ways",
+            "login",
+            "login_device",
+            "login_poll",
+            "login_renew",
+            "status",
+            "cluster",
+        ),
         sets=(
             "login.code",
             "login.verifier",
             "login.nonce",
             "login.redirect",
             "login_poll.code",
+            "login_renew.token",
+            "login_renew.refresh",
         ),
         help="log in: remember an agent's URL and a token for it",
         more="Where the settings name a provider of identities ([oidc]), a browser is opened, or with --device\n"
-        "you are told what to type in one elsewhere; the token holds for some hours. Else the token is asked for at a terminal, else read from standard input. Both are kept in\n"
+        "you are told what to type in one elsewhere; the token holds for some hours, and is\n"
+        "renewed by itself if the provider lets it be ([oidc] scopes). Else the token is asked for at a terminal, else read from standard input. Both are kept in\n"
         "~/.config/rota/login.json, for you alone to read, with the cluster's CA and other agents, so\n"
         "that commands find one of those when this one is gone.",
         args=(

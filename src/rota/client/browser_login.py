@@ -20,6 +20,8 @@ from rota.errors import DeniedError, UnavailableError
 
 #: How long somebody may take to log in there.
 PATIENCE_S = 300.0
+#: The scope that asks for what renews a login.
+OFFLINE = "offline_access"
 _PAGE = b"""<!doctype html><meta charset="utf-8"><title>rota</title>
 <p style="font: 1.2em sans-serif; margin: 3em">%s</p>"""
 
@@ -64,6 +66,9 @@ def by_browser(
             "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
             "code_challenge_method": "S256",
         }
+        if OFFLINE in ways["scopes"]:
+            # OpenID Connect Core 11: who is to be vouched for while away has to agree to it.
+            query["prompt"] = "consent"
         url = str(ways["authorization"])
         show(f"{url}{'&' if urlsplit(url).query else '?'}{urlencode(query)}")
         came = waiting.until(time.monotonic() + patience_s)

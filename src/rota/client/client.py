@@ -60,6 +60,7 @@ class Client(Rest):
         moves: Whether to go on at another agent at all.
         key: Names the one thing that it is made for: a trigger without an idempotency key has this.
         headers: What each request says besides.
+        renew: Gives a token in place of one that was turned away, or None if there is none.
     """
 
     def __init__(
@@ -75,10 +76,16 @@ class Client(Rest):
         moves: bool = True,
         key: str = "",
         headers: Mapping[str, str] = {},
+        renew: Callable[[str], str | None] | None = None,
     ) -> None:
         self._key = key
         where = Whereabouts(
-            place, saved=saved, note=note or _say_nothing, learnt=learnt, moves=moves
+            place,
+            saved=saved,
+            note=note or _say_nothing,
+            learnt=learnt,
+            moves=moves,
+            renew=renew,
         )
         super().__init__(
             where, patience_s=patience_s, answer_s=answer_s, build=build, headers=headers
@@ -120,6 +127,7 @@ class Client(Rest):
             note=note,
             learnt=(lambda urls: login.remember(urls, env)) if is_saved else None,
             moves=moves,
+            renew=_renewing(env) if is_saved and saved is not None and saved.refresh else None,
         )
 
     def another(self, note: Callable[[str], None] | None = None) -> Client:
@@ -348,6 +356,15 @@ class Client(Rest):
             self.where.trust(str(self.call("cluster").json().get("ca") or ""))
         except (RotaError, AttributeError):
             return
+
+
+def _renewing(env: Mapping[str, str]) -> Callable[[str], str | None]:
+    def renew(shown: str) -> str | None:
+        from rota.client.renewal import renewed  # once in a session: no other command pays for it
+
+        return renewed(shown, env, lambda place, agents: Client(place, saved=agents))
+
+    return renew
 
 
 def _known(place: Place, saved: login.Login | None) -> tuple[str, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from rota.errors import InputError
@@ -14,13 +15,17 @@ MAX_AGENTS = 8
 
 
 class Login(NamedTuple):
-    """An agent that somebody logged in to. ``ca`` and ``is_pinned`` are those of a place."""
+    """An agent that somebody logged in to. ``ca`` and ``is_pinned`` are those of a place.
+
+    ``refresh`` is by what the login is renewed, if the provider gave something: as secret as the token.
+    """
 
     url: str
     token: str
     ca: str = ""
     is_pinned: bool = False
     agents: tuple[str, ...] = ()
+    refresh: str = ""
 
 
 def login_path(env: Mapping[str, str]) -> str:
@@ -45,6 +50,7 @@ def read_login(env: Mapping[str, str]) -> Login | None:
             ca=str(saved.get("ca", "")),
             is_pinned=saved.get("is_pinned") is True,
             agents=_urls(saved.get("agents")),
+            refresh=str(saved.get("refresh", "")),
         )
     except FileNotFoundError:
         return None
@@ -70,6 +76,27 @@ def save_login(login: Login, env: Mapping[str, str]) -> None:
         os.replace(draft, path)  # noqa: PTH105 - pathlib: 8 ms
     except OSError as error:
         raise InputError(f"cannot save the login in {path}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def turn(env: Mapping[str, str]) -> Iterator[None]:
+    """Be the only command of this person that renews the login, for as long as the context is open.
+
+    Raises:
+        InputError: nothing can be written beside the login.
+    """
+    import fcntl
+
+    path = f"{login_path(env)}.lock"
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def remember(urls: Iterable[str], env: Mapping[str, str]) -> None:

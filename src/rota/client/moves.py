@@ -35,6 +35,7 @@ class Whereabouts:
 
     ``place`` is what is asked next, ``home`` what answered last. ``note`` is told in one line when
     the client goes on elsewhere, and when answers are stale. ``learnt`` is told of other agents.
+    ``renew`` gives a token in place of one that was turned away, or None.
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class Whereabouts:
         note: Callable[[str], None],
         learnt: Callable[[tuple[str, ...]], None] | None = None,
         moves: bool = True,
+        renew: Callable[[str], str | None] | None = None,
     ) -> None:
+        self._renew = renew
         self.named = self.place = self.home = named
         self.agents: tuple[str, ...] = tuple(saved)
         self.seq = 0
@@ -72,14 +75,24 @@ class Whereabouts:
         """Whether the client goes elsewhere at all."""
         return self._moves
 
+    @property
+    def renews(self) -> bool:
+        """Whether there may be another token when the one that is shown is turned away."""
+        return self._renew is not None
+
     def staying(self) -> Whereabouts:
         """Return the same place for one that does not move."""
-        return Whereabouts(self.place, note=self._note, moves=False)
+        return Whereabouts(self.place, note=self._note, moves=False, renew=self._renew)
 
     def another(self, note: Callable[[str], None]) -> Whereabouts:
         """Return the same place, and the same others, for one that moves by itself."""
         other = Whereabouts(
-            self.named, saved=self.agents, note=note, learnt=self._learnt, moves=self._moves
+            self.named,
+            saved=self.agents,
+            note=note,
+            learnt=self._learnt,
+            moves=self._moves,
+            renew=self._renew,
         )
         other.place = other.home = self.home
         return other
@@ -99,6 +112,19 @@ class Whereabouts:
     def trust(self, ca: str) -> None:
         """Believe the agents that this CA vouches for, also where the one named is asked otherwise."""
         self._credentials = self.bearer()._replace(ca=ca)
+
+    def renewed(self) -> bool:
+        """Whether there is another token to show, in place of the one that was turned away."""
+        shown = self.place.token
+        token = self._renew(shown) if self._renew is not None and shown else None
+        if token is None or token == shown:
+            return False
+        self.place, self.home, self.named = (
+            it._replace(token=token) if it.token == shown else it
+            for it in (self.place, self.home, self.named)
+        )
+        self._credentials = None
+        return True
 
     def heard(self, status: int, headers: Headers) -> None:
         """Take note of what an answer says beside itself. Who gave a good one is home now."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Self, TypeVar
 
 from rota.client.answer import Answer, ClosedError, RefusedError
@@ -70,6 +70,11 @@ class Rest:
         )  # `copy` takes a tenth of the time of a command to import
         other.__dict__.update(self.__dict__, where=where, _lines=_Lines(self._lines))
         return other
+
+    @property
+    def renews(self) -> bool:
+        """Whether a token that is turned away is renewed, and nobody is asked."""
+        return self.where.renews
 
     @property
     def place(self) -> Place:
@@ -143,15 +148,23 @@ class Rest:
         """
         _, target, _ = written(verb, fields)
 
+        def begun() -> socket.socket:
+            return upgraded(
+                self.where.place,
+                target,
+                headers=self._headers({}),
+                heard=self.where.heard,
+                connect_s=min(self.where.connect_s, self.answer_s),
+            )
+
         def once() -> socket.socket:
             with _strangers(self.where):
-                return upgraded(
-                    self.where.place,
-                    target,
-                    headers=self._headers({}),
-                    heard=self.where.heard,
-                    connect_s=min(self.where.connect_s, self.answer_s),
-                )
+                try:
+                    return begun()
+                except DeniedError as error:
+                    if error.known or not self.where.renewed():
+                        raise
+                    return begun()
 
         return self.patiently(once, repeat=True)
 
@@ -184,20 +197,31 @@ class Rest:
     ) -> Iterator[Response]:
         where = self.where
         self._lines.check()
-        with _strangers(where):
-            exchanged = exchange(
-                where.place,
-                method,
-                target,
-                body=body,
-                headers=self._headers(headers),
-                heard=where.heard,
-                limit_s=None if wait_s is None else self.answer_s + wait_s,
-                connect_s=min(where.connect_s, self.answer_s),
-                opened=self._lines.opened,
-            )
-            with exchanged as response:
-                yield response
+        with _strangers(where), ExitStack() as stack:
+
+            def begun() -> Response:
+                return stack.enter_context(
+                    exchange(
+                        where.place,
+                        method,
+                        target,
+                        body=body,
+                        headers=self._headers(headers),
+                        heard=where.heard,
+                        limit_s=None if wait_s is None else self.answer_s + wait_s,
+                        connect_s=min(where.connect_s, self.answer_s),
+                        opened=self._lines.opened,
+                    )
+                )
+
+            try:
+                response = begun()
+            except DeniedError as error:
+                # Who is not known has changed nothing: it is asked again, if all of it is still here.
+                if error.known or not where.renewed() or not isinstance(body, bytes | None):
+                    raise
+                response = begun()
+            yield response
 
     def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         place, seq = self.where.place, self.where.seq

@@ -181,6 +181,15 @@ ROUTES: dict[str, Route] = {
             "code": "of the device, as given",
         },
     ),
+    "login_renew": Route(
+        "POST",
+        "/v1/login/renew",
+        "another token for a login that ends, if the provider still vouches for who it is",
+        {
+            "token": "that the login gave last",
+            "refresh": "that came with it",
+        },
+    ),
     "make_token": Route(
         "POST",
         "/v1/access/tokens",

@@ -28,6 +28,13 @@ class Device(msgspec.Struct, frozen=True):
     interval_s: float = 5.0
 
 
+class Vouched(msgspec.Struct, frozen=True):
+    """What a provider vouches for, and by what it will again; that is empty where it gives nothing."""
+
+    claims: Mapping[str, Any]
+    refresh: str = ""
+
+
 class Identity(Protocol):
     """Asks the provider that the settings name. Safe to call at the same time; keeps its keys."""
 
@@ -48,7 +55,7 @@ class Identity(Protocol):
         verifier: str,
         redirect: str,
         nonce: str,
-    ) -> Mapping[str, Any]:
+    ) -> Vouched:
         """Return what it vouches for, given the code that it gave somebody's browser.
 
         All is verified: its signature, that it is for this client, of that issuer, of now, and of the
@@ -69,9 +76,16 @@ class Identity(Protocol):
         """
         ...
 
-    async def device_claims(
-        self, settings: OidcSettings, secret: str, code: str
-    ) -> Mapping[str, Any] | None:
+    async def renewed(self, settings: OidcSettings, secret: str, refresh: str) -> Vouched:
+        """Return what it vouches for by now, given what it gave at a login for that.
+
+        Raises:
+            DeniedError: it does not any more, or what it says does not hold.
+            UnavailableError: it does not answer, or not as one does.
+        """
+        ...
+
+    async def device_claims(self, settings: OidcSettings, secret: str, code: str) -> Vouched | None:
         """Return what it vouches for, once somebody has finished that login; ``None`` before.
 
         Raises:

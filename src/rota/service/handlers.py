@@ -68,6 +68,7 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "login": logins.login,
     "login_device": logins.device,
     "login_poll": logins.poll,
+    "login_renew": logins.renew,
     "make_token": tokens.make,
     "tokens": tokens.tokens,
     "revoke_token": tokens.revoke,

@@ -12,6 +12,7 @@ from rota.service.token_messages import TokenView
 
 #: A code of a provider may have a whole signed token in it.
 MAX_CODE = 4096
+MAX_REFRESH = 8192
 
 
 class LoginRequest(Request, frozen=True, kw_only=True):
@@ -44,6 +45,24 @@ class DevicePollRequest(Request, frozen=True, kw_only=True):
     ]
 
 
+class LoginRenewRequest(Request, frozen=True, kw_only=True):
+    """Another token for a login that has ended, or soon will."""
+
+    token: Annotated[
+        str, Meta(description="that the login gave last", min_length=1, max_length=200)
+    ]
+    refresh: Annotated[
+        str,
+        Meta(description="that came with it", min_length=1, max_length=MAX_REFRESH),
+    ]
+
+
+class LoginView(TokenView, frozen=True, kw_only=True):
+    """The token of a login. ``refresh`` is by what it is renewed, if the provider gave something."""
+
+    refresh: str = ""
+
+
 class LoginWays(msgspec.Struct, frozen=True, kw_only=True):
     """How one logs in: by a token in any case, by a provider if there is one."""
 
@@ -69,4 +88,4 @@ class DeviceView(msgspec.Struct, frozen=True, kw_only=True):
 class DevicePoll(msgspec.Struct, frozen=True, kw_only=True):
     """The token, once the login is finished."""
 
-    token: TokenView | None = None
+    token: LoginView | None = None

@@ -6,18 +6,19 @@ Who asks is nobody yet. What began a login is with who began it, so that any age
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
+from rota.core.events import TokenRevoked
 from rota.core.logins import described, person_of
 from rota.core.settings_oidc import OidcSettings
+from rota.core.tokens import AccessToken, token_digest
 from rota.errors import ConflictError, DeniedError, InputError
-from rota.ports.identity import Identity
+from rota.ports.identity import Identity, Vouched
 from rota.service import login_messages as lm
 from rota.service import messages as m
-from rota.service import token_messages as t
 from rota.service.context import Principal, Service
 from rota.service.tokens import issue
 
@@ -42,7 +43,7 @@ async def ways(service: Service, request: m.Nothing, who: Principal) -> lm.Login
     )
 
 
-async def login(service: Service, request: lm.LoginRequest, who: Principal) -> t.TokenView:
+async def login(service: Service, request: lm.LoginRequest, who: Principal) -> lm.LoginView:
     """Finish a login that a browser began, and return a token.
 
     Raises:
@@ -51,7 +52,7 @@ async def login(service: Service, request: lm.LoginRequest, who: Principal) -> t
     """
     settings, identity = _provider(service)
     _refuse_elsewhere(request.redirect)
-    claims = await identity.claims(
+    vouched = await identity.claims(
         settings,
         await _secret(service, settings),
         code=request.code,
@@ -59,7 +60,30 @@ async def login(service: Service, request: lm.LoginRequest, who: Principal) -> t
         redirect=request.redirect,
         nonce=request.nonce,
     )
-    return await _let_in(service, settings, claims)
+    return await _let_in(service, settings, vouched)
+
+
+async def renew(service: Service, request: lm.LoginRenewRequest, who: Principal) -> lm.LoginView:
+    """Give another token for one that a login gave, if the provider still vouches for its user.
+
+    The former one opens nothing after that, and renews nothing: so that who revokes the last one of a
+    login ends the login, whoever has a copy of what renews it.
+
+    Raises:
+        DeniedError: the provider does not, or vouches for another; or the former one was revoked.
+    """
+    settings, identity = _provider(service)
+    _former(service, request.token)
+    secret = await _secret(service, settings)
+    vouched = await identity.renewed(settings, secret, request.refresh)
+    # Somebody may have revoked it while the provider was asked.
+    former = _former(service, request.token)
+    made = await _let_in(service, settings, vouched, former.user)
+    now = service.clock.now()
+    await service.write(
+        TokenRevoked(at=now, by=former.user, agent=service.me.name, user=former.user, id=former.id)
+    )
+    return made
 
 
 async def device(service: Service, request: lm.DeviceRequest, who: Principal) -> lm.DeviceView:
@@ -80,15 +104,17 @@ async def poll(service: Service, request: lm.DevicePollRequest, who: Principal) 
     """Return a token, once that login is finished."""
     settings, identity = _provider(service)
     secret = await _secret(service, settings)
-    claims = await identity.device_claims(settings, secret, request.code)
-    if claims is None:
+    vouched = await identity.device_claims(settings, secret, request.code)
+    if vouched is None:
         return lm.DevicePoll()
-    return lm.DevicePoll(token=await _let_in(service, settings, claims))
+    return lm.DevicePoll(token=await _let_in(service, settings, vouched))
 
 
 async def _let_in(
-    service: Service, settings: OidcSettings, claims: Mapping[str, Any]
-) -> t.TokenView:
+    service: Service, settings: OidcSettings, vouched: Vouched, user: str = ""
+) -> lm.LoginView:
+    """Return a token for whom a provider vouches for; only for ``user``, if one is named."""
+    claims = vouched.claims
     person = person_of(claims, service.world.definitions.users, settings)
     if person is None:
         logger.warning("somebody logged in who is nobody here: %s", described(claims))
@@ -97,7 +123,9 @@ async def _let_in(
             known=True,
             hint="an admin makes one: rota user set NAME --email ADDRESS",
         )
-    return await issue(
+    if user and person.user != user:
+        raise _over(f"{settings.issuer} vouches for {person.user} by now, and not for {user}")
+    made = await issue(
         service,
         person.user,
         by=person.user,
@@ -105,6 +133,23 @@ async def _let_in(
         note=settings.issuer,
         login=True,
         groups=person.groups,
+    )
+    return lm.LoginView(**msgspec.structs.asdict(made), refresh=vouched.refresh)
+
+
+def _former(service: Service, text: str) -> AccessToken:
+    """Return the token of a login, which may have ended, but was not revoked."""
+    found = service.world.cluster.picture.tokens.by_digest.get(token_digest(text))
+    if found is None or not found.login:
+        raise _over("its token is not known here any more")
+    if found.revoked_at is not None:
+        raise _over(f"its token {found.id} was revoked by {found.revoked_by or 'somebody'}")
+    return found
+
+
+def _over(why: str) -> DeniedError:
+    return DeniedError(
+        f"the login cannot be renewed: {why}", known=True, hint="log in again: rota login URL"
     )
 
 

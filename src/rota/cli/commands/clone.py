@@ -45,6 +45,12 @@ def git_credential(args: Namespace, screen: Screen) -> int:
     url = urlsplit(place.url if not place.is_local else base(Client(place, moves=False)))
     if (asked.get("protocol"), asked.get("host")) != (url.scheme, url.netloc):
         return 0  # the agent's token is for the agent alone
+    if not place.is_local:
+        # git is told a token that holds: of a login that has ended it would ask somebody to type one.
+        client = Client.find(args.at, args.data_folder, env=os.environ)
+        if client.renews:
+            client.call("status")
+            place = client.place
     screen.line("username=rota")
     screen.line(f"password={_token(place)}")
     return 0

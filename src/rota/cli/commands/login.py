@@ -34,10 +34,11 @@ def login(args: Namespace, screen: Screen) -> int:
             hint="name it with --at or --data",
         )
     place = _trusted(place, args)
-    place = place._replace(token=_shown(args, place, screen))
+    token, refresh = _shown(args, place, screen)
+    place = place._replace(token=token)
     client = Client(place, note=screen.note, moves=False)
     state = client.call("status").json()
-    save_login(_login(client, state["agent"]), os.environ)
+    save_login(_login(client, state["agent"])._replace(refresh=refresh), os.environ)
     screen.line(f"logged in to {state['agent']} at {place.url}")
     return 0
 
@@ -61,13 +62,16 @@ def logout(args: Namespace, screen: Screen) -> int:
     return 0
 
 
-def _shown(args: Namespace, place: Place, screen: Screen) -> str:
-    """Return the token to show: given, or got by logging in where there is a provider."""
+def _shown(args: Namespace, place: Place, screen: Screen) -> tuple[str, str]:
+    """Return the token to show: given, or got by logging in where there is a provider.
+
+    And by what that login is renewed, if the provider gave something.
+    """
     wants_person = args.browser or args.device
     if args.token_file or args.token or not (wants_person or sys.stdin.isatty()):
         if wants_person:
             raise InputError("a token and a login by a provider are two ways", hint="take one")
-        return _token(args, place.url)
+        return _token(args, place.url), ""
     client = Client(place, note=screen.note, moves=False)
     ways = _ways(client)
     if not ways["oidc"]:
@@ -75,10 +79,12 @@ def _shown(args: Namespace, place: Place, screen: Screen) -> str:
             raise InputError(
                 f"{place.url} knows no provider of identities", hint="settings.toml: [oidc]"
             )
-        return _token(args, place.url)
+        return _token(args, place.url), ""
     if args.device or not (args.browser or _has_browser()):
-        return str(by_device(client, lambda begun: _show_device(begun, screen))["token"])
-    return str(by_browser(client, ways, lambda url: _show_url(url, screen))["token"])
+        made = by_device(client, lambda begun: _show_device(begun, screen))
+    else:
+        made = by_browser(client, ways, lambda url: _show_url(url, screen))
+    return str(made["token"]), str(made.get("refresh") or "")
 
 
 def _ways(client: Client) -> dict[str, Any]:
