@@ -79,6 +79,7 @@ class Active:
     stopped_for: Reason | None = None
     ending: asyncio.Task[None] | None = None  # what ends it, since it was told to stop
     is_script_over: bool = False
+    is_alone: bool = False  # no process of it is left, and nothing came after its script
     is_finalising: bool = False  # what comes after its script is under way
     reason: Reason | None = None  # once the script has ended, and what comes after it
     remarks: tuple[Annotation, ...] = ()
@@ -373,6 +374,8 @@ class Runner:
             with self._kept(active, running):
                 ended = await running.wait()
             active.is_script_over = True
+            nothing_follows = build.spec.finaliser is None and not active.stages
+            active.is_alone = ended.is_alone and nothing_follows
             if not active.is_finalising:
                 await running.terminate(0)
                 if active.ending is not None:
@@ -548,7 +551,9 @@ class Runner:
         if active.stages.under.masks:
             # What stays for people to look at has no line of the log with what was hidden in it.
             scrub(active.home)
-        self.workspaces.settle(active.build, active.build.attempt, result, counts=recorded)
+        self.workspaces.settle(
+            active.build, active.build.attempt, result, counts=recorded, is_alone=active.is_alone
+        )
 
 
 def _is_ours(build: Build, outcome: BuildFinished) -> bool:

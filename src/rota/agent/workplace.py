@@ -6,6 +6,7 @@
         work/                the workspace, where the script starts
         tmp/                 TMPDIR
     builds/.trash/           homes that are on their way out
+    builds/.spare/           homes that nothing was left in, to be used again
     scripts/<blob>/<name>    scripts by content, shared by all builds that run them
     bin/rota                 the command line, for scripts
 """
@@ -19,6 +20,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from rota.agent.spares import Spares
 from rota.errors import ExecutionError
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ class Workplace:
         self._scripts = data / "scripts"
         self._written: dict[str, None] = {}
         self._trash = self.builds / ".trash"
+        self._spares = Spares(self.builds / ".spare")
         self._thrown = itertools.count()
         for folder in (self.builds, self._trash, self.bin, self._scripts):
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -52,6 +55,9 @@ class Workplace:
         Raises:
             ExecutionError: it exists, or the disk cannot take it.
         """
+        build, attempt = os.path.split(home)
+        if attempt == "1" and not os.path.lexists(build) and self._spares.take(build):
+            return
         try:
             home.parent.mkdir(mode=0o700, exist_ok=True)
             home.mkdir(mode=0o700)
@@ -90,11 +96,21 @@ class Workplace:
             self._forget_old_scripts()
         return path
 
-    def clean_bare(self, home: Path) -> bool:
+    def clean_bare(self, home: Path, *, is_alone: bool = False) -> bool:
         """Remove an attempt's folder if its script left no files; say whether that was so.
+
+        Args:
+            home: The folder.
+            is_alone: Whether surely no process of the attempt is left, so that it may be used again.
 
         Cost: a tenth of a millisecond, a quarter of what :meth:`clean` takes for the same.
         """
+        build, attempt = os.path.split(home)
+        if is_alone and attempt == "1":
+            if self._spares.put(build):
+                return True
+        else:
+            self._spares.forget(build)
         try:
             for folder in (work(home), tmp(home)):
                 folder.rmdir()
@@ -111,6 +127,7 @@ class Workplace:
         # The number alone may be that of something a former daemon could not remove.
         name = f"{home.parent.name}.{home.name}.{os.getpid()}.{next(self._thrown)}"
         try:
+            self._spares.forget(str(home.parent))
             home.rename(self._trash / name)
         except OSError as error:
             logger.warning("%s cannot be removed: %s", home, error.strerror)
@@ -125,7 +142,7 @@ class Workplace:
         return [
             (build.name, int(home.name), home)
             for build in self.builds.iterdir()
-            if build.is_dir() and build != self._trash
+            if build.is_dir() and not build.name.startswith(".")
             for home in build.iterdir()
             if home.is_dir() and home.name.isdigit()
         ]

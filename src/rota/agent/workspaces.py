@@ -102,7 +102,15 @@ class Workspaces:
                 del self._entered[kept.key]
             self._work.set()
 
-    def settle(self, build: Build, attempt: int, result: Result, *, counts: bool = True) -> None:
+    def settle(
+        self,
+        build: Build,
+        attempt: int,
+        result: Result,
+        *,
+        counts: bool = True,
+        is_alone: bool = False,
+    ) -> None:
         """Keep the workspace of an attempt that ended, or let it go.
 
         Args:
@@ -110,6 +118,7 @@ class Workspaces:
             attempt: Which try.
             result: How it ended.
             counts: Whether that is on record; of an attempt that was given up nothing is kept.
+            is_alone: Whether surely no process of it is left.
         """
         home = self.workplace.home(build.id, attempt)
         if not home.exists():
@@ -117,7 +126,7 @@ class Workspaces:
         limits, now = self.limits(), self.clock.now()
         wanted = is_wanted(build.spec.workspace, result) if counts else False
         if wanted is False or (wanted is None and not limits.unasked):
-            self._discard(home)
+            self._discard(home, is_alone=is_alone)
             return
         record = Kept(
             build=build.id,
@@ -207,8 +216,8 @@ class Workspaces:
         del self._kept[kept.key]
         self._discard(self.home(kept))
 
-    def _discard(self, home: Path) -> None:
-        if not self.workplace.clean_bare(home):
+    def _discard(self, home: Path, *, is_alone: bool = False) -> None:
+        if not self.workplace.clean_bare(home, is_alone=is_alone):
             self.workplace.throw_away(home)
             self._work.set()
 

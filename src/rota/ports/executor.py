@@ -74,7 +74,8 @@ class Exit(msgspec.Struct, frozen=True):
 
     ``known`` is False when supervisor and script vanished without a trace of the outcome.
     ``expired`` is True when it was killed because its lease ran out. ``note`` says what more is
-    known of an end that was not the script's own doing.
+    known of an end that was not the script's own doing. ``is_alone`` is True when it is proved that no
+    process that comes from the script is left.
     """
 
     code: int | None
@@ -84,6 +85,7 @@ class Exit(msgspec.Struct, frozen=True):
     known: bool = True
     expired: bool = False
     note: str = ""
+    is_alone: bool = False
 
 
 class Running(Protocol):

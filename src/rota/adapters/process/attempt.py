@@ -327,6 +327,7 @@ class Attempt:
             and not self._ending.has_killed
             and self._is_for_memory(code, usage, is_killed=is_killed),
             expired=expired,
+            is_alone=self._is_alone,
         )
 
     def _is_for_memory(self, code: int, usage: Usage, *, is_killed: bool) -> bool:
