@@ -36,12 +36,12 @@ def run_agent(options: AgentOptions) -> int:
     """Run an agent until it is told to stop; return the exit status."""
     if options.from_clone is not None and options.join is not None:
         raise InputError("--from-clone begins a cluster of its own, --join enters another's")
-    options.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = DataFolder(options.data)
+    folder.make()
     machine = Machine(options)
     machine.read()
     _close_on_exec(keep=2)
     share_one_arena()
-    folder = DataFolder(options.data)
     try:
         with folder.held(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_serve(options, folder, machine))

@@ -6,11 +6,27 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import pwd
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from rota.errors import ConflictError
+from rota.errors import ConflictError, InputError
+
+#: What is looked at: no backups, mounts or "lost+found" that somebody has there, too.
+_FOLDERS = (
+    "artifacts", "bin", "builds", "caches", "containers", "engine",
+    "mirrors", "restored", "run", "scripts", "store.git", "tls",
+)  # fmt: skip
+_FILES = (
+    "agent.toml", "bus", "cluster.json", "host", "join-tokens.json",
+    "listen", "name", "peer", "token", "tools.json",
+)  # fmt: skip
+#: Folders of which the daemon reads each file itself; in others, builds have what is theirs.
+_INNER = ("engine", "store.git", "tls")
+#: Files that are written where they are; others are replaced.
+_WRITTEN = ("agent.log", "agent.pid", "index.db", "index.db-shm", "index.db-wal", "tests.db")
 
 
 class DataFolder:
@@ -42,6 +58,30 @@ class DataFolder:
             self.write("token", token)
         return token
 
+    def make(self) -> None:
+        """Make the folder if it is not there, and see that this user can use what it holds.
+
+        What somebody else left in it, such as root by one start, is found here, and not in the middle of a start.
+
+        Raises:
+            InputError: the folder cannot be made, or something in it cannot be used.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"cannot make the data folder {self.path}: {error.strerror}",
+                hint="give another: rota agent --data DIR",
+            ) from error
+        _refuse_unusable(self.path)
+        for name in (*_FOLDERS, *_FILES):
+            _refuse_unusable(self.path / name)
+        for name in _WRITTEN:
+            _refuse_unusable(self.path / name, os.W_OK)
+        for folder in (self.path / name for name in _INNER):
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                _refuse_unusable(path)
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Hold the folder for this process, and write its id down.
@@ -66,6 +106,36 @@ class DataFolder:
                 yield
             finally:
                 file.truncate(0)
+
+
+def _refuse_unusable(path: Path, also: int = 0) -> None:
+    """Refuse what this user cannot use: a folder wholly, a file at least to read.
+
+    Raises:
+        InputError: it is so.
+    """
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return  # it was of a daemon that is just ending
+    if stat.S_ISDIR(found.st_mode):
+        also = os.W_OK | os.X_OK
+    elif not stat.S_ISREG(found.st_mode):
+        return
+    if os.access(path, os.R_OK | also):
+        return
+    raise InputError(
+        f"{_user(os.geteuid())} cannot use {path}: it belongs to {_user(found.st_uid)}, "
+        f"with the rights {stat.filemode(found.st_mode)}",
+        hint="all of a data folder belongs to the user that runs the agent, and is open to that user: chown -R, chmod -R u+rwX",
+    )
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def digest(token: str) -> str:

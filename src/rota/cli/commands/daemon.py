@@ -14,6 +14,7 @@ from pathlib import Path
 from rota.cli.screen import Screen
 from rota.client.client import Client
 from rota.client.place import default_data, folder_place
+from rota.daemon.folder import DataFolder
 from rota.errors import ConflictError, InputError, RotaError
 
 READY = b"ready\n"
@@ -28,7 +29,7 @@ def start(args: Namespace, screen: Screen) -> int:
     """Start an agent that outlives this command; return when it takes builds."""
     data = data_folder(args)
     _refuse_second(data)
-    _make(data)
+    DataFolder(data).make()
     path = data / "agent.log"
     token = join_token(args)
     command = agent_command(args, data)
@@ -193,12 +194,3 @@ def _refuse_second(data: Path) -> None:
         f"{state['agent']} (pid {state['pid']}) runs already with {data}",
         hint="stop it: rota stop, or give another --data",
     )
-
-
-def _make(data: Path) -> None:
-    try:
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise InputError(
-            f"cannot make the data folder {data}: {error.strerror}", hint="give another --data"
-        ) from error
