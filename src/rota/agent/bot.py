@@ -27,6 +27,7 @@ from rota.ports.chat import Chat, Reported
 from rota.ports.clock import Clock
 from rota.ports.journal import Entry
 from rota.ports.networks import Heard, Saying
+from rota.service.ticks import tick
 from rota.service.verbs import Role
 from rota.service.world import World
 
@@ -237,7 +238,7 @@ class Bot:
             for name in known.keys() | lasting.keys():
                 if bool(lasting.get(name)) != bool(known.get(name)):
                     await self._answers.write(self._standing(name, lasting.get(name, "")))
-            await asyncio.sleep(LOOK_S if troubles or known or self._settings.chat else REST_S)
+            await tick(LOOK_S if troubles or known or self._settings.chat else REST_S)
 
     def _standing(self, network: str, trouble: str, position: str = "") -> ChatStanding:
         return ChatStanding(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+from rota.service.ticks import tick
 from rota.service.world import World
 
 EVERY_S = 2.0
@@ -45,7 +45,7 @@ async def run_health(
                 world.troubles.pop(what, None)
             world.troubles.update(now)
             changed()
-        await asyncio.sleep(EVERY_S)
+        await tick(EVERY_S)
 
 
 def disk_trouble(data: Path, min_free: int = 0) -> str | None:

@@ -48,6 +48,7 @@ from rota.ports.journal import Entry
 from rota.service.context import Myself, Principal, Service
 from rota.service.messages import DemoteRequest
 from rota.service.promotions import demote
+from rota.service.ticks import tick
 from rota.service.verbs import Role
 from rota.service.world import World
 
@@ -277,7 +278,7 @@ class Members:
         """Decide every second: nobody announces that an agent fell silent."""
         while True:
             self._loop.decide_soon()
-            await asyncio.sleep(1.0)
+            await tick(1.0)
 
     def _folded(self, entry: Entry) -> None:
         event = entry.event

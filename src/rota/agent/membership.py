@@ -25,6 +25,7 @@ from rota.errors import StaleError, UnavailableError
 from rota.ports.clock import Clock
 from rota.ports.ensemble import Ensemble
 from rota.ports.journal import Journal
+from rota.service.ticks import tick
 from rota.service.world import World
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class Membership:
     async def _rest(self, step: Step | None) -> None:
         """Return when it is time to look again: at the latest so long after another agent has come."""
         for _ in range(LONE_PATROLS):
-            await asyncio.sleep(PATROL_S if step is None else SOON_S)
+            await tick(PATROL_S if step is None else SOON_S)
             if step is not None or len(self._world.cluster.picture.agents) > 1:
                 return
 

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from rota.errors import DeniedError, RotaError
 from rota.ports.peers import Peer, Peers
 from rota.service.members import known
+from rota.service.ticks import tick
 from rota.service.world import World
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Outcast:
         """Wait until it is no member any more; then end what runs, and stop."""
         by = await self._expelled_by()
         while not by:
-            await asyncio.sleep(self.look_s)
+            await tick(self.look_s)
             by = await self._expelled_by()
         logger.error(
             "%s is no member of its cluster any more, says %s: it ends what it runs, and stops; to"

@@ -14,13 +14,14 @@ from rota.core.levels import LEVEL
 from rota.core.skew import Skews
 from rota.ports.clock import Clock
 from rota.ports.presence import Presence, Word
+from rota.service.ticks import tick
 from rota.service.world import World
 
 SAY_S = 2.0
 #: A leader says nothing of others' silence before it has led so long: whoever is there has said a
 #: word by then, also after this agent was cut off, or slept.
 SETTLE_S = 3.0
-LOOK_S = 0.5
+LOOK_S = 1.0
 TROUBLE = "clock"
 
 
@@ -62,7 +63,7 @@ class Roll:
         """Say that this agent is there, for ever."""
         while True:
             await self._presence.say(self._word())
-            await asyncio.sleep(SAY_S)
+            await tick(SAY_S)
             self._spoke_at = self._clock.monotonic()
 
     async def attend(self) -> None:
@@ -77,7 +78,7 @@ class Roll:
                 elif not is_wanted and listening is not None:
                     listening.cancel()
                     listening = None
-                await asyncio.sleep(LOOK_S)
+                await tick(LOOK_S)
 
     async def lead(self) -> None:
         """Let silence count while this agent leads."""

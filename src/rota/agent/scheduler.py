@@ -28,6 +28,7 @@ from rota.core.scheduling import calendars_hash, wanted_schedules, wish_for
 from rota.errors import InputError, RotaError, StaleError
 from rota.ports.clock import Clock
 from rota.ports.journal import Entry, Journal
+from rota.service.ticks import until_tick
 from rota.service.world import World
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class Scheduler:
         top = self._world.agenda.next_due()
         left_s = LOOK_S if top is None else (top[0] - self._clock.now()).total_seconds()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(LOOK_S, max(0.0, left_s))):
+            async with asyncio.timeout(min(until_tick(LOOK_S), max(0.0, left_s))):
                 await self._due.wait()
 
     # -- what is due ----------------------------------------------------------------------------

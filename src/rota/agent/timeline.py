@@ -14,6 +14,7 @@ from rota.agent.patience import persist
 from rota.core.cluster import Picture
 from rota.errors import PartedError
 from rota.ports.journal import Journal
+from rota.service.ticks import tick
 from rota.service.world import World
 
 #: How often an agent looks whether it has just been without a quorum.
@@ -37,7 +38,7 @@ async def watch_timeline(world: World, journal: Journal) -> None:
             if not is_stale and (parted := await _seems_parted(world, journal)):
                 raise PartedError(parted)
         was_stale = is_stale
-        await asyncio.sleep(LOOK_S)
+        await tick(LOOK_S)
 
 
 async def stay(world: World, journal: Journal) -> None:

@@ -7,7 +7,6 @@ the agent's own folder are used, and handed over to the engine once others join.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -16,6 +15,7 @@ from datetime import datetime
 from rota.core.settings import Settings
 from rota.errors import NotFoundError, RotaError, UnavailableError
 from rota.ports.blobs import Blob, Blobs, Make, Named, ReadSecret
+from rota.service.ticks import tick
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class Stores:
                     await self.hand_over()
             except RotaError as error:
                 logger.warning("artifacts stay in this agent's folder for now: %s", error.message)
-            await asyncio.sleep(LOOK_S)
+            await tick(LOOK_S)
 
     async def hand_over(self) -> int:
         """Move own files to where new ones go, one after another; return how many.

@@ -19,6 +19,7 @@ from rota.core.states import State
 from rota.errors import RotaError, StaleError
 from rota.ports.clock import Clock
 from rota.ports.journal import Journal
+from rota.service.ticks import tick
 from rota.service.world import World
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Waits:
     async def run(self) -> None:
         """Take back what nobody waits for any more, for ever."""
         while True:
-            await asyncio.sleep(LOOK_S)
+            await tick(LOOK_S)
             now = self._clock.monotonic()
             for build_id in tuple(self._world.cluster.waiting.get(self._agent, ())):
                 left_at = self._left_at.setdefault(build_id, now)
