@@ -58,6 +58,14 @@ def test_what_stays_is_within_the_limits_and_nothing_goes_without_need(
             assert not older
 
 
+@given(keeps())
+def test_what_is_just_within_the_limits_stays(kept: list[Kept]) -> None:
+    size, unasked = sum(it.bytes or 0 for it in kept), sum(not it.is_asked for it in kept)
+    just = Limits(count=len(kept), bytes=size, unasked=unasked)
+    over = {it.build for it in kept if it.until <= NOW}
+    assert {it.build for it in surplus(kept, just, NOW)} == over
+
+
 @given(keeps(), LIMITS)
 def test_what_was_asked_for_outlives_what_was_not(kept: list[Kept], limits: Limits) -> None:
     going = surplus(kept, limits, NOW)

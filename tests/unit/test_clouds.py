@@ -26,10 +26,12 @@ from rota.core.clouds import (
 )
 from rota.core.cluster import Cluster
 from rota.core.events import (
+    AgentDrained,
     AgentJoined,
     AgentLeft,
     AgentLost,
     AgentStarted,
+    AgentStopped,
     BuildRequested,
     BuildStarted,
     CloudDraining,
@@ -121,6 +123,19 @@ def test_machines_under_way_count() -> None:
     story.machine("aws-1", upto="wanted")
     story.machine("aws-2", upto="launched")
     assert len(story.wants()) == 1
+
+
+def test_an_agent_that_is_drained_or_down_takes_nothing() -> None:
+    story = Story()
+    story.agent("a", slots=2)
+    story.builds(2)
+    assert story.wants() == []
+    story.add(AgentDrained, name="a")
+    assert len(story.wants()) == 2
+    story.add(AgentDrained, name="a", draining=False)
+    assert story.wants() == []
+    story.add(AgentStopped, agent="a")
+    assert len(story.wants()) == 2
 
 
 def test_a_machine_takes_as_many_builds_as_it_has_slots() -> None:

@@ -223,6 +223,18 @@ async def test_when_the_leader_is_killed_another_one_leads_after_a_lease() -> No
         assert second.world.cluster.picture.leader_why == f"{first.name} was silent for 2.5 s"
 
 
+async def test_beats_of_a_former_leader_keep_nobody_from_standing() -> None:
+    async with ring("ada", "bob", "eve") as those:
+        first = await those.led()
+        await those.looked()
+        await first.end()
+        for _ in range(round((LEASE_S + SPREAD_S + 4 * STEP_S) / STEP_S)):
+            await those.lease.beat(Beat(first.name, first.token - 1), within_s=1)
+            await those.pass_time(STEP_S)
+        second = await those.led(first.name)
+        assert second.token > first.token
+
+
 async def test_what_a_former_leader_writes_is_refused() -> None:
     async with ring("ada", "bob") as those:
         first = await those.led()
