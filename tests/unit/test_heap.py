@@ -34,6 +34,15 @@ def test_holes_are_given_back() -> None:
     assert done.stdout.split() == ["True", "True", "True"]
 
 
+def test_a_daemon_that_needs_them_not_loads_no_tar_no_statistics_and_no_diff() -> None:
+    code = (
+        "import sys, rota.bootstrap.daemon; "
+        "print({'tarfile', 'statistics', 'fractions', 'difflib', 'aiodocker', 'yaml'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_it_is_done_once_there_was_something_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     left = [0, heap.WORTH - 1, heap.WORTH, heap.WORTH + 1, 2 * heap.WORTH]
     given: list[int] = []

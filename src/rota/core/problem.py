@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 import msgspec
@@ -39,5 +38,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return a hint naming the known word most like ``word``, or ``None`` if none is alike."""
+    import difflib  # few ever write a word wrongly
+
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"did you mean {match[0]!r}?" if match else None

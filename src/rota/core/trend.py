@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Sequence
 
 from rota.core.build import Build
@@ -33,7 +32,11 @@ def typical_s(builds: Iterable[Build]) -> float | None:
         for build in builds
         if build.result is Result.PASSED and (it := seconds(build)) is not None
     ]
-    return statistics.median(took) if took else None
+    if not took:
+        return None
+    import statistics  # it brings fractions and decimals, which an idle daemon never needs
+
+    return statistics.median(took)
 
 
 def expected_s(build: Build, passed: Sequence[Build]) -> float | None:

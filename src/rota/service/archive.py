@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tarfile
 from datetime import datetime
 
 import msgspec
@@ -22,6 +21,8 @@ class Archive:
 
     def head(self, name: str, size: int) -> bytes:
         """Return what stands before a member of so many bytes."""
+        import tarfile
+
         info = tarfile.TarInfo(name)
         info.size, info.mtime, info.mode = size, self._at, 0o600
         return self.data(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict"))

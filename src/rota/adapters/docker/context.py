@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from rota.core.container import Dockerfile
 from rota.errors import ExecutionError
+
+if TYPE_CHECKING:
+    import tarfile  # a third of a megabyte: loaded when a tar is made
 
 #: Of all files: what was checked out anew is not another image. Not 0, which zip cannot hold.
 MTIME = 946_684_800
@@ -82,6 +84,8 @@ def _inside(work: Path, path: Path, what: str) -> Path:
 
 
 def _write(file: BinaryIO, root: Path, dockerfile: Path) -> None:
+    import tarfile
+
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in _names(root):
             info = tar.gettarinfo(root / name, name)
@@ -92,6 +96,8 @@ def _write(file: BinaryIO, root: Path, dockerfile: Path) -> None:
 
 def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
     """Return what is the same on every agent that has the same files."""
+    import tarfile
+
     info.uid = info.gid = 0
     info.uname = info.gname = ""
     info.mtime = MTIME

@@ -10,7 +10,6 @@ import asyncio
 import io
 import os
 import stat
-import tarfile
 from typing import NamedTuple
 
 from rota.adapters.docker.body import existing
@@ -67,6 +66,8 @@ async def _lines(engine: Engine, container: str, path: str) -> list[list[str]]:
         data = await engine.read("GET", f"containers/{container}/archive", params={"path": path})
     except NotFoundError:
         return []
+    import tarfile
+
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         member = next((it for it in tar if it.isfile()), None)
         file = tar.extractfile(member) if member else None

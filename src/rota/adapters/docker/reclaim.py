@@ -10,7 +10,6 @@ import asyncio
 import io
 import os
 import shutil
-import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,6 +118,8 @@ def _raise(error: OSError) -> None:
 
 
 def _empty_tar() -> bytes:
+    import tarfile
+
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
         # of nothing at all some engines make no image

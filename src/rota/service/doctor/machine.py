@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import tempfile
 import time
 import zoneinfo
@@ -115,6 +114,8 @@ def sync_s(folder: Path) -> float:
             begun = time.monotonic()
             os.fsync(file.fileno())
             times.append(time.monotonic() - begun)
+    import statistics  # it brings fractions and decimals, which an idle daemon never needs
+
     return statistics.median(times)
 
 
