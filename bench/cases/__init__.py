@@ -5,6 +5,7 @@ from bench.cases import (
     access,
     artifacts,
     audit,
+    backup,
     buildbot,
     burst,
     chat,
@@ -75,6 +76,7 @@ CASES: dict[str, Case] = {
     "soak": soak.run,
     "million": history.million,
     "buildbot": buildbot.run,
+    "backup": backup.run,
 }
 #: These take up to an hour, or another build system: only when named.
-LONG = {"growth", "soak", "million", "buildbot"}
+LONG = {"growth", "soak", "million", "buildbot", "backup"}

@@ -172,6 +172,57 @@ def test_lines_of_the_systems_crontab_name_a_user() -> None:
     drafts = crontab("17 * * * * www-data /bin/a\n17 * * * *\troot\t/bin/a", has_user=True)
     assert job_of(drafts["cron/a"]).spec.user == "www-data"
     assert job_of(drafts["cron/a-2"]).spec.user == ""
+    assert "line 2: it ran as root, and runs as the agent's user here" in left(drafts["cron/a-2"])
+
+
+def test_tabs_stand_in_the_systems_crontab() -> None:
+    drafts = crontab("25 6\t* * *\troot\tcd / && run-parts /etc/cron.daily", has_user=True)
+    assert drafts["cron/run-parts"].body[-1] == "cd / && run-parts /etc/cron.daily"
+    assert [it.cron for it in schedules(job_of(drafts["cron/run-parts"]))] == ["25 6 * * *"]
+
+
+@pytest.mark.parametrize(
+    ("line", "has_user"),
+    [("0 5 * * *", False), ("0 5 * * * ", False), ("0 5 * * * root", True), ("@daily", False)],
+)
+def test_a_line_that_runs_nothing_is_no_job(line: str, has_user: bool) -> None:
+    found = read_crontab(line, "crontab", zone="UTC", has_user=has_user)
+    assert found == ([], [(1, line.strip())])
+
+
+def test_a_dash_before_a_line_is_about_the_systems_log() -> None:
+    [job] = crontab("-*/15 * * * * poll").values()
+    assert [it.cron for it in schedules(job_of(job))] == ["*/15 * * * *"]
+    assert not job.remarks
+
+
+def test_what_tells_cron_how_to_run_is_no_variable_of_the_job() -> None:
+    [first, second] = crontab("0 1 * * * a\nRANDOM_DELAY=45\nFOO=1\n0 2 * * * b").values()
+    assert not first.remarks
+    assert job_of(second).spec.env == {"FOO": "1"}
+    assert "RANDOM_DELAY=45 is not carried over (an H in place of a number" in left(second)
+
+
+def test_a_time_that_only_another_cron_knows_is_named() -> None:
+    [job] = crontab("@every_minute a").values()
+    assert "line 1: @every_minute is no time that rota knows" in left(job)
+    assert job_of(job).on == ()
+
+
+def test_what_a_line_tests_before_is_not_what_it_is_called() -> None:
+    lines = (
+        "0 1 * * * root test -x /usr/sbin/anacron || { cd / && run-parts /etc/cron.daily; }",
+        "0 1 * * * root if [ -x /usr/share/check ]; then /usr/share/check --all; fi",
+    )
+    assert list(crontab("\n".join(lines), has_user=True)) == ["cron/anacron", "cron/check"]
+
+
+def test_a_last_percent_sign_adds_no_second_newline(tmp_path: Path) -> None:
+    script = crontab("0 0 * * * cat %one%two%")["cron/cat"].text()
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], env={"HOME": str(tmp_path)}, capture_output=True, check=True
+    )
+    assert done.stdout == b"one\ntwo\n"
 
 
 def test_a_workflow_is_a_job_for_each_of_its_jobs() -> None:

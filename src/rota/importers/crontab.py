@@ -13,7 +13,16 @@ from rota.importers.draft import Draft, job_name, quoted
 
 _SETTING = re.compile(r"\s*(\"[^\"]*\"|'[^']*'|[A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*$")
 _NICKNAMES = ("hourly", "daily", "midnight", "weekly", "monthly", "yearly", "annually")
-_LINE = re.compile(r"\s*(@\w+|(?:\S+\s+){4}\S+)\s+(.*?)\s*$", re.DOTALL)
+_LINE = re.compile(r"\s*(@\w+|(?:\S+\s+){4}\S+)\s+(\S.*?)\s*$", re.DOTALL)
+#: What is no variable of the command's, but tells cronie or anacron how to run it.
+_OTHERS = {
+    "RANDOM_DELAY": "an H in place of a number spreads jobs, each always the same: H H(1-4) * * *",
+    "START_HOURS_RANGE": "say the hours in the expression",
+    "MAILFROM": "who sends mails is said in [mail] of settings.toml",
+    "CONTENT_TYPE": None,
+    "CONTENT_TRANSFER_ENCODING": None,
+    "LOGNAME": "`user` in the job's header, where it is to be another than the agent's",
+}
 _WORDS = re.compile(r"[A-Za-z0-9_./+-]+")
 #: A folder to go to first, a variable that is set for the command.
 _BEFORE = re.compile(r"\bcd\s+\S+\s*(?:&&|;)|\b[A-Za-z_][A-Za-z0-9_]*=\S*")
@@ -32,6 +41,12 @@ _AROUND = frozenset(
         "timeout",
         "chronic",
         "command",
+        "if",
+        "then",
+        "while",
+        "for",
+        "true",
+        "exit",
         "sh",
         "bash",
         "python",
@@ -53,6 +68,7 @@ class _Settings:
     mail: str | None = None
     env: dict[str, str] = field(default_factory=dict)
     home: str = '"$HOME"'
+    others: dict[str, str] = field(default_factory=dict)
 
 
 def read_crontab(
@@ -83,6 +99,9 @@ def read_crontab(
             unread.append((number, line))
             continue
         user, command = _parted(found[2]) if has_user else ("", found[2])
+        if not command:
+            unread.append((number, line))
+            continue
         name = job_name(folder, _called(command), taken=[draft.name for draft in drafts])
         drafts.append(_draft(name, place, number, found[1], user, command, settings))
     return drafts, unread
@@ -100,6 +119,8 @@ def _set(settings: _Settings, name: str, value: str) -> None:
             settings.mail = value
         case "HOME":
             settings.home = quoted(value)
+        case _ if name in _OTHERS:
+            settings.others[name] = value
         case _:
             settings.env[name] = value
 
@@ -113,7 +134,12 @@ def _draft(
     _when(draft, number, when, settings)
     if user and user != "root":
         draft.keys["user"] = user
+    elif user:
+        message = "it ran as root, and runs as the agent's user here"
+        draft.remark(number, message, "give that user the rights, or run the agent as root")
     _env(draft, number, settings.env)
+    for name, value in settings.others.items():
+        draft.remark(number, f"{name}={value} is not carried over", _OTHERS[name])
     if settings.mail:
         to = [{"to": f"mail:{it.strip()}", "on": "failed"} for it in settings.mail.split(",")]
         draft.keys["notify"] = to
@@ -132,11 +158,16 @@ def _draft(
 
 
 def _when(draft: Draft, number: int, when: str, settings: _Settings) -> None:
+    # Of a line that begins with a dash Debian's cron and cronie say nothing in the system's log.
+    when = when.removeprefix("-")
     nickname = when.removeprefix("@").lower()
-    if when.startswith("@") and nickname not in _NICKNAMES:
+    if when.startswith("@") and nickname == "reboot":
         message = f"{when} has no like: rota knows no start of a machine"
         hint = 'a systemd unit does that; or run it when an agent starts: on = [{ event = "agent.started" }]'
-        draft.remark(number, message, hint if nickname == "reboot" else None)
+        draft.remark(number, message, hint)
+        return
+    if when.startswith("@") and nickname not in _NICKNAMES:
+        draft.remark(number, f"{when} is no time that rota knows", "five fields say it as well")
         return
     text = f"@{nickname}" if when.startswith("@") else " ".join(when.split())
     fault = cron_fault(text)
@@ -159,8 +190,9 @@ def _env(draft: Draft, number: int, env: Mapping[str, str]) -> None:
 
 
 def _parted(rest: str) -> tuple[str, str]:
-    user, _, command = rest.partition(" ") if " " in rest else rest.partition("\t")
-    return user.strip(), command.strip()
+    """Return user and command; no command where there is only one word."""
+    user, *command = rest.split(maxsplit=1)
+    return user, "".join(command)
 
 
 def _input(command: str) -> tuple[str, bool, str]:
@@ -169,7 +201,8 @@ def _input(command: str) -> tuple[str, bool, str]:
     script = parts[0].replace("\\%", "%")
     if len(parts) == 1:
         return script.strip(), False, ""
-    given = re.sub(r"(?<!\\)%", "\n", parts[1]).replace("\\%", "%")
+    # A newline at the end is not written twice: cron adds one where there is none.
+    given = re.sub(r"(?<!\\)%", "\n", parts[1]).removesuffix("\n").replace("\\%", "%")
     return script.strip(), True, given
 
 
