@@ -229,8 +229,9 @@ def test_a_workflow_is_a_job_for_each_of_its_jobs() -> None:
     drafts = workflow(WORKFLOW)
     assert list(drafts) == ["ci/test", "ci/deploy"]
     test, deploy = job_of(drafts["ci/test"]), job_of(drafts["ci/deploy"])
-    assert [rule.cron for rule in schedules(test)] == ["30 5 * * 1,3"]
-    assert {type(rule).__name__ for rule in test.on} >= {"Push", "PullRequest"}
+    assert test.on == (), "what needs it asks for it"
+    assert [rule.cron for rule in schedules(deploy)] == ["30 5 * * 1,3"]
+    assert {type(rule).__name__ for rule in deploy.on} >= {"Push", "PullRequest"}
     assert test.params["log_level"].choices == ("info", "debug")
     assert test.params["dry"].default is True
     assert test.spec.timeout_s == 900
@@ -242,8 +243,43 @@ def test_a_workflow_is_a_job_for_each_of_its_jobs() -> None:
     assert test.matrix is not None
     assert test.matrix.cells == ({"python": "3.11"},)
     assert [need.job for need in deploy.needs] == ["ci/test"]
-    assert deploy.on == ()
+    assert set(deploy.params) == set(test.params)
+    assert set(deploy.needs[0].params) == {"log_level", "dry"}, "who asks hands the inputs on"
     assert deploy.spec.labels == "gpu"
+
+
+DIAMOND = """
+on: [push]
+jobs:
+  build: {runs-on: ubuntu-latest, steps: [{run: make}]}
+  unit: {needs: build, runs-on: ubuntu-latest, steps: [{run: make unit}]}
+  docs: {needs: [build], runs-on: ubuntu-latest, if: always(), steps: [{run: make docs}]}
+  lint: {runs-on: ubuntu-latest, if: "${{ success() }}", steps: [{run: make lint}]}
+  ship:
+    needs: unit
+    if: github.ref == 'refs/heads/main' && true
+    runs-on: ubuntu-latest
+    steps: [{run: make ship}]
+"""
+
+
+def test_a_push_sets_off_what_nobody_needs_and_that_asks_for_the_rest() -> None:
+    drafts = workflow(DIAMOND)
+    jobs = {name.removeprefix("ci/"): job_of(draft) for name, draft in drafts.items()}
+    assert [name for name, job in jobs.items() if job.on] == ["docs", "lint", "ship"]
+    assert "it runs once for each of ci/docs, ci/ship" in left(drafts["ci/build"])
+    assert "it runs once" not in left(drafts["ci/unit"])
+    assert set(jobs["docs"].needs[0].results) > {"passed", "failed"}, "always(): whatever came"
+    assert "if" not in left(drafts["ci/docs"]).split()
+
+
+def test_a_job_on_a_condition_does_not_run_without_one() -> None:
+    drafts = workflow(DIAMOND)
+    script = drafts["ci/ship"].text()
+    assert "false  # TODO: it ran only if github.ref == 'refs/heads/main' && true\n" in script
+    assert script.index("false  # TODO") < script.index("make ship")
+    assert "`if` of the job: github.ref ==" in left(drafts["ci/ship"])
+    assert "false" not in drafts["ci/lint"].text()
 
 
 def test_what_a_workflow_says_and_rota_does_not_is_listed_and_stands_in_the_script() -> None:

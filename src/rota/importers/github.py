@@ -41,7 +41,28 @@ def read_workflow(text: str, place: str, *, repo: str, folder: str) -> list[Draf
             f"{place}: no workflow: it has no `jobs`", hint="workflows lie in .github/workflows/"
         )
     names = {key: _named(key, jobs, folder) for key, _ in jobs.items()}
-    return [_Job(key, node, root, names, place, repo).draft() for key, node in jobs.items()]
+    asked = _asked_for(jobs)
+    return [
+        _Job(key, node, root, names, place, repo, asked.get(key, ())).draft()
+        for key, node in jobs.items()
+    ]
+
+
+def _asked_for(jobs: Yaml) -> dict[str, tuple[str, ...]]:
+    """Return for each job that others need which of those nobody needs: they ask for it."""
+    needs = {key: node.get("needs").texts() for key, node in jobs.items()}
+    needed = {name for names in needs.values() for name in names}
+    found: dict[str, tuple[str, ...]] = {}
+    for last in (key for key in needs if key not in needed):
+        ahead, seen = list(needs[last]), set[str]()
+        while ahead:
+            name = ahead.pop()
+            if name in needs and name not in seen:
+                seen.add(name)
+                ahead += needs[name]
+        for name in seen:
+            found[name] = (*found.get(name, ()), last)
+    return found
 
 
 def _named(key: str, jobs: Yaml, folder: str) -> str:
@@ -53,9 +74,17 @@ class _Job:
     """One job of a workflow, on its way."""
 
     def __init__(
-        self, key: str, node: Yaml, root: Yaml, names: dict[str, str], place: str, repo: str
+        self,
+        key: str,
+        node: Yaml,
+        root: Yaml,
+        names: dict[str, str],
+        place: str,
+        repo: str,
+        asked_by: tuple[str, ...],
     ) -> None:
         self._key, self._node, self._root = key, node, root
+        self._asked_by = asked_by
         self._names, self._repo = names, repo
         self._out = Draft(name=names[key], place=place, shebang=_SHELLS["bash"])
         self._reading = Reading()
@@ -75,10 +104,18 @@ class _Job:
                 "import that one",
             )
         self._runs_on(node.get("runs-on"))
+        # Whoever needs a job asks for it: only those that nobody needs react to what happens.
+        self._on(self._root.get("on"))
+        if self._asked_by:
+            out.keys.pop("on", None)
+        if len(self._asked_by) > 1:
+            asking = ", ".join(sorted(self._names[it] for it in self._asked_by))
+            out.remark(
+                node.line,
+                f"it runs once for each of {asking}",
+                "a job that needs them all, and has their `on`, lets it run once",
+            )
         self._needs(node.get("needs"))
-        # What a job waits for starts it: only those that wait for nothing react to what happens.
-        if not node.get("needs"):
-            self._on(self._root.get("on"))
         self._matrix(node.get("strategy"))
         self._container(node.get("container"), node.get("services"))
         self._limits()
@@ -86,6 +123,9 @@ class _Job:
         self._env(node.get("env"))
         self._unsaid(node)
         body = ["set -eo pipefail"]
+        if self._condition:
+            # What ran on a condition must not run without one, until somebody has looked.
+            body.append(f"false  # TODO: it ran only if {self._condition}")
         for step in node.get("steps").nodes():
             body += self._step(step)
         out.body = body
@@ -125,8 +165,19 @@ class _Job:
 
     def _needs(self, node: Yaml) -> None:
         known = [self._names[key] for key in node.texts() if key in self._names]
+        handed = {name: f"{{{name}}}" for name in self._out.tables.get("params", {})}
+        more: dict[str, object] = {"params": handed} if handed else {}
+        if self._node.get("if").text.strip("${ }") in _ANYHOW:
+            more["result"] = "any"
         if known:
-            self._out.keys["needs"] = known
+            self._out.keys["needs"] = [{"job": it, **more} for it in known] if more else known
+
+    @property
+    def _condition(self) -> str:
+        """What must be so for the job to run; empty if that is said by its needs."""
+        text = " ".join(self._node.get("if").text.split())
+        bare = text.strip("${ }")
+        return "" if bare in _ALWAYS or (bare in _ANYHOW and self._node.get("needs")) else text
 
     def _on(self, node: Yaml) -> None:
         if node.is_text or node.is_list:
@@ -294,6 +345,8 @@ class _Job:
         for key in ("if", "permissions", "environment", "outputs", "continue-on-error", "defaults"):
             for where in (node, self._root):
                 found = where.get(key)
+                if key == "if" and not self._condition:
+                    continue
                 if found and key != "defaults":
                     said = f": {found.text}" if found.is_text else ""
                     self._out.remark(found.line, f"`{key}` of the job{said}", _HINTS.get(key))
@@ -422,7 +475,8 @@ class _Job:
         needs = self._out.keys.get("needs")
         if isinstance(needs, list):
             self._out.keys["needs"] = [
-                {"job": it, "artifacts": ["**"]} if isinstance(it, str) else it for it in needs
+                {**(it if isinstance(it, dict) else {"job": it}), "artifacts": ["**"]}
+                for it in needs
             ]
             return [": # the workspace has them already"]
         self._out.remark(given.line, "artifacts of another workflow", "rota artifacts get JOB")
@@ -442,6 +496,9 @@ def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("`", "\\`")
 
 
+#: Conditions of a job that say nothing beyond its needs, and those by which their results do not count.
+_ALWAYS = frozenset({"", "success()", "true"})
+_ANYHOW = frozenset({"always()", "!cancelled()", "success() || failure()"})
 _HINTS = {
     "if": "a rule in `on`, or a test in the script",
     "permissions": "a job has the secrets it names and nothing else",
