@@ -2,6 +2,7 @@
 
     python packaging/deb.py WHEEL FOLDER
 
+Whom the package names as its maintainer is said as Debian's tools have it, by DEBFULLNAME and DEBEMAIL.
 It needs dpkg-deb alone. The tree goes to /usr/lib/rota, with the distribution's Python.
 """
 
@@ -16,16 +17,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import licences
 import tree
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-MAINTAINER = "The authors of rota <rota@localhost>"
+#: Nobody reads mail there: `invalid` is no domain (RFC 2606), and who builds it for others names himself.
+NOBODY = ("rota maintainers", "nobody@rota.invalid")
 CONTROL = """\
 Package: rota
 Version: {version}
@@ -61,14 +64,15 @@ def make(wheel: Path, folder: Path, pythons: tuple[str, ...] = tree.PYTHONS) -> 
     """Write the package into a folder; return its path."""
     version, architecture = debian_version(wheel.name.split("-")[1]), _architecture()
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH", "1580601600"))
+    who = maintainer(os.environ)
     with tempfile.TemporaryDirectory() as made:
         root = Path(made) / "root"
         _fill(root, wheel, pythons)
         when = email.utils.formatdate(epoch)
         news = root / "usr/share/doc/rota/changelog.Debian.gz"
-        text = CHANGES.format(version=version, maintainer=MAINTAINER, when=when)
+        text = CHANGES.format(version=version, maintainer=who, when=when)
         news.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
-        _control(root, version, architecture)
+        _control(root, version, architecture, who)
         tree.cut_to(root, epoch)
         out = folder / f"rota_{version}_{architecture}.deb"
         words = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(root), str(out)]
@@ -79,7 +83,20 @@ def make(wheel: Path, folder: Path, pythons: tuple[str, ...] = tree.PYTHONS) -> 
 
 def debian_version(version: str) -> str:
     """Return a version of Python's as Debian sorts it: what comes before a release by a tilde."""
-    return re.sub(r"\.?(dev|a|b|rc)(?=\d)", r"~\1", version) + "-1"
+    public, plus, local = version.partition("+")  # a commit's hash has letters as well
+    return re.sub(r"\.?(dev|a|b|rc)(?=\d)", r"~\1", public) + plus + local + "-1"
+
+
+def maintainer(environ: Mapping[str, str]) -> str:
+    """Return who answers for the package, as `NAME <ADDRESS>`.
+
+    Raises:
+        PackagingError: a name without an address, or the reverse: it would be somebody else's.
+    """
+    said = [environ.get(it, "") for it in ("DEBFULLNAME", "DEBEMAIL")]
+    if any(said) and not all(said):
+        raise tree.PackagingError("DEBFULLNAME and DEBEMAIL: both are to be set, or neither")
+    return "{} <{}>".format(*(said if all(said) else NOBODY))
 
 
 def _fill(root: Path, wheel: Path, pythons: tuple[str, ...]) -> None:
@@ -100,6 +117,7 @@ def _fill(root: Path, wheel: Path, pythons: tuple[str, ...]) -> None:
     _copy(HERE / "debian/copyright", docs / "copyright")
     _copy(ROOT / "CHANGELOG.md", docs / "changelog")
     _copy(ROOT / "README.md", docs / "README.md")
+    (docs / "packages").write_text(licences.listed(ours / "site"))
     _copy(HERE / "debian/sudo.conf", docs / "examples/sudo.conf")
     _copy(HERE / "debian/overrides", root / "usr/share/lintian/overrides/rota")
 
@@ -116,14 +134,12 @@ def _copy(source: Path, to: Path) -> None:
         shutil.copyfile(source, to)
 
 
-def _control(root: Path, version: str, architecture: str) -> None:
+def _control(root: Path, version: str, architecture: str, who: str) -> None:
     files = sorted(it for it in root.rglob("*") if it.is_file() and not it.is_symlink())
     control = root / "DEBIAN"
     control.mkdir()
     size = sum(it.stat().st_size for it in files) // 1024
-    text = CONTROL.format(
-        version=version, architecture=architecture, maintainer=MAINTAINER, size=size
-    )
+    text = CONTROL.format(version=version, architecture=architecture, maintainer=who, size=size)
     (control / "control").write_text(text)
     (control / "conffiles").write_text("/etc/rota/agent.toml\n")
     (control / "md5sums").write_text("".join(_sums(root, files)))
@@ -145,4 +161,7 @@ def _architecture() -> str:
 
 
 if __name__ == "__main__":
-    print(make(Path(sys.argv[1]), Path(sys.argv[2])))
+    try:
+        print(make(Path(sys.argv[1]), Path(sys.argv[2])))
+    except tree.PackagingError as error:
+        sys.exit(f"error: {error}")

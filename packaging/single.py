@@ -70,4 +70,7 @@ def packed(root: Path) -> bytes:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]), Path(sys.argv[2]))
+    try:
+        make(Path(sys.argv[1]), Path(sys.argv[2]))
+    except tree.PackagingError as error:
+        sys.exit(f"error: {error}")

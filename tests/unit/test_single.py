@@ -115,8 +115,42 @@ def test_a_damaged_file_says_so_and_leaves_nothing(single: Path) -> None:
 def test_versions_sort_in_debian_as_in_python() -> None:
     said = script("deb").debian_version
     assert said("0.1.dev420+g0fbfed2") == "0.1~dev420+g0fbfed2-1"
+    assert said("0.1.dev535+gcb606b410") == "0.1~dev535+gcb606b410-1"  # letters of a hash
     assert said("1.0rc2") == "1.0~rc2-1"
     assert said("1.0") == "1.0-1"
+
+
+def test_who_makes_the_package_is_named_as_debians_tools_have_it() -> None:
+    deb = script("deb")
+    assert deb.maintainer({}) == "rota maintainers <nobody@rota.invalid>"
+    ann = {"DEBFULLNAME": "Ann Example", "DEBEMAIL": "ann@example.org"}
+    assert deb.maintainer(ann) == "Ann Example <ann@example.org>"
+    with pytest.raises(Exception, match="DEBFULLNAME and DEBEMAIL: both are to be set, or neither"):
+        deb.maintainer({"DEBEMAIL": "ann@example.org"})
+
+
+def test_each_package_is_listed_with_its_licence(tmp_path: Path) -> None:
+    said = {
+        "a": "License-Expression: MIT",
+        "b": "License: BSD",
+        "c": "License: " + "x" * 90 + "\nClassifier: License :: OSI Approved :: MIT License",
+        "d": "",
+    }
+    for name, line in said.items():
+        line = line or "Summary: nothing"
+        (tmp_path / f"{name}-1.dist-info").mkdir()
+        text = f"Name: {name}\nVersion: 1\n{line}\n\nLicense: none in what is told of it\n"
+        (tmp_path / f"{name}-1.dist-info" / "METADATA").write_text(text)
+    listed = script("licences").listed
+    with pytest.raises(Exception, match="d names no licence: ask its authors"):
+        listed(tmp_path)
+    (tmp_path / "d-1.dist-info" / "COPYING").touch()
+    assert listed(tmp_path).splitlines() == [
+        "a  1  MIT",
+        "b  1  BSD",
+        "c  1  MIT License",
+        "d  1  see d-1.dist-info/COPYING",
+    ]
 
 
 def test_all_that_is_needed_is_locked() -> None:
