@@ -1,4 +1,4 @@
-"""XML from builds, read as it comes: nobody vouches for it.
+"""XML from builds and other systems, read as it comes: nobody vouches for it.
 
 Entities of its own are refused (a few of them can stand for gigabytes), external ones are never
 looked at. Bytes that the encoding does not have, and characters that XML does not allow, are common
@@ -25,19 +25,24 @@ _NO_CHARACTERS = re.compile(rb"\xef\xbf[\xbe\xbf]")
 
 
 class ReportError(Exception):
-    """A report cannot be read, or not to its end; the message goes on after its name."""
+    """It cannot be read, or not to its end; the message goes on after its name."""
 
 
 class XmlReader:
     """Reads XML piece by piece, in constant memory but for single tags.
 
     ``start`` gets each element's name and attributes, ``end`` its name. Text goes to ``text`` as long
-    as that is set; a text may come in pieces.
+    as that is set; a text may come in pieces. ``depth`` is how deep elements may lie in one another.
     """
 
     def __init__(
-        self, start: Callable[[str, dict[str, str]], None], end: Callable[[str], None]
+        self,
+        start: Callable[[str, dict[str, str]], None],
+        end: Callable[[str], None],
+        *,
+        depth: int = MAX_DEPTH,
     ) -> None:
+        self._most = depth
         self._parser = parser = expat.ParserCreate("UTF-8")
         parser.buffer_text = True
         self._begin_element, self._end_element = start, end
@@ -49,6 +54,11 @@ class XmlReader:
         self._depth = 0
         self._fed = 0
         self._held = b""  # what may be the beginning of a reference to a character
+
+    @property
+    def line(self) -> int:
+        """The line of what was read last, from 1."""
+        return self._parser.CurrentLineNumber
 
     def listen(self, text: Callable[[str], None] | None) -> None:
         """Give text to ``text`` from here on, or to nobody."""
@@ -78,8 +88,8 @@ class XmlReader:
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise ReportError(f"has elements in elements, more than {MAX_DEPTH} deep")
+        if self._depth > self._most:
+            raise ReportError(f"has elements in elements, more than {self._most} deep")
         self._begin_element(name, attributes)
 
     def _end(self, name: str) -> None:
@@ -145,4 +155,4 @@ def _character(match: re.Match[bytes]) -> bytes:
 
 
 def _refuse_entities(*_: object) -> None:
-    raise ReportError("declares entities of its own, which no report needs: it is not read")
+    raise ReportError("declares entities of its own: it is not read")

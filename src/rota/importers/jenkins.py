@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from xml.parsers import expat
 
 from rota.core.cron import cron_fault
 from rota.core.environment import param_fault
 from rota.core.job import ParamValue
 from rota.core.labels import parse_labels
+from rota.core.xml_reading import ReportError, XmlReader
 from rota.errors import InputError
 from rota.importers.draft import Draft, quoted
 
@@ -128,29 +128,23 @@ def _tree(data: bytes, place: str) -> Node:
     path = [top]
     # Jenkins says XML 1.1, which expat does not read: it differs in characters alone that nobody writes.
     data = re.sub(rb"^(\s*<\?xml[^>]*version=['\"])1\.1", rb"\g<1>1.0", data, count=1)
-    parser = expat.ParserCreate()
 
     def begin(tag: str, attributes: dict[str, str]) -> None:
         del attributes
-        if len(path) > MAX_DEPTH:
-            raise InputError(f"{place}:{parser.CurrentLineNumber}: elements nested too deeply")
-        node = Node(tag, parser.CurrentLineNumber)
+        node = Node(tag, reader.line)
         path[-1].nodes.append(node)
         path.append(node)
 
-    def refuse(*_: object) -> None:
-        raise InputError(f"{place}:{parser.CurrentLineNumber}: it declares entities; none are read")
+    def end(_: str) -> None:
+        path.pop()
 
-    parser.StartElementHandler = begin
-    parser.EndElementHandler = lambda _: path.pop()
-    parser.CharacterDataHandler = lambda text: path[-1].words.append(text)
-    parser.EntityDeclHandler = refuse
+    reader = XmlReader(begin, end, depth=MAX_DEPTH)
+    reader.listen(lambda text: path[-1].words.append(text))
     try:
-        parser.Parse(data, True)
-    except expat.ExpatError as error:
-        raise InputError(
-            f"{place}:{error.lineno}: no XML: {expat.ErrorString(error.code)}"
-        ) from error
+        reader.feed(data)
+        reader.finish()
+    except ReportError as error:
+        raise InputError(f"{place}:{reader.line}: it {error}") from None
     return top.nodes[0]
 
 

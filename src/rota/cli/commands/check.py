@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rota.cli.commands.jobs import read_script
+from rota.cli.given import read_given
 from rota.cli.render import clean, paint
 from rota.cli.screen import Screen
 from rota.errors import InputError
@@ -20,7 +20,7 @@ def check(args: Namespace, screen: Screen) -> int:
     """Print all problems of the files, ``path:line:column: message`` a line; 2 if there are any."""
     found: list[Problem] = []
     for name in args.files:
-        found += problems_of(name, read_script(name))
+        found += problems_of(name, read_given(name, screen))
     if args.json:
         import msgspec
 

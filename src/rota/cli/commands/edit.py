@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rota.cli.commands.connected import connected
-from rota.cli.commands.jobs import print_committed, put, read_script
+from rota.cli.commands.jobs import print_committed, put
+from rota.cli.given import read_given
 from rota.cli.screen import Screen
 from rota.client.client import Client
 from rota.errors import ConflictError, InputError, RotaError
@@ -39,7 +40,7 @@ def edit(args: Namespace, screen: Screen) -> int:
     client = connected(args)
     now = client.call("job", job=args.job).json()
     if args.file:
-        answer = put(client, args.job, read_script(args.file), args.message, _if_match(now))
+        answer = put(client, args.job, read_given(args.file, screen), args.message, _if_match(now))
         print_committed(answer, args, screen, "changed")
         return 0
     handle, name = tempfile.mkstemp(prefix="rota-", suffix=suffix_of(args.job, now["script"]))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rota.builders.folder import origin_of
 from rota.cli.commands.templates import CLONE, OWN, write_script
+from rota.cli.given import read_given
 from rota.cli.render import Cell, clean, paint, table
 from rota.cli.screen import Screen
 from rota.core.zones import is_zone, zone_hint
@@ -20,8 +21,6 @@ from rota.importers.draft import Draft, checked, job_name, remark_text
 from rota.importers.github import read_workflow
 from rota.importers.jenkins import read_jenkins
 
-#: More than any file of these kinds has.
-MAX_BYTES = 4 << 20
 MAX_FILES = 5000
 #: Crontabs of the system, each line of which names a user.
 _SYSTEM = ("/etc/crontab", "/etc/cron.d/", "/etc/anacrontab")
@@ -81,7 +80,7 @@ def _projects(args: Namespace, screen: Screen) -> Iterator[Draft]:
         for path in files:
             name = job_name(*([args.to] if args.to else []), _project_name(path))
             try:
-                yield read_jenkins(_bytes(str(path), screen), name, str(path))
+                yield read_jenkins(read_given(str(path), screen), name, str(path))
             except InputError as error:
                 if len(files) == 1:
                     raise
@@ -130,23 +129,10 @@ def _below(path: Path, pattern: str, fits: object) -> list[Path]:
 
 
 def _text(path: str, screen: Screen) -> str:
-    data = _bytes(path, screen)
+    data = read_given(path, screen)
     if b"\0" in data:
         raise InputError(f"{path} is no text: it has a NUL character", hint="is it the right file?")
     return data.decode("utf-8", "replace")
-
-
-def _bytes(path: str, screen: Screen) -> bytes:
-    if path == "-":
-        return screen.input().read(MAX_BYTES).encode()
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > MAX_BYTES:
-        raise InputError(f"{path}: more than {MAX_BYTES} bytes")
-    return data
 
 
 # -- what is made -------------------------------------------------------------------------------

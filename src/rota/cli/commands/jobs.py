@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
 from rota.cli.commands.connected import connected
+from rota.cli.given import read_given
 from rota.cli.render import Look, ago, cell_text, clean, facts, jobs_table, paint, ref, size
 from rota.cli.screen import Screen
 from rota.cli.tree import edge_text, tree_lines
@@ -96,7 +96,7 @@ def _show_trend(client: Client, args: Namespace, screen: Screen) -> int:
 def add(args: Namespace, screen: Screen) -> int:
     """Add a job; the same text again is fine, another one only with ``--force``."""
     client = connected(args)
-    script = read_script(args.file)
+    script = read_given(args.file, screen)
     condition = {} if args.force else {"If-None-Match": "*"}
     try:
         answer = put(client, args.job, script, args.message, condition)
@@ -135,16 +135,6 @@ def put(
     method, target, _ = written("put", {"job": job, "message": message})
     headers = {"Content-Type": "text/x-script", **condition}
     return client.send(method, target, body=script, headers=headers, repeat=True)
-
-
-def read_script(name: str) -> bytes:
-    """Return a file's bytes; standard input's for ``-``."""
-    from pathlib import Path
-
-    try:
-        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {name}: {error.strerror}") from error
 
 
 def job_lines(job: dict[str, Any], look: Look) -> list[str]:
