@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Sequence
 
+import aiohttp
 import pytest
-from tests.harness.agent import Here
+from tests.harness.agent import TOKEN, Here
 
 from rota.adapters.scripted import Plan
 from rota.core.audit import Head, Progress, Step, read_head
@@ -37,6 +38,24 @@ async def test_deeds_are_listed_from_memory_and_from_the_history_alike(here: Her
     assert late["deeds"][0]["on"] == ["all.done"]
     run = fresh["deeds"][0]
     assert (run["on"], run["kind"], run["agent"]) == (["web/a#1"], "build.requested", "here")
+
+
+async def test_a_deed_says_from_where_it_was_asked_for_over_tcp_and_nobody_says_it_himself(
+    here: Here,
+) -> None:
+    await here.ask("POST", "/v1/events", body={"type": "by.socket"}, Rota_Address="192.0.2.7")
+    headers = {"Authorization": f"Bearer {TOKEN}", "Rota-Address": "192.0.2.7"}
+    url = f"http://127.0.0.1:{here.port}/v1/events"
+    async with aiohttp.ClientSession(headers=headers) as session:
+        for _ in range(2):  # on one connection
+            async with session.post(url, json={"type": "by.tcp"}) as answer:
+                assert answer.status < 300
+    deeds = (await here.ask("GET", "/v1/audit?what=emit")).json()["deeds"]
+    assert [(it["on"], it["address"]) for it in deeds] == [
+        (["by.tcp"], "127.0.0.1"),
+        (["by.tcp"], "127.0.0.1"),
+        (["by.socket"], ""),
+    ]
 
 
 async def test_they_are_filtered_and_paged(here: Here) -> None:

@@ -36,6 +36,7 @@ from rota.core.events import (
 )
 from rota.core.join_token import parse_join_token
 from rota.core.levels import LEVEL
+from rota.core.rights import Role
 from rota.errors import (
     ConflictError,
     DeniedError,
@@ -52,6 +53,7 @@ from rota.ports.credentials import Credentials
 from rota.ports.peers import Peer
 from rota.service import members
 from rota.service.admission import Gate
+from rota.service.context import Principal
 from rota.service.join_tokens import JoinTokens
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -803,6 +805,21 @@ async def test_a_peer_asks_in_the_name_of_a_person_with_that_persons_role(
         assert await emit("anna%20%C3%A4;BUILDER") == "anna ä"
         with pytest.raises(DeniedError, match="bob is a viewer; `emit` needs a builder"):
             await emit("bob;VIEWER")
+        # From where that person asked is said by the agent that was asked; nonsense is nothing.
+        for said, known in (
+            ("192.0.2.7", "192.0.2.7"),
+            ("fe80::1%eth0",) * 2,
+            ("<b>", ""),
+            ("", ""),
+        ):
+            headers = {"Rota-Principal": "ann;BUILDER", "Rota-Address": said}
+            await peers.request(founder.me, "POST", "/v1/events", body=event, headers=headers)
+            told = (await founder.here.ask("GET", "/v1/events")).json()[-1]
+            assert told.get("address", "") == known
+        assert members.spoken_for(Principal(name="ann", role=Role.VIEWER, address="192.0.2.7")) == {
+            "Rota-Principal": "ann;VIEWER",
+            "Rota-Address": "192.0.2.7",
+        }
         for wrong in ("bob", "bob;", ";ADMIN", "bob;admin", "bob;4"):
             with pytest.raises(InputError, match="bad header Rota-Principal"):
                 await emit(wrong)

@@ -21,7 +21,7 @@ from rota.ports.blobs import Blobs
 from rota.ports.clock import Clock
 from rota.ports.journal import Entry, Journal
 from rota.ports.store import MAIN, Author, Store
-from rota.service.context import FOLD_TIMEOUT_S, TOKEN
+from rota.service.context import ADDRESS, FOLD_TIMEOUT_S, TOKEN
 from rota.service.world import World
 
 logger = logging.getLogger(__name__)
@@ -337,6 +337,7 @@ class Mover:
             pack=small,
             blob=blob,
             token=TOKEN.get(),
+            address=ADDRESS.get(),
         )
         try:
             written = await self._write(event, seq)

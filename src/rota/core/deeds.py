@@ -118,7 +118,8 @@ class Deed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of the audit. ``kind`` is that of the event with the sequence ``seq``.
 
     ``on`` are builds, or an agent, a user, a ref: what the event was about. ``to`` is what that came
-    to, such as a commit. ``agent`` took it, ``via`` names the chat command and ``token`` the token.
+    to, such as a commit. ``agent`` took it, ``via`` names the chat command, ``token`` the token, and
+    ``address`` whence it was asked for over TCP.
     """
 
     seq: Int
@@ -131,6 +132,7 @@ class Deed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     agent: str = ""
     via: str = ""
     token: str = ""
+    address: str = ""
 
     @property
     def verb(self) -> str:
@@ -175,6 +177,7 @@ def deed_of(
         agent=event.agent,
         via=event.via,
         token=event.token,
+        address=event.address,
     )
 
 

@@ -41,6 +41,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_def
     agent: str = ""
     via: str = ""  # the chat command that it comes of: NETWORK:MESSAGE
     token: str = ""  # the id of the token that was shown, where one was
+    address: str = ""  # from where it was asked for, over TCP: an IP address
     v: Int = 1
 
 

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import hmac
 import os
+import re
 import socket
 import struct
 from collections.abc import Callable, Container, Iterable
@@ -14,6 +15,7 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from rota.core.certificate import read_certificate
 from rota.core.ids import is_build_id
@@ -31,6 +33,11 @@ SHOWN = "Rota-Token"
 #: With that, the chat command that is carried out.
 VIA = "Rota-Via"
 MAX_VIA = 600
+#: With that, from where they asked.
+ADDRESS = "Rota-Address"
+#: An address of version 4, as a socket of version 6 has it.
+_MAPPED = "::ffff:"
+_ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}(%[A-Za-z0-9._-]{1,15})?")
 _LOOPBACK = ("127.", "::1", "::ffff:127.")
 
 
@@ -119,6 +126,21 @@ class Access:
         self._speaks, self._users = speaks, users or Nobody()
 
     def principal(self, request: web.Request) -> Principal:
+        """Return who is asking, and from where.
+
+        Raises:
+            DeniedError: as of :meth:`_principal`.
+            InputError: likewise.
+        """
+        who = self._principal(request)
+        if PRINCIPAL not in request.headers:
+            address = address_of(request)
+        else:
+            said = request.headers.get(ADDRESS, "") if who.peer else ""
+            address = said if _ADDRESS.fullmatch(said) else ""
+        return replace(who, address=address) if address else who
+
+    def _principal(self, request: web.Request) -> Principal:
         """Return who is asking.
 
         Raises:
@@ -210,6 +232,13 @@ def _named(header: str) -> tuple[str, Role]:
     if not name or role not in Role.__members__:
         raise InputError(f"bad header {PRINCIPAL}: {header!r}", hint="NAME;ROLE")
     return unquote(name), Role[role]
+
+
+def address_of(request: web.Request) -> str:
+    """Return the IP address that a request came from; empty on a Unix socket."""
+    remote = request.remote or ""
+    remote = remote.removeprefix(_MAPPED)
+    return remote if _ADDRESS.fullmatch(remote) else ""
 
 
 def _is_here(request: web.Request) -> bool:

@@ -26,7 +26,7 @@ from rota.errors import (
     UnavailableError,
 )
 from rota.http import openapi, problems, sockets, sse
-from rota.http.access import Authenticate
+from rota.http.access import Authenticate, address_of
 from rota.http.arguments import MAX_BODY, arguments, header_text, number_in, refuse_encoded
 from rota.http.callers import Callers
 from rota.http.company import SEQ, Company
@@ -50,7 +50,7 @@ from rota.service import (
 )
 from rota.service import audit_messages as a
 from rota.service import messages as m
-from rota.service.context import TOKEN, VIA, Principal, Service
+from rota.service.context import ADDRESS, TOKEN, VIA, Principal, Service
 from rota.service.etags import is_among
 from rota.service.handlers import HANDLERS
 from rota.service.judging import judged, refuse_early
@@ -182,15 +182,17 @@ def _middleware(
                 request.path == METRICS and service.world.definitions.settings.metrics.open
             )
             is_login = (request.method, request.path) in LOGINS
+            # On a connection that goes on, a request's own in any case.
+            ADDRESS.set(address_of(request))
             if is_login:
                 rates.logging_in(request)
             if not is_open and not is_call and not is_login:
                 request[PRINCIPAL] = who = await _known(request, authenticate, company, rates)
                 rates.admit(request, who)
                 also_about(principal=who.name)
-                # On a connection that goes on, a request's own in any case.
                 VIA.set(who.via)
                 TOKEN.set(who.token)
+                ADDRESS.set(who.address)
                 with callers.during(request, who):
                     return await handler(request)
             return await handler(request)

@@ -52,6 +52,7 @@ class DeedView(msgspec.Struct, frozen=True, kw_only=True):
     agent: str
     via: str
     token: str
+    address: str  # from where it was asked for over TCP; an IP address, such as that of a proxy
 
     @classmethod
     def of(cls, deed: Deed) -> DeedView:
@@ -67,6 +68,7 @@ class DeedView(msgspec.Struct, frozen=True, kw_only=True):
             why=deed.why,
             agent=deed.agent,
             via=deed.via,
+            address=deed.address,
             token=deed.token,
         )
 

@@ -54,6 +54,8 @@ WRITE_S = 0.9
 VIA: contextvars.ContextVar[str] = contextvars.ContextVar("via", default="")
 #: The id of the token that the present request showed, if any: events that it writes say so.
 TOKEN: contextvars.ContextVar[str] = contextvars.ContextVar("token", default="")
+#: From where the present request was sent over TCP: events that it writes say so.
+ADDRESS: contextvars.ContextVar[str] = contextvars.ContextVar("address", default="")
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -71,6 +73,7 @@ class Principal(msgspec.Struct, frozen=True):
     speaks: bool = False  # it asks by a process that speaks for users: on a chat network
     builds: bool = False  # it is known by running as somebody as whom builds run
     token: str = ""  # the id of the token that it showed
+    address: str = ""  # from where it asks, over TCP
     holds_s: float | None = None  # for so long from when it asked that token holds, if it ends
     rights: Rights | None = None
 
@@ -411,10 +414,10 @@ class Service:
         """
         refuse_early(self.world, kind_of(event))
         self.refuse_if_stale()
-        if (via := VIA.get()) and not isinstance(event, Unknown):
-            event = replace(event, via=via)
-        if (token := TOKEN.get()) and not isinstance(event, Unknown):
-            event = replace(event, token=token)
+        marks = {"via": VIA.get(), "token": TOKEN.get(), "address": ADDRESS.get()}
+        marks = {name: mark for name, mark in marks.items() if mark}
+        if marks and not isinstance(event, Unknown):
+            event = replace(event, **marks)
         if not self._is_among_others():
             return await self.journal.append(event, expect=expect, fence=fence)
         try:

@@ -89,4 +89,6 @@ def spoken_for(who: Principal) -> dict[str, str]:
     headers = {"Rota-Principal": f"{quote(who.name, safe='')};{who.role.name}"}
     if who.token:
         headers["Rota-Token"] = who.token
+    if who.address:
+        headers["Rota-Address"] = who.address
     return {**headers, "Rota-Build": who.build} if who.build else headers

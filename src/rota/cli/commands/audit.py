@@ -90,8 +90,9 @@ def _row(deed: dict[str, Any], look: Look) -> tuple[Cell, ...]:
 
 
 def _whence(deed: dict[str, Any]) -> str:
-    """Return through which agent, and by what, somebody did it."""
+    """Return through which agent, by what, and from where, somebody did it."""
     by = [f"token {deed['token']}"] if deed["token"] else []
+    by += [f"from {deed['address']}"] if deed.get("address") else []
     by += [deed["via"].partition(":")[0]] if deed["via"] else []
     return " ".join([f"at {deed['agent']}", *by])
 
