@@ -31,7 +31,7 @@ PIECE = 1 << 20
 
 def run(setting: Setting) -> Result:
     """Run the builds, back all of it up twice, and once without artifacts."""
-    count, mb = setting.size(10_000, 300), setting.size(1000, 30)
+    count, mb = setting.size(10_000, 1000), setting.size(1000, 100)
     left = count // EACH
     target = setting.folder / "all.tar"
     with running(setting.data()) as agent:

@@ -14,6 +14,7 @@ from tests.harness.facts import moment
 from rota.adapters.age import AgeSafe, seal, unseal
 from rota.adapters.archive_file import ArchiveFile
 from rota.adapters.clocks import SystemClock
+from rota.cli.main import main
 from rota.core.agents import Agent
 from rota.core.backups import FORMAT, GONE, MANIFEST, STATE, TAIL_BYTES, Manifest, anew
 from rota.core.cluster import Cluster, Picture
@@ -22,11 +23,13 @@ from rota.core.fold import apply
 from rota.core.ids import parse_agent_name
 from rota.core.job import Spec
 from rota.core.schedules import Scheduled
+from rota.core.settings import Artifacts, Bucket, Settings
 from rota.core.states import State
 from rota.core.triggers import Schedule
 from rota.core.voter import Voter
 from rota.errors import InputError, UnavailableError
 from rota.service.archive import Archive
+from rota.service.backup import _elsewhere
 
 MADE = Manifest(
     rota="1.0", level=2, agent="a", at=moment(), seq=7, main="1" * 40, history="", ca=""
@@ -173,3 +176,38 @@ def test_keys_are_sealed_for_whom_they_are_meant(tmp_path: Path) -> None:
         unseal(sealed, "nothing")
     with pytest.raises(InputError, match="is no recipient of age"):
         seal(b"keys", "age1nonsense")
+
+
+def test_what_two_back_ups_have_in_common_is_the_same_byte_for_byte() -> None:
+    first, second = Archive(moment()), Archive(moment(3600))
+    assert first.whole("state", b"x") != second.whole("state", b"x")
+    assert first.whole("logs/a", b"x", moment(5)) == second.whole("logs/a", b"x", moment(5))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (Settings(), ""),
+        (Settings(artifacts=Artifacts(store="engine")), ""),
+        (Settings(artifacts=Artifacts(store="files", path="/mnt/a")), "the folder /mnt/a"),
+        (
+            Settings(artifacts=Artifacts(store="bucket"), bucket=Bucket(name="ci")),
+            "the bucket ci",
+        ),
+    ],
+)
+def test_what_is_kept_elsewhere_is_named(settings: Settings, says: str) -> None:
+    assert _elsewhere(settings) == says
+
+
+def test_a_back_up_says_which_artifacts_are_not_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "all.tar"
+    path.write_bytes(b"x")
+    told = replace(MADE, elsewhere="the bucket ci")
+    monkeypatch.setattr("rota.bootstrap.restoring.check_backup", lambda _: told)
+    assert main(["backup", "--check", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert "whole and good" in out
+    assert err.startswith("artifacts in the bucket ci are not in it\n\nhint: copy that as well")

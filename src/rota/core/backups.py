@@ -46,6 +46,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     sealed_for: str = ""  # the age recipient whose identity opens the keys
     has_logs: bool = True
     has_artifacts: bool = True
+    elsewhere: str = ""  # the bucket or folder that keeps artifacts, which are not in it
 
     @property
     def heads(self) -> dict[str, str]:

@@ -19,12 +19,13 @@ class Archive:
         self._at = int(at.timestamp())
         self._hash, self._size = hashlib.sha256(), 0
 
-    def head(self, name: str, size: int) -> bytes:
-        """Return what stands before a member of so many bytes."""
+    def head(self, name: str, size: int, at: datetime | None = None) -> bytes:
+        """Return what stands before a member of so many bytes, which is of now or of another time."""
         import tarfile
 
         info = tarfile.TarInfo(name)
-        info.size, info.mtime, info.mode = size, self._at, 0o600
+        info.size, info.mode = size, 0o600
+        info.mtime = self._at if at is None else int(at.timestamp())
         return self.data(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict"))
 
     def data(self, piece: bytes) -> bytes:
@@ -37,9 +38,9 @@ class Archive:
         """Return what stands behind a member."""
         return self.data(b"\0" * (-self._size % BLOCK))
 
-    def whole(self, name: str, data: bytes) -> bytes:
+    def whole(self, name: str, data: bytes, at: datetime | None = None) -> bytes:
         """Return a member whose bytes are all there."""
-        return self.head(name, len(data)) + self.data(data) + self.pad()
+        return self.head(name, len(data), at) + self.data(data) + self.pad()
 
     def end(self) -> bytes:
         """Return the ending: nothing comes behind it."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import itertools
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,6 +29,7 @@ from rota.core.backups import (
 from rota.core.build import Build
 from rota.core.certificate import certificates, fingerprint
 from rota.core.cluster import Picture, decode_picture
+from rota.core.settings import Settings
 from rota.errors import NotFoundError, UnavailableError
 from rota.ports.logs import LogKey
 from rota.ports.store import HISTORY, MAIN
@@ -38,6 +42,9 @@ from rota.service.copies import Copies
 logger = logging.getLogger(__name__)
 
 PIECE = 512 << 10
+#: So many builds' logs are read at once: 8 MiB of them at most.
+AT_ONCE = 16
+SMALL = 16 << 10
 #: So often it is tried to see the store and the state at one moment: each takes milliseconds.
 TRIES = 200
 
@@ -113,8 +120,20 @@ def _front(
         sealed_for=request.recipient,
         has_logs=request.logs,
         has_artifacts=request.artifacts,
+        elsewhere=_elsewhere(service.world.definitions.settings),
     )
     return archive.whole(MANIFEST, msgspec.json.encode(manifest)) + archive.whole(STATE, state)
+
+
+def _elsewhere(settings: Settings) -> str:
+    """Return where artifacts lie that no back-up has; empty if all are in the engine, or here."""
+    match settings.artifacts.store:
+        case "bucket":
+            return f"the bucket {settings.bucket.name}"
+        case "files":
+            return f"the folder {settings.artifacts.path}"
+        case _:
+            return ""
 
 
 def _picture(state: bytes) -> Picture:
@@ -148,13 +167,16 @@ async def _kept(
     state: bytes,
 ) -> AsyncGenerator[bytes]:
     """Yield logs and artifacts, build by build."""
-    for build in _left(service, _picture(state)):
-        if request.logs:
-            async for piece in _logs(service, archive, build):
-                yield piece
-        if request.artifacts:
-            async for piece in _artifacts(service, copies, archive, build):
-                yield piece
+    builds = _left(service, _picture(state))
+    while some := list(itertools.islice(builds, AT_ONCE)):
+        begun = await _all_begun(service, some) if request.logs else [[] for _ in some]
+        for build, logs in zip(some, begun, strict=True):
+            for log in logs:
+                async for piece in _log(service, archive, log):
+                    yield piece
+            if request.artifacts:
+                async for piece in _artifacts(service, copies, archive, build):
+                    yield piece
 
 
 def _left(service: Service, picture: Picture) -> Iterator[Build]:
@@ -166,18 +188,46 @@ def _left(service: Service, picture: Picture) -> Iterator[Build]:
             yield found
 
 
-async def _logs(service: Service, archive: Archive, build: Build) -> AsyncGenerator[bytes]:
-    """Yield the logs of a build, as far as they are there: pieces that ``zcat`` puts together."""
+class _Log(NamedTuple):
+    """A log of which the beginning is read: of most that is all of it."""
+
+    key: LogKey
+    end: int
+    first: bytes
+    at: datetime | None  # of its build: so that two back-ups have the same bytes of it
+
+
+async def _all_begun(service: Service, builds: Sequence[Build]) -> list[list[_Log]]:
+    """Return the logs of some builds, each begun. The engine answers them all in the time of one."""
+    return await asyncio.gather(*(_begun(service, it) for it in builds))
+
+
+async def _begun(service: Service, build: Build) -> list[_Log]:
+    found = []
     for attempt in range(1, build.attempt + 1):
-        key, offset = LogKey(build.id, attempt), 0
+        key = LogKey(build.id, attempt)
         end = await service.logs.end(key)
-        while offset < end:
-            data = await _log_piece(service, key, offset, min(end, offset + PIECE))
-            if not data:
-                break
+        first = await _log_piece(service, key, 0, min(end, PIECE)) if end else b""
+        if first:
+            found.append(_Log(key, end, first, build.finished_at))
+    return found
+
+
+async def _log(service: Service, archive: Archive, log: _Log) -> AsyncGenerator[bytes]:
+    """Yield a log, as far as it is there: pieces that ``zcat`` puts together."""
+    data, offset = log.first, 0
+    while data:
+        # For little a thread costs more than the work.
+        if len(data) < SMALL:
+            packed = gzip.compress(data, 1, mtime=0)
+        else:
             packed = await asyncio.to_thread(gzip.compress, data, 1, mtime=0)
-            yield archive.whole(f"{LOGS}{build.id}/{attempt}/{offset:012}.gz", packed)
-            offset += len(data)
+        name = f"{LOGS}{log.key.build}/{log.key.attempt}/{offset:012}.gz"
+        yield archive.whole(name, packed, log.at)
+        offset += len(data)
+        data = b""
+        if offset < log.end:
+            data = await _log_piece(service, log.key, offset, min(log.end, offset + PIECE))
 
 
 async def _log_piece(service: Service, key: LogKey, start: int, stop: int) -> bytes:
@@ -200,7 +250,7 @@ async def _artifacts(
         if blob is None:
             continue
         size = 0
-        yield archive.head(ARTIFACTS + name, blob.size)
+        yield archive.head(ARTIFACTS + name, blob.size, build.finished_at)
         async with contextlib.aclosing(service.blobs.get(name)) as pieces:
             async for piece in pieces:
                 size += len(piece)

@@ -44,6 +44,11 @@ def backup(args: Namespace, screen: Screen) -> int:
         f"{clean(str(target))}: {size(written)}, whole and good: event {found.seq} of"
         f" {clean(found.agent)}'s cluster, {when}"
     )
+    if found.elsewhere:
+        screen.note(
+            f"artifacts in {clean(found.elsewhere)} are not in it\n\n"
+            "hint: copy that as well, by its own means: docs/backup.md"
+        )
     if found.ca and not found.sealed_for:
         screen.note(
             "whoever reads it has the keys of the cluster and of its secrets: keep it as you keep"
