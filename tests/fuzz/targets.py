@@ -10,17 +10,21 @@ import contextlib
 import json
 import re
 import unicodedata
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
+from slixmpp import JID, Message
 
+from rota.adapters.bridge import read_line
 from rota.adapters.irc.lines import parse
 from rota.adapters.irc.texts import harmless, plain
 from rota.adapters.matrix import events as matrix
 from rota.adapters.reports.casefile import read_cases, read_run
 from rota.adapters.slack import messages as slack
+from rota.adapters.xmpp import stanzas as xmpp
 from rota.cli.line import steps, typing_at_end, words
 from rota.cli.logview import LogView
 from rota.client.place import parse_place
@@ -220,6 +224,30 @@ def _matrix(data: bytes) -> None:
     matrix.instant(event)
     matrix.is_encrypted(event)
     matrix.since_entering([event, event], "@rota:x")
+
+
+def _xmpp(data: bytes) -> None:
+    """A stanza that a server passed on: it is XML by then, and anything else that somebody likes."""
+    try:
+        element = ET.fromstring(data)
+    except (ET.ParseError, ValueError, LookupError, RecursionError):
+        return  # slixmpp reads by the same parser, and ends the connection
+    message = Message(xml=element)  # type: ignore[no-untyped-call]
+    room = JID("room@conference.example")
+    for name in (xmpp.id_of(message, room), xmpp.archived(room, str(message["id"]))):
+        assert re.fullmatch("[0-9a-f]{32}", name)
+    since = xmpp.delayed(message)
+    assert since is None or since.tzinfo is not None
+    assert isinstance(xmpp.is_whispered(message), bool)
+    assert "/" not in xmpp.archived_writer(message)
+    with contextlib.suppress(RotaError):
+        assert xmpp.address(message["body"], "a room").user
+
+
+def _bridge(data: bytes) -> None:
+    with contextlib.suppress(ValueError):
+        line = read_line(data)
+        assert line.heard is None or isinstance(line.heard.position, str)
 
 
 FORGES = (
@@ -455,6 +483,19 @@ TARGETS: Mapping[str, Target] = {
         ((b'{"type":"m.room.message","content":{"msgtype":"m.text","body":"> <@a:b> x\\n\\ny",'
          b'"m.relates_to":{"rel_type":"m.thread","event_id":"$1","m.in_reply_to":{}}},"origin_server_ts":1}'),),
         ("m.relates_to", "m.replace", "m.new_content", "m.notice"),
+    ),
+    "xmpp": Target(
+        _xmpp,
+        ((b'<message xmlns="jabber:client" type="groupchat" from="room@conference.example/ann" id="1"><body>!run</body>'
+         b'<stanza-id xmlns="urn:xmpp:sid:0" id="7" by="room@conference.example"/>'
+         b'<delay xmlns="urn:xmpp:delay" stamp="2026-11-28T10:00:00Z"/>'
+         b'<x xmlns="http://jabber.org/protocol/muc#user"><item jid="ann@example.org/phone"/></x></message>'),),
+        ("stanza-id", "urn:xmpp:delay", "stamp=", "jid=", "<item", "xmlns="),
+    ),
+    "bridge": Target(
+        _bridge,
+        (b'{"hello":{}}', b'{"heard":{"id":"1","room":"a","who":"b","nick":"b","text":"x","position":"1"}}',
+         b'{"n":1,"said":{}}', b'{"n":1,"later":1.5,"why":"busy"}', b'{"x":' + b"[" * 2000),
     ),
     "payload": Target(_payload, (json.dumps(_PUSH).encode(),), ("pullrequest", "object_attributes")),
     "signature": Target(

@@ -52,6 +52,18 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True):
 _decoder = msgspec.json.Decoder(_Line)
 
 
+def read_line(raw: bytes) -> _Line:
+    """Return what the program says in a line.
+
+    Raises:
+        ValueError: it is none of what it may say.
+    """
+    try:
+        return _decoder.decode(raw)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+
+
 class BridgeNetwork:
     """See :class:`rota.ports.networks.Network`.
 
@@ -121,7 +133,7 @@ class BridgeNetwork:
         """Read one connection to its end; return how far was heard."""
         try:
             async with asyncio.timeout(HELLO_S):
-                first = _decoder.decode(await reader.readline())
+                first = read_line(await reader.readline())
             if first.hello is None:
                 raise ValueError("it did not say first what it can")  # noqa: TRY301 - as what is no JSON
             self._abilities = first.hello
@@ -133,7 +145,7 @@ class BridgeNetwork:
             writer.write(msgspec.json.encode({"begin": begin}) + b"\n")
             self._writer, self._trouble = writer, ""
             while raw := await reader.readline():
-                line = _decoder.decode(raw)
+                line = read_line(raw)
                 if line.heard is not None:
                     await self._ears.put(line.heard)
                     position = line.heard.position or position

@@ -40,7 +40,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_def
     by: str = ""
     agent: str = ""
     via: str = ""  # the chat command that it comes of: NETWORK:MESSAGE
-    token: str = ""  # the id of the token that was shown, where one was
+    token: str = ""  # the id of the token that was shown, where one was; AgentStarted has another
     address: str = ""  # from where it was asked for, over TCP: an IP address
     v: Int = 1
 
@@ -307,7 +307,8 @@ class AgentStarted(Fact, frozen=True, kw_only=True, tag="agent.started"):
     """A daemon is up and takes builds.
 
     ``url`` is where people ask it, ``peer`` where other agents do; ``token`` is the SHA-256 in hex
-    of the token that its callers show, so that every agent knows them.
+    of the token that its callers show, so that every agent knows them: another thing than that of
+    :class:`Fact`, whose place it takes here. Nobody starts a daemon by showing a token, so none is lost.
     """
 
     labels: dict[str, str] = {}
