@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import subprocess
@@ -441,6 +442,18 @@ _VALUES = st.recursive(
 def test_any_workflow_makes_jobs_that_can_be_added(root: dict[str, object], job: object) -> None:
     for draft in workflow(json.dumps({**root, "jobs": {"a": job, "b": job}})).values():
         job_of(draft)
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"<project>", b"<builders>", b"</a>", b"<!--", b"&#0;", b"]]>", b"\xff"])
+        | st.binary(max_size=8),
+        max_size=20,
+    )
+)
+def test_any_bytes_are_a_project_or_are_refused(pieces: list[bytes]) -> None:
+    with contextlib.suppress(InputError):
+        read_jenkins(b"".join(pieces), "x", "config.xml")
 
 
 @given(st.text(max_size=80), st.sampled_from(["assignedNode", "description", "disabled"]))
