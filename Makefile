@@ -43,7 +43,7 @@ torture: $(STAMP) ## faults by chance, at length: ROUNDS=1 MINUTES=10 AGENTS=3 S
 		$(BIN)/python -m tests.torture.schedules --kills 50 || exit 1; \
 		$(BIN)/pytest -q tests/fault || exit 1; done
 	$(BIN)/python -m tests.property.zones_oracle --seed $${SEED:-1}
-	$(BIN)/pytest -q tests/torture/recovery.py
+	$(BIN)/pytest -q tests/torture/recovery.py tests/torture/pods.py
 
 fuzz: $(STAMP)   ## input led by coverage at all that reads outsiders' bytes, and all of REST: MINUTES=5 a target, TARGETS=
 	$(BIN)/python -m tests.fuzz --minutes $${MINUTES:-5} $${TARGETS:-}
