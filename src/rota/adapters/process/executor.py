@@ -125,8 +125,9 @@ class ProcessExecutor:
             if task.lease_until is not None:
                 words = (str(task.home.absolute()), task.marker)
                 await Lease(Home(task.home)).begin(_GUARD, *words, until=task.lease_until)
-            with _room(descriptors=2):
-                pid = pid or self._spawn(task, launch, oom_kills)
+            if not pid:
+                with _room(descriptors=2):
+                    pid = self._spawn(task, launch, oom_kills)
         except BaseException as error:
             drain.drop()
             Lease(Home(task.home)).release()
