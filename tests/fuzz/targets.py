@@ -489,7 +489,8 @@ TARGETS: Mapping[str, Target] = {
         ((b'<message xmlns="jabber:client" type="groupchat" from="room@conference.example/ann" id="1"><body>!run</body>'
          b'<stanza-id xmlns="urn:xmpp:sid:0" id="7" by="room@conference.example"/>'
          b'<delay xmlns="urn:xmpp:delay" stamp="2026-11-28T10:00:00Z"/>'
-         b'<x xmlns="http://jabber.org/protocol/muc#user"><item jid="ann@example.org/phone"/></x></message>'),),
+         b'<x xmlns="http://jabber.org/protocol/muc#user"><item jid="ann@example.org/phone"/></x></message>'),
+         b'<message xmlns="jabber:client" from="a..b@x y/n" id="1"><body>x</body></message>'),
         ("stanza-id", "urn:xmpp:delay", "stamp=", "jid=", "<item", "xmlns="),
     ),
     "bridge": Target(

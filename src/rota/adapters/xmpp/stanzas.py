@@ -106,8 +106,16 @@ def archived(room: JID, name: str) -> str:
 
 
 def _made(message: Message, room: JID) -> str:
-    said = (room.bare, message["from"].full, message["id"] or "", message["body"])
+    said = (room.bare, _writer(message), message["id"] or "", message["body"])
     return hashlib.sha256("\n".join(said).encode()).hexdigest()[:32]
+
+
+def _writer(message: Message) -> str:
+    """Return the address that a message is from; as it stands where a server took what is none."""
+    try:
+        return str(message["from"].full)
+    except InvalidJID:
+        return str(message.xml.get("from", ""))
 
 
 def delayed(message: Message) -> datetime | None:
