@@ -283,6 +283,36 @@ def test_a_job_on_a_condition_does_not_run_without_one() -> None:
     assert "false" not in drafts["ci/lint"].text()
 
 
+def test_what_a_project_says_in_passing_is_not_lost() -> None:
+    draft = project("""
+<properties/>
+<scm class="hudson.plugins.git.GitSCM"><userRemoteConfigs><x><url>git@example.org:$group/shop.git</url></x></userRemoteConfigs>
+ <branches><hudson.plugins.git.BranchSpec><name>$mbranch</name></hudson.plugins.git.BranchSpec></branches></scm>
+<blockBuildWhenUpstreamBuilding>true</blockBuildWhenUpstreamBuilding>
+<blockBuildWhenDownstreamBuilding>false</blockBuildWhenDownstreamBuilding>
+<builders><hudson.tasks.Maven><targets>install</targets><mavenName>M3</mavenName><pom>sub/pom.xml</pom>
+ <properties>a=b c
+# none
+d=e</properties><jvmOptions>-Xmx1g</jvmOptions></hudson.tasks.Maven></builders>
+<publishers><hudson.tasks.ArtifactArchiver><artifacts>target/*.jar</artifacts><excludes>target/*-sources.jar</excludes></hudson.tasks.ArtifactArchiver></publishers>
+""")
+    said = left(draft)
+    for text in (
+        "the repository's URL has variables: git@example.org:$group/shop.git",
+        "the branch is $mbranch, and there is no such parameter",
+        "<blockBuildWhenUpstreamBuilding>: it waits while others build",
+        "the Maven 'M3'",
+        "options of Java: -Xmx1g",
+        "artifacts without target/*-sources.jar",
+    ):
+        assert text in said
+    assert "blockBuildWhenDownstream" not in said
+    assert draft.body[-1] == "mvn -B -f sub/pom.xml install '-Da=b c' -Dd=e"
+    scm = job_of(draft).spec.scm
+    assert scm is not None
+    assert scm.branch == ""
+
+
 def test_what_a_workflow_says_and_rota_does_not_is_listed_and_stands_in_the_script() -> None:
     drafts = workflow(WORKFLOW)
     said = left(drafts["ci/test"])

@@ -45,8 +45,8 @@ _KINDS = {
 }
 #: Elements that say nothing, or what is so anyway.
 _SILENT = {
-    "actions", "canRoam", "keepDependencies", "blockBuildWhenDownstreamBuilding", "scmCheckoutRetryCount",
-    "blockBuildWhenUpstreamBuilding", "displayName", "hudson.plugins.timestamper.TimestamperBuildWrapper",
+    "actions", "canRoam", "keepDependencies", "scmCheckoutRetryCount",
+    "displayName", "hudson.plugins.timestamper.TimestamperBuildWrapper",
     "hudson.plugins.ansicolor.AnsiColorBuildWrapper", "hudson.plugins.ws__cleanup.PreBuildCleanup",
     "hudson.plugins.ws__cleanup.WsCleanup", "com.coravy.hudson.plugins.github.GithubProjectProperty",
 }  # fmt: skip
@@ -114,6 +114,7 @@ def read_jenkins(data: bytes, name: str, place: str) -> Draft:
                 steps += _step(draft, step)
         elif node.tag not in _SILENT:
             _TOP.get(node.tag, _unknown)(draft, node)
+    _say_what_varies(draft, root)
     if not any(node.tag == "builders" and node.nodes for node in root.nodes):
         draft.remark(root.line, "the project has no build steps")
     draft.body = [*_shims(steps), *(steps or ["true"])]
@@ -292,6 +293,30 @@ def _scm(draft: Draft, node: Node) -> None:
     draft.keys["scm"] = scm
 
 
+def _say_what_varies(draft: Draft, root: Node) -> None:
+    """List what of the repository hangs on parameters that there are not, or where none can stand."""
+    scm = draft.keys.get("scm")
+    if not isinstance(scm, dict):
+        return
+    url, branch = str(scm["git"]), str(scm.get("branch", ""))
+    if "$" in url:
+        hint = "the URL as it is, or a checkout in the script: git clone"
+        draft.remark(root.line, f"the repository's URL has variables: {url}", hint)
+    named = re.fullmatch(r"\{(.*)\}", branch)
+    if named and named[1] not in draft.tables.get("params", {}):
+        del scm["branch"]
+        draft.remark(root.line, f"the branch is ${named[1]}, and there is no such parameter")
+
+
+def _blocked(draft: Draft, node: Node) -> None:
+    if node.text.strip() == "true":
+        draft.remark(
+            node.line,
+            f"<{node.tag}>: it waits while others build",
+            "a limit that both take part in",
+        )
+
+
 def _git_alone(draft: Draft, node: Node) -> None:
     if not node.nodes:
         return
@@ -378,7 +403,7 @@ def _step(draft: Draft, node: Node) -> list[str]:
         case "Shell":
             return _shell(draft, node)
         case "Maven":
-            return [_command("mvn -B", node, ("pom", "-f"), ("targets", ""))]
+            return [_maven(draft, node)]
         case "Ant":
             return [_command("ant", node, ("buildFile", "-f"), ("targets", ""))]
         case "Gradle":
@@ -390,6 +415,17 @@ def _step(draft: Draft, node: Node) -> list[str]:
             _unknown(draft, node)
             return [f"false  # TODO: what <{node.tag}> did"]
     return ["false  # TODO: what a step for Windows did"]
+
+
+def _maven(draft: Draft, node: Node) -> str:
+    """Return the call of Maven, its properties with it; which Maven it was is said."""
+    if (name := node.get("mavenName")) not in ("", "(Default)"):
+        draft.remark(node.line, f"the Maven {name!r}", "mvn on the agents, or an image")
+    if options := node.get("jvmOptions"):
+        draft.remark(node.line, f"options of Java: {options}", 'env = { MAVEN_OPTS = "…" }')
+    lines = (line.strip() for line in node.get("properties").split("\n"))
+    given = [quoted(f"-D{line}") for line in lines if line and not line.startswith("#")]
+    return " ".join([_command("mvn -B", node, ("pom", "-f"), ("targets", "")), *given])
 
 
 def _shell(draft: Draft, node: Node) -> list[str]:
@@ -435,6 +471,9 @@ def _publishers(draft: Draft, node: Node) -> None:
         match each.tag.rpartition(".")[2]:
             case "ArtifactArchiver":
                 draft.add("artifacts", *_globs(each.get("artifacts")))
+                if excluded := each.get("excludes"):
+                    hint = "remove them at the end of the script, or name what is to be kept"
+                    draft.remark(each.line, f"artifacts without {excluded}", hint)
             case "JUnitResultArchiver":
                 draft.add("tests", *_globs(each.get("testResults")))
             case "Mailer":
@@ -484,6 +523,8 @@ _TOP: dict[str, Callable[[Draft, Node], None]] = {
     "assignedNode": _label,
     "disabled": _disabled,
     "concurrentBuild": _concurrent,
+    "blockBuildWhenUpstreamBuilding": _blocked,
+    "blockBuildWhenDownstreamBuilding": _blocked,
     "quietPeriod": _quiet,
     "logRotator": _kept,
     "properties": _properties,
