@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from rota.daemon import folder
 from rota.daemon.folder import DataFolder
-from rota.errors import InputError
+from rota.errors import InputError, UnavailableError
 
 
 def test_a_folder_is_made_for_nobody_but_its_user(tmp_path: Path) -> None:
@@ -57,3 +58,20 @@ def test_what_is_not_the_agents_is_not_looked_at(
     (tmp_path / "lost+found").mkdir()
     monkeypatch.setattr(os, "access", lambda path, _: path.name != "lost+found")
     DataFolder(tmp_path).make()
+
+
+def test_what_cannot_be_written_is_said_and_what_was_there_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = DataFolder(tmp_path)
+    here.write("host", "one")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(UnavailableError, match=r"cannot write .*/host: No space left") as refused:
+        here.write("host", "other")
+    monkeypatch.undo()
+    assert "is the disk full" in str(refused.value.hint)
+    assert here.read("host") == "one"

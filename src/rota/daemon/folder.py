@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from rota.errors import ConflictError, InputError
+from rota.errors import ConflictError, InputError, UnavailableError
 
 #: What is looked at: no backups, mounts or "lost+found" that somebody has there, too.
 _FOLDERS = (
@@ -43,12 +43,22 @@ class DataFolder:
             return ""
 
     def write(self, name: str, text: str) -> None:
-        """Write a text, for nobody but this user."""
+        """Write a text, for nobody but this user.
+
+        Raises:
+            UnavailableError: it cannot be written; what was there is there still.
+        """
         new = self.path / f"{name}.new"
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text + "\n")
-        new.replace(self.path / name)
+        try:
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(text + "\n")
+            new.replace(self.path / name)
+        except OSError as error:
+            raise UnavailableError(
+                f"cannot write {self.path / name}: {error.strerror}",
+                hint="is the disk full, or is the folder somebody else's? rota doctor",
+            ) from error
 
     def token(self) -> str:
         """Return the token that callers over TCP must show; made at the first start."""
