@@ -2,18 +2,23 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
+PLAIN := .venv/.plain
 
 .PHONY: help demo test check fmt bench torture fuzz docs site dist dist/wheel single deb dist-check lock clean
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-$(STAMP): pyproject.toml
+$(PLAIN): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: rota needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version)"; exit 1; }
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(STAMP): $(PLAIN)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: $(STAMP)   ## an agent, two jobs, their logs and their history, in a temporary folder
+demo: $(PLAIN)   ## an agent, two jobs, their logs and their history, in a temporary folder
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
 test: $(STAMP)   ## all tests, WORKERS=2 at a time
