@@ -29,7 +29,8 @@ def changes(call: Call) -> tuple[Moved, ...] | None:
 def test_what_is_read_of_a_call_is_what_the_event_says() -> None:
     said = {field.name: field.default for field in fields(ScmChanged)}
     read = {field.name: field.default for field in fields(Moved)}
-    of_the_call = {"at", "by", "agent", "via", "token", "v", "id", "forge", "hook", "delivery"}
+    of_the_call = {"at", "by", "agent", "via", "token", "address", "v", "id"}
+    of_the_call |= {"forge", "hook", "delivery"}
     assert read == {name: default for name, default in said.items() if name not in of_the_call}
 
 
