@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from tests.harness import pages
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, wait_until
 
 pytestmark = [pytest.mark.nats, pytest.mark.slow]
 
@@ -90,6 +90,8 @@ def test_its_commands_do_what_they_say(page: str, world: dict[str, str]) -> None
         if start is not None:
             unmet.pop(start, None)
             continue
+        if command.startswith("rota clone"):
+            anchored(world)
         done = typed(here(command, called), world)
         told = done.stdout + done.stderr
         assert done.returncode == 0, f"$ {command}\n{told}"
@@ -118,6 +120,12 @@ def commands(page: str) -> Iterator[tuple[str, list[str]]]:
             elif prompted and line not in ("", "…", *ASKED):
                 found[-1][1].append(line)
         yield from found
+
+
+def anchored(world: dict[str, str]) -> None:
+    """Wait until the history says where main is, as it does a second after the last move."""
+    command = 'rota audit verify --clone "$ROTA_DATA/store.git"'
+    wait_until("main is in the history", lambda: typed(command, world).returncode == 0)
 
 
 def here(command: str, called: dict[str, str]) -> str:

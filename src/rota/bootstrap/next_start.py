@@ -45,8 +45,8 @@ class NextStart:
         if text != self._folder.read(FILE):
             try:
                 self._folder.write(FILE, text)
-            except OSError as error:
-                logger.warning("cannot write down the cluster's level: %s", error.strerror)
+            except UnavailableError as error:
+                logger.warning("the cluster's level is not kept: %s", error.message)
 
     def _is_among_others(self) -> bool:
         return len(self._world.cluster.picture.agents) > 1

@@ -224,7 +224,8 @@ def main_flaws(
         count = len(line) - 1 - last
         text = (
             f"main has {count} commit{'' if count == 1 else 's'} after {line[last]}, and history "
-            "does not say yet that the journal moved it there"
+            "does not say yet that the journal moved it there; it does within seconds: if this was "
+            "cloned just then, fetch again"
         )
         yield Flaw("main", f"commit {line[-1]}", text)
 

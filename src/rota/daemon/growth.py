@@ -10,6 +10,7 @@ import msgspec
 
 from rota.core.growth import Growth, Sample, grown, is_due
 from rota.daemon.folder import DataFolder
+from rota.errors import UnavailableError
 
 FILE = "disk.json"
 
@@ -31,5 +32,5 @@ class DiskGrowth:
         used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
         self.found = grown(self.found, disk.f_blocks * disk.f_frsize, Sample(now, used))
         # On a full disk it is not written; that is found by others, who say what to do.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(UnavailableError):
             self._folder.write(FILE, msgspec.json.encode(self.found).decode())
