@@ -47,7 +47,7 @@ def _note(
     result: Result, setting: Setting, way: str, begins: list[float], ends: list[float]
 ) -> None:
     for what, values, share, reach in (
-        ("trigger → first instruction", begins, 0.5, 15.0),
+        ("trigger → first instruction", begins, 0.5, 10.0),
         ("trigger → first instruction", begins, 0.99, 60.0),
         ("script's end → result known", ends, 0.5, 10.0),
     ):

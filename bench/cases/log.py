@@ -42,7 +42,7 @@ def run(setting: Setting) -> Result:
                 what=f"{size // 1_000_000} MB printed: all of it stored",
                 value=took,
                 unit="s",
-                reach=0.7,
+                reach=0.4,
                 floor=bare,
                 floor_name="bare",
             ),
