@@ -29,8 +29,16 @@ def _run() -> int:
         # Nothing else is asked so often by programs that look for us.
         from rota import __version__
 
-        sys.stdout.write(f"rota {__version__}\n")
+        try:
+            sys.stdout.write(f"rota {__version__}\n")
+            sys.stdout.flush()
+        except OSError:
+            return _whole()  # it knows what to say
         return 0
+    return _whole()
+
+
+def _whole() -> int:
     from rota.cli.main import main as run
 
     return run()

@@ -5,17 +5,21 @@ Nothing is imported before it is needed: a command its own module and the client
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from rota import __version__
 from rota.cli.status import BROKEN_PIPE, GOOD, INTERRUPTED, exit_status
-from rota.errors import RotaError
+from rota.errors import RotaError, UnavailableError
 
 if TYPE_CHECKING:
     import argparse
+
+#: What a file says that takes no more of what is printed.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,8 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read us has gone, such as `head`: nothing to say, and nothing to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop(sys.stdout)
         return BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        _drop(sys.stdout)
+        text = f"what this prints cannot be written: {error.strerror}"
+        return _report(UnavailableError(text, hint="print it to where there is room"), words)
     return status
 
 
@@ -68,8 +78,13 @@ def _report(error: RotaError, words: list[str]) -> int:
         look = look_at(sys.stderr, _wanted_color(words), os.environ)
         print(error_text(error, look), file=sys.stderr, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        _drop(sys.stderr)
     return exit_status(error)
+
+
+def _drop(stream: TextIO) -> None:
+    """Let what is still to be written to a stream go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _wanted_color(words: list[str]) -> str:
