@@ -232,7 +232,8 @@ def _handler(agent: FakeAgent) -> type[BaseHTTPRequestHandler]:
             if reply is None:
                 self._break()
             elif reply.cut_at is None:
-                self._send(reply)
+                with contextlib.suppress(ConnectionError):  # who asked may have gone meanwhile
+                    self._send(reply)
             else:
                 self._send_part(reply, reply.cut_at)
 
