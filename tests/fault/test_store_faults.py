@@ -309,8 +309,11 @@ async def test_a_full_disk_is_said_in_gits_words_and_changes_nothing(small_disk:
         head = await write(store, {"jobs/a": b"1"})
         history = await store.record(batch(1)[:3], covers=1, at=AT)
         noise = random.Random(1).randbytes(4 << 20)
-        with pytest.raises(UnavailableError, match=r"git could not write main: .*Out of diskspace"):
+        with pytest.raises(
+            UnavailableError, match=r"git could not write main: .*Out of diskspace"
+        ) as told:
             await write(store, {"data": noise})
+        assert "rota doctor looks whether the disk is full" in str(told.value.hint)
         (small_disk / "filler").write_bytes(noise[: free(small_disk)])
         with pytest.raises(
             UnavailableError,

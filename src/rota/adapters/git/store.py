@@ -42,6 +42,7 @@ BATCH = 500
 BUNDLE_TIMEOUT_S = 3600.0
 #: So many commits are remembered as made or pushed here: those that wait for the journal's word.
 MAX_HERE = 64
+NOT_WRITTEN = "rota doctor looks whether the disk is full, and whether the store is whole"
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
@@ -144,7 +145,9 @@ class GitStore:
         except (GitFailedError, OSError) as error:
             if self.git.is_idle:
                 repository.remove_halves(self.path)
-            raise UnavailableError(f"git could not write main: {error}") from error
+            raise UnavailableError(
+                f"git could not write main: {error}", hint=NOT_WRITTEN
+            ) from error
         self._tree = (commit, MappingProxyType(files))
         for data in changes.values():
             if data is not None:
@@ -244,7 +247,7 @@ class GitStore:
                 "bundle", "create", "--quiet", str(path), *names, timeout_s=BUNDLE_TIMEOUT_S
             )
         except GitFailedError as error:
-            raise UnavailableError(f"cannot write {path}: {error}") from error
+            raise UnavailableError(f"cannot write {path}: {error}", hint=NOT_WRITTEN) from error
         finally:
             for branch in heads:
                 with contextlib.suppress(GitFailedError):
@@ -346,7 +349,9 @@ class GitStore:
             await asyncio.to_thread(self._move_now, branch, old, new)
         except OSError as error:
             what = f"{error.strerror}: {error.filename or self.path}"
-            raise UnavailableError(f"git could not write {branch}: {what}") from error
+            raise UnavailableError(
+                f"git could not write {branch}: {what}", hint=NOT_WRITTEN
+            ) from error
 
     def _move_now(self, branch: str, old: str, new: str) -> None:
         repository.sync(self.path)
@@ -387,11 +392,15 @@ class GitStore:
             if self.git.is_idle:
                 repository.remove_halves(self.path)
             refs.expect(self.path, branch, base)
-            raise UnavailableError(f"git could not write {branch}: {error}") from error
+            raise UnavailableError(
+                f"git could not write {branch}: {error}", hint=NOT_WRITTEN
+            ) from error
         try:
             await asyncio.to_thread(repository.sync, self.path)
         except OSError as error:
-            raise UnavailableError(f"cannot write {self.path}: {error.strerror}") from error
+            raise UnavailableError(
+                f"cannot write {self.path}: {error.strerror}", hint=NOT_WRITTEN
+            ) from error
         self._housekeeping.wake()
         return answer.decode().strip()
 
