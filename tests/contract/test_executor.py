@@ -469,4 +469,4 @@ async def test_a_session_that_hangs_is_hung_up(bench: Bench) -> None:
     assert session.code is None
     await session.end()
     assert await session.read() is None
-    assert session.code == 129
+    assert session.code in (129, 137)  # hung up; or killed, where that took too long

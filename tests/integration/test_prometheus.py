@@ -112,6 +112,8 @@ async def ask(session: aiohttp.ClientSession, base: str, query: str) -> list[Any
     """Return what a query finds now; nothing while Prometheus is not up yet."""
     try:
         async with session.get(f"{base}/api/v1/query", params={"query": query}) as response:
+            if response.status == 503:
+                return []
             answer = await response.json()
     except aiohttp.ClientConnectionError:
         return []
