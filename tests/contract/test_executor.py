@@ -11,9 +11,11 @@ import pytest
 from msgspec.structs import replace
 from tests.harness import engines
 
+from rota.adapters.docker import session as docker_session
 from rota.adapters.docker.engine import Engine
 from rota.adapters.docker.executor import ContainerExecutor
 from rota.adapters.process import ProcessExecutor
+from rota.adapters.process import session as process_session
 from rota.adapters.process.confiner import confiner_of
 from rota.adapters.process.forks import Forks
 from rota.adapters.scripted import Plan, ScriptedExecutor
@@ -463,10 +465,15 @@ async def test_a_session_is_given_input_until_there_is_no_more(bench: Bench) -> 
     await session.end()
 
 
-async def test_a_session_that_hangs_is_hung_up(bench: Bench) -> None:
+async def test_a_session_that_hangs_is_hung_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for sessions in (docker_session, process_session):
+        # A loaded machine takes longer, and what is not over by then is killed instead.
+        monkeypatch.setattr(sessions, "GRACE_S", 30.0)
     session = await bench.executor.enter(bench.task(READING), ["sleep", "600"], None)
     session.resize(10, 10)
     assert session.code is None
     await session.end()
     assert await session.read() is None
-    assert session.code in (129, 137)  # hung up; or killed, where that took too long
+    assert session.code == 129
