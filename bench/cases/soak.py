@@ -7,7 +7,6 @@ follows. Nothing here is as fast as it can: what is looked for grows with the nu
 from __future__ import annotations
 
 import dataclasses
-import statistics
 import threading
 import time
 
@@ -15,6 +14,7 @@ from bench import usage
 from bench.agent import Agent, running
 from bench.case import Result, Setting
 from bench.figure import Figure
+from bench.slope import slope
 
 BUILDS_PER_S = 5.0
 SAMPLE_S = 10.0
@@ -110,13 +110,8 @@ def _told(samples: list[Sample]) -> list[str]:
 
 
 def _slope(samples: list[Sample], field: str) -> float:
-    """Return the median of the slopes of all pairs of samples, per hour."""
-    slopes = [
-        (getattr(b, field) - getattr(a, field)) / (b.at - a.at)
-        for i, a in enumerate(samples)
-        for b in samples[i + 1 :]
-    ]
-    return statistics.median(slopes) * 3600 if slopes else 0.0
+    """Return what a figure grows by in an hour."""
+    return 3600 * slope((sample.at, getattr(sample, field)) for sample in samples)
 
 
 class _Load:
